@@ -1,0 +1,36 @@
+"""Numerics that stay finite in value and in gradient where the plain formula does not.
+
+Each function states its gradient at the singular point. They take arrays of any shape.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def safe_norm(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+    """Euclidean norm over the last axis; value 0 and gradient 0 at x = 0 (not NaN)."""
+    squared = jnp.sum(x * x, axis=-1)
+    is_zero = squared == 0.0
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+
+
+def safe_divide(
+    numerator: Float[Array, "*shape"], denominator: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """numerator / denominator; value 0 and gradient 0 where the denominator is 0."""
+    is_zero = denominator == 0.0
+    return jnp.where(is_zero, 0.0, numerator / jnp.where(is_zero, 1.0, denominator))
+
+
+def normalize(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """x / |x| over the last axis; value 0 and gradient 0 at x = 0."""
+    norm = safe_norm(x)[..., None]
+    return safe_divide(x, jnp.broadcast_to(norm, x.shape))
+
+
+def pseudo_huber(squared: Float[Array, "*shape"], delta: float) -> Float[Array, "*shape"]:
+    """delta^2 (sqrt(1 + r^2 / delta^2) - 1): r^2 / 2 for small r, delta |r| for large.
+
+    Takes r^2, not r, so that the gradient exists at r = 0.
+    """
+    return delta**2 * (jnp.sqrt(1.0 + squared / delta**2) - 1.0)

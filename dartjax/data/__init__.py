@@ -1,0 +1,1 @@
+"""Host-side reading and writing: images, meshes, cohorts, assets."""

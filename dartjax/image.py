@@ -1,0 +1,73 @@
+"""Volumes and radiographs: sampled fields with the geometry that places them in the world."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dartjax._types import Image, Matrix4, Point
+from dartjax.camera import Camera
+
+
+class Volume(eqx.Module):
+    """A scalar field on a regular grid with a full affine (oblique and anisotropic allowed).
+
+    `values[i, j, k]` is the sample at `world_from_voxel @ (i, j, k, 1)` in RAS+ mm: integer
+    indices are voxel CENTRES, as in NIfTI. Attenuation volumes are in 1/mm.
+    """
+
+    values: Float[Array, "i j k"]
+    world_from_voxel: Matrix4
+
+    @property
+    def center(self) -> Point:
+        """World position of the middle of the grid, mm."""
+        middle = (jnp.array(self.values.shape, float) - 1.0) / 2.0
+        return self.world_from_voxel[:3, :3] @ middle + self.world_from_voxel[:3, 3]
+
+
+class Radiograph(eqx.Module):
+    """An X-ray as a line-integral image (dimensionless, 0 = no attenuation) with its camera."""
+
+    image: Image
+    camera: Camera
+
+
+def resample(radiograph: Radiograph, camera: Camera) -> Radiograph:
+    """The radiograph seen by a crop or resized version of its own camera.
+
+    Both cameras must share source and orientation (see `camera.crop`, `region_around`).
+    Antialiased linear interpolation; outside the image the value is 0.
+    """
+    scale = camera.focal_length / radiograph.camera.focal_length
+    shift = camera.principal_point - radiograph.camera.principal_point * scale
+    image = jax.image.scale_and_translate(
+        radiograph.image,
+        shape=camera.image_size,
+        spatial_dims=(0, 1),
+        scale=scale[::-1],
+        translation=shift[::-1],
+        method="linear",
+        antialias=True,
+    )
+    return Radiograph(image, camera)
+
+
+def gaussian_blur(image: Image, sigma_px: float, *, truncate: float = 3.0) -> Image:
+    """Separable Gaussian blur with zero padding; sigma in pixels, static. 0 returns the
+    image unchanged."""
+    if sigma_px <= 0.0:
+        return image
+    radius = max(1, round(truncate * sigma_px))
+    offsets = jnp.arange(-radius, radius + 1)
+    kernel = jnp.exp(-0.5 * (offsets / sigma_px) ** 2)
+    kernel = kernel / jnp.sum(kernel)
+    blurred = _convolve_rows(image, kernel, radius)
+    return _convolve_rows(blurred.T, kernel, radius).T
+
+
+def _convolve_rows(image: Image, kernel: Float[Array, " k"], radius: int) -> Image:
+    # A sum of shifted rows: faster on CPU than a general convolution of a single channel.
+    padded = jnp.pad(image, ((radius, radius), (0, 0)))
+    height = image.shape[0]
+    return sum(kernel[i] * padded[i : i + height] for i in range(2 * radius + 1))  # pyright: ignore

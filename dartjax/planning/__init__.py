@@ -1,0 +1,1 @@
+"""Needle paths through the pedicles and their grades."""

@@ -1,0 +1,1 @@
+"""Fitting a shape model to X-rays."""

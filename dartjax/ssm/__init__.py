@@ -1,0 +1,1 @@
+"""Statistical shape models of vertebrae."""

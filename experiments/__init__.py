@@ -1,0 +1,1 @@
+"""Experiments: one thin absl main per job."""
