@@ -126,7 +126,8 @@ def pixel_centers(camera: Camera) -> Float[Array, "h w 2"]:
 
 def ray_directions(camera: Camera) -> Float[Array, "h w 3"]:
     """Unit directions in world of the rays from the source through every pixel centre."""
-    xy = (pixel_centers(camera) - camera.principal_point) / camera.focal_length
+    offset = pixel_centers(camera) - camera.principal_point[None, None]
+    xy = offset / camera.focal_length[None, None]
     in_camera = jnp.concatenate([xy, jnp.ones_like(xy[..., :1])], axis=-1)
     in_camera = in_camera / jnp.linalg.norm(in_camera, axis=-1, keepdims=True)
     return in_camera @ camera.camera_from_world.rotation().as_matrix()

@@ -1,1 +1,21 @@
 """Fitting a shape model to X-rays."""
+
+from dartjax.registration._batch import map_cases as map_cases
+from dartjax.registration._batch import stack as stack
+from dartjax.registration._disturbed import Disturbance as Disturbance
+from dartjax.registration._disturbed import crop_cameras as crop_cameras
+from dartjax.registration._disturbed import disturbed_mask as disturbed_mask
+from dartjax.registration._disturbed import disturbed_pose as disturbed_pose
+from dartjax.registration._disturbed import observe as observe
+from dartjax.registration._fit import STATUS_MEANING as STATUS_MEANING
+from dartjax.registration._fit import FitOptions as FitOptions
+from dartjax.registration._fit import Reconstruction as Reconstruction
+from dartjax.registration._fit import Scale as Scale
+from dartjax.registration._fit import fit as fit
+from dartjax.registration._fit import fit_from_starts as fit_from_starts
+from dartjax.registration._landmark_fit import fit_landmarks as fit_landmarks
+from dartjax.registration._landmark_fit import levenberg_marquardt as levenberg_marquardt
+from dartjax.registration._objective import FitParameters as FitParameters
+from dartjax.registration._objective import ObjectiveWeights as ObjectiveWeights
+from dartjax.registration._objective import objective as objective
+from dartjax.registration._objective import posed_vertices as posed_vertices

@@ -1,0 +1,237 @@
+"""Reconstruction of one vertebra from its observations, as a pure function.
+
+Landmarks first (Levenberg-Marquardt on pose and shape), then the images coarse to fine with
+Adam in scans of fixed length: the same number of steps for every case, so that a batch under
+`vmap` never waits and needs no communication between devices.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from dartjax import transforms
+from dartjax._types import Coefficients, Scalar
+from dartjax.observations import Observations
+from dartjax.registration._landmark_fit import fit_landmarks
+from dartjax.registration._objective import (
+    Evidence,
+    FitParameters,
+    ObjectiveWeights,
+    Similarity,
+    evidence_at_scale,
+    moved_pose,
+    objective,
+    posed_vertices,
+    render_views,
+    soft_dice,
+    with_region,
+    zero_parameters,
+)
+from dartjax.render import SplatOptions
+from dartjax.ssm import ShapeModel
+
+STATUS_MEANING: dict[int, str] = {
+    0: "converged",
+    1: "the result is not finite",
+    2: "the result disagrees with the masks",
+    3: "a shape coefficient is beyond 3.5 standard deviations",
+    4: "the views are nearly parallel: depth is poorly determined",
+}
+
+
+class Scale(NamedTuple):
+    """One stage of the coarse-to-fine schedule."""
+
+    num_pixels: int
+    blur_mm: float
+    num_steps: int
+    learning_rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class FitOptions:
+    """Everything static about a fit; hashable, so it can be a static argument of jit.
+
+    `similarity` takes (rendered, observed, weights) and is called once per view; its windows
+    are in pixels and belong to the pixel size of each scale, hence one per scale.
+    """
+
+    similarity: tuple[Similarity, ...]
+    scales: tuple[Scale, ...] = (
+        Scale(64, 2.0, 20, 0.08),
+        Scale(64, 1.0, 20, 0.05),
+        Scale(128, 0.7, 20, 0.03),
+    )
+    weights: ObjectiveWeights = ObjectiveWeights()
+    crop_width_mm: float = 110.0
+    region_dilation_mm: float = 4.0
+
+
+class Reconstruction(eqx.Module):
+    """A vertebra in world mm: pose, shape coefficients, and how the fit went."""
+
+    pose: transforms.SE3  # T_world_vertebra
+    coefficients: Coefficients
+    loss: Scalar  # of the last scale
+    history: Float[Array, " step"]
+    mask_agreement: Float[Array, " view"]  # soft Dice with the observed mask; 1 = no mask
+    status: Int[Array, ""]  # see STATUS_MEANING
+
+
+def fit(
+    model: ShapeModel, observations: Observations, start: transforms.SE3, options: FitOptions
+) -> Reconstruction:
+    """Pose (6) and shape (m) of one vertebra from K views.
+
+    `start` is T_world_vertebra, within about 10 mm and 15 degrees. Landmarks that were seen
+    move the start first. jit with `options` static; vmap over cases and starts. Never
+    raises: read `status`.
+    """
+    parameters = zero_parameters(len(model.modes))
+    if options.weights.landmarks > 0.0:
+        parameters = fit_landmarks(model, observations, start)
+    histories = []
+    for scale, similarity in zip(options.scales, options.similarity, strict=True):
+        evidence, splat_options = _prepare(model, start, parameters, observations, scale, options)
+        parameters, history = _descend(
+            parameters, model, start, evidence, similarity, splat_options, scale, options
+        )
+        histories.append(history)
+    return _finish(model, observations, start, parameters, jnp.concatenate(histories), options)
+
+
+def fit_from_starts(
+    model: ShapeModel,
+    observations: Observations,
+    start: transforms.SE3,
+    options: FitOptions,
+    *,
+    num_starts: int,
+    key: PRNGKeyArray,
+    rotation_sigma: float = 0.08,
+    translation_sigma: float = 3.0,
+) -> Reconstruction:
+    """The best of several fits, by loss: the first from `start`, the others from random
+    disturbances of it (normal, rad and mm per axis)."""
+    poses = jax.vmap(lambda k, s: _disturb(start, k, s * rotation_sigma, s * translation_sigma))(
+        jax.random.split(key, num_starts), jnp.where(jnp.arange(num_starts) == 0, 0.0, 1.0)
+    )
+    fits = jax.vmap(lambda pose: fit(model, observations, pose, options))(poses)
+    best = jnp.argmin(jnp.where(jnp.isfinite(fits.loss), fits.loss, jnp.inf))
+    return jax.tree.map(lambda leaf: leaf[best], fits)
+
+
+def _disturb(pose: transforms.SE3, key: PRNGKeyArray, rotation: Scalar, translation: Scalar):
+    turn, shift = jax.random.normal(key, (2, 3))
+    return transforms.perturb(pose, turn * rotation, shift * translation)
+
+
+def _prepare(
+    model: ShapeModel,
+    start: transforms.SE3,
+    parameters: FitParameters,
+    observations: Observations,
+    scale: Scale,
+    options: FitOptions,
+) -> tuple[Evidence, SplatOptions]:
+    """Observations at this scale with the region of interest frozen at the current fit."""
+    pixel_mm = options.crop_width_mm / scale.num_pixels
+    blur_px = scale.blur_mm / pixel_mm
+    splat_options = _splat_options(pixel_mm, blur_px)
+    evidence = evidence_at_scale(observations, scale.num_pixels, blur_px)
+    vertices = posed_vertices(model, start, parameters)
+    rendered = render_views(vertices, model, evidence.cameras, splat_options)
+    region = with_region(evidence, rendered, options.region_dilation_mm / pixel_mm)
+    return jax.lax.stop_gradient(region), splat_options
+
+
+def _splat_options(pixel_mm: float, blur_px: float) -> SplatOptions:
+    # The blur of the image costs nothing here: it widens every splat.
+    antialias = 0.3 + blur_px**2
+    sigma_px = ((1.3 / pixel_mm) ** 2 + antialias) ** 0.5
+    return SplatOptions(window=2 * int(3.0 * sigma_px + 0.5) + 1, antialias=antialias)
+
+
+def _descend(
+    parameters: FitParameters,
+    model: ShapeModel,
+    start: transforms.SE3,
+    evidence: Evidence,
+    similarity: Similarity,
+    splat_options: SplatOptions,
+    scale: Scale,
+    options: FitOptions,
+) -> tuple[FitParameters, Float[Array, " step"]]:
+    """Adam with the learning rate halved over the stage."""
+    schedule = optax.exponential_decay(scale.learning_rate, scale.num_steps, 0.5)
+    optimizer = optax.adam(schedule, b2=0.99)
+
+    def loss_of(x: FitParameters) -> Scalar:
+        return objective(x, model, start, evidence, similarity, options.weights, splat_options)
+
+    def step(carry, _):
+        x, state = carry
+        loss, gradient = jax.value_and_grad(loss_of)(x)
+        updates, state = optimizer.update(gradient, state)
+        return (optax.apply_updates(x, updates), state), loss
+
+    (parameters, _), history = jax.lax.scan(
+        step, (parameters, optimizer.init(parameters)), length=scale.num_steps
+    )
+    return parameters, history
+
+
+def _finish(
+    model: ShapeModel,
+    observations: Observations,
+    start: transforms.SE3,
+    parameters: FitParameters,
+    history: Float[Array, " step"],
+    options: FitOptions,
+) -> Reconstruction:
+    num_pixels = observations.images.shape[-1]
+    evidence = evidence_at_scale(observations, num_pixels, 0.0)
+    vertices = posed_vertices(model, start, parameters)
+    sharp = _splat_options(options.crop_width_mm / num_pixels, 0.0)
+    rendered = render_views(vertices, model, evidence.cameras, sharp)
+    agreement = jax.vmap(soft_dice)(rendered.silhouette, evidence.masks)
+    known = (jnp.max(evidence.masks, axis=(1, 2)) > 0.0) & observations.view_valid
+    agreement = jnp.where(known, agreement, 1.0)
+    return Reconstruction(
+        pose=moved_pose(start, parameters),
+        coefficients=parameters.coefficients,
+        loss=history[-1],
+        history=history,
+        mask_agreement=agreement,
+        status=_status(parameters, history[-1], agreement, observations),
+    )
+
+
+def _status(
+    parameters: FitParameters,
+    loss: Scalar,
+    agreement: Float[Array, " view"],
+    observations: Observations,
+) -> Int[Array, ""]:
+    leaves = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(parameters)])
+    finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(leaves))
+    status = jnp.where(_nearly_parallel(observations), 4, 0)
+    status = jnp.where(jnp.max(jnp.abs(parameters.coefficients)) > 3.5, 3, status)
+    status = jnp.where(jnp.min(agreement) < 0.75, 2, status)
+    return jnp.where(finite, status, 1).astype(jnp.int32)
+
+
+def _nearly_parallel(observations: Observations, limit_deg: float = 20.0):
+    """Whether no two valid beams make an angle (of their lines) of at least the limit.
+    A single view is not 'parallel': it is warned of at the host edge."""
+    beams = jax.vmap(lambda c: c.beam)(observations.cameras)
+    sine = jnp.linalg.norm(jnp.cross(beams[:, None, :], beams[None, :, :]), axis=-1)
+    both = observations.view_valid[:, None] & observations.view_valid[None, :]
+    widest = jnp.max(jnp.where(both, sine, 0.0))
+    several = jnp.sum(observations.view_valid) > 1
+    return several & (widest < jnp.sin(jnp.deg2rad(limit_deg)))

@@ -1,0 +1,179 @@
+"""What a posed, shaped vertebra is compared with, and how the terms are summed.
+
+All terms are for one vertebra in K views. Similarities are plain callables
+(rendered, observed, weights) -> score, higher is better, so learned ones fit in unchanged.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dartjax import camera as cameras
+from dartjax import transforms
+from dartjax._numerics import pseudo_huber
+from dartjax._types import Coefficients, Image, Images, Point, Scalar, Vertices
+from dartjax.camera import Camera
+from dartjax.image import gaussian_blur
+from dartjax.observations import Observations
+from dartjax.render import SplatOptions, XrayChannels, splat, two_compartment
+from dartjax.ssm import ShapeModel, instance, landmarks
+
+Similarity = Callable[[Image, Image, Image], Scalar]
+
+
+class FitParameters(eqx.Module):
+    """The 6 + m unknowns of one vertebra as steps from a start pose, in units in which an
+    optimiser may treat them alike: 0.05 rad, 2.5 mm, one standard deviation."""
+
+    rotation: Float[Array, "3"]
+    translation: Float[Array, "3"]
+    coefficients: Coefficients
+
+    ROTATION_UNIT = 0.05  # rad
+    TRANSLATION_UNIT = 2.5  # mm
+
+
+def zero_parameters(num_modes: int) -> FitParameters:
+    """The start: no motion, mean shape."""
+    return FitParameters(jnp.zeros(3), jnp.zeros(3), jnp.zeros(num_modes))
+
+
+def moved_pose(start: transforms.SE3, parameters: FitParameters) -> transforms.SE3:
+    """The start pose turned about the vertebra's own origin and shifted, in world."""
+    return transforms.perturb(
+        start,
+        parameters.rotation * FitParameters.ROTATION_UNIT,
+        parameters.translation * FitParameters.TRANSLATION_UNIT,
+    )
+
+
+def posed_vertices(model: ShapeModel, start: transforms.SE3, parameters: FitParameters) -> Vertices:
+    """The surface in world mm."""
+    return transforms.apply(moved_pose(start, parameters), instance(model, parameters.coefficients))
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveWeights:
+    """Weights of the terms. `landmarks` multiplies sum r^2 / (2 sigma^2), `prior` |b|^2 / 2."""
+
+    similarity: float = 1.0
+    silhouette: float = 1.0
+    landmarks: float = 0.01
+    prior: float = 0.02
+
+
+class Evidence(eqx.Module):
+    """Observations at one scale, blurred and weighted, ready to be compared with renders."""
+
+    cameras: Camera
+    images: Images
+    masks: Images
+    weights: Images  # region of interest of the similarity
+    landmarks: Float[Array, "view landmark 2"]
+    landmark_sigma: Float[Array, "view landmark"]
+    view_weight: Float[Array, " view"]  # adds up to 1 over the valid views
+
+
+def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: float) -> Evidence:
+    """Downsample by averaging (an integer factor), blur images and masks, and weigh every
+    pixel alike; `with_region` narrows the region of interest."""
+    full = observations.images.shape[-1]
+    factor = full // num_pixels
+    if factor * num_pixels != full:
+        raise ValueError(f"a scale of {num_pixels} px does not divide the crop of {full} px")
+
+    def shrink(image: Image) -> Image:
+        pooled = image.reshape(num_pixels, factor, num_pixels, factor).mean((1, 3))
+        return gaussian_blur(pooled, blur_px)
+
+    valid = observations.view_valid.astype(observations.images.dtype)
+    scaled = jax.vmap(lambda c: cameras.resize(c, (num_pixels, num_pixels)))(observations.cameras)
+    images = jax.vmap(shrink)(observations.images)
+    return Evidence(
+        cameras=scaled,
+        images=images,
+        masks=jax.vmap(shrink)(observations.masks),
+        weights=jnp.ones_like(images),
+        landmarks=observations.landmarks / factor,
+        landmark_sigma=observations.landmark_sigma,
+        view_weight=valid / jnp.maximum(jnp.sum(valid), 1.0),
+    )
+
+
+def render_views(vertices: Vertices, model: ShapeModel, views: Camera, options: SplatOptions):
+    """The three X-ray channels of the surface in every view (leading view axis)."""
+    return jax.vmap(lambda c: splat(vertices, model.faces, c, options))(views)
+
+
+def with_region(evidence: Evidence, rendered: XrayChannels, dilation_px: float) -> Evidence:
+    """Weigh pixels by the rendered silhouette dilated by about `dilation_px`: the region of
+    interest, frozen afterwards so that it cannot move with what it judges."""
+
+    def dilate(silhouette: Image) -> Image:
+        spread = gaussian_blur(silhouette, dilation_px / 1.5)
+        return jnp.clip(4.0 * spread, 0.0, 1.0)
+
+    return dataclasses.replace(evidence, weights=jax.vmap(dilate)(rendered.silhouette))
+
+
+def soft_dice(a: Image, b: Image) -> Scalar:
+    """2 sum ab / (sum a^2 + sum b^2) of images in [0, 1]; 0 when both are empty."""
+    return 2.0 * jnp.sum(a * b) / (jnp.sum(a * a) + jnp.sum(b * b) + 1e-6)
+
+
+def landmark_residuals(
+    points: Float[Array, "landmark 3"], evidence: Evidence
+) -> Float[Array, "view landmark 2"]:
+    """Reprojection residuals over sigma: in-plane mm at each landmark's depth / sigma in mm.
+    A landmark that was not seen (sigma = inf) gives 0."""
+
+    def one_view(view: Camera, seen: Float[Array, "n 2"], sigma: Float[Array, " n"]):
+        in_mm = (cameras.project(view, points) - seen) / view.focal_length[None]
+        in_mm = in_mm * cameras.depth(view, points)[:, None]
+        return jnp.where(jnp.isfinite(sigma)[:, None], in_mm / sigma[:, None], 0.0)
+
+    return jax.vmap(one_view)(evidence.cameras, evidence.landmarks, evidence.landmark_sigma)
+
+
+def objective(
+    parameters: FitParameters,
+    model: ShapeModel,
+    start: transforms.SE3,
+    evidence: Evidence,
+    similarity: Similarity,
+    weights: ObjectiveWeights,
+    options: SplatOptions,
+) -> Scalar:
+    """Weighted sum of image dissimilarity, silhouette, landmarks and shape prior.
+
+    mean over views of [w_s (1 - similarity) + w_m (1 - soft Dice)]
+    + w_l sum huber(r / sigma) + w_b |b|^2 / 2. Views without a mask skip the silhouette.
+    """
+    vertices = posed_vertices(model, start, parameters)
+    rendered = render_views(vertices, model, evidence.cameras, options)
+    total = 0.5 * weights.prior * jnp.sum(parameters.coefficients**2)
+    if weights.similarity > 0.0:
+        drr = two_compartment(rendered)
+        scores = jax.vmap(similarity)(drr, evidence.images, evidence.weights)
+        total = total + weights.similarity * jnp.sum(evidence.view_weight * (1.0 - scores))
+    if weights.silhouette > 0.0:
+        known = jnp.max(evidence.masks, axis=(1, 2)) > 0.0
+        overlap = jax.vmap(soft_dice)(rendered.silhouette, evidence.masks)
+        missed = jnp.where(known, 1.0 - overlap, 0.0)
+        total = total + weights.silhouette * jnp.sum(evidence.view_weight * missed)
+    if weights.landmarks > 0.0:
+        residuals = landmark_residuals(landmarks(model, vertices), evidence)
+        squared = jnp.sum(residuals**2, axis=-1)
+        valid = (evidence.view_weight > 0.0)[:, None]
+        robust = pseudo_huber(squared, 3.0)
+        total = total + weights.landmarks * jnp.sum(jnp.where(valid, robust, 0.0))
+    return total
+
+
+def centroid(model: ShapeModel, pose: transforms.SE3) -> Point:
+    """Middle of the mean shape's vertices in world: where a crop is centred."""
+    return pose.apply(jnp.mean(model.mean_shape, axis=0))
