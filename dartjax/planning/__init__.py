@@ -1,1 +1,9 @@
-"""Needle paths through the pedicles and their grades."""
+"""Needle paths through the pedicles: distance to the walls, clearance, best corridors."""
+
+from dartjax.planning._corridor import best_corridor as best_corridor
+from dartjax.planning._distance_field import DistanceField as DistanceField
+from dartjax.planning._distance_field import distance_field_from_mesh as distance_field_from_mesh
+from dartjax.planning._distance_field import distance_field_from_solid as distance_field_from_solid
+from dartjax.planning._distance_field import signed_distance as signed_distance
+from dartjax.planning._paths import Clearance as Clearance
+from dartjax.planning._paths import clearance as clearance

@@ -17,5 +17,6 @@ from dartjax.registration._landmark_fit import fit_landmarks as fit_landmarks
 from dartjax.registration._landmark_fit import levenberg_marquardt as levenberg_marquardt
 from dartjax.registration._objective import FitParameters as FitParameters
 from dartjax.registration._objective import ObjectiveWeights as ObjectiveWeights
+from dartjax.registration._objective import moved_pose as moved_pose
 from dartjax.registration._objective import objective as objective
 from dartjax.registration._objective import posed_vertices as posed_vertices

@@ -11,26 +11,36 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 PyTree = Any
 
 
-def map_cases(function: Callable[..., PyTree], *arguments: PyTree, chunk: int = 16) -> PyTree:
+def map_cases(
+    function: Callable[..., PyTree],
+    *arguments: PyTree,
+    chunk: int = 16,
+    on_chunk: Callable[[int, int], None] = lambda done, total: None,
+) -> PyTree:
     """`jax.vmap(function)` over the leading axis of the arguments, `chunk` cases at a time,
     each chunk split over all local devices.
 
-    Every chunk has the same shape (the last is filled up by repeating a case), so one
-    program is compiled. The result is gathered on the host. On a CPU, ask for one device per
-    core (`jax_num_cpu_devices`) to use them all.
+    Every chunk has the same shape (the last is filled up by repeating a case), so one program
+    is compiled. `on_chunk(done, total)` is called after compilation (done = 0) and after each
+    chunk. The result is gathered on the host. On a CPU, ask for one device per core
+    (`jax_num_cpu_devices`) to use them all.
     """
     num_cases = len(jax.tree.leaves(arguments)[0])
     devices = jax.local_devices()
-    chunk = min(chunk, num_cases)
-    chunk = -(-chunk // len(devices)) * len(devices)
+    chunk = -(-min(chunk, num_cases) // len(devices)) * len(devices)
     mesh = jax.make_mesh((len(devices),), ("case",), axis_types=(AxisType.Auto,), devices=devices)
     sharding = NamedSharding(mesh, PartitionSpec("case"))
-    program = jax.jit(jax.vmap(function))
+
+    def part(first: int) -> PyTree:
+        index = np.minimum(np.arange(first, first + chunk), num_cases - 1)
+        return jax.tree.map(lambda leaf: jax.device_put(leaf[index], sharding), arguments)
+
+    program = jax.jit(jax.vmap(function)).lower(*part(0)).compile()
+    on_chunk(0, num_cases)
     results = []
     for first in range(0, num_cases, chunk):
-        index = np.minimum(np.arange(first, first + chunk), num_cases - 1)
-        part = jax.tree.map(lambda leaf, i=index: jax.device_put(leaf[i], sharding), arguments)
-        results.append(jax.tree.map(np.asarray, program(*part)))
+        results.append(jax.tree.map(np.asarray, program(*part(first))))
+        on_chunk(min(first + chunk, num_cases), num_cases)
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)[:num_cases]), *results)
 
 

@@ -10,6 +10,9 @@ from dartjax.render._projection import DetectorGaussians as DetectorGaussians
 from dartjax.render._projection import line_integral_of_gaussian as line_integral_of_gaussian
 from dartjax.render._projection import project_gaussians as project_gaussians
 from dartjax.render._projection import ray_geometry as ray_geometry
+from dartjax.render._raycast import drr as drr
+from dartjax.render._raycast import label_volume as label_volume
+from dartjax.render._raycast import line_integral as line_integral
 from dartjax.render._similarity import Similarity as Similarity
 from dartjax.render._similarity import gradient_ncc as gradient_ncc
 from dartjax.render._similarity import local_gradient_ncc as local_gradient_ncc

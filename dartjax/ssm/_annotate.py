@@ -1,0 +1,273 @@
+"""Ten landmarks and two transpedicular paths on one vertebra, by geometric rules, on the host.
+
+All input is in the vertebra frame (`_frame.vertebra_frame`). The rules are anatomical and use no
+shape model:
+- end-plate centres, anterior wall, waists: where the axes through the body centroid leave it;
+- isthmus centre: centroid of the smallest section across the pedicle beside the canal;
+- spinous tip: the most posterior point; transverse tips: the most lateral points behind the
+  isthmus;
+- path: the straight axis past the isthmus centre, into the anterior third of the body at
+  mid-height, whose distance to the outer cortex along pedicle and body is largest.
+"""
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import ndimage, spatial
+
+from dartjax.observations import LANDMARK_NAMES, SIDES
+from dartjax.ssm._frame import midline_body, posterior_wall
+from dartjax.ssm._voxels import Solid, inner_distance, label_parts, solid_of
+
+_SIGN = {"left": -1.0, "right": 1.0}
+_FRONT_MARGIN = 5.0  # mm kept between the target and the anterior wall
+
+
+class Annotation(NamedTuple):
+    """Landmarks and paths of one vertebra, vertebra frame, mm."""
+
+    landmarks: Float[np.ndarray, "10 3"]
+    paths: Float[np.ndarray, "2 2 3"]  # (left, right) x (entry, target)
+    isthmus_width: Float[np.ndarray, "2"]  # mm, widest circle in the smallest section
+    clearance: Float[np.ndarray, "2"]  # mm, least distance from path to cortex past the entry
+
+
+def annotate(
+    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
+) -> Annotation:
+    """Apply the rules of this module to one closed surface in its vertebra frame.
+
+    Raises ValueError when there is no canal or no pedicle beside it.
+    """
+    solid = solid_of(vertices, faces)
+    depth = _depth(solid)
+    isthmus = {side: _isthmus(solid, side) for side in SIDES}
+    points = dict(_body_landmarks(solid))
+    points["spinous_tip"] = _spinous_tip(vertices)
+    for side in SIDES:
+        points[f"{side}_isthmus"] = isthmus[side][0]
+        points[f"{side}_transverse_tip"] = _transverse_tip(vertices, isthmus[side][0], side)
+    found = [_path(solid, depth, isthmus[side][0], side) for side in SIDES]
+    return Annotation(
+        np.stack([points[name] for name in LANDMARK_NAMES]),
+        np.stack([path for path, _ in found]),
+        np.array([isthmus[side][1] for side in SIDES]),
+        np.array([clearance for _, clearance in found]),
+    )
+
+
+def attach(
+    vertices: Float[np.ndarray, "vertex 3"],
+    faces: Int[np.ndarray, "face 3"],
+    point: Float[np.ndarray, "3"],
+    *,
+    surface_tolerance: float = 1.5,
+) -> tuple[Int[np.ndarray, "8"], Float[np.ndarray, "8"]]:
+    """Eight vertices and weights (sum 1) that reproduce a point and carry it with the surface.
+
+    A point within `surface_tolerance` mm of the surface is bound to the nearest triangle, so it
+    stays on the surface; a deeper one to the nearest vertex in each octant around it, with the
+    most even weights that reproduce it.
+    """
+    index, weight, distance = _nearest_on_triangles(vertices, faces, point)
+    if distance <= surface_tolerance:
+        return np.pad(index, (0, 5), mode="edge"), np.pad(weight, (0, 5))
+    index = _octant_vertices(vertices, point)
+    system = np.vstack([vertices[index].T, np.ones(8)])
+    even = np.full(8, 0.125)
+    correction = np.linalg.lstsq(system, np.append(point, 1.0) - system @ even, rcond=None)[0]
+    return index, even + correction
+
+
+def _depth(solid: Solid) -> Float[np.ndarray, "i j k"]:
+    """Signed distance to the surface at the voxel centres, mm, positive inside."""
+    inside, outside = inner_distance(solid.occupancy), inner_distance(~solid.occupancy)
+    distance = np.where(solid.occupancy, inside - 0.5, 0.5 - outside)
+    return solid.spacing * distance.astype(np.float32)
+
+
+def _sample(
+    field: Float[np.ndarray, "i j k"], solid: Solid, points: Float[np.ndarray, "*n 3"]
+) -> Float[np.ndarray, "*n"]:
+    index = np.moveaxis((points - solid.origin) / solid.spacing, -1, 0)
+    return ndimage.map_coordinates(field, index, order=1, mode="nearest")
+
+
+def _body_landmarks(solid: Solid) -> list[tuple[str, Float[np.ndarray, "3"]]]:
+    body = midline_body(solid)
+    y, z = solid.axis(1), solid.axis(2)
+    column = np.flatnonzero(body[np.argmin(np.abs(y))])
+    row = np.flatnonzero(body[:, np.argmin(np.abs(z))])
+    half = solid.spacing / 2.0
+    waist = [_exit_point(solid, np.array([_SIGN[side], 0.0, 0.0])) for side in SIDES]
+    return [
+        ("superior_endplate_center", np.array([0.0, 0.0, z[column[-1]] + half])),
+        ("inferior_endplate_center", np.array([0.0, 0.0, z[column[0]] - half])),
+        ("anterior_wall_center", np.array([0.0, y[row[-1]] + half, 0.0])),
+        ("left_waist", waist[0]),
+        ("right_waist", waist[1]),
+    ]
+
+
+def _exit_point(
+    solid: Solid,
+    direction: Float[np.ndarray, "3"],
+    start: Float[np.ndarray, "3"] | None = None,
+) -> Float[np.ndarray, "3"]:
+    """Where a ray from inside the bone first leaves it."""
+    step = 0.1
+    origin = np.zeros(3) if start is None else start
+    points = origin + np.arange(0.0, 120.0, step)[:, None] * direction
+    outside = _sample(solid.occupancy.astype(np.float32), solid, points) < 0.5
+    return points[int(np.argmax(outside))]
+
+
+def _isthmus(solid: Solid, side: str) -> tuple[Float[np.ndarray, "3"], float]:
+    """Centre and width of the smallest section across the pedicle.
+
+    First the smallest coronal section beside the open canal, then the smallest among planes
+    near it that face the converging axis of the pedicle (turned by 0 to 40 degrees about z).
+    """
+    start = _coronal_isthmus(solid, side)
+    sections = [
+        _section(solid, side, start, np.radians(angle), offset)
+        for angle in range(0, 45, 10)
+        for offset in np.arange(-5.0, 5.1, 1.0)
+    ]
+    _, center, width = min((s for s in sections if s is not None), key=lambda s: s[0])
+    return center, width
+
+
+def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
+    x, y = solid.axis(0), solid.axis(1)
+    lateral = solid.occupancy & (x * _SIGN[side] > 0)[:, None, None]
+    closed = solid.occupancy[np.abs(x) < 1.0].any((0, 2)) | ~lateral.any((0, 2))
+    rows = np.flatnonzero(~closed & (y < posterior_wall(solid)))
+    # The run of open slices nearest to the body is the canal; others lie beside a bent tip.
+    canal = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)[-1]
+    centers, areas = [], []
+    for j in canal:
+        labels = label_parts(lateral[:, j])[0]
+        size = np.bincount(labels.ravel())[1:]
+        index = np.argwhere(labels == 1 + int(np.argmax(size))).mean(0)
+        centers.append(solid.origin + solid.spacing * np.array([index[0], j, index[1]]))
+        areas.append(size.max())
+    if not areas:
+        raise ValueError(f"no {side} pedicle beside the canal: is the mesh in its vertebra frame?")
+    return centers[int(np.argmin(areas))]
+
+
+def _section(
+    solid: Solid, side: str, start: Float[np.ndarray, "3"], angle: float, offset: float
+) -> tuple[float, Float[np.ndarray, "3"], float] | None:
+    """Area, centroid and inscribed width of the part near `start` of one oblique section, or
+    None where the plane meets no bone or the part crosses the midline."""
+    sign, step = _SIGN[side], 0.5
+    forward = np.array([-sign * np.sin(angle), np.cos(angle), 0.0])
+    outward = np.array([sign * np.cos(angle), np.sin(angle), 0.0])
+    u, w = np.meshgrid(np.arange(-20.0, 25.0, step), np.arange(-18.0, 18.0, step), indexing="ij")
+    points = start + offset * forward + u[..., None] * outward
+    points[..., 2] += w
+    bone = _sample(solid.occupancy.astype(np.float32), solid, points) > 0.5
+    labels, count = label_parts(bone & (points[..., 0] * sign > 0))
+    if count == 0:
+        return None
+    parts = [points[labels == i] for i in range(1, count + 1)]
+    nearest = int(np.argmin([np.linalg.norm(part - start, axis=1).min() for part in parts]))
+    part = parts[nearest]
+    if np.abs(part[:, 0]).min() < 1.0:
+        return None
+    radius = step * (inner_distance(labels == nearest + 1).max() - 0.5)
+    return len(part) * step**2, part.mean(0), 2.0 * float(radius)
+
+
+def _spinous_tip(vertices: Float[np.ndarray, "vertex 3"]) -> Float[np.ndarray, "3"]:
+    """The vertex nearest to the centre of the hindmost 1.5 mm."""
+    hind = vertices[vertices[:, 1] < vertices[:, 1].min() + 1.5]
+    return hind[int(np.argmin(np.linalg.norm(hind - hind.mean(0), axis=1)))]
+
+
+def _transverse_tip(
+    vertices: Float[np.ndarray, "vertex 3"], isthmus: Float[np.ndarray, "3"], side: str
+) -> Float[np.ndarray, "3"]:
+    """The vertex nearest to the centre of the most lateral 1.5 mm behind the isthmus."""
+    behind = vertices[vertices[:, 1] < isthmus[1] - 4.0]
+    lateral = behind[:, 0] * _SIGN[side]
+    tip = behind[lateral > lateral.max() - 1.5]
+    return tip[int(np.argmin(np.linalg.norm(tip - tip.mean(0), axis=1)))]
+
+
+def _path(
+    solid: Solid, depth: Float[np.ndarray, "i j k"], isthmus: Float[np.ndarray, "3"], side: str
+) -> tuple[Float[np.ndarray, "2 3"], float]:
+    """Entry and target of the axis with the largest clearance past the isthmus."""
+    targets = _targets(solid, side)
+    offsets = np.array(list(product((-1.5, -0.75, 0.0, 0.75, 1.5), (-3, -1.5, 0.0, 1.5, 3))))
+    centers = isthmus + np.insert(offsets, 1, 0.0, axis=1)
+    start, end = centers[:, None, None], targets[None, :, None]
+    length = np.linalg.norm(end - start, axis=-1, keepdims=True)
+    direction = (end - start) / length
+    # From 6 mm behind the isthmus to 8 mm before it the pedicle, then the body.
+    along = np.concatenate([np.arange(-6.0, 12.0, 0.75)])[None, None, :, None]
+    pedicle = _sample(depth, solid, start + along * direction).min(-1)
+    offset_cost = 0.02 * np.sum(offsets**2, axis=1)[:, None]
+    score = (
+        np.minimum(pedicle, 4.5)
+        - offset_cost
+        - 0.01 * np.sum((targets - targets.mean(0)) ** 2, axis=1)
+    )
+    best_center, best_target = np.unravel_index(int(np.argmax(score)), score.shape)
+    target, center = targets[best_target], centers[best_center]
+    backward = (center - target) / np.linalg.norm(center - target)
+    entry = _exit_point(solid, backward, center)
+    return np.stack([entry, target]), float(pedicle[best_center, best_target])
+
+
+def _targets(solid: Solid, side: str) -> Float[np.ndarray, "n 3"]:
+    """Candidate targets: anterior third, paramedian, about mid-height."""
+    body = midline_body(solid)
+    rows = np.flatnonzero(body[:, np.argmin(np.abs(solid.axis(2)))])
+    front, wall = solid.axis(1)[rows[-1]], posterior_wall(solid)
+    third = wall + (front - wall) * 2.0 / 3.0
+    y = min(front - _FRONT_MARGIN, max(third + 0.5, front - _FRONT_MARGIN - 2.0))
+    half_width = abs(_exit_point(solid, np.array([_SIGN[side], 0.0, 0.0]))[0])
+    x = _SIGN[side] * half_width * np.linspace(0.15, 0.5, 8)
+    height = (front - wall) * 0.1
+    z = np.linspace(-height, height, 7)
+    return np.array([(a, y, c) for a, c in product(x, z)])
+
+
+def _octant_vertices(
+    vertices: Float[np.ndarray, "vertex 3"], point: Float[np.ndarray, "3"]
+) -> Int[np.ndarray, "8"]:
+    """The nearest vertex in each octant around a point (any nearest where one is empty)."""
+    offset = vertices - point
+    distance = np.linalg.norm(offset, axis=1)
+    octant = (offset > 0) @ np.array([4, 2, 1])
+    order = np.argsort(distance)
+    chosen = []
+    for i in range(8):
+        inside = order[octant[order] == i]
+        spare = [j for j in order if j not in chosen]
+        chosen.append(inside[0] if len(inside) else spare[0])
+    return np.array(chosen)
+
+
+def _nearest_on_triangles(
+    vertices: Float[np.ndarray, "vertex 3"],
+    faces: Int[np.ndarray, "face 3"],
+    point: Float[np.ndarray, "3"],
+) -> tuple[Int[np.ndarray, "3"], Float[np.ndarray, "3"], float]:
+    """Vertices and barycentric weights of the closest surface point, and its distance."""
+    import trimesh  # noqa: PLC0415  (slow to import, offline use)
+
+    near = np.unique(spatial.KDTree(vertices).query(point, 12)[1])
+    candidates = faces[np.isin(faces, near).any(1)]
+    triangles = vertices[candidates]
+    closest = trimesh.triangles.closest_point(triangles, np.tile(point, (len(candidates), 1)))
+    distance = np.linalg.norm(closest - point, axis=1)
+    best = int(np.argmin(distance))
+    weight = trimesh.triangles.points_to_barycentric(triangles[[best]], closest[[best]])[0]
+    return candidates[best], weight, float(distance[best])

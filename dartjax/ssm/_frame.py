@@ -1,0 +1,124 @@
+"""The anatomical frame of a vertebra from its surface, on the host.
+
+Input meshes are in patient RAS+ (mm) and may be tilted by up to about 40 degrees; signs (which
+side is right, anterior, superior) come from there, the directions from the bone itself.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import spatial
+
+from dartjax import mesh
+from dartjax.ssm._voxels import Solid, label_parts, solid_of
+
+
+def vertebra_frame(
+    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
+) -> Float[np.ndarray, "4 4"]:
+    """world_from_vertebra (4, 4) of one closed vertebral surface in RAS+ mm.
+
+    +x (right) is the normal of the mirror plane (reflective ICP), +z (superior) the mean normal
+    of the two end-plates within that plane, +y anterior; the origin is the centroid of the body,
+    the part in front of the canal, moved into the mirror plane.
+    Raises ValueError when no canal is found behind the body (a wrong or cut mesh).
+    """
+    right, offset = _mirror_plane(vertices)
+    rotation = _rotation_from(right, np.array([0.0, 0.0, 1.0]))
+    center = np.asarray(mesh.solid_centroid(jnp.asarray(vertices), jnp.asarray(faces)), float)
+    center = center - (center @ right - offset) * right
+    for _ in range(4):
+        solid = solid_of((vertices - center) @ rotation, faces)
+        tilt = _endplate_tilt(solid)
+        rotation = rotation @ _rotation_about_x(tilt)
+    solid = solid_of((vertices - center) @ rotation, faces)
+    body = body_centroid(solid)
+    pose = np.eye(4)
+    pose[:3, :3] = rotation
+    pose[:3, 3] = center + rotation @ body
+    return pose
+
+
+def midline_body(solid: Solid) -> Bool[np.ndarray, "j k"]:
+    """The vertebral body in the mirror plane (y, z): the part in front of the canal."""
+    near = np.abs(solid.axis(0)) < 1.0
+    labels, count = label_parts(solid.occupancy[near].mean(0) > 0.5)
+    if count < 2:
+        raise ValueError(
+            "no canal behind the vertebral body in the mirror plane: the mesh must be one whole "
+            "vertebra with an open canal, in RAS+ mm"
+        )
+    areas = np.bincount(labels.ravel())[1:]
+    large = np.flatnonzero(areas > 0.2 * areas.max()) + 1
+    front = [float(np.argwhere(labels == i)[:, 0].mean()) for i in large]
+    return labels == large[front.index(max(front))]
+
+
+def posterior_wall(solid: Solid) -> float:
+    """y of the posterior wall of the body on the midline, mean over its middle third, mm."""
+    body = midline_body(solid)
+    heights = np.flatnonzero(body.any(0))
+    third = len(heights) // 3
+    first = [np.flatnonzero(body[:, k])[0] for k in heights[third : len(heights) - third]]
+    return float(solid.axis(1)[int(np.median(first))])
+
+
+def body_centroid(solid: Solid) -> Float[np.ndarray, "3"]:
+    """Centroid of the part in front of the posterior wall, with x = 0 (mirror plane)."""
+    in_front = solid.axis(1) > posterior_wall(solid)
+    index = np.argwhere(solid.occupancy & in_front[None, :, None])
+    centroid = solid.origin + solid.spacing * np.mean(index, axis=0)
+    centroid[0] = 0.0
+    return centroid
+
+
+def _mirror_plane(
+    vertices: Float[np.ndarray, "vertex 3"],
+) -> tuple[Float[np.ndarray, "3"], float]:
+    """Unit normal (toward +x) and offset of the plane that maps the surface onto itself.
+
+    For matched points p and q = closest point to the mirror image of p, the plane that minimises
+    sum |S p - q|^2 has as normal the least eigenvector of sum (p q^T + q p^T), centred.
+    """
+    points = vertices[:: max(1, len(vertices) // 4000)]
+    tree = spatial.KDTree(vertices)
+    normal, offset = np.array([1.0, 0.0, 0.0]), float(points[:, 0].mean())
+    for _ in range(60):
+        mirrored = points - 2.0 * (points @ normal - offset)[:, None] * normal
+        distance, index = tree.query(mirrored)
+        keep = distance <= np.quantile(distance, 0.8)
+        p, q = points[keep], np.take(vertices, index, axis=0)[keep]
+        p_mean, q_mean = p.mean(0), q.mean(0)
+        cross = (p - p_mean).T @ (q - q_mean)
+        _, vectors = np.linalg.eigh(cross + cross.T)
+        normal = vectors[:, 0]
+        normal = normal * np.sign(normal[0])
+        offset = float(normal @ (p_mean + q_mean) / 2.0)
+    return normal, offset
+
+
+def _endplate_tilt(solid: Solid) -> float:
+    """Angle (rad, about +x) from the grid's z to the mean normal of the end-plates."""
+    body = midline_body(solid)
+    columns = np.flatnonzero(body.any(1))
+    skip = len(columns) // 5
+    columns = columns[skip : len(columns) - skip]
+    z = solid.axis(2)
+    top = [z[np.flatnonzero(body[j])[-1]] for j in columns]
+    bottom = [z[np.flatnonzero(body[j])[0]] for j in columns]
+    y = solid.axis(1)[columns]
+    return float(np.mean([np.arctan(np.polyfit(y, edge, 1)[0]) for edge in (top, bottom)]))
+
+
+def _rotation_about_x(angle: float) -> Float[np.ndarray, "3 3"]:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+
+
+def _rotation_from(
+    right: Float[np.ndarray, "3"], up: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3 3"]:
+    """Columns right, anterior, superior, with superior as close to `up` as it can be."""
+    superior = up - (up @ right) * right
+    superior = superior / np.linalg.norm(superior)
+    return np.stack([right, np.cross(superior, right), superior], axis=1)

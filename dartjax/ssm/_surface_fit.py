@@ -1,0 +1,265 @@
+"""Best fit of a shape model to a known surface: pose and coefficients by closest points.
+
+With the 15 modes of the prior this is the oracle, the best any reconstruction with that model
+can reach; with some 300 wide modes it is a dense registration of the template to the surface,
+which carries its landmarks and paths there.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dartjax import mesh, transforms
+from dartjax._numerics import normalize, safe_divide
+from dartjax._types import Coefficients, Faces, Points, Vertices
+from dartjax.ssm._gaussian_process import REGISTRATION_KERNELS, gaussian_process_model
+from dartjax.ssm._model import ShapeModel, instance, landmarks, paths, posed
+from dartjax.ssm._template import sample_surface
+
+_NORMAL_SCALE = 5.0  # mm: normals at 90 degrees count like points 7 mm apart
+_CHUNK = 512  # vertices per block of the distance matrix
+
+
+class Registration(NamedTuple):
+    """A model fitted to a surface; everything in the world frame of that surface, mm."""
+
+    landmarks: Float[Array, "10 3"]
+    pose: transforms.SE3  # T_world_vertebra
+    mean_residual: float  # mean distance along the normal, both directions
+    coefficients: Coefficients
+    vertices: Vertices
+    paths: Float[Array, "2 2 3"]
+
+
+class _Matches(eqx.Module):
+    """Quadratic form of the matches: sum over vertices of (d - x)^T H (d - x), summed up."""
+
+    information: Float[Array, "vertex 3 3"]  # 1/mm^2
+    pull: Float[Array, "vertex 3"]  # 1/mm
+    mean_distance: Float[Array, ""]  # mm, along the target's normals
+
+
+@partial(jax.jit, static_argnames=("num_iterations", "noise", "tangential"))
+def fit_surface(
+    model: ShapeModel,
+    target_points: Points,
+    target_normals: Points,
+    start_pose: transforms.SE3,
+    *,
+    num_iterations: int = 40,
+    noise: tuple[float, float] = (6.0, 0.5),
+    tangential: tuple[float, float] = (0.5, 0.02),
+) -> tuple[transforms.SE3, Coefficients, Float[Array, " iteration"]]:
+    """Pose and coefficients that bring the model onto a surface given as points with normals.
+
+    Each iteration matches every vertex to its closest target point and every target point to its
+    closest vertex (closest in position and normal), then takes one Gauss-Newton step on
+        sum w d^T [n n^T + tau (I - n n^T)] d / sigma^2 + |coefficients|^2,
+    d the match vector, n the target normal, with sigma from noise[0] to noise[1] mm and tau from
+    tangential[0] to tangential[1], both geometric. Starts from zero coefficients.
+
+    Returns T_world_vertebra, the coefficients and, per iteration, the mean distance along the
+    normals before the step (mm). Points and normals in the world frame, (n, 3); normals unit and
+    outward. The start must be within about 20 degrees and 20 mm.
+    """
+    ramp = jnp.linspace(0.0, 1.0, num_iterations)
+    sigmas = noise[0] * (noise[1] / noise[0]) ** ramp
+    taus = tangential[0] * (tangential[1] / tangential[0]) ** ramp
+
+    def step(state, schedule):
+        pose, coefficients = state
+        sigma, tau = schedule
+        found = _match(model, posed(model, pose, coefficients), target_points, target_normals, tau)
+        state = _gauss_newton(model, pose, coefficients, found, sigma)
+        return state, found.mean_distance
+
+    start = (start_pose, jnp.zeros(model.num_modes, model.mean_shape.dtype))
+    (pose, coefficients), history = jax.lax.scan(step, start, (sigmas, taus))
+    return pose, coefficients, history
+
+
+def register_surface(
+    model: ShapeModel,
+    vertices: Float[np.ndarray, "w 3"],
+    faces: Int[np.ndarray, "g 3"],
+    *,
+    tilts_deg: tuple[float, ...] = (-20.0, 0.0, 20.0),
+    num_points: int = 6000,
+    seed: int = 0,
+) -> Registration:
+    """Best fit of a model to one whole vertebra's surface in RAS+ mm, from several tilts (host).
+
+    The starts have the patient's axes, tilted about the left-right axis, with surface centroids
+    together; the one that ends nearest is returned.
+    """
+    points, normals = _samples(vertices, faces, num_points, seed)
+    starts = _starts(model, points, tilts_deg)
+    poses, coefficients, history = _fit_all(model, points, normals, starts)
+    best = int(jnp.argmin(history[:, -1]))
+    pose = jax.tree.map(lambda leaf: leaf[best], poses)
+    return _registration(model, pose, coefficients[best], float(history[best, -1]))
+
+
+def dense_landmarks(
+    model: ShapeModel,
+    vertices: Float[np.ndarray, "w 3"],
+    faces: Int[np.ndarray, "g 3"],
+    *,
+    num_modes: int = 300,
+    num_points: int = 8000,
+    seed: int = 0,
+) -> Registration:
+    """Landmarks and paths of a known surface, by dense registration of the template (host).
+
+    First `register_surface` with the model as it is, then from that pose with `num_modes` wide
+    modes (`REGISTRATION_KERNELS`) on the same template, noise 3 to 0.4 mm. The result belongs
+    to the surface, not to the model's own modes. `coefficients` are those of the wide modes.
+    """
+    coarse = register_surface(model, vertices, faces, seed=seed)
+    rich = gaussian_process_model(model, num_modes, kernels=REGISTRATION_KERNELS)
+    points, normals = _samples(vertices, faces, num_points, seed + 1)
+    pose, coefficients, history = fit_surface(
+        rich, points, normals, coarse.pose, noise=(3.0, 0.4), num_iterations=30
+    )
+    return _registration(rich, pose, coefficients, float(history[-1]))
+
+
+def _registration(
+    model: ShapeModel, pose: transforms.SE3, coefficients: Coefficients, residual: float
+) -> Registration:
+    surface = posed(model, pose, coefficients)
+    return Registration(
+        landmarks(model, surface), pose, residual, coefficients, surface, paths(model, surface)
+    )
+
+
+def _samples(
+    vertices: Float[np.ndarray, "w 3"], faces: Int[np.ndarray, "g 3"], count: int, seed: int
+) -> tuple[Points, Points]:
+    points, normals = sample_surface(np.asarray(vertices), np.asarray(faces), count, seed=seed)
+    return jnp.asarray(points, jnp.float32), jnp.asarray(normals, jnp.float32)
+
+
+def _starts(model: ShapeModel, points: Points, tilts_deg: tuple[float, ...]) -> transforms.SE3:
+    """Poses with the patient's axes tilted about x that bring the surface centroids together."""
+    rotation = jax.vmap(transforms.SO3.from_x_radians)(jnp.radians(jnp.array(tilts_deg)))
+    own = mesh_centroid(model.mean_shape, model.faces)
+    shift = jnp.mean(points, axis=0)[None] - jax.vmap(lambda r: r.apply(own))(rotation)
+    return transforms.SE3.from_rotation_and_translation(rotation, shift)
+
+
+def mesh_centroid(vertices: Vertices, faces: Faces) -> Float[Array, "3"]:
+    """Area-weighted centroid of a surface, mm."""
+    area = jnp.linalg.norm(mesh.area_vectors(vertices, faces), axis=1)
+    return jnp.sum(area[:, None] * jnp.mean(vertices[faces], axis=1), axis=0) / jnp.sum(area)
+
+
+@jax.jit
+def _fit_all(model: ShapeModel, points: Points, normals: Points, starts: transforms.SE3):
+    return jax.vmap(lambda start: fit_surface(model, points, normals, start))(starts)
+
+
+def _vertex_frames(vertices: Vertices, faces: Faces) -> tuple[Vertices, Float[Array, " vertex"]]:
+    """Outward unit normals and shares of the area, with mean 1, at the vertices."""
+    vectors = mesh.area_vectors(vertices, faces)
+    area = jnp.repeat(jnp.linalg.norm(vectors, axis=1), 3)
+    normals = jnp.zeros_like(vertices).at[faces.reshape(-1)].add(jnp.repeat(vectors, 3, axis=0))
+    share = jnp.zeros(len(vertices), vertices.dtype).at[faces.reshape(-1)].add(area)
+    return normalize(normals), share / jnp.mean(share)
+
+
+def _match(
+    model: ShapeModel, vertices: Vertices, points: Points, normals: Points, tau: Float[Array, ""]
+) -> _Matches:
+    """Closest points in both directions, summed up at the vertices (total weight 1 each)."""
+    own_normals, share = _vertex_frames(vertices, model.faces)
+    forward, backward = _closest(
+        jnp.concatenate([vertices, _NORMAL_SCALE * own_normals], axis=1),
+        jnp.concatenate([points, _NORMAL_SCALE * normals], axis=1),
+    )
+    there = points[forward] - vertices
+    back = points - vertices[backward]
+    agree = jnp.maximum(jnp.sum(own_normals * normals[forward], axis=1), 0.0) * share
+    agree_back = jnp.maximum(jnp.sum(own_normals[backward] * normals, axis=1), 0.0)
+    agree_back = agree_back * (len(vertices) / len(points))
+    weight, weight_back = _weights(normals[forward], agree, tau), _weights(normals, agree_back, tau)
+    information = weight.at[backward].add(weight_back)
+    pull = jnp.einsum("nij,nj->ni", weight, there)
+    pull = pull.at[backward].add(jnp.einsum("nij,nj->ni", weight_back, back))
+    error = jnp.sum(agree * jnp.abs(jnp.sum(there * normals[forward], axis=1)))
+    error_back = jnp.sum(agree_back * jnp.abs(jnp.sum(back * normals, axis=1)))
+    mean = safe_divide(error + error_back, jnp.sum(agree) + jnp.sum(agree_back))
+    return _Matches(information, pull, mean)
+
+
+def _weights(
+    normals: Points, weight: Float[Array, " n"], tau: Float[Array, ""]
+) -> Float[Array, "n 3 3"]:
+    """weight (n n^T + tau (I - n n^T))."""
+    outer = normals[:, :, None] * normals[:, None, :]
+    return weight[:, None, None] * ((1.0 - tau) * outer + tau * jnp.eye(3)[None])
+
+
+def _closest(
+    features: Float[Array, "n 6"], others: Float[Array, "m 6"]
+) -> tuple[Int[Array, " n"], Int[Array, " m"]]:
+    """Index of the closest row of the other set, in both directions, by blocks of rows."""
+    count = len(features)
+    padding = -count % _CHUNK
+    far = jnp.pad(features, ((0, padding), (0, 0)), constant_values=1e6)
+    blocks = far.reshape(-1, _CHUNK, 6)
+    squared = jnp.sum(others**2, axis=1)
+
+    def nearest(best, block_and_start):
+        block, start = block_and_start
+        distance = jnp.sum(block**2, axis=1)[:, None] + squared[None] - 2.0 * block @ others.T
+        smallest = jnp.min(distance, axis=0)
+        row = start + jnp.argmin(distance, axis=0)
+        closer = smallest < best[0]
+        best = jnp.where(closer, smallest, best[0]), jnp.where(closer, row, best[1])
+        return best, jnp.argmin(distance, axis=1)
+
+    start = (jnp.full(len(others), jnp.inf, features.dtype), jnp.zeros(len(others), int))
+    rows = jnp.arange(len(blocks)) * _CHUNK
+    (_, backward), forward = jax.lax.scan(nearest, start, (blocks, rows))
+    return forward.reshape(-1)[:count], backward
+
+
+def _gauss_newton(
+    model: ShapeModel,
+    pose: transforms.SE3,
+    coefficients: Coefficients,
+    found: _Matches,
+    sigma: Float[Array, ""],
+) -> tuple[transforms.SE3, Coefficients]:
+    """One step on rotation vector, translation and coefficients together."""
+    jacobian = _jacobian(model, pose, coefficients)
+    weighted = jnp.einsum("vij,vjp->vip", found.information, jacobian)
+    size = jacobian.shape[2]
+    normal_matrix = jacobian.reshape(-1, size).T @ weighted.reshape(-1, size) / sigma**2
+    gradient = jacobian.reshape(-1, size).T @ found.pull.reshape(-1) / sigma**2
+    prior = jnp.concatenate([jnp.full(6, 1e-6), jnp.ones(size - 6)])
+    gradient = gradient - jnp.concatenate([jnp.zeros(6), coefficients])
+    factor = jsl.cho_factor(normal_matrix + jnp.diag(prior))
+    step = jsl.cho_solve(factor, gradient)
+    return transforms.perturb(pose, step[:3], step[3:6]), coefficients + step[6:]
+
+
+def _jacobian(
+    model: ShapeModel, pose: transforms.SE3, coefficients: Coefficients
+) -> Float[Array, "vertex 3 parameter"]:
+    """d posed / d (rotation vector, translation, coefficients) as `transforms.perturb` moves:
+    (w x R s, I, R modes)."""
+    rotation = pose.rotation().as_matrix()
+    turned = instance(model, coefficients) @ rotation.T
+    axes = jnp.eye(3, dtype=turned.dtype)
+    turning = jnp.cross(axes[None], turned[:, None], axis=-1).transpose(0, 2, 1)
+    shifting = jnp.broadcast_to(axes[None], (len(turned), 3, 3))
+    shaping = jnp.einsum("ij,mvj->vim", rotation, model.modes)
+    return jnp.concatenate([turning, shifting, shaping], axis=2)

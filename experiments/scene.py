@@ -1,0 +1,162 @@
+"""A case with a CT made into a reconstruction task: truth, simulated X-rays, observations."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax import camera as cameras
+from dartjax import data, metrics, planning, ssm, transforms
+from dartjax.camera import Camera
+from dartjax.image import Radiograph, Volume
+from dartjax.mesh import TriangleMesh
+from dartjax.observations import Observations
+from dartjax.registration import (
+    Disturbance,
+    crop_cameras,
+    disturbed_mask,
+    disturbed_pose,
+    observe,
+)
+from dartjax.render import drr, label_volume
+
+CROP_WIDTH_MM = 110.0
+CROP_PIXELS = 128
+DENSE_FIT_DICE = 0.85  # below this, landmarks carried to the true surface are not trusted
+
+
+@dataclasses.dataclass(frozen=True)
+class CarmSetup:
+    """A C-arm far enough away, and a flat panel large enough, to see T1 to L1 at once."""
+
+    sdd: float = 1100.0  # mm
+    source_to_isocenter: float = 780.0  # mm
+    pixel_spacing: float = 0.56  # mm
+    image_size: tuple[int, int] = (768, 768)
+    num_samples: int = 500  # per ray
+
+
+@dataclasses.dataclass(frozen=True)
+class TrueVertebra:
+    """What is known of one vertebra from the CT's own mask, world mm."""
+
+    level: str
+    model: ssm.ShapeModel
+    surface: TriangleMesh
+    solid: metrics.Solid
+    field: planning.DistanceField
+    pose: transforms.SE3  # of the dense registration of the template
+    landmarks: jax.Array | None  # (10, 3); None when that registration is not trusted
+    oracle: ssm.Registration  # best fit of the 15-mode model to the true surface
+    occupancy: Volume  # 1 inside, for its projected mask
+
+
+def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVertebra:
+    """Surface, solid, distance field, landmarks and oracle of one complete level."""
+    label = case.label_of(level)
+    affine = np.asarray(case.ct.world_from_voxel, np.float64)
+    surface = data.surface_of(case.labels, affine, label)
+    vertices, faces = np.asarray(surface.vertices, np.float64), np.asarray(surface.faces)
+    origin, shape = data.grid_around(vertices)
+    occupancy = data.solid_of(case.labels, affine, label, origin=origin, shape=shape)
+    solid = metrics.Solid(occupancy, origin, 1.0)
+    oracle = ssm.register_surface(model, vertices, faces)
+    dense = ssm.dense_landmarks(model, vertices, faces)
+    dense_mesh = TriangleMesh(dense.vertices, model.faces)
+    trusted = metrics.reconstruction_metrics(dense_mesh, surface, solid)["dice"] > DENSE_FIT_DICE
+    inside = Volume(jnp.asarray(case.labels == label, jnp.float32), case.ct.world_from_voxel)
+    return TrueVertebra(
+        level=level,
+        model=model,
+        surface=surface,
+        solid=solid,
+        field=planning.distance_field_from_mesh(surface),
+        pose=dense.pose,
+        landmarks=dense.landmarks if trusted else None,
+        oracle=oracle,
+        occupancy=label_volume(inside, case.labels, label),
+    )
+
+
+def random_views(
+    rng: np.random.Generator, isocenter: np.ndarray, setup: CarmSetup, num_views: int = 2
+) -> list[Camera]:
+    """C-arm views with uniform primary angle and secondary angle in +-15 degrees, such that
+    every two beams make an angle of 20 to 160 degrees."""
+    while True:
+        primary = rng.uniform(-np.pi, np.pi, num_views)
+        secondary = rng.uniform(-np.pi / 12, np.pi / 12, num_views)
+        views = [
+            carm_view(transforms.carm_rotation(a, b), isocenter, setup)
+            for a, b in zip(primary, secondary, strict=True)
+        ]
+        if num_views == 1 or 20.0 <= min(angles := pair_angles_deg(views)) <= max(angles) <= 160.0:
+            return views
+
+
+def carm_view(rotation: transforms.SO3, isocenter: np.ndarray, setup: CarmSetup) -> Camera:
+    """One view of the setup."""
+    return cameras.from_carm(
+        rotation,
+        jnp.asarray(isocenter, jnp.float32),
+        sdd=setup.sdd,
+        source_to_isocenter=setup.source_to_isocenter,
+        pixel_spacing=setup.pixel_spacing,
+        image_size=setup.image_size,
+    )
+
+
+def pair_angles_deg(views: Sequence[Camera]) -> list[float]:
+    """Angle between the beams of every two views."""
+    beams = [np.asarray(view.beam, np.float64) for view in views]
+    return [
+        float(np.rad2deg(np.arccos(np.clip(a @ b, -1.0, 1.0))))
+        for i, a in enumerate(beams)
+        for b in beams[i + 1 :]
+    ]
+
+
+def simulate(ct: Volume, views: Sequence[Camera], setup: CarmSetup) -> list[Radiograph]:
+    """Line integrals of the whole CT: all other anatomy is in the way."""
+    render = jax.jit(drr, static_argnames=("num_samples",))
+    return [Radiograph(render(ct, view, num_samples=setup.num_samples), view) for view in views]
+
+
+def true_masks(truth: TrueVertebra, crops: Sequence[Camera]) -> np.ndarray:
+    """This vertebra's projection in every crop (view, h, w): more than 0.5 mm of bone."""
+    render = jax.jit(drr, static_argnames=("num_samples",))
+    stack = [render(truth.occupancy, crop, num_samples=160) for crop in crops]
+    return np.asarray(jnp.stack(stack)) > 0.5
+
+
+def disturbed_observations(
+    truth: TrueVertebra,
+    radiographs: Sequence[Radiograph],
+    rng: np.random.Generator,
+    disturbance: Disturbance,
+) -> tuple[Observations, transforms.SE3]:
+    """The start pose and what a detector of the stated quality would see from there."""
+    start = disturbed_pose(truth.pose, rng, disturbance)
+    center = start.apply(jnp.mean(truth.model.mean_shape, axis=0))
+    crops = crop_cameras(
+        [r.camera for r in radiographs], center, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS
+    )
+    noise_px = 6.0 * CROP_PIXELS / CROP_WIDTH_MM
+    masks = np.stack(
+        [
+            disturbed_mask(mask, rng, disturbance.mask_dice, noise_px)
+            for mask in true_masks(truth, crops)
+        ]
+    )
+    error = rng.normal(size=(10, 3)) * disturbance.landmark_mm
+    seen = None if truth.landmarks is None else truth.landmarks + jnp.asarray(error, jnp.float32)
+    observations = observe(
+        radiographs,
+        crops,
+        masks=masks,
+        landmarks_world=seen,
+        landmark_sigma_mm=disturbance.landmark_mm,
+    )
+    return observations, start

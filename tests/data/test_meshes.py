@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import trimesh
+
+from dartjax import data
+from tests import shapes
+
+
+def export(path, vertices, faces):
+    trimesh.Trimesh(vertices, faces, process=False).export(path)
+    return path
+
+
+def test_ply_round_trip(tmp_path):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    first = data.load_mesh(export(tmp_path / "a.ply", vertices, faces))
+    data.save_ply(tmp_path / "b.ply", first)
+    second = data.load_mesh(tmp_path / "b.ply")
+    np.testing.assert_array_equal(first.vertices, second.vertices)
+    np.testing.assert_array_equal(first.faces, second.faces)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "stl", "obj"])
+def test_formats_give_one_closed_surface(tmp_path, suffix):
+    """STL repeats vertices per face: they are merged again."""
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    loaded = data.load_mesh(export(tmp_path / f"L1.{suffix}", vertices, faces))
+    assert loaded.vertices.shape == vertices.shape
+    surface = trimesh.Trimesh(loaded.vertices, loaded.faces, process=False)
+    assert surface.is_watertight
+    assert surface.volume == pytest.approx(trimesh.Trimesh(vertices, faces).volume, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"), [(1e-3, "looks like metres"), (1e3, "scale it to millimetres")]
+)
+def test_units(tmp_path, scale, message):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    path = export(tmp_path / "L1.ply", scale * vertices, faces)
+    with pytest.raises(data.DataError, match=message):
+        data.load_mesh(path)
+
+
+def test_files_that_are_no_mesh(tmp_path):
+    with pytest.raises(data.DataError, match="no such file"):
+        data.load_mesh(tmp_path / "L1.ply")
+    (tmp_path / "L1.ply").write_text("ply\nnonsense")
+    with pytest.raises(data.DataError, match="not a readable mesh"):
+        data.load_mesh(tmp_path / "L1.ply")
+    (tmp_path / "L1.vtk").write_text("x")
+    with pytest.raises(data.DataError, match=r"ends in \.ply"):
+        data.load_mesh(tmp_path / "L1.vtk")
+    trimesh.PointCloud(np.random.default_rng(0).normal(size=(9, 3))).export(tmp_path / "L2.ply")
+    with pytest.raises(data.DataError, match=r"no faces|not a readable mesh"):
+        data.load_mesh(tmp_path / "L2.ply")
+
+
+def test_folder_of_meshes_by_level(tmp_path):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    for name in ("L1.ply", "T12.stl", "notes.txt", "pelvis.ply"):
+        path = tmp_path / name
+        if path.suffix == ".txt":
+            path.write_text("x")
+        else:
+            export(path, vertices, faces)
+    assert list(data.load_meshes(tmp_path)) == ["T12", "L1"]
+    with pytest.raises(data.DataError, match="no mesh named by its level"):
+        data.load_meshes(tmp_path / "absent")

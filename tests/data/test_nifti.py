@@ -1,0 +1,140 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+from dartjax import data, transforms
+from tests.data import phantoms
+
+
+def oblique_affine():
+    rotation = np.asarray(transforms.SO3.from_rpy_radians(0.3, -0.2, 0.5).as_matrix())
+    affine = np.eye(4)
+    affine[:3, :3] = rotation @ np.diag([0.7, 0.9, 2.5])
+    affine[:3, 3] = [-31.5, 12.25, 400.0]
+    return affine
+
+
+def test_attenuation_of_air_water_and_metal():
+    mu = data.hu_to_attenuation(np.array([-2048, -1000, 0, 1000, 30000]))
+    np.testing.assert_allclose(mu, [0, 0, 0.0192, 0.0384, 0.0192 * 4.071], rtol=1e-6)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "PIR", "LPS"])
+def test_affine_round_trip_in_any_orientation(tmp_path, axes):
+    """A voxel keeps its value and its place in the world."""
+    hu = np.arange(9 * 11 * 13, dtype=np.int16).reshape(9, 11, 13) - np.int16(600)
+    image = nib.Nifti1Image(hu, oblique_affine())
+    turn = nib.orientations.axcodes2ornt(axes)
+    stored = image.as_reoriented(turn)
+    nib.save(stored, tmp_path / "ct.nii.gz")
+    volume = data.load_ct(tmp_path / "ct.nii.gz")
+    np.testing.assert_allclose(volume.world_from_voxel, stored.affine, atol=1e-4)
+    voxel = np.array([3, 7, 10, 1.0])
+    world = oblique_affine() @ voxel
+    found = np.linalg.solve(np.asarray(volume.world_from_voxel, float), world)
+    i, j, k = np.rint(found[:3]).astype(int)
+    np.testing.assert_allclose(found[:3], [i, j, k], atol=1e-3)
+    np.testing.assert_allclose(volume.values[i, j, k], data.hu_to_attenuation(hu)[3, 7, 10])
+
+
+def test_scaled_values_are_hu(tmp_path):
+    hu = phantoms.hounsfield(phantoms.ring())
+    image = nib.Nifti1Image(hu + 1024, phantoms.AFFINE)
+    image.header.set_slope_inter(1.0, -1024.0)
+    stored = nib.Nifti1Image(hu, phantoms.AFFINE, image.header)
+    nib.save(stored, tmp_path / "ct.nii.gz")
+    volume = data.load_ct(tmp_path / "ct.nii.gz")
+    np.testing.assert_allclose(volume.values, data.hu_to_attenuation(hu), rtol=1e-6)
+
+
+def test_labels_drop_the_sacrum(tmp_path):
+    labels = np.where(phantoms.ring(), 20, 0).astype(np.int16)
+    labels[2:4, 2:4, 2:4] = 26
+    path = phantoms.save(tmp_path / "mask.nii.gz", labels)
+    loaded, affine = data.load_labels(path)
+    assert loaded.dtype == np.uint8
+    np.testing.assert_array_equal(loaded, np.where(labels == 20, 20, 0))
+    np.testing.assert_allclose(affine, phantoms.AFFINE)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(data.DataError, match="no such file"):
+        data.load_ct(tmp_path / "nothing.nii.gz")
+
+
+def test_truncated_file(tmp_path):
+    noise = np.random.default_rng(0).integers(-1000, 2000, phantoms.SHAPE, np.int16)
+    path = phantoms.save(tmp_path / "ct.nii.gz", noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(data.DataError, match=r"ct\.nii\.gz.*truncated or damaged"):
+        data.load_ct(path)
+
+
+def test_file_that_is_no_image(tmp_path):
+    path = tmp_path / "ct.nii.gz"
+    path.write_text("not an image")
+    with pytest.raises(data.DataError, match="truncated or damaged"):
+        data.load_ct(path)
+
+
+def test_singular_affine(tmp_path):
+    image = nib.Nifti1Image(phantoms.hounsfield(phantoms.ring()), None)
+    image.header["sform_code"] = 1
+    image.header["srow_x"], image.header["srow_y"] = [1, 0, 0, 0], [1, 0, 0, 0]
+    image.header["srow_z"] = [0, 0, 1, 0]
+    path = tmp_path / "ct.nii"
+    image.to_filename(path)
+    raw = bytearray(path.read_bytes())
+    raw[252:256] = np.array([0, 1], "<i2").tobytes()  # qform_code, sform_code
+    raw[280:328] = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]], "<f4").tobytes()
+    path.write_bytes(raw)
+    with pytest.raises(data.DataError, match="affine is singular"):
+        data.load_ct(path)
+
+
+def test_affine_in_metres(tmp_path):
+    hu = phantoms.hounsfield(phantoms.ring())
+    path = phantoms.save(tmp_path / "ct.nii.gz", hu, np.diag([1.5e-3, 1.5e-3, 1.5e-3, 1]))
+    with pytest.raises(data.DataError, match="must be in millimetres"):
+        data.load_ct(path)
+
+
+def test_four_dimensions(tmp_path):
+    hu = np.stack([phantoms.hounsfield(phantoms.ring())] * 2, axis=-1)
+    path = phantoms.save(tmp_path / "ct.nii.gz", hu)
+    with pytest.raises(data.DataError, match=r"3D image is needed.*\(40, 40, 40, 2\)"):
+        data.load_ct(path)
+
+
+def test_nan_voxels(tmp_path):
+    hu = phantoms.hounsfield(phantoms.ring()).astype(np.float32)
+    hu[1, 1, 1:4] = np.nan
+    path = phantoms.save(tmp_path / "ct.nii.gz", hu)
+    with pytest.raises(data.DataError, match="3 voxels are NaN"):
+        data.load_ct(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda hu: hu + np.int16(1024), "subtract 1024"),
+        (lambda hu: np.clip(hu, 0, 255).astype(np.uint8), "not Hounsfield units"),
+        (lambda hu: hu.astype(np.float32) / 1000.0, "not Hounsfield units"),
+        (lambda hu: np.minimum(hu, np.int16(100)), "bone lies above 200"),
+        (np.zeros_like, "every voxel is 0"),
+    ],
+)
+def test_values_that_are_not_hounsfield_units(tmp_path, change, message):
+    path = phantoms.save(tmp_path / "ct.nii.gz", change(phantoms.hounsfield(phantoms.ring())))
+    with pytest.raises(data.DataError, match=message):
+        data.load_ct(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(43.0, r"values \[43\]"), (20.5, "fractions"), (300.0, "no VerSe")]
+)
+def test_labels_that_are_not_verse(tmp_path, value, message):
+    labels = np.where(phantoms.ring(), np.float32(value), np.float32(0))
+    path = phantoms.save(tmp_path / "mask.nii.gz", labels)
+    with pytest.raises(data.DataError, match=message):
+        data.load_labels(path)

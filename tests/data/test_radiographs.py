@@ -1,0 +1,129 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from dartjax import camera, data, transforms
+
+SIZE = (24, 32)
+
+
+def line_integrals(size=SIZE):
+    v, u = np.mgrid[: size[0], : size[1]]
+    image = 4.0 * np.exp(-((v - 12) ** 2 + (u - 16) ** 2) / 60.0)
+    return np.where(image < 0.05, 0.0, image)
+
+
+def save(path, pixels):
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    else:
+        Image.fromarray(pixels).save(path)
+    return path
+
+
+def carm(size):
+    return camera.from_carm(transforms.view_rotation("AP"), jnp.zeros(3), image_size=size)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "tif"])
+def test_float_line_integrals_are_kept(tmp_path, suffix):
+    path = save(tmp_path / f"a.{suffix}", np.float32(line_integrals()))
+    np.testing.assert_allclose(data.load_radiograph(path), line_integrals(), atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_whole_numbers_stand_for_0_to_8(tmp_path, suffix, dtype):
+    full = np.iinfo(dtype).max
+    path = save(tmp_path / f"a.{suffix}", np.rint(line_integrals() * full / 8).astype(dtype))
+    np.testing.assert_allclose(data.load_radiograph(path), line_integrals(), atol=4.1 / full)
+
+
+@pytest.mark.parametrize("open_beam", [None, 40000.0])
+def test_raw_intensity_becomes_line_integrals(tmp_path, open_beam):
+    counts = np.rint(40000.0 * np.exp(-line_integrals())).astype(np.uint16)
+    path = save(tmp_path / "a.png", counts)
+    image = data.load_radiograph(path, "intensity", open_beam=open_beam)
+    np.testing.assert_allclose(image, line_integrals(), atol=1e-3)
+
+
+def test_pixels_without_counts_stay_finite(tmp_path):
+    counts = np.rint(1000.0 * np.exp(-line_integrals())).astype(np.uint16)
+    counts[3, 4] = 0
+    image = data.load_radiograph(save(tmp_path / "a.png", counts), "intensity", open_beam=1000.0)
+    assert float(image[3, 4]) == pytest.approx(np.log(2000.0), rel=1e-5)
+
+
+def test_grey_stored_as_rgb_or_with_alpha(tmp_path):
+    grey = np.rint(line_integrals() * 30).astype(np.uint8)
+    plain = data.load_radiograph(save(tmp_path / "l.png", grey))
+    rgb = data.load_radiograph(save(tmp_path / "rgb.png", np.stack([grey] * 3, -1)))
+    alpha = np.stack([grey, grey, grey, np.full_like(grey, 255)], -1)
+    rgba = data.load_radiograph(save(tmp_path / "rgba.png", alpha))
+    np.testing.assert_array_equal(plain, rgb)
+    np.testing.assert_array_equal(plain, rgba)
+
+
+def bad_images():
+    image = np.float32(line_integrals())
+    nan = image.copy()
+    nan[2, 3:5] = np.nan
+    color = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
+    return [
+        ("nan.npy", nan, "line_integral", "2 pixels are NaN"),
+        ("black.png", np.zeros(SIZE, np.uint8), "intensity", r"black \(all 0\)"),
+        ("flat.png", np.full(SIZE, 7, np.uint8), "line_integral", "constant"),
+        ("color.png", color, "line_integral", "colour"),
+        ("stack.npy", np.stack([image] * 8), "line_integral", r"\(8, 24, 32\)"),
+        ("counts.npy", 1000 * image, "line_integral", 'kind "intensity"'),
+        ("minus.npy", image - 2, "intensity", "negative"),
+        ("minus.npy", image - 2, "line_integral", "no line integrals"),
+        ("words.npy", np.full(SIZE, "a"), "line_integral", "no X-ray intensities"),
+    ]
+
+
+@pytest.mark.parametrize(("name", "pixels", "kind", "message"), bad_images())
+def test_images_that_cannot_be_used(tmp_path, name, pixels, kind, message):
+    path = save(tmp_path / name, pixels)
+    with pytest.raises(data.DataError, match=message):
+        data.load_radiograph(path, kind)
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(data.DataError, match="no such file"):
+        data.load_radiograph(tmp_path / "a.png")
+    path = save(tmp_path / "a.png", np.rint(line_integrals() * 30).astype(np.uint8))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(data.DataError, match="truncated or damaged"):
+        data.load_radiograph(path)
+    (tmp_path / "a.dcm").write_text("x")
+    with pytest.raises(data.DataError, match=r"read from \.png"):
+        data.load_radiograph(tmp_path / "a.dcm")
+
+
+def test_open_beam_must_be_positive(tmp_path):
+    path = save(tmp_path / "a.npy", np.float32(line_integrals()))
+    with pytest.raises(data.DataError, match="open-beam"):
+        data.load_radiograph(path, "intensity", open_beam=0.0)
+
+
+def test_images_of_different_sizes_with_their_own_cameras(tmp_path):
+    sizes = [(24, 32), (30, 20)]
+    paths = [
+        save(tmp_path / f"{i}.npy", np.float32(line_integrals(s))) for i, s in enumerate(sizes)
+    ]
+    loaded = data.load_radiographs(paths, [carm(size) for size in sizes])
+    assert [r.image.shape for r in loaded] == sizes
+    assert [r.camera.image_size for r in loaded] == sizes
+
+
+def test_image_that_does_not_match_its_camera(tmp_path):
+    sizes = [(24, 32), (30, 20)]
+    paths = [
+        save(tmp_path / f"{i}.npy", np.float32(line_integrals(s))) for i, s in enumerate(sizes)
+    ]
+    with pytest.raises(data.DataError, match=r"camera 2 states.*images of different sizes"):
+        data.load_radiographs(paths, [carm(sizes[0]), carm(sizes[0])])
+    with pytest.raises(data.DataError, match="2 images but 1 cameras"):
+        data.load_radiographs(paths, [carm(sizes[0])])

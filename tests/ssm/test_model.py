@@ -1,0 +1,61 @@
+"""The shape model: instances, annotations, prior, gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dartjax import ssm, transforms
+from dartjax.data import _assets as data
+from tests.gradients import assert_gradient
+
+
+@pytest.fixture(scope="module")
+def model():
+    return data.load_shape_model("T8")
+
+
+def test_instance_adds_modes(model):
+    coefficients = jnp.zeros(15).at[3].set(2.0)
+    expected = model.mean_shape + 2.0 * model.modes[3]
+    np.testing.assert_allclose(ssm.instance(model, coefficients), expected, atol=1e-4)
+    np.testing.assert_allclose(ssm.instance(model, jnp.zeros(15)), model.mean_shape, atol=1e-5)
+
+
+def test_posed_annotations_move_with_the_pose(model):
+    pose = transforms.SE3.exp(jnp.array([10.0, -40.0, 300.0, 0.2, -0.1, 0.3]))
+    coefficients = jnp.linspace(-1.0, 1.0, 15)
+    local, world = ssm.instance(model, coefficients), ssm.posed(model, pose, coefficients)
+    moved = transforms.apply(pose, ssm.landmarks(model, local))
+    np.testing.assert_allclose(ssm.landmarks(model, world), moved, atol=1e-3)
+    moved = transforms.apply(pose, ssm.paths(model, local).reshape(4, 3)).reshape(2, 2, 3)
+    np.testing.assert_allclose(ssm.paths(model, world), moved, atol=1e-3)
+
+
+def test_all_levels_stack_in_one_vmap():
+    models = [data.load_shape_model(level) for level in ("T1", "T12", "L5")]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    shapes = jax.vmap(ssm.instance)(stacked, jnp.ones((3, 15)))
+    np.testing.assert_allclose(shapes[2], ssm.instance(models[2], jnp.ones(15)), atol=1e-4)
+
+
+def test_log_prior_is_that_of_the_standard_normal():
+    b = jnp.array([0.3, -1.2, 2.0])
+    expected = jax.scipy.stats.norm.logpdf(b).sum() + 1.5 * np.log(2 * np.pi)
+    assert float(ssm.log_prior(b)) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_truncate(model):
+    assert ssm.truncate(model, 4).modes.shape == (4, 2048, 3)
+    with pytest.raises(ValueError, match="num_modes is 16"):
+        ssm.truncate(model, 16)
+
+
+def test_gradient_of_landmarks(x64, model):
+    wide = jax.tree.map(lambda a: a.astype(float) if a.dtype == jnp.float32 else a, model)
+
+    def energy(parameters):
+        pose = transforms.SE3.exp(parameters[:6])
+        return jnp.sum(ssm.landmarks(wide, ssm.posed(wide, pose, parameters[6:])) ** 2)
+
+    assert_gradient(energy, np.linspace(-0.5, 0.5, 21))
