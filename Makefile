@@ -38,10 +38,9 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: setup  ## Time dartjax; tables in runs/bench
-	@mkdir -p runs/bench
-	@for script in benchmarks/bench_*.py; do \
-	  echo "== $$script"; $(BIN)/python $$script --out=runs/bench || exit 1; done
+bench: setup  ## Time dartjax against its peers; tables in runs/bench
+	@for name in splat drr reconstruct; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name --out=runs/bench/$$name.json || exit 1; done
 
 docs: setup  ## Build the documentation into site/
 	$(BIN)/python -m pip install --quiet -e ".[docs]"

@@ -19,7 +19,7 @@ def machine_info() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "load_average_at_start": os.getloadavg()[0],
+        "load_average": os.getloadavg()[0],
     }
 
 

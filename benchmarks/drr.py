@@ -70,7 +70,10 @@ def _compare(workers, exchange, options, shape) -> int:
         name: float(np.abs(image - images["dartjax"]).max()) for name, image in images.items()
     }
     if min(correlation.values()) <= MIN_CORRELATION:
-        print(f"the images differ, so nothing was timed: {correlation}", file=sys.stderr)
+        print(
+            f"the images differ (too few --samples?), nothing was timed: {correlation}",
+            file=sys.stderr,
+        )
         return 1
     timings = {kind: {name: [] for name in workers} for kind in ("forward", "gradient")}
     for kind, by_name in timings.items():

@@ -85,7 +85,7 @@ def from_carm(
     principal point is the image centre. Distances in mm.
     """
     height, width = image_size
-    du, dv = (pixel_spacing, pixel_spacing) if isinstance(pixel_spacing, float) else pixel_spacing
+    du, dv = pixel_spacing if isinstance(pixel_spacing, tuple) else (pixel_spacing, pixel_spacing)
     beam = rotation.as_matrix()[:, 2]
     source = isocenter - source_to_isocenter * beam
     return Camera(

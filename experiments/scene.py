@@ -63,7 +63,7 @@ def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVer
     occupancy = data.solid_of(case.labels, affine, label, origin=origin, shape=shape)
     solid = metrics.Solid(occupancy, origin, 1.0)
     oracle = ssm.register_surface(model, vertices, faces)
-    dense = ssm.dense_landmarks(model, vertices, faces)
+    dense = ssm.dense_landmarks(model, vertices, faces, coarse=oracle)
     dense_mesh = TriangleMesh(dense.vertices, model.faces)
     trusted = metrics.reconstruction_metrics(dense_mesh, surface, solid)["dice"] > DENSE_FIT_DICE
     inside = Volume(jnp.asarray(case.labels == label, jnp.float32), case.ct.world_from_voxel)

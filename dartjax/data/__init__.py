@@ -4,6 +4,11 @@ Whatever a user gives wrongly raises `DataError` with one message that says what
 what to do.
 """
 
+from ._assets import includes_subject as includes_subject
+from ._assets import load_shape_model as load_shape_model
+from ._assets import save_shape_models as save_shape_models
+from ._assets import shape_model_card as shape_model_card
+from ._assets import shape_model_levels as shape_model_levels
 from ._cameras import InitialGuess as InitialGuess
 from ._cameras import load_cameras as load_cameras
 from ._cameras import load_init as load_init
@@ -32,6 +37,7 @@ from ._meshes import save_ply as save_ply
 from ._nifti import hu_to_attenuation as hu_to_attenuation
 from ._nifti import load_ct as load_ct
 from ._nifti import load_labels as load_labels
+from ._radiographs import Kind as Kind
 from ._radiographs import load_radiograph as load_radiograph
 from ._radiographs import load_radiographs as load_radiographs
 from ._synthetic import synthetic_case as synthetic_case

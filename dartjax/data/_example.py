@@ -89,8 +89,11 @@ def _fetch(folder: Path) -> None:
         _check_digest(wheel)
         built = Path(scratch) / _FOLDER
         _unpack(wheel, built)
-        if not folder.is_dir():  # another process may have been faster
+        try:
             built.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise
 
 
 def _download(scratch: Path) -> Path:

@@ -12,7 +12,6 @@ from dartjax._numerics import safe_norm
 from dartjax._types import Matrix4, Points
 from dartjax.mesh import TriangleMesh
 
-
 EXACT_BAND_MM = 8.0  # about the surface, in the field of a mesh
 
 
@@ -68,7 +67,7 @@ def distance_field_from_mesh(
 ) -> DistanceField:
     """Distance field of a closed mesh, on the host.
 
-    Within 8 mm of the surface the grid values are exact to about 0.07 mm (see
+    Within 8 mm of the surface the grid values are exact to about 0.02 mm (see
     `metrics.distance_to_surface`), so that little but the interpolation between them is lost;
     farther off they come from the voxelised mesh and are good to half a voxel.
     """

@@ -53,7 +53,8 @@ def disturbed_mask(
     (to 0.002). An empty mask stays empty."""
     if not mask.any():
         return mask
-    signed = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
+    inside, outside = (np.asarray(ndimage.distance_transform_edt(m)) for m in (mask, ~mask))
+    signed = inside - outside
     field = ndimage.gaussian_filter(rng.normal(size=mask.shape), noise_px)
     field = field / field.std()
 

@@ -62,11 +62,7 @@ class FitOptions:
     """
 
     similarity: tuple[Similarity, ...]
-    scales: tuple[Scale, ...] = (
-        Scale(64, 2.0, 20, 0.08),
-        Scale(64, 1.0, 20, 0.05),
-        Scale(128, 0.7, 20, 0.03),
-    )
+    scales: tuple[Scale, ...] = (Scale(64, 1.2, 35, 0.08), Scale(128, 0.7, 20, 0.04))
     weights: ObjectiveWeights = ObjectiveWeights()
     crop_width_mm: float = 110.0
     region_dilation_mm: float = 4.0
@@ -177,11 +173,13 @@ def _descend(
     def step(carry, _):
         x, state = carry
         loss, gradient = jax.value_and_grad(loss_of)(x)
-        updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(x, updates), state), loss
+        updates, state = optimizer.update(gradient, state)  # pyright: ignore
+        return (eqx.apply_updates(x, updates), state), loss
 
     (parameters, _), history = jax.lax.scan(
-        step, (parameters, optimizer.init(parameters)), length=scale.num_steps
+        step,
+        (parameters, optimizer.init(parameters)),  # pyright: ignore
+        length=scale.num_steps,
     )
     return parameters, history
 

@@ -86,7 +86,7 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
     if factor * num_pixels != full:
         raise ValueError(f"a scale of {num_pixels} px does not divide the crop of {full} px")
 
-    def shrink(image: Image) -> Image:
+    def shrink(image: Image) -> Float[Array, "small small"]:
         pooled = image.reshape(num_pixels, factor, num_pixels, factor).mean((1, 3))
         return gaussian_blur(pooled, blur_px)
 
@@ -157,7 +157,7 @@ def objective(
     rendered = render_views(vertices, model, evidence.cameras, options)
     total = 0.5 * weights.prior * jnp.sum(parameters.coefficients**2)
     if weights.similarity > 0.0:
-        drr = two_compartment(rendered)
+        drr = jax.vmap(two_compartment)(rendered)
         scores = jax.vmap(similarity)(drr, evidence.images, evidence.weights)
         total = total + weights.similarity * jnp.sum(evidence.view_weight * (1.0 - scores))
     if weights.silhouette > 0.0:

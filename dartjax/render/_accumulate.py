@@ -12,6 +12,7 @@ X-rays add up along a ray, so nothing is sorted or composited and all shapes are
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def accumulate_windowed(
     """
     conic, normalized = conic_form(gaussians, weights)
     size = min(window, *image_size)
-    summed = _add_windows(image_size, size, gaussians.mean, conic, normalized)
+    summed: Any = _add_windows(image_size, size, gaussians.mean, conic, normalized)
     return jnp.moveaxis(summed, -1, 0)
 
 

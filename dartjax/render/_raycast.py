@@ -72,7 +72,9 @@ def line_integral(
     return length * _mean_along(_at_least_two(values), start, end, num_samples)
 
 
-def label_volume(volume: Volume, labels: Integer[np.ndarray | Array, "i j k"], label: int) -> Volume:
+def label_volume(
+    volume: Volume, labels: Integer[np.ndarray | Array, "i j k"], label: int
+) -> Volume:
     """The part of `volume` where `labels == label`, cropped to its bounding box, the rest 0.
 
     The affine is shifted with the crop, so this is the same field in the same world at a

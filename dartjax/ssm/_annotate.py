@@ -7,7 +7,7 @@ shape model:
 - spinous tip: the most posterior point; transverse tips: the most lateral points behind the
   isthmus;
 - path: the straight axis past the isthmus centre, into the anterior third of the body at
-  mid-height, whose distance to the outer cortex along pedicle and body is largest.
+  mid-height, whose distance to the outer cortex along the pedicle is largest.
 """
 
 from itertools import product
@@ -31,7 +31,7 @@ class Annotation(NamedTuple):
     landmarks: Float[np.ndarray, "10 3"]
     paths: Float[np.ndarray, "2 2 3"]  # (left, right) x (entry, target)
     isthmus_width: Float[np.ndarray, "2"]  # mm, widest circle in the smallest section
-    clearance: Float[np.ndarray, "2"]  # mm, least distance from path to cortex past the entry
+    clearance: Float[np.ndarray, "2"]  # mm, least distance from path to cortex in the pedicle
 
 
 def annotate(
@@ -164,7 +164,7 @@ def _section(
 ) -> tuple[float, Float[np.ndarray, "3"], float] | None:
     """Area, centroid and inscribed width of the part near `start` of one oblique section, or
     None where the plane meets no bone or the part crosses the midline."""
-    sign, step = _SIGN[side], 0.5
+    sign, step = _SIGN[side], 0.25
     forward = np.array([-sign * np.sin(angle), np.cos(angle), 0.0])
     outward = np.array([sign * np.cos(angle), np.sin(angle), 0.0])
     u, w = np.meshgrid(np.arange(-20.0, 25.0, step), np.arange(-18.0, 18.0, step), indexing="ij")
@@ -202,15 +202,19 @@ def _transverse_tip(
 def _path(
     solid: Solid, depth: Float[np.ndarray, "i j k"], isthmus: Float[np.ndarray, "3"], side: str
 ) -> tuple[Float[np.ndarray, "2 3"], float]:
-    """Entry and target of the axis with the largest clearance past the isthmus."""
+    """Entry and target of the axis with the largest clearance in the pedicle.
+
+    Clearance counts up to 4.5 mm; beyond it, the axis nearest to the isthmus centre and to the
+    middle of the target region wins.
+    """
     targets = _targets(solid, side)
     offsets = np.array(list(product((-1.5, -0.75, 0.0, 0.75, 1.5), (-3, -1.5, 0.0, 1.5, 3))))
     centers = isthmus + np.insert(offsets, 1, 0.0, axis=1)
     start, end = centers[:, None, None], targets[None, :, None]
     length = np.linalg.norm(end - start, axis=-1, keepdims=True)
     direction = (end - start) / length
-    # From 6 mm behind the isthmus to 8 mm before it the pedicle, then the body.
-    along = np.concatenate([np.arange(-6.0, 12.0, 0.75)])[None, None, :, None]
+    # The pedicle: from 6 mm behind the isthmus to 11 mm before it.
+    along = np.arange(-6.0, 12.0, 0.75)[None, None, :, None]
     pedicle = _sample(depth, solid, start + along * direction).min(-1)
     offset_cost = 0.02 * np.sum(offsets**2, axis=1)[:, None]
     score = (

