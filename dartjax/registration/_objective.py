@@ -61,9 +61,9 @@ class ObjectiveWeights:
     """Weights of the terms. `landmarks` multiplies sum r^2 / (2 sigma^2), `prior` |b|^2 / 2."""
 
     similarity: float = 1.0
-    silhouette: float = 1.0
+    silhouette: float = 1.5
     landmarks: float = 0.01
-    prior: float = 0.02
+    prior: float = 0.01
 
 
 class Evidence(eqx.Module):
