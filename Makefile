@@ -1,3 +1,6 @@
+# Threads of OpenBLAS and of XLA in each other's way cost more than they bring.
+export OPENBLAS_NUM_THREADS ?= 1
+
 VENV := .venv
 BIN := $(VENV)/bin
 # The first of these that is 3.11 or newer; only read when there is no .venv yet.

@@ -81,6 +81,37 @@ def triangle_angles(
     return np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
 
 
+def folded_pairs(
+    points: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "face 3"]
+) -> Int[np.ndarray, "pair 2"]:
+    """Pairs of neighbouring triangles whose normals differ by over 120 degrees."""
+    normals = _doubled_areas(points, triangles)
+    normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    # In a closed surface every edge has two triangles, next to each other once sorted.
+    pairs = (np.lexsort(edges.T) // 3).reshape(-1, 2)
+    return pairs[np.sum(normals[pairs[:, 0]] * normals[pairs[:, 1]], axis=1) < -0.5]
+
+
+def _unfolded(
+    points: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "face 3"]
+) -> Float[np.ndarray, "vertex 3"]:
+    """Move the corners of folded and sliver triangles toward their neighbours until none is."""
+    start, end = triangles[:, [0, 1, 2]].ravel(), triangles[:, [1, 2, 0]].ravel()
+    degree = np.bincount(start, minlength=len(points))[:, None]
+    for _ in range(50):
+        sliver = triangle_angles(points, triangles).min(1) < 15.0
+        sliver[folded_pairs(points, triangles).ravel()] = True
+        if not sliver.any():
+            break
+        around = np.zeros_like(points)
+        np.add.at(around, start, points[end])
+        corners = np.unique(triangles[sliver])
+        points = points.copy()
+        points[corners] = 0.5 * (points + around / degree)[corners]
+    return points
+
+
 def _doubled_areas(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Float[np.ndarray, "face 3"]:
@@ -93,13 +124,14 @@ def _relaxed(
     vertices: Float[np.ndarray, "vertex 3"],
     faces: Int[np.ndarray, "face 3"],
 ) -> _Surface:
-    """Even out the triangles (edge flips, tangential smoothing), then put the vertices on the
-    fine surface and push all along their normals until the volumes agree.
+    """Even out the triangles (edge flips, tangential smoothing), put the vertices on the fine
+    surface (where that folds triangles, near it), and push all along their normals until the
+    volumes agree.
 
     A polyhedron with its vertices on a round surface is too small; the shift is < 0.1 mm.
     """
     points, triangles = _isotropic(surface, 1.0, iterations=5, keep_count=True)
-    points = vertices[spatial.KDTree(vertices).query(points)[1]]
+    points = _unfolded(vertices[spatial.KDTree(vertices).query(points)[1]], triangles)
     target = _volume(vertices, faces)
     for _ in range(3):
         doubled = _doubled_areas(points, triangles)

@@ -11,7 +11,7 @@ from dartjax import mesh
 from dartjax.ssm._annotate import Annotation, annotate, attach
 from dartjax.ssm._frame import vertebra_frame
 from dartjax.ssm._model import ShapeModel
-from dartjax.ssm._remesh import clean_surface, triangle_angles, uniform_remesh
+from dartjax.ssm._remesh import clean_surface, folded_pairs, triangle_angles, uniform_remesh
 
 
 class Template(NamedTuple):
@@ -106,21 +106,5 @@ def _quality(
         "mean_edge_mm": float(edges.mean()),
         "edge_deviation_mm": float(edges.std()),
         "largest_edge_mm": float(edges.max()),
-        "flipped_pairs": float(_flipped_pairs(points, triangles)),
+        "flipped_pairs": float(len(folded_pairs(points, triangles))),
     }
-
-
-def _flipped_pairs(
-    points: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "face 3"]
-) -> int:
-    """Pairs of neighbouring triangles that fold back on each other (over 120 degrees)."""
-    normal = np.cross(
-        points[triangles[:, 1]] - points[triangles[:, 0]],
-        points[triangles[:, 2]] - points[triangles[:, 0]],
-    )
-    normal = normal / np.linalg.norm(normal, axis=1, keepdims=True)
-    edges = np.sort(
-        np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1
-    )
-    face = np.tile(np.arange(len(triangles)), 3)[np.lexsort(edges.T)]
-    return int(np.sum(np.sum(normal[face[::2]] * normal[face[1::2]], axis=1) < -0.5))

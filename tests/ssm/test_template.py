@@ -47,6 +47,24 @@ def test_triangle_angles_of_a_known_triangle():
     )
 
 
+def test_folds_are_found_and_removed():
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    assert len(_remesh.folded_pairs(vertices, faces)) == 0
+    folded = vertices.copy()
+    ring = faces[np.any(faces == 0, axis=1)]
+    across = vertices[np.setdiff1d(ring, [0])].mean(0) - vertices[0]
+    tangent = vertices[ring[0][ring[0] != 0][0]] - vertices[0]
+    folded[0] = vertices[0] + across + 2.0 * tangent
+    assert len(_remesh.folded_pairs(folded, faces)) > 0
+    mended = _remesh._unfolded(folded, faces)
+    assert len(_remesh.folded_pairs(mended, faces)) == 0
+    assert _remesh.triangle_angles(mended, faces).min() >= 15.0
+    displaced = np.linalg.norm(folded[0] - vertices[0])
+    assert np.linalg.norm(mended[0] - vertices[0]) < 0.5 * displaced
+    moved = np.linalg.norm(mended - vertices, axis=1) > 0
+    assert moved.sum() < 20
+
+
 def test_surface_samples_are_uniform_and_on_the_surface():
     vertices, faces = shapes.sphere(4000, 10.0)
     points, normals = _template.sample_surface(vertices, faces, 20_000, seed=0)
