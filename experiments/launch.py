@@ -66,7 +66,7 @@ class RunContext:
         subjects: Sequence[str],
         n_vertebrae: int,
         ssm_excludes: Sequence[str],
-        nsd_tolerance_mm: float,
+        nsd_tolerance_mm: float | None,
         ssm_leak: bool = False,
     ) -> dict[str, Any]:
         """The record of a result file, with seed, commit and preset filled in."""

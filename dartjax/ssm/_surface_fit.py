@@ -115,7 +115,7 @@ def dense_landmarks(
     faces: Int[np.ndarray, "g 3"],
     *,
     coarse: Registration | None = None,
-    num_modes: int = 200,
+    num_modes: int = 300,
     num_points: int = 5000,
     seed: int = 0,
 ) -> Registration:
