@@ -94,7 +94,7 @@ def main(ctx: launch.RunContext) -> None:
         subjects=list(SOURCES),
         n_vertebrae=len(set(SOURCE_OF.values())),
         ssm_excludes=EXCLUDED,
-        nsd_tolerance_mm=None,  # pyright: ignore[reportArgumentType]
+        nsd_tolerance_mm=None,
     )
     worst = max(entry["distance_to_source_mm"] for entry in entries.values())
     cases = [{"level": level, **entry} for level, entry in entries.items()]
