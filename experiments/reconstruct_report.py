@@ -153,8 +153,12 @@ def _case_row(
             row[f"dice_{name}"] = graded[name]["dice"]
             row[f"masd_{name}_mm"] = graded[name]["masd_mm"]
     assert task.truth is not None
-    for side, path in zip(SIDES, planned_paths(task, estimate), strict=True):
+    for i, (side, path) in enumerate(zip(SIDES, planned_paths(task, estimate), strict=True)):
         room = planning.clearance(path, task.truth.field)
+        entry, target = task.truth.paths[i]
+        known = NeedlePath(entry, target, path.radius)
+        best = _best_corridor(known, task.truth.field)[1]
+        row[f"clearance_best_{side}_mm"] = float(best.clearance)
         row[f"clearance_{side}_mm"] = float(room.clearance)
         row[f"path_{side}_feasible"] = bool(room.feasible)
         row[f"path_{side}_world_mm"] = [path.entry_point.tolist(), path.target_point.tolist()]
@@ -172,7 +176,10 @@ def _summary(
     dice = np.nan_to_num([case["dice"] for case in cases])
     worse = [c["masd_mm"] - c["masd_start_mm"] > 1.0 for c in cases]
     start, after = (methods.mean_of(grades[name], "masd_mm") for name in ("start", OURS))
-    clearances = np.array([[c["clearance_left_mm"], c["clearance_right_mm"]] for c in cases])
+    clearances, best = (
+        np.array([[c[f"clearance{kind}_{side}_mm"] for side in SIDES] for c in cases])
+        for kind in ("", "_best")
+    )
     return {
         "coverage": float(np.mean(succeeded)),
         "dice_mean": float(np.mean(dice[succeeded])) if any(succeeded) else float("nan"),
@@ -186,6 +193,7 @@ def _summary(
         "masd_ratio": after / start,
         "worse_unflagged": sum(w and s for w, s in zip(worse, succeeded, strict=True)),
         "paths_feasible_share": float(np.mean(clearances >= 0.0)),
+        "corridors_feasible_share": float(np.mean(best >= 0.0)),
         **{f"dice_mean_{n}": methods.mean_of(g, "dice") for n, g in grades.items() if n != OURS},
         "seconds_per_vertebra": seconds[OURS],
     }
@@ -242,6 +250,7 @@ def _figure(index: int, view: Radiograph, chosen: Sequence[tuple[Task, Estimate]
     return report.Figure(png, f"X-ray {index + 1}: outlines before and after the fit")
 
 
+_best_corridor = jax.jit(planning.best_corridor)
 _silhouette = jax.jit(
     lambda mesh, view: splat(mesh.vertices, mesh.faces, view, SplatOptions(window=25)).silhouette
 )

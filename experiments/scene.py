@@ -49,6 +49,7 @@ class TrueVertebra:
     field: planning.DistanceField
     pose: transforms.SE3  # of the dense registration of the template
     landmarks: jax.Array | None  # (10, 3); None when that registration is not trusted
+    paths: jax.Array  # (2, 2, 3), carried by that registration
     oracle: ssm.Registration  # best fit of the 15-mode model to the true surface
     occupancy: Volume  # 1 inside, for its projected mask
 
@@ -75,6 +76,7 @@ def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVer
         field=planning.distance_field_from_mesh(surface),
         pose=dense.pose,
         landmarks=dense.landmarks if trusted else None,
+        paths=dense.paths,
         oracle=oracle,
         occupancy=label_volume(inside, case.labels, label),
     )
