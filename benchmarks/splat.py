@@ -93,7 +93,7 @@ def _time_size(size: int, peer_python: str) -> tuple[dict[str, dict[str, dict]],
             )
         )
         images[name] = np.asarray(render(model.mean_shape).thickness)
-        repeats = DENSE_REPEATS.get(size, 15) if name == "dense JAX" else 15
+        repeats = DENSE_REPEATS.get(size, 15) if name == "dense JAX" else 60
         timings[name] = {
             kind: summarize(
                 _repeat(lambda f=f: jax.block_until_ready(f(model.mean_shape)), repeats)
