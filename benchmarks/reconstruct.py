@@ -73,7 +73,7 @@ def _case(level: str):
     from dartjax.render import SplatOptions, splat, two_compartment
     from experiments.scene import CROP_PIXELS, CROP_WIDTH_MM, CarmSetup, random_views
 
-    rng = np.random.default_rng(len(level))
+    rng = np.random.default_rng(data.label_of(level))
     model = data.load_shape_model(level)
     pose = transforms.SE3.from_translation(jnp.array([0.0, 0.0, 100.0]))
     shape = ssm.posed(model, pose, jnp.asarray(0.5 * rng.normal(size=15), jnp.float32))

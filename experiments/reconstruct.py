@@ -85,6 +85,8 @@ def _cohort_cases() -> Sequence[data.Case]:
 
 def _reconstruct_cohort(ctx: launch.RunContext, cases: Sequence[data.Case]) -> None:
     """Simulated X-rays of CTs: every method, graded against the CT's own mask."""
+    if len(kinds := {case.dataset_kind for case in cases}) > 1:
+        raise data.DataError(f"the cohort mixes {', '.join(sorted(kinds))} data: run them apart")
     disturbance = Disturbance()
     tasks: list[methods.Task] = []
     radiographs: dict[tuple[str, int], list[Radiograph]] = {}

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 from dartjax import transforms
 from dartjax.observations import Observations
 from dartjax.registration._objective import (
-    Evidence,
     FitParameters,
     evidence_at_scale,
     landmark_residuals,
@@ -57,14 +56,8 @@ def fit_landmarks(
         parameters = unravel(x)
         points = landmarks(model, posed_vertices(model, start, parameters))
         reprojection = jnp.where(
-            observations.view_valid[:, None, None], _residuals(points, evidence), 0.0
+            observations.view_valid[:, None, None], landmark_residuals(points, evidence), 0.0
         )
         return jnp.concatenate([reprojection.reshape(-1), parameters.coefficients])
 
     return unravel(levenberg_marquardt(residual, flat, num_steps=num_steps))
-
-
-def _residuals(
-    points: Float[Array, "landmark 3"], evidence: Evidence
-) -> Float[Array, "view landmark 2"]:
-    return landmark_residuals(points, evidence)

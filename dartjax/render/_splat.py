@@ -86,10 +86,9 @@ def splat_scene(
 def two_compartment(
     channels: XrayChannels, *, cortical: float = 0.018, trabecular: float = 0.022
 ) -> Image:
-    """Line integral of bone: trabecular x thickness + cortical x shell / 0.5 mm x 0.5 mm.
+    """Line integral of bone: trabecular x thickness + cortical x shell, dimensionless.
 
-    Coefficients in 1/mm, fitted to a chest CT: 0.022 of thickness, and 0.018 of shell
-    above it, for a shell of the default 0.5 mm.
+    Coefficients in 1/mm, as fitted to one chest CT with a shell of 0.5 mm, the default.
     """
     return trabecular * channels.thickness + cortical * channels.shell
 
