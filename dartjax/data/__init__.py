@@ -4,11 +4,16 @@ Whatever a user gives wrongly raises `DataError` with one message that says what
 what to do.
 """
 
+from ._assets import SUPERNUMERARY as SUPERNUMERARY
 from ._assets import includes_subject as includes_subject
 from ._assets import load_shape_model as load_shape_model
+from ._assets import load_template as load_template
+from ._assets import same_subject as same_subject
 from ._assets import save_shape_models as save_shape_models
+from ._assets import save_template as save_template
 from ._assets import shape_model_card as shape_model_card
 from ._assets import shape_model_levels as shape_model_levels
+from ._assets import shape_model_set as shape_model_set
 from ._cameras import InitialGuess as InitialGuess
 from ._cameras import load_cameras as load_cameras
 from ._cameras import load_init as load_init
@@ -34,6 +39,10 @@ from ._levels import region_of as region_of
 from ._meshes import load_mesh as load_mesh
 from ._meshes import load_meshes as load_meshes
 from ._meshes import save_ply as save_ply
+from ._morphometry import Published as Published
+from ._morphometry import measure_correlation as measure_correlation
+from ._morphometry import plausible_range as plausible_range
+from ._morphometry import published as published
 from ._nifti import hu_to_attenuation as hu_to_attenuation
 from ._nifti import load_ct as load_ct
 from ._nifti import load_labels as load_labels
@@ -41,6 +50,11 @@ from ._radiographs import Kind as Kind
 from ._radiographs import load_radiograph as load_radiograph
 from ._radiographs import load_radiographs as load_radiographs
 from ._synthetic import synthetic_case as synthetic_case
+from ._training import Rejected as Rejected
+from ._training import ShapeSource as ShapeSource
+from ._training import TrainingShape as TrainingShape
+from ._training import find_shapes as find_shapes
+from ._training import load_shapes as load_shapes
 from ._truth import grid_around as grid_around
 from ._truth import solid_of as solid_of
 from ._truth import surface_of as surface_of

@@ -1,122 +1,198 @@
-"""Shape models shipped with the package, and the card that says what is in them.
+"""Shape models shipped with the package, and the cards that say what is in them.
 
-An asset is a folder with `templates.npz` (per level `LEVEL/mean_shape`, `LEVEL/modes`, ...; no
-pickle) and `card.json` (subjects included, sources with licences, seed, command, quality).
+A set is a folder with `models.npz` (no pickle) and `card.json` (subjects, sources with licences,
+command, quality). Several sets are shipped, which differ in the subjects they were built from,
+so that for every subject a number is reported on there is one that has not seen it.
+
+In `models.npz`: `faces`, `mirror`, `parts` (common to all levels); per region `REGION/modes`;
+per level `LEVEL/mean_shape` and its annotations. Lengths are integers in units of 0.05
+micrometres.
 """
 
 import json
 import pathlib
 import zipfile
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from dartjax.data._errors import DataError
-from dartjax.data._levels import unknown_name
-from dartjax.ssm import ShapeModel, gaussian_process_model, truncate
+from dartjax.data._levels import region_of, unknown_name
+from dartjax.ssm import CarriedPoints, ShapeModel, Template, Topology, truncate
 
-DEFAULT_SHAPE_MODELS = pathlib.Path(__file__).parent.parent / "assets" / "shape_models"
-_FIELDS = tuple(ShapeModel.__dataclass_fields__)
-_SUPERNUMERARY = {"T13": "T12", "L6": "L5"}
+SHAPE_MODELS = pathlib.Path(__file__).parent.parent / "assets" / "ssm"
+TEMPLATE = SHAPE_MODELS / "template.npz"
+_MODELS, _CARD = "models.npz", "card.json"
+# Levels some people have beside the usual ones, and whose model they take.
+SUPERNUMERARY = {"T13": "T12", "L6": "L5"}
+_COMMON = ("faces", "mirror", "parts")
+_POINTS = ("landmark_points", "backup_points", "path_points", "isthmus_points")
+_STEP_MM = 5e-5
+
+PathLike = str | pathlib.Path
 
 
 def load_shape_model(
     level: str,
     *,
-    exclude_subject: str | None = None,
-    path: str | pathlib.Path | None = None,
+    exclude: Iterable[str] = (),
+    path: PathLike | None = None,
     num_modes: int = 15,
 ) -> ShapeModel:
     """The shape model of one level ("T1" to "L5"; "T13" and "L6" take the level above).
 
-    `path` is another asset folder. More modes than the asset stores are computed from its
-    Gaussian process (about 2 s). DataError for an asset that is missing or damaged, an unknown
-    level, and a model that contains `exclude_subject`.
+    From the packaged set with the most subjects that has not seen any of `exclude`, or from the
+    set in the folder `path`. The mean is the level's, the modes are the region's. DataError for
+    a set that is missing or damaged, an unknown level, subjects that every set has seen (a
+    given `path` included), and more modes than are stored.
     """
-    folder = _folder(path)
-    if exclude_subject is not None and includes_subject(shape_model_card(path), exclude_subject):
+    folder = shape_model_set(exclude, path=path)
+    stored = SUPERNUMERARY.get(level, level)
+    model = _read_model(folder / _MODELS, stored, level)
+    if num_modes > model.num_modes:
         raise DataError(
-            f"the shape models in {folder} were built with subject {exclude_subject!r}: numbers on "
-            "that subject would leak; choose models whose card excludes it"
+            f"{folder} holds {model.num_modes} modes per region, not {num_modes}: build a set "
+            f"with more by python -m experiments.build_ssm --num_modes={num_modes}"
         )
-    model = _read_model(folder / "templates.npz", _SUPERNUMERARY.get(level, level), level)
-    if num_modes <= model.num_modes:
-        return truncate(model, num_modes)
-    return gaussian_process_model(model, num_modes)
+    return truncate(model, num_modes)
 
 
-def shape_model_levels(path: str | pathlib.Path | None = None) -> tuple[str, ...]:
-    """The levels an asset has, from head to foot."""
+def shape_model_set(exclude: Iterable[str] = (), *, path: PathLike | None = None) -> pathlib.Path:
+    """Folder of the packaged set with the most subjects and none of `exclude`; with `path` that
+    folder, if it has none of them. DataError if there is no such set."""
+    exclude = [exclude] if isinstance(exclude, str) else list(exclude)
+    folders = [pathlib.Path(path)] if path is not None else _packaged_sets()
+    cards = {folder: shape_model_card(folder) for folder in folders}
+    seen = {f: [s for s in exclude if includes_subject(card, s)] for f, card in cards.items()}
+    unseen = [folder for folder in folders if not seen[folder]]
+    if not unseen:
+        raise DataError(
+            f"the shape models in {folders[0] if path is not None else SHAPE_MODELS} were built "
+            f"with {', '.join(seen[folders[0]])}: numbers on them would leak; build a set without "
+            f"by python -m experiments.build_ssm --exclude_subjects={','.join(exclude)}"
+        )
+    return max(unseen, key=lambda folder: len(cards[folder]["subjects_included"]))
+
+
+def shape_model_levels(path: PathLike | None = None) -> tuple[str, ...]:
+    """The levels a set has, from head to foot."""
     return tuple(shape_model_card(path)["levels"])
 
 
-def shape_model_card(path: str | pathlib.Path | None = None) -> dict[str, Any]:
-    """The card of an asset folder: name, subjects_included, sources, levels, quality.
-
-    DataError when it is missing, damaged or no such card.
-    """
-    file = _folder(path) / "card.json"
+def shape_model_card(path: PathLike | None = None) -> dict[str, Any]:
+    """The card of a set, by default the packaged one with most subjects: name,
+    subjects_included, sources, levels, quality. DataError when it is missing, damaged or no
+    such card."""
+    folder = shape_model_set() if path is None else pathlib.Path(path)
+    for name in (_MODELS, _CARD):
+        if not (folder / name).is_file():
+            raise DataError(f"no {name} in {folder}: give a folder written by build_ssm")
     try:
-        card = json.loads(file.read_text())
+        card = json.loads((folder / _CARD).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is damaged ({error}): install dartjax again") from error
+        raise DataError(f"{folder / _CARD} is damaged ({error}): install dartjax again") from error
     missing = {"name", "subjects_included", "sources", "levels"} - set(card)
     if missing:
-        raise DataError(f"{file} lacks {', '.join(sorted(missing))}: not a shape-model card")
+        raise DataError(f"{folder / _CARD} lacks {', '.join(sorted(missing))}: not a card")
     return card
 
 
-def includes_subject(card: dict[str, Any], subject: str) -> bool:
-    """Whether a model behind this card has seen a subject (ids compared without "sub-" and
-    without case)."""
-    return _plain(subject) in {_plain(name) for name in card["subjects_included"]}
+def includes_subject(card: Mapping[str, Any], subject: str, ct_hash: str | None = None) -> bool:
+    """Whether a model behind this card has seen a subject: by id (without "sub-" and case) or
+    by the hash of its CT."""
+    if ct_hash is not None and ct_hash in card.get("ct_hashes", ()):
+        return True
+    return same_subject(subject, card["subjects_included"])
+
+
+def same_subject(subject: str, names: Iterable[str]) -> bool:
+    """Whether a subject is among names, without "sub-" and case."""
+    return _plain(subject) in {_plain(name) for name in names}
 
 
 def save_shape_models(
-    folder: str | pathlib.Path, models: dict[str, ShapeModel], card: dict[str, Any]
+    folder: PathLike, models: Mapping[str, ShapeModel], card: Mapping[str, Any]
 ) -> None:
-    """Write an asset folder; modes in half precision (2 micrometres), the rest as it is."""
+    """Write a set: models by level, which share faces, mirror and parts, and per region the
+    modes."""
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {
-        f"{level}/{name}": _stored(name, getattr(model, name))
-        for level, model in models.items()
-        for name in _FIELDS
-    }
-    np.savez_compressed(target / "templates.npz", **arrays)
-    (target / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    arrays: dict[str, np.ndarray] = {}
+    for level, model in models.items():
+        arrays |= {name: np.asarray(getattr(model, name), np.int16) for name in _COMMON}
+        arrays[f"{region_of(level)}/modes"] = _quantized(model.modes)
+        arrays[f"{level}/mean_shape"] = _quantized(model.mean_shape)
+        for name in _POINTS:
+            points = getattr(model, name)
+            arrays[f"{level}/{name}/vertices"] = np.asarray(points.vertices, np.int16)
+            arrays[f"{level}/{name}/weights"] = _quantized(points.weights)
+    np.savez_compressed(target / _MODELS, allow_pickle=False, **arrays)
+    (target / _CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def save_template(file: PathLike, template: Template) -> None:
+    """Write the template that shapes are registered with."""
+    arrays = {name: getattr(template.topology, name).astype(np.int16) for name in _COMMON}
+    shapes = {level: _quantized(shape) for level, shape in template.level_shapes.items()}
+    np.savez_compressed(file, allow_pickle=False, **arrays, **shapes)
+
+
+def load_template(file: PathLike = TEMPLATE) -> Template:
+    """The packaged template, or the one in a file; DataError if it is missing or damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            topology = Topology(*(arrays[name].astype(np.int64) for name in _COMMON))
+            levels = [name for name in arrays.files if name not in _COMMON]
+            return Template(topology, {level: arrays[level] * _STEP_MM for level in levels})
+    except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
+        raise DataError(f"{file} is no template, or damaged ({error})") from error
 
 
 def _plain(subject: str) -> str:
     return subject.lower().removeprefix("sub-")
 
 
-def _folder(path: str | pathlib.Path | None) -> pathlib.Path:
-    folder = DEFAULT_SHAPE_MODELS if path is None else pathlib.Path(path)
-    for name in ("templates.npz", "card.json"):
-        if not (folder / name).is_file():
-            raise DataError(
-                f"no {name} in {folder}: give a folder written by experiments/build_templates.py"
-            )
-    return folder
+def _packaged_sets() -> list[pathlib.Path]:
+    folders = sorted(card.parent for card in SHAPE_MODELS.glob(f"*/{_CARD}"))
+    if not folders:
+        raise DataError(f"no shape models in {SHAPE_MODELS}: install dartjax again")
+    return folders
 
 
-def _stored(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if name == "modes":
-        return array.astype(np.float16)
-    return array.astype(np.int16 if array.dtype.kind == "i" else np.float32)
+def _quantized(values: Any) -> np.ndarray:
+    return np.round(np.asarray(values, np.float64) / _STEP_MM).astype(np.int32)
 
 
 def _read_model(file: pathlib.Path, stored_level: str, level: str) -> ShapeModel:
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            levels = list(dict.fromkeys(key.split("/")[0] for key in arrays.files))
+            levels = [key.split("/")[0] for key in arrays.files if key.endswith("/mean_shape")]
             if stored_level not in levels:
                 raise DataError(f"{file}: {unknown_name('level', level, levels)}")
-            read = {name: arrays[f"{stored_level}/{name}"] for name in _FIELDS}
+            return _assembled(arrays, stored_level)
     except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
         raise DataError(f"{file} is damaged ({error}): install dartjax again") from error
-    kinds = {"i": jnp.int32, "f": jnp.float32}
-    return ShapeModel(**{k: jnp.asarray(v, kinds[v.dtype.kind]) for k, v in read.items()})
+
+
+def _assembled(arrays: Mapping[str, np.ndarray], level: str) -> ShapeModel:
+    def lengths(name: str):
+        return jnp.asarray(arrays[name] * _STEP_MM, jnp.float32)
+
+    def points(name: str) -> CarriedPoints:
+        vertices = jnp.asarray(arrays[f"{level}/{name}/vertices"], jnp.int32)
+        return CarriedPoints(vertices, lengths(f"{level}/{name}/weights"))
+
+    common = {name: jnp.asarray(arrays[name], jnp.int32) for name in _COMMON}
+    return ShapeModel(
+        mean_shape=lengths(f"{level}/mean_shape"),
+        modes=lengths(f"{region_of(level)}/modes"),
+        faces=common["faces"],
+        mirror=common["mirror"],
+        parts=common["parts"],
+        landmark_points=points("landmark_points"),
+        backup_points=points("backup_points"),
+        path_points=points("path_points"),
+        isthmus_points=points("isthmus_points"),
+    )

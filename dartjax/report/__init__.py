@@ -1,5 +1,7 @@
 """Host-side figures and reports: radiographs with contours, and one HTML page per run."""
 
+from ._contact_sheet import Tile as Tile
+from ._contact_sheet import contact_sheet as contact_sheet
 from ._figures import AFTER as AFTER
 from ._figures import BEFORE as BEFORE
 from ._figures import TRUTH as TRUTH

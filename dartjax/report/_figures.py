@@ -90,7 +90,7 @@ def radiograph_figure(
     _note(axes, f"bone {bone}")
     if title:
         figure.text(0.015, 1.0 - 0.25 / figure.get_figheight(), title, **_TITLE_STYLE)
-    return _png(figure)
+    return png_of(figure)
 
 
 _TITLE_STYLE = {"color": "#f4f4f5", "fontsize": 13, "va": "center"}
@@ -126,7 +126,8 @@ def _note(axes, text: str) -> None:
     axes.text(0.985, 0.015, text, transform=axes.transAxes, ha="right", color="#a1a1aa", fontsize=9)
 
 
-def _png(figure: MatplotlibFigure) -> bytes:
+def png_of(figure: MatplotlibFigure) -> bytes:
+    """A matplotlib figure as PNG bytes."""
     # Agg is used by name, so that no global matplotlib backend is touched.
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()

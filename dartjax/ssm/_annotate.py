@@ -1,4 +1,4 @@
-"""Ten landmarks and two transpedicular paths on one vertebra, by geometric rules, on the host.
+"""Landmarks, paths, isthmus and parts of one vertebra, by geometric rules, on the host.
 
 All input is in the vertebra frame (`_frame.vertebra_frame`). The rules are anatomical and use no
 shape model:
@@ -7,7 +7,9 @@ shape model:
 - spinous tip: the most posterior point; transverse tips: the most lateral points behind the
   isthmus;
 - path: the straight axis past the isthmus centre, into the anterior third of the body at
-  mid-height, whose distance to the outer cortex along the pedicle is largest.
+  mid-height, whose distance to the outer cortex along the pedicle is largest;
+- isthmus contour: where rays from the isthmus centre leave the bone in its smallest section;
+- parts: boxes about the posterior wall, the isthmus and the canal (see `vertebra_parts`).
 """
 
 from itertools import product
@@ -19,6 +21,7 @@ from scipy import ndimage, spatial
 
 from dartjax.observations import LANDMARK_NAMES, SIDES
 from dartjax.ssm._frame import midline_body, posterior_wall
+from dartjax.ssm._model import PART_NAMES
 from dartjax.ssm._voxels import Solid, inner_distance, label_parts, solid_of
 
 _SIGN = {"left": -1.0, "right": 1.0}
@@ -30,6 +33,7 @@ class Annotation(NamedTuple):
 
     landmarks: Float[np.ndarray, "10 3"]
     paths: Float[np.ndarray, "2 2 3"]  # (left, right) x (entry, target)
+    isthmus_contours: Float[np.ndarray, "2 24 3"]  # closed, round (left, right)
     isthmus_width: Float[np.ndarray, "2"]  # mm, widest circle in the smallest section
     clearance: Float[np.ndarray, "2"]  # mm, least distance from path to cortex in the pedicle
 
@@ -43,17 +47,19 @@ def annotate(
     """
     solid = solid_of(vertices, faces)
     depth = _depth(solid)
-    isthmus = {side: _isthmus(solid, side) for side in SIDES}
+    isthmus = {side: isthmus_section(solid, side) for side in SIDES}
     points = dict(_body_landmarks(solid))
     points["spinous_tip"] = _spinous_tip(vertices)
     for side in SIDES:
-        points[f"{side}_isthmus"] = isthmus[side][0]
-        points[f"{side}_transverse_tip"] = _transverse_tip(vertices, isthmus[side][0], side)
-    found = [_path(solid, depth, isthmus[side][0], side) for side in SIDES]
+        center = isthmus[side].center
+        points[f"{side}_isthmus"] = center
+        points[f"{side}_transverse_tip"] = _transverse_tip(vertices, center, side)
+    found = [_path(solid, depth, isthmus[side].center, side) for side in SIDES]
     return Annotation(
         np.stack([points[name] for name in LANDMARK_NAMES]),
         np.stack([path for path, _ in found]),
-        np.array([isthmus[side][1] for side in SIDES]),
+        np.stack([_contour(solid, isthmus[side]) for side in SIDES]),
+        np.array([isthmus[side].width for side in SIDES]),
         np.array([clearance for _, clearance in found]),
     )
 
@@ -124,8 +130,18 @@ def _exit_point(
     return points[int(np.argmax(outside))]
 
 
-def _isthmus(solid: Solid, side: str) -> tuple[Float[np.ndarray, "3"], float]:
-    """Centre and width of the smallest section across the pedicle.
+class Section(NamedTuple):
+    """A plane section of a pedicle."""
+
+    area: float  # mm^2
+    center: Float[np.ndarray, "3"]  # mm, centroid
+    width: float  # mm, widest circle in it
+    forward: Float[np.ndarray, "3"]  # unit normal of the plane, along the pedicle to the front
+    outward: Float[np.ndarray, "3"]  # unit vector in the plane, horizontal, away from the midline
+
+
+def isthmus_section(solid: Solid, side: str) -> Section:
+    """The smallest section across the pedicle of one side.
 
     First the smallest coronal section beside the open canal, then the smallest among planes
     near it that face the converging axis of the pedicle (turned by 0 to 40 degrees about z).
@@ -136,8 +152,15 @@ def _isthmus(solid: Solid, side: str) -> tuple[Float[np.ndarray, "3"], float]:
         for angle in range(0, 45, 10)
         for offset in np.arange(-5.0, 5.1, 1.0)
     ]
-    _, center, width = min((s for s in sections if s is not None), key=lambda s: s[0])
-    return center, width
+    return min((s for s in sections if s is not None), key=lambda s: s.area)
+
+
+def _contour(solid: Solid, section: Section, count: int = 24) -> Float[np.ndarray, "k 3"]:
+    """Where rays from the centre leave the bone in the plane, starting outward, then up."""
+    up = np.array([0.0, 0.0, 1.0])
+    angles = 2.0 * np.pi * np.arange(count) / count
+    rays = np.cos(angles)[:, None] * section.outward + np.sin(angles)[:, None] * up
+    return np.stack([_exit_point(solid, ray, section.center) for ray in rays])
 
 
 def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
@@ -161,9 +184,9 @@ def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
 
 def _section(
     solid: Solid, side: str, start: Float[np.ndarray, "3"], angle: float, offset: float
-) -> tuple[float, Float[np.ndarray, "3"], float] | None:
-    """Area, centroid and inscribed width of the part near `start` of one oblique section, or
-    None where the plane meets no bone or the part crosses the midline."""
+) -> Section | None:
+    """The part near `start` of one oblique section, or None where the plane meets no bone or
+    the part crosses the midline."""
     sign, step = _SIGN[side], 0.25
     forward = np.array([-sign * np.sin(angle), np.cos(angle), 0.0])
     outward = np.array([sign * np.cos(angle), np.sin(angle), 0.0])
@@ -180,7 +203,8 @@ def _section(
     if np.abs(part[:, 0]).min() < 1.0:
         return None
     radius = step * (inner_distance(labels == nearest + 1).max() - 0.5)
-    return len(part) * step**2, part.mean(0), 2.0 * float(radius)
+    area = len(part) * step**2
+    return Section(area, part.mean(0), 2.0 * float(radius), forward, outward)
 
 
 def _spinous_tip(vertices: Float[np.ndarray, "vertex 3"]) -> Float[np.ndarray, "3"]:
@@ -241,6 +265,48 @@ def _targets(solid: Solid, side: str) -> Float[np.ndarray, "n 3"]:
     height = (front - wall) * 0.1
     z = np.linspace(-height, height, 7)
     return np.array([(a, y, c) for a, c in product(x, z)])
+
+
+def vertebra_parts(
+    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
+) -> Int[np.ndarray, " vertex"]:
+    """Part of every vertex (index into `PART_NAMES`) by boxes in the vertebra frame.
+
+    Body: before the posterior wall, with its rim and back wall up to the isthmus. Pedicle: from
+    there to 4 mm behind the isthmus, between the isthmus' upper and lower wall. Behind that:
+    spinous process within 40 % of the canal's half width of the midline and behind the canal;
+    transverse process lateral to the isthmus; superior and inferior facet above and below the
+    isthmus; lamina: the rest.
+    """
+    solid = solid_of(vertices, faces)
+    wall = posterior_wall(solid)
+    sections = [isthmus_section(solid, side) for side in SIDES]
+    contours = np.stack([_contour(solid, section) for section in sections])
+    middle = np.mean([section.center[1] for section in sections])
+    inner, outer = np.abs(contours[:, :, 0]).min(1).mean(), np.abs(contours[:, :, 0]).max(1).mean()
+    low, high = contours[:, :, 2].min(1).mean(), contours[:, :, 2].max(1).mean()
+    lateral, y, z = np.abs(vertices[:, 0]), vertices[:, 1], vertices[:, 2]
+    pedicle = (y > middle - 4.0) & (z > low - 1.5) & (z < high + 1.5)
+    back_of_body = (y > middle) & ((z < low - 1.5) | (lateral < 0.8 * inner))
+    conditions = [
+        ("body", (y > wall - 0.5) | back_of_body),
+        ("pedicle", pedicle),
+        ("spinous_process", (lateral < 0.4 * inner) & (y < canal_back(solid))),
+        ("superior_facet", (z > high + 1.0) & (lateral < outer + 6.0)),
+        ("transverse_process", (lateral > outer) & (z > low - 3.0)),
+        ("inferior_facet", z < low - 3.0),
+    ]
+    numbers = [PART_NAMES.index(name) for name, _ in conditions]
+    return np.select([c for _, c in conditions], numbers, PART_NAMES.index("lamina"))
+
+
+def canal_back(solid: Solid) -> float:
+    """y of the back wall of the canal on the midline, mm."""
+    near = np.abs(solid.axis(0)) < 1.0
+    rows = np.asarray(solid.occupancy[near].any((0, 2)))
+    open_rows = np.flatnonzero(~rows & (solid.axis(1) < posterior_wall(solid)))
+    inside = [j for j in open_rows if rows[:j].any()]
+    return float(solid.axis(1)[inside[0]]) if inside else posterior_wall(solid) - 15.0
 
 
 def _octant_vertices(

@@ -10,15 +10,11 @@ directions and 5 % along each axis (standard deviations).
 
 from typing import NamedTuple
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import linalg, spatial
 
-from dartjax.ssm._model import ShapeModel
-
-_MIRROR = np.array([-1.0, 1.0, 1.0])
+MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
 class Kernel(NamedTuple):
@@ -34,38 +30,80 @@ PRIOR_KERNELS = (Kernel(60.0, 1.5), Kernel(30.0, 1.5), Kernel(15.0, 1.1), Kernel
 REGISTRATION_KERNELS = (Kernel(50.0, 4.0), Kernel(25.0, 2.5), Kernel(12.0, 1.2), Kernel(7.0, 0.6))
 
 
-def gaussian_process_model(
-    template: ShapeModel,
-    num_modes: int = 15,
+def smooth_modes(
+    vertices: Float[np.ndarray, "vertex 3"],
+    faces: Int[np.ndarray, "face 3"],
+    num_modes: int,
     *,
     kernels: tuple[Kernel, ...] = PRIOR_KERNELS,
+    num_points: int = 300,
+) -> Float[np.ndarray, "mode vertex 3"]:
+    """The first `num_modes` modes of the covariance above on one surface (host), mm per SD.
+
+    The surface must be in the vertebra frame. Raises ValueError when more modes are asked for
+    than the reduced covariance has.
+    """
+    factor = kernel_factor(vertices, kernels, num_points=num_points)
+    return principal_modes(factor, vertices, faces, num_modes)
+
+
+def kernel_factor(
+    vertices: Float[np.ndarray, "vertex 3"],
+    kernels: tuple[Kernel, ...] = PRIOR_KERNELS,
+    *,
     symmetric_fraction: float = 0.9,
     isotropic_scale: float = 0.08,
     axis_scale: float = 0.05,
     num_points: int = 300,
-) -> ShapeModel:
-    """The template with the first `num_modes` modes of the covariance above (host).
+) -> Float[np.ndarray, "vertex 3 column"]:
+    """F with F F^T the covariance above, reduced by Nystroem to `num_points` spread vertices.
 
-    Rank reduction by Nystroem on `num_points` spread vertices; rigid motions are projected out;
-    the modes are the eigenvectors under the area-weighted inner product
-    <u, v> = sum_i a_i u_i . v_i / sum_i a_i, each times its standard deviation, largest first
-    (signed so that the largest weighted component is positive). The template must be in the
-    vertebra frame.
-    Raises ValueError when more modes are asked for than the reduced covariance has.
+    K is diagonal in the axes: k(p, q) + m_a (2 f - 1) k(p, M q) with m = (-1, 1, 1) and f the
+    symmetric fraction; y and z share theirs. mm.
     """
-    rank = 3 * min(num_points, len(template.mean_shape)) + 4
-    if not 0 < num_modes <= rank:
-        raise ValueError(f"num_modes is {num_modes}, but {num_points} points give 1 to {rank}")
-    vertices = np.asarray(template.mean_shape, float)
-    root = np.sqrt(vertex_areas(vertices, np.asarray(template.faces)))
-    root = root / np.linalg.norm(root)
     chosen = vertices[farthest_points(vertices, num_points)]
-    factors = _axis_factors(vertices, chosen, kernels, symmetric_fraction) * root[:, None]
-    growth = _scale_fields(vertices, isotropic_scale, axis_scale) * root[:, None]
-    rigid = _rigid_basis(vertices, root)
-    weighted = _principal_fields(factors, growth, rigid, num_modes)
-    modes = np.transpose(weighted / root[:, None], (2, 1, 0))
-    return eqx.tree_at(lambda m: m.modes, template, jnp.asarray(modes, jnp.float32))
+    across, within = (_scalar_kernel(points, chosen, kernels) for points in (vertices, chosen))
+    across_mirrored, within_mirrored = (
+        (2.0 * symmetric_fraction - 1.0) * _scalar_kernel(points, chosen * MIRROR, kernels)
+        for points in (vertices, chosen)
+    )
+    x, yz = (
+        _nystroem(across + sign * across_mirrored, within + sign * within_mirrored)
+        for sign in (-1.0, 1.0)
+    )
+    count = x.shape[1]
+    factor = np.zeros((len(vertices), 3, 3 * count + 4))
+    for axis, part in enumerate((x, yz, yz)):
+        factor[:, axis, axis * count : (axis + 1) * count] = part
+        factor[:, axis, 3 * count + axis] = axis_scale * vertices[:, axis]
+    factor[:, :, -1] = isotropic_scale * vertices
+    return factor
+
+
+def principal_modes(
+    factor: Float[np.ndarray, "vertex 3 column"],
+    vertices: Float[np.ndarray, "vertex 3"],
+    faces: Int[np.ndarray, "face 3"],
+    num_modes: int,
+) -> Float[np.ndarray, "mode vertex 3"]:
+    """Modes of the covariance F F^T without rigid motions, times their standard deviations.
+
+    They are its eigenvectors under the area-weighted inner product
+    <u, v> = sum_i a_i u_i . v_i / sum_i a_i, largest first, signed so that the largest weighted
+    component is positive. Raises ValueError for more modes than columns.
+    """
+    if not 0 < num_modes <= factor.shape[2]:
+        raise ValueError(f"num_modes is {num_modes}, but the covariance has 1 to {factor.shape[2]}")
+    root = np.sqrt(vertex_areas(vertices, faces))
+    root = (root / np.linalg.norm(root))[:, None, None]
+    weighted = (factor * root).reshape(-1, factor.shape[2])
+    rigid = _rigid_basis(vertices, root[:, :, 0])
+    weighted = weighted - rigid @ (rigid.T @ weighted)
+    size = weighted.shape[1]
+    _, vectors = linalg.eigh(weighted.T @ weighted, subset_by_index=[size - num_modes, size - 1])
+    fields = weighted @ vectors[:, ::-1]
+    fields = fields * np.sign(fields[np.abs(fields).argmax(0), np.arange(num_modes)])
+    return np.moveaxis(fields.reshape(len(vertices), 3, num_modes) / root, 2, 0)
 
 
 def vertex_areas(
@@ -97,72 +135,20 @@ def _scalar_kernel(
     return np.sum(terms, axis=0)
 
 
-def _axis_factors(
-    vertices: Float[np.ndarray, "vertex 3"],
-    chosen: Float[np.ndarray, "m 3"],
-    kernels: tuple[Kernel, ...],
-    symmetric_fraction: float,
-) -> Float[np.ndarray, "3 vertex m"]:
-    """F_a per axis a with F_a F_a^T = K_a(v, c) K_a(c, c)^-1 K_a(c, v).
-
-    K is diagonal in the axes: k(p, q) + m_a (2 f - 1) k(p, M q), m = (-1, 1, 1), f the
-    symmetric fraction; y and z share theirs.
-    """
-    factors = []
-    for sign in _MIRROR[:2]:
-        across, within = (
-            _scalar_kernel(points, chosen, kernels)
-            + sign
-            * (2.0 * symmetric_fraction - 1.0)
-            * _scalar_kernel(points, chosen * _MIRROR, kernels)
-            for points in (vertices, chosen)
-        )
-        values, vectors = np.linalg.eigh(within)
-        keep = values > 1e-9 * values[-1]
-        factors.append(across @ (vectors * np.where(keep, values, np.inf) ** -0.5))
-    return np.stack([factors[0], factors[1], factors[1]])
-
-
-def _scale_fields(
-    vertices: Float[np.ndarray, "vertex 3"], isotropic: float, axis: float
-) -> Float[np.ndarray, "3 vertex 4"]:
-    """Growth in all directions and along each axis, one standard deviation each."""
-    each = axis * vertices.T[:, :, None] * np.eye(3)[:, None]
-    return np.concatenate([isotropic * vertices.T[:, :, None], each], axis=2)
+def _nystroem(
+    across: Float[np.ndarray, "n m"], within: Float[np.ndarray, "m m"]
+) -> Float[np.ndarray, "n m"]:
+    """B with B B^T = across within^-1 across^T."""
+    values, vectors = np.linalg.eigh(within)
+    keep = values > 1e-9 * values[-1]
+    return across @ (vectors * np.where(keep, values, np.inf) ** -0.5)
 
 
 def _rigid_basis(
-    vertices: Float[np.ndarray, "vertex 3"], root: Float[np.ndarray, " vertex"]
-) -> Float[np.ndarray, "3 vertex 6"]:
-    """Orthonormal shifts and small rotations, weighted by the root of the area."""
+    vertices: Float[np.ndarray, "vertex 3"], root: Float[np.ndarray, "vertex 1"]
+) -> Float[np.ndarray, "n 6"]:
+    """Orthonormal shifts and small rotations, weighted by the root of the area, flattened."""
     shifts = [np.broadcast_to(axis, vertices.shape) for axis in np.eye(3)]
     turns = [np.cross(axis, vertices) for axis in np.eye(3)]
-    fields = np.stack([(root[:, None] * field).T.ravel() for field in shifts + turns], axis=1)
-    return np.linalg.qr(fields)[0].reshape(3, -1, 6)
-
-
-def _principal_fields(
-    factors: Float[np.ndarray, "3 vertex m"],
-    growth: Float[np.ndarray, "3 vertex 4"],
-    rigid: Float[np.ndarray, "3 vertex 6"],
-    count: int,
-) -> Float[np.ndarray, "3 vertex count"]:
-    """Leading eigenvectors of P (F F^T) P, F = [factors, growth], P = 1 - rigid rigid^T, times
-    their deviations: F V - rigid C^T V with V those of F^T F - C C^T, C = F^T rigid."""
-    m = factors.shape[2]
-    coupling = np.einsum("avm,avr->amr", factors, rigid, optimize=True).reshape(3 * m, 6)
-    coupling = np.concatenate([coupling, np.einsum("avg,avr->gr", growth, rigid, optimize=True)])
-    with_growth = np.einsum("avm,avg->amg", factors, growth, optimize=True).reshape(3 * m, 4)
-    gram = np.block(
-        [
-            [linalg.block_diag(*(f.T @ f for f in factors)), with_growth],
-            [with_growth.T, np.einsum("avg,avh->gh", growth, growth, optimize=True)],
-        ]
-    )
-    size = len(gram)
-    _, vectors = linalg.eigh(gram - coupling @ coupling.T, subset_by_index=[size - count, size - 1])
-    vectors = vectors[:, ::-1]
-    fields = np.stack([factors[a] @ vectors[a * m : (a + 1) * m] for a in range(3)])
-    fields += growth @ vectors[3 * m :] - rigid @ (coupling.T @ vectors)
-    flat = fields.reshape(-1, count)
-    return fields * np.sign(flat[np.abs(flat).argmax(0), np.arange(count)])
+    fields = np.stack([(root * field).ravel() for field in shifts + turns], axis=1)
+    return np.linalg.qr(fields)[0]

@@ -2,36 +2,70 @@
 
 A shape is mean_shape + sum_j coefficients_j modes_j in the vertebra frame (origin at the body
 centroid, +x right, +y anterior, +z superior, mm). The modes carry their own standard deviation,
-so the coefficients of the population are N(0, I).
+so the coefficients of the population are N(0, I). All packaged models share one triangulation:
+the same vertex is the same anatomy at every level, so models of all levels stack under vmap.
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dartjax import transforms
-from dartjax._types import Coefficients, Faces, Scalar, Vertices
+from dartjax._types import Coefficients, Faces, Points, Scalar, Vertices
+
+BACKUP_LANDMARK_NAMES = (
+    "body_centroid",
+    "superior_endplate_center",
+    "inferior_endplate_center",
+    "left_waist",
+    "right_waist",
+)
+# Parts of a vertebra, in the order of the numbers in `ShapeModel.parts`.
+PART_NAMES = (
+    "body",
+    "pedicle",
+    "lamina",
+    "superior_facet",
+    "inferior_facet",
+    "transverse_process",
+    "spinous_process",
+)
+
+
+class CarriedPoints(eqx.Module):
+    """Points tied to a surface: each an affine combination of some of its vertices.
+
+    The weights of a point sum to 1, so it moves with the surface; it may lie inside the bone,
+    and weights may be negative there.
+    """
+
+    vertices: Int[Array, "*point corner"]
+    weights: Float[Array, "*point corner"]
 
 
 class ShapeModel(eqx.Module):
-    """Mean shape, modes and annotations of one level, all in the vertebra frame.
-
-    A landmark or path point is an affine combination of eight vertices (weights sum to 1), so it
-    moves with the surface; it may lie inside the bone, and weights may be negative there.
-    """
+    """Mean shape, modes and annotations of one level, all in the vertebra frame."""
 
     mean_shape: Vertices  # mm
     modes: Float[Array, "mode vertex 3"]  # mm per standard deviation
     faces: Faces
-    landmark_vertices: Int[Array, "10 8"]
-    landmark_weights: Float[Array, "10 8"]
-    path_vertices: Int[Array, "2 2 8"]  # (left, right) x (entry, target)
-    path_weights: Float[Array, "2 2 8"]
+    mirror: Int[Array, " vertex"]  # the vertex at the same place on the other side
+    parts: Int[Array, " vertex"]  # index into PART_NAMES
+    landmark_points: CarriedPoints  # (10,), in the order of observations.LANDMARK_NAMES
+    backup_points: CarriedPoints  # (5,), in the order of BACKUP_LANDMARK_NAMES
+    path_points: CarriedPoints  # (2, 2): (left, right) x (entry, target)
+    isthmus_points: CarriedPoints  # (2, k): closed contour round the (left, right) isthmus
 
     @property
     def num_modes(self) -> int:
         """Number of modes kept."""
         return self.modes.shape[0]
+
+
+def carried(points: CarriedPoints, vertices: Vertices) -> Float[Array, "*point 3"]:
+    """Where tied points lie on a surface in correspondence with the model, in its frame, mm."""
+    return jnp.sum(points.weights[..., None] * vertices[points.vertices], axis=-2)
 
 
 def instance(model: ShapeModel, coefficients: Coefficients) -> Vertices:
@@ -50,20 +84,56 @@ def posed(model: ShapeModel, pose: transforms.SE3, coefficients: Coefficients) -
 def landmarks(model: ShapeModel, vertices: Vertices) -> Float[Array, "10 3"]:
     """The ten landmarks on a surface in correspondence with the model, in the frame of
     `vertices`, in the order of `observations.LANDMARK_NAMES`."""
-    corners = vertices[model.landmark_vertices]
-    return jnp.sum(model.landmark_weights[..., None] * corners, axis=-2)
+    return carried(model.landmark_points, vertices)
+
+
+def backup_landmarks(model: ShapeModel, vertices: Vertices) -> Float[Array, "5 3"]:
+    """The five backup landmarks of Spine-DART (section 5.2: centroid, superior, inferior, left,
+    right) on a surface in correspondence, in the order of `BACKUP_LANDMARK_NAMES`."""
+    return carried(model.backup_points, vertices)
 
 
 def paths(model: ShapeModel, vertices: Vertices) -> Float[Array, "2 2 3"]:
     """Transpedicular paths on a surface in correspondence with the model, in the frame of
     `vertices`: (left, right) x (entry point, target point)."""
-    corners = vertices[model.path_vertices]
-    return jnp.sum(model.path_weights[..., None] * corners, axis=-2)
+    return carried(model.path_points, vertices)
 
 
 def log_prior(coefficients: Coefficients) -> Scalar:
     """log N(coefficients; 0, I) without its constant -m log(2 pi) / 2: -|coefficients|^2 / 2."""
     return -0.5 * jnp.sum(coefficients**2)
+
+
+def sample(model: ShapeModel, key: PRNGKeyArray) -> Vertices:
+    """One random vertebra of the model's population, vertebra frame, mm."""
+    return instance(model, jax.random.normal(key, (model.num_modes,)))
+
+
+def project(
+    model: ShapeModel, vertices: Points, *, noise: float = 0.5
+) -> tuple[transforms.SE3, Coefficients]:
+    """Pose and coefficients of a surface in correspondence with the model, by least squares.
+
+    argmin sum_i |v_i - pose(instance_i)|^2 / noise^2 + |coefficients|^2 by ten alternations of
+    the rigid alignment (Umeyama, no scale) and the linear solve. `vertices` (vertex, 3) in
+    world mm; `noise` in mm.
+    """
+    basis = model.modes.reshape(model.num_modes, -1)
+    gram = basis @ basis.T / noise**2 + jnp.eye(model.num_modes)
+
+    def step(coefficients: Coefficients, _):
+        pose = _aligned(model, vertices, coefficients)
+        local = transforms.apply(pose.inverse(), vertices) - model.mean_shape
+        return jnp.linalg.solve(gram, basis @ local.reshape(-1) / noise**2), None
+
+    start = jnp.zeros(model.num_modes, model.mean_shape.dtype)
+    coefficients, _ = jax.lax.scan(step, start, None, length=10)
+    return _aligned(model, vertices, coefficients), coefficients
+
+
+def _aligned(model: ShapeModel, vertices: Points, coefficients: Coefficients) -> transforms.SE3:
+    weights = jnp.ones(len(vertices), vertices.dtype)
+    return transforms.align_points(instance(model, coefficients), vertices, weights)
 
 
 def truncate(model: ShapeModel, num_modes: int) -> ShapeModel:

@@ -1,14 +1,18 @@
-"""A clean, near-uniform surface with an exact number of vertices, on the host.
+"""A mirror-symmetric triangulation with an exact number of vertices, on the host.
 
-Needs `pymeshlab` (the `build` extra): only the building of templates does, not their use.
+Needs `pymeshlab` (the `build` extra): only the making of a new template does, not its use.
+
+One half of a vertebra, cut at the mirror plane, is a tube with two open ends (the body's and
+the arch's outline). With F faces, V vertices and B of them in the plane, Euler's formula gives
+2 V - B = F; so a half of exactly n faces makes a whole of exactly n vertices and 2 n faces.
 """
 
 import importlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import ndimage, spatial
+from scipy import ndimage
 from skimage import measure
 
 from dartjax import mesh
@@ -17,56 +21,74 @@ from dartjax.ssm._voxels import label_parts, solid_of
 _Surface = tuple[Float[np.ndarray, "_point 3"], Int[np.ndarray, "_triangle 3"]]
 
 
-def clean_surface(
+class SymmetricMesh(NamedTuple):
+    """A closed surface that equals its mirror image in x = 0."""
+
+    vertices: Float[np.ndarray, "vertex 3"]  # mm
+    faces: Int[np.ndarray, "face 3"]
+    mirror: Int[np.ndarray, " vertex"]  # index of the vertex with the opposite x
+
+
+def half_surface(
     vertices: Float[np.ndarray, "vertex 3"],
     faces: Int[np.ndarray, "face 3"],
     *,
     spacing: float = 0.4,
-    smoothing: float = 0.4,
+    smoothing: float = 0.8,
 ) -> _Surface:
-    """The outer surface of the largest solid part, without cavities, by marching cubes.
+    """The right half (x >= 0) of a closed surface in its vertebra frame, open at x = 0.
 
-    The filled mesh (voxels of `spacing` mm) is blurred by a Gaussian of `smoothing` mm and cut
-    at one half. Raises ValueError when the result is not of genus 1 (one open canal).
+    The filled half and its mirror image are blurred together (Gaussian of `smoothing` mm) and
+    cut at one half, so that the two halves join smoothly. Raises ValueError when the whole is
+    not of genus 1 (one open canal).
     """
     solid = solid_of(vertices, faces, spacing)
-    labels, _ = label_parts(solid.occupancy)
+    right = solid.occupancy[solid.axis(0) > 0]
+    whole = np.concatenate([right[::-1], right])
+    labels, _ = label_parts(whole)
     largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    filled = np.pad(np.asarray(ndimage.binary_fill_holes(largest)), 3)
-    blurred = ndimage.gaussian_filter(filled.astype(np.float32), smoothing / spacing)
-    points, triangles, _, _ = measure.marching_cubes(blurred, 0.5, gradient_direction="ascent")
+    filled = np.pad(np.asarray(ndimage.binary_fill_holes(largest)), 3).astype(np.float32)
+    blurred = ndimage.gaussian_filter(filled, smoothing / spacing)
+    # Between the two voxels beside the plane lies x = 0: shift the samples half a voxel.
+    middle = len(blurred) // 2
+    samples = 0.5 * (blurred[middle - 1 : -1] + blurred[middle:])
+    points, triangles, _, _ = measure.marching_cubes(samples, 0.5, gradient_direction="ascent")
     triangles = triangles.astype(np.int64)
     if mesh.euler_characteristic(triangles) != 0:
         raise ValueError(
-            f"the surface has Euler characteristic {mesh.euler_characteristic(triangles)}, not 0: "
-            "a vertebra is one closed piece with one open canal; close its holes first"
+            f"half of the surface has Euler characteristic {mesh.euler_characteristic(triangles)}, "
+            "not 0: a vertebra is one closed piece with one open canal; close its holes first"
         )
-    return solid.origin + spacing * (points.astype(float) - 3.0), triangles
+    origin = np.array([0.0, *(solid.origin[1:] - 3.0 * spacing)])
+    return origin + spacing * points.astype(float), triangles
 
 
-def uniform_remesh(
-    vertices: Float[np.ndarray, "vertex 3"],
-    faces: Int[np.ndarray, "face 3"],
-    num_vertices: int = 2048,
-) -> _Surface:
-    """A near-uniform triangulation with exactly `num_vertices` vertices (even genus-1 count).
+def symmetric_mesh(half: _Surface, num_vertices: int = 2048) -> SymmetricMesh:
+    """A near-uniform symmetric triangulation with exactly `num_vertices` vertices.
 
-    Isotropic explicit remeshing with the edge length found by iteration, the last few vertices
-    removed by edge collapse. Raises RuntimeError when the exact count is not reached.
+    Isotropic explicit remeshing (Botsch and Kobbelt 2004) of the open right half, the last few
+    faces removed by edge collapse, then joined with its mirror image. Raises RuntimeError when
+    the exact count is not reached.
     """
-    num_faces = 2 * num_vertices
+    vertices, faces = half
     area = 0.5 * np.linalg.norm(_doubled_areas(vertices, faces), axis=1).sum()
-    # Equilateral triangles would have this edge; one coarser step makes the search fast.
-    edge = np.sqrt(area / num_faces * 4.0 / np.sqrt(3.0))
-    medium = _isotropic((vertices, faces), 0.5 * edge)
-    length = edge
+    # Equilateral triangles would have this edge; one finer step makes the search fast.
+    length = np.sqrt(area / num_vertices * 4.0 / np.sqrt(3.0))
+    medium = _isotropic(half, 0.5 * length)
     for _ in range(12):
         candidate = _isotropic(medium, length)
-        excess = len(candidate[1]) / num_faces
-        if 1.0 <= excess < 1.02:
-            return _relaxed(_collapse_to(candidate, num_faces), vertices, faces)
+        excess = len(candidate[1]) / num_vertices
+        if 1.0 <= excess < 1.03:
+            return _joined(_exactly(candidate, num_vertices))
         length *= np.sqrt(excess) * 0.995
     raise RuntimeError(f"no edge length gave about {num_vertices} vertices")
+
+
+def symmetrized(
+    points: Float[np.ndarray, "vertex 3"], mirror: Int[np.ndarray, " vertex"]
+) -> Float[np.ndarray, "vertex 3"]:
+    """The mean of a surface and its mirror image in x = 0, vertex by vertex."""
+    return 0.5 * (points + points[mirror] * np.array([-1.0, 1.0, 1.0]))
 
 
 def triangle_angles(
@@ -93,14 +115,18 @@ def folded_pairs(
     return pairs[np.sum(normals[pairs[:, 0]] * normals[pairs[:, 1]], axis=1) < -0.5]
 
 
-def _unfolded(
-    points: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "face 3"]
+def unfolded(
+    points: Float[np.ndarray, "vertex 3"],
+    triangles: Int[np.ndarray, "face 3"],
+    *,
+    least_angle_deg: float = 15.0,
+    max_rounds: int = 50,
 ) -> Float[np.ndarray, "vertex 3"]:
     """Move the corners of folded and sliver triangles toward their neighbours until none is."""
     start, end = triangles[:, [0, 1, 2]].ravel(), triangles[:, [1, 2, 0]].ravel()
     degree = np.bincount(start, minlength=len(points))[:, None]
-    for _ in range(50):
-        sliver = triangle_angles(points, triangles).min(1) < 15.0
+    for _ in range(max_rounds):
+        sliver = triangle_angles(points, triangles).min(1) < least_angle_deg
         sliver[folded_pairs(points, triangles).ravel()] = True
         if not sliver.any():
             break
@@ -119,47 +145,68 @@ def _doubled_areas(
     return np.cross(b - a, c - a)
 
 
-def _relaxed(
-    surface: _Surface,
-    vertices: Float[np.ndarray, "vertex 3"],
-    faces: Int[np.ndarray, "face 3"],
-) -> _Surface:
-    """Even out the triangles (edge flips, tangential smoothing), put the vertices on the fine
-    surface (where that folds triangles, near it), and push all along their normals until the
-    volumes agree.
+def _exactly(surface: _Surface, num_faces: int) -> _Surface:
+    """Edge collapse down to a face count; one too few is made up by splitting a border edge.
 
-    A polyhedron with its vertices on a round surface is too small; the shift is < 0.1 mm.
+    (A collapse inside takes two faces away, one at the border takes one.)
     """
-    points, triangles = _isotropic(surface, 1.0, iterations=5, keep_count=True)
-    points = _unfolded(vertices[spatial.KDTree(vertices).query(points)[1]], triangles)
-    target = _volume(vertices, faces)
-    for _ in range(3):
-        doubled = _doubled_areas(points, triangles)
-        normals = np.zeros_like(points)
-        for corner in range(3):
-            np.add.at(normals, triangles[:, corner], doubled)
-        area = 0.5 * np.linalg.norm(doubled, axis=1).sum()
-        normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
-        points = points + (target - _volume(points, triangles)) / area * normals
+    meshes = _mesh_set(surface)
+    meshes.meshing_decimation_quadric_edge_collapse(
+        targetfacenum=num_faces,
+        preservenormal=True,
+        preservetopology=True,
+        preserveboundary=True,
+        boundaryweight=10.0,
+        qualitythr=0.7,
+    )
+    points, triangles = _arrays(meshes)
+    if len(triangles) == num_faces - 1:
+        points, triangles = _split_border_edge(points, triangles)
+    if len(triangles) != num_faces or mesh.euler_characteristic(triangles) != 0:
+        raise RuntimeError(f"edge collapse stopped at {len(triangles)} faces, not {num_faces}")
     return points, triangles
 
 
-def _volume(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> float:
-    return float(np.sum(_doubled_areas(vertices, faces) * vertices[faces].mean(1)) / 6.0)
+def _border_edges(triangles: Int[np.ndarray, "face 3"]) -> Int[np.ndarray, "edge 2"]:
+    """Directed edges (face, corner, next corner) that have no triangle on the other side."""
+    directed = triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    keys = {(int(a), int(b)) for a, b in directed}
+    return np.array([(a, b) for a, b in directed if (int(b), int(a)) not in keys])
 
 
-def _isotropic(
-    surface: _Surface, length: float, *, iterations: int = 12, keep_count: bool = False
+def _split_border_edge(
+    points: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "face 3"]
 ) -> _Surface:
-    """Isotropic explicit remeshing toward one edge length (Botsch and Kobbelt 2004); with
-    `keep_count` only its edge flips and tangential smoothing."""
+    """Split the longest edge of the border in two, and its triangle with it."""
+    border = _border_edges(triangles)
+    lengths = np.linalg.norm(points[border[:, 0]] - points[border[:, 1]], axis=1)
+    a, b = border[int(np.argmax(lengths))]
+    face = int(np.flatnonzero((triangles == a).any(1) & (triangles == b).any(1))[0])
+    new = len(points)
+    first, second = triangles[face].copy(), triangles[face].copy()
+    first[first == b], second[second == a] = new, new
+    kept = np.delete(triangles, face, axis=0)
+    middle = 0.5 * (points[a] + points[b])
+    return np.vstack([points, middle]), np.vstack([kept, first, second])
+
+
+def _joined(half: _Surface) -> SymmetricMesh:
+    """The half and its mirror image, sharing the vertices of the border."""
+    points, triangles = half
+    border = np.unique(_border_edges(triangles))
+    points[border, 0] = 0.0
+    inner = np.setdiff1d(np.arange(len(points)), border)
+    twin = np.arange(len(points))
+    twin[inner] = len(points) + np.arange(len(inner))
+    whole = np.vstack([points, points[inner] * np.array([-1.0, 1.0, 1.0])])
+    mirror = np.concatenate([twin, inner])
+    return SymmetricMesh(whole, np.vstack([triangles, twin[triangles][:, ::-1]]), mirror)
+
+
+def _isotropic(surface: _Surface, length: float) -> _Surface:
     meshes = _mesh_set(surface)
     meshes.meshing_isotropic_explicit_remeshing(
-        iterations=iterations,
-        targetlen=_meshlab().PureValue(length),
-        checksurfdist=False,
-        splitflag=not keep_count,
-        collapseflag=not keep_count,
+        iterations=12, targetlen=_meshlab().PureValue(length), checksurfdist=False
     )
     return _arrays(meshes)
 
@@ -183,12 +230,15 @@ def _arrays(meshes: Any) -> _Surface:
     return current.vertex_matrix().copy(), current.face_matrix().astype(np.int64)
 
 
-def _collapse_to(surface: _Surface, num_faces: int) -> _Surface:
-    meshes = _mesh_set(surface)
-    meshes.meshing_decimation_quadric_edge_collapse(
-        targetfacenum=num_faces, preservenormal=True, preservetopology=True, qualitythr=0.7
-    )
-    result = _arrays(meshes)
-    if len(result[1]) != num_faces or mesh.euler_characteristic(result[1]) != 0:
-        raise RuntimeError(f"edge collapse stopped at {len(result[1])} faces, not {num_faces}")
-    return result
+def triangle_quality(
+    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
+) -> dict[str, float]:
+    """How regular a triangulation is: smallest angle (deg), mean and longest edge (mm), and
+    pairs of neighbouring triangles folded onto each other (should be 0)."""
+    edges = np.linalg.norm(vertices[faces] - vertices[np.roll(faces, 1, axis=1)], axis=2)
+    return {
+        "smallest_angle_deg": float(triangle_angles(vertices, faces).min()),
+        "mean_edge_mm": float(edges.mean()),
+        "longest_edge_mm": float(edges.max()),
+        "folded_pairs": float(len(folded_pairs(vertices, faces))),
+    }

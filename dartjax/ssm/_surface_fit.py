@@ -1,8 +1,7 @@
 """Best fit of a shape model to a known surface: pose and coefficients by closest points.
 
 With the 15 modes of the prior this is the oracle, the best any reconstruction with that model
-can reach; with some 300 wide modes it is a dense registration of the template to the surface,
-which carries its landmarks and paths there.
+can reach.
 """
 
 from functools import partial
@@ -17,10 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from dartjax import mesh, transforms
 from dartjax._numerics import normalize, safe_divide
-from dartjax._types import Coefficients, Faces, Points, Vertices
-from dartjax.ssm._gaussian_process import REGISTRATION_KERNELS, gaussian_process_model
-from dartjax.ssm._model import ShapeModel, instance, landmarks, paths, posed
-from dartjax.ssm._template import sample_surface
+from dartjax._types import Coefficients, Faces, Points, Scalar, Vertices
+from dartjax.ssm._model import ShapeModel, landmarks, paths, posed
 
 _NORMAL_SCALE = 5.0  # mm: normals at 90 degrees count like points 7 mm apart
 _CHUNK = 512  # vertices per block of the distance matrix
@@ -37,7 +34,7 @@ class Registration(NamedTuple):
     paths: Float[Array, "2 2 3"]
 
 
-class _Matches(eqx.Module):
+class Matches(eqx.Module):
     """Quadratic form of the matches: sum over vertices of (d - x)^T H (d - x), summed up."""
 
     information: Float[Array, "vertex 3 3"]  # 1/mm^2
@@ -45,7 +42,6 @@ class _Matches(eqx.Module):
     mean_distance: Float[Array, ""]  # mm, along the target's normals
 
 
-@partial(jax.jit, static_argnames=("num_iterations", "noise", "tangential"))
 def fit_surface(
     model: ShapeModel,
     target_points: Points,
@@ -61,13 +57,41 @@ def fit_surface(
     Each iteration matches every vertex to its closest target point and every target point to its
     closest vertex (closest in position and normal), then takes one Gauss-Newton step on
         sum w d^T [n n^T + tau (I - n n^T)] d / sigma^2 + |coefficients|^2,
-    d the match vector, n the target normal, with sigma from noise[0] to noise[1] mm and tau from
+    d the match vector, n the target normal, w the agreement of the normals, less for distances
+    beyond sigma (pseudo-Huber), with sigma from noise[0] to noise[1] mm and tau from
     tangential[0] to tangential[1], both geometric. Starts from zero coefficients.
 
     Returns T_world_vertebra, the coefficients and, per iteration, the mean distance along the
     normals before the step (mm). Points and normals in the world frame, (n, 3); normals unit and
     outward. The start must be within about 20 degrees and 20 mm.
     """
+    return fit_modes(
+        model.mean_shape,
+        model.modes,
+        model.faces,
+        target_points,
+        target_normals,
+        start_pose,
+        num_iterations=num_iterations,
+        noise=noise,
+        tangential=tangential,
+    )
+
+
+@partial(jax.jit, static_argnames=("num_iterations", "noise", "tangential"))
+def fit_modes(
+    mean_shape: Vertices,
+    modes: Float[Array, "mode vertex 3"],
+    faces: Faces,
+    target_points: Points,
+    target_normals: Points,
+    start_pose: transforms.SE3,
+    *,
+    num_iterations: int,
+    noise: tuple[float, float],
+    tangential: tuple[float, float] = (0.5, 0.02),
+) -> tuple[transforms.SE3, Coefficients, Float[Array, " iteration"]]:
+    """`fit_surface` on a mean shape with modes, annotated or not."""
     ramp = jnp.linspace(0.0, 1.0, num_iterations)
     sigmas = noise[0] * (noise[1] / noise[0]) ** ramp
     taus = tangential[0] * (tangential[1] / tangential[0]) ** ramp
@@ -75,11 +99,13 @@ def fit_surface(
     def step(state, schedule):
         pose, coefficients = state
         sigma, tau = schedule
-        found = _match(model, posed(model, pose, coefficients), target_points, target_normals, tau)
-        state = _gauss_newton(model, pose, coefficients, found, sigma)
+        shape = mean_shape + jnp.tensordot(coefficients, modes, axes=1)
+        surface = transforms.apply(pose, shape)
+        found = match_points(surface, faces, target_points, target_normals, tau, sigma)
+        state = _gauss_newton(shape, modes, pose, coefficients, found, sigma)
         return state, found.mean_distance
 
-    start = (start_pose, jnp.zeros(model.num_modes, model.mean_shape.dtype))
+    start = (start_pose, jnp.zeros(len(modes), mean_shape.dtype))
     (pose, coefficients), history = jax.lax.scan(step, start, (sigmas, taus))
     return pose, coefficients, history
 
@@ -98,7 +124,7 @@ def register_surface(
     The starts have the patient's axes, tilted about the left-right axis, with surface centroids
     together. A short fit to one point in six chooses the tilt, a long one to all points follows.
     """
-    points, normals = _samples(vertices, faces, num_points, seed)
+    points, normals = surface_samples(vertices, faces, num_points, seed=seed)
     starts = _starts(model, points, tilts_deg)
     poses, history = _try_starts(model, points[::6], normals[::6], starts)
     best = int(jnp.argmin(history[:, -1]))
@@ -106,48 +132,44 @@ def register_surface(
     pose, coefficients, history = fit_surface(
         model, points, normals, start, noise=(4.0, 0.5), num_iterations=30
     )
-    return _registration(model, pose, coefficients, float(history[-1]))
+    return registration_of(model, pose, coefficients, float(history[-1]))
 
 
-def dense_landmarks(
-    model: ShapeModel,
-    vertices: Float[np.ndarray, "w 3"],
-    faces: Int[np.ndarray, "g 3"],
-    *,
-    coarse: Registration | None = None,
-    num_modes: int = 300,
-    num_points: int = 5000,
-    seed: int = 0,
-) -> Registration:
-    """Landmarks and paths of a known surface, by dense registration of the template (host).
-
-    From the pose of `coarse` (by default `register_surface` with the model as it is) with
-    `num_modes` wide modes (`REGISTRATION_KERNELS`) on the same template, noise 3 to 0.4 mm.
-    The result belongs to the surface, not to the model's own modes. `coefficients` are those
-    of the wide modes.
-    """
-    if coarse is None:
-        coarse = register_surface(model, vertices, faces, seed=seed)
-    rich = gaussian_process_model(model, num_modes, kernels=REGISTRATION_KERNELS)
-    points, normals = _samples(vertices, faces, num_points, seed + 1)
-    pose, coefficients, history = fit_surface(
-        rich, points, normals, coarse.pose, noise=(3.0, 0.4), num_iterations=25
-    )
-    return _registration(rich, pose, coefficients, float(history[-1]))
-
-
-def _registration(
+def registration_of(
     model: ShapeModel, pose: transforms.SE3, coefficients: Coefficients, residual: float
 ) -> Registration:
+    """What a fit says: the surface in the world, and what it carries."""
     surface = posed(model, pose, coefficients)
     return Registration(
         landmarks(model, surface), pose, residual, coefficients, surface, paths(model, surface)
     )
 
 
-def _samples(
-    vertices: Float[np.ndarray, "w 3"], faces: Int[np.ndarray, "g 3"], count: int, seed: int
+def sample_surface(
+    vertices: Float[np.ndarray, "vertex 3"],
+    faces: Int[np.ndarray, "face 3"],
+    count: int,
+    *,
+    seed: int,
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+    """`count` points spread uniformly over a surface, mm, and the outward unit normals there."""
+    rng = np.random.default_rng(seed)
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    normal = np.cross(b - a, c - a)
+    doubled = np.linalg.norm(normal, axis=1)
+    # Stratified along the cumulative area: more even than independent draws.
+    position = (np.arange(count) + rng.random(count)) / count * doubled.sum()
+    face = np.minimum(np.searchsorted(np.cumsum(doubled), position), len(faces) - 1)
+    u, v = rng.random((2, count))
+    u, v = np.where(u + v > 1, 1 - u, u)[:, None], np.where(u + v > 1, 1 - v, v)[:, None]
+    points = a[face] + u * (b - a)[face] + v * (c - a)[face]
+    return points, normal[face] / doubled[face][:, None]
+
+
+def surface_samples(
+    vertices: Float[np.ndarray, "w 3"], faces: Int[np.ndarray, "g 3"], count: int, *, seed: int = 0
 ) -> tuple[Points, Points]:
+    """`sample_surface` as JAX arrays: points (mm) and outward unit normals, for `fit_surface`."""
     points, normals = sample_surface(np.asarray(vertices), np.asarray(faces), count, seed=seed)
     return jnp.asarray(points, jnp.float32), jnp.asarray(normals, jnp.float32)
 
@@ -186,11 +208,20 @@ def _vertex_frames(vertices: Vertices, faces: Faces) -> tuple[Vertices, Float[Ar
     return normalize(normals), share / jnp.mean(share)
 
 
-def _match(
-    model: ShapeModel, vertices: Vertices, points: Points, normals: Points, tau: Float[Array, ""]
-) -> _Matches:
-    """Closest points in both directions, summed up at the vertices (total weight 1 each)."""
-    own_normals, share = _vertex_frames(vertices, model.faces)
+def match_points(
+    vertices: Vertices,
+    faces: Faces,
+    points: Points,
+    normals: Points,
+    tau: float | Scalar,
+    robust: float | Scalar,
+) -> Matches:
+    """Closest points in both directions, summed up at the vertices (total weight 1 each).
+
+    Tangential components weigh `tau`; distances beyond `robust` mm weigh as in a pseudo-Huber
+    cost of that scale.
+    """
+    own_normals, share = _vertex_frames(vertices, faces)
     forward, backward = _closest(
         jnp.concatenate([vertices, _NORMAL_SCALE * own_normals], axis=1),
         jnp.concatenate([points, _NORMAL_SCALE * normals], axis=1),
@@ -200,18 +231,24 @@ def _match(
     agree = jnp.maximum(jnp.sum(own_normals * normals[forward], axis=1), 0.0) * share
     agree_back = jnp.maximum(jnp.sum(own_normals[backward] * normals, axis=1), 0.0)
     agree_back = agree_back * (len(vertices) / len(points))
-    weight, weight_back = _weights(normals[forward], agree, tau), _weights(normals, agree_back, tau)
+    off = jnp.sum(there * normals[forward], axis=1)
+    off_back = jnp.sum(back * normals, axis=1)
+    # Pseudo-Huber by reweighting: far matches are often wrong ones.
+    robust_agree = agree / jnp.sqrt(1.0 + (off / robust) ** 2)
+    robust_agree_back = agree_back / jnp.sqrt(1.0 + (off_back / robust) ** 2)
+    weight = _weights(normals[forward], robust_agree, tau)
+    weight_back = _weights(normals, robust_agree_back, tau)
     information = weight.at[backward].add(weight_back)
     pull = jnp.einsum("nij,nj->ni", weight, there)
     pull = pull.at[backward].add(jnp.einsum("nij,nj->ni", weight_back, back))
-    error = jnp.sum(agree * jnp.abs(jnp.sum(there * normals[forward], axis=1)))
-    error_back = jnp.sum(agree_back * jnp.abs(jnp.sum(back * normals, axis=1)))
+    error = jnp.sum(agree * jnp.abs(off))
+    error_back = jnp.sum(agree_back * jnp.abs(off_back))
     mean = safe_divide(error + error_back, jnp.sum(agree) + jnp.sum(agree_back))
-    return _Matches(information, pull, mean)
+    return Matches(information, pull, mean)
 
 
 def _weights(
-    normals: Points, weight: Float[Array, " n"], tau: Float[Array, ""]
+    normals: Points, weight: Float[Array, " n"], tau: float | Scalar
 ) -> Float[Array, "n 3 3"]:
     """weight (n n^T + tau (I - n n^T))."""
     outer = normals[:, :, None] * normals[:, None, :]
@@ -244,14 +281,15 @@ def _closest(
 
 
 def _gauss_newton(
-    model: ShapeModel,
+    shape: Vertices,
+    modes: Float[Array, "mode vertex 3"],
     pose: transforms.SE3,
     coefficients: Coefficients,
-    found: _Matches,
+    found: Matches,
     sigma: Float[Array, ""],
 ) -> tuple[transforms.SE3, Coefficients]:
     """One step on rotation vector, translation and coefficients together."""
-    jacobian = _jacobian(model, pose, coefficients)
+    jacobian = _jacobian(shape, modes, pose)
     weighted = jnp.einsum("vij,vjp->vip", found.information, jacobian)
     size = jacobian.shape[2]
     normal_matrix = jacobian.reshape(-1, size).T @ weighted.reshape(-1, size) / sigma**2
@@ -264,14 +302,14 @@ def _gauss_newton(
 
 
 def _jacobian(
-    model: ShapeModel, pose: transforms.SE3, coefficients: Coefficients
+    shape: Vertices, modes: Float[Array, "mode vertex 3"], pose: transforms.SE3
 ) -> Float[Array, "vertex 3 parameter"]:
     """d posed / d (rotation vector, translation, coefficients) as `transforms.perturb` moves:
     (w x R s, I, R modes)."""
     rotation = pose.rotation().as_matrix()
-    turned = instance(model, coefficients) @ rotation.T
+    turned = shape @ rotation.T
     axes = jnp.eye(3, dtype=turned.dtype)
     turning = jnp.cross(axes[None], turned[:, None], axis=-1).transpose(0, 2, 1)
     shifting = jnp.broadcast_to(axes[None], (len(turned), 3, 3))
-    shaping = jnp.einsum("ij,mvj->vim", rotation, model.modes)
+    shaping = jnp.einsum("ij,mvj->vim", rotation, modes)
     return jnp.concatenate([turning, shifting, shaping], axis=2)

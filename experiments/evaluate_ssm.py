@@ -1,0 +1,108 @@
+"""How well the shape models can fit: best fit to every complete vertebra of a folder.
+
+  python -m experiments.evaluate_ssm --data=FOLDER
+      FOLDER: masks in VerSe or CTSpine1K layout (CTs are not needed), meshes named by level, or
+      both, at any depth. Each subject is fitted by models that have not seen it.
+  python -m experiments.evaluate_ssm --data=FOLDER --exclude_subjects=lidc0001
+      The models without these subjects; every vertebra of the folder is still fitted.
+
+The fit is the oracle: the best any reconstruction with that model can reach.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from dartjax import data, metrics, ssm
+from dartjax.mesh import TriangleMesh
+from experiments import launch, ssm_data, ssm_report
+
+_MODES = flags.DEFINE_list("modes", ["15", "40"], "Numbers of modes to fit with.")
+_SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
+
+METRICS = ("dice", "nsd_1mm", "hd95_mm", "masd_mm")
+
+
+def main(ctx: launch.RunContext) -> None:
+    """Fit and grade every vertebra; write the cases, tables by level and a picture."""
+    modes = [_number_of_modes(text) for text in _MODES.value]
+    shapes, rejected = ssm_data.collect_shapes()
+    sets = {s: _set_for(s) for s in dict.fromkeys(shape.subject for shape in shapes)}
+    leaks = {s for s, folder in sets.items() if data.includes_subject(_card(folder), s)}
+    cases = []
+    with launch.progress("fits", len(shapes) * len(modes)) as step:
+        for shape in shapes:
+            for num_modes in modes:
+                cases.append(fit_case(shape, num_modes, sets[shape.subject]))
+                step(f"{shape.subject} {shape.level} {num_modes} modes: {cases[-1]['dice']:.3f}")
+    record = ctx.record(
+        dataset=ssm_data.folder_name(),
+        dataset_kind="real_ct_drr",
+        subjects=list(sets),
+        n_vertebrae=len(shapes),
+        ssm_excludes=sorted(set(ssm_data.EXCLUDE.value) | set(sets) - leaks),
+        nsd_tolerance_mm=1.0,
+        ssm_leak=bool(leaks),
+    )
+    record |= {
+        "metrics": {name: metrics.DEFINITIONS[name] for name in METRICS},
+        "shape_models": {subject: _card(folder)["name"] for subject, folder in sets.items()},
+        "rejected": ssm_data.rejected_entries(rejected),
+    }
+    ctx.save_metrics(record, summary_of(cases, modes), cases)
+    ssm_report.write_oracle(ctx.out, cases, modes)
+
+
+def fit_case(shape: data.TrainingShape, num_modes: int, folder: pathlib.Path) -> dict[str, Any]:
+    """Best fit of one vertebra and its grades."""
+    model = data.load_shape_model(shape.level, path=folder, num_modes=num_modes)
+    vertices, faces = np.asarray(shape.surface.vertices, float), np.asarray(shape.surface.faces)
+    fit = ssm.register_surface(model, vertices, faces)
+    grades = metrics.reconstruction_metrics(TriangleMesh(fit.vertices, model.faces), shape.surface)
+    size = float(np.sqrt(np.mean(np.square(np.asarray(fit.coefficients)))))
+    case = {"subject": shape.subject, "level": shape.level, "modes": num_modes}
+    return case | grades | {"coefficient_rms": size}
+
+
+def summary_of(cases: Sequence[dict[str, Any]], modes: Sequence[int]) -> dict[str, float]:
+    """Median, mean and worst of the grades for each number of modes."""
+    summary = {}
+    for num_modes in modes:
+        own = [case for case in cases if case["modes"] == num_modes]
+        dice, masd = ([case[name] for case in own] for name in ("dice", "masd_mm"))
+        summary |= {
+            f"dice_median_{num_modes}": float(np.median(dice)),
+            f"dice_mean_{num_modes}": float(np.mean(dice)),
+            f"dice_min_{num_modes}": float(np.min(dice)),
+            f"masd_mean_{num_modes}_mm": float(np.mean(masd)),
+            f"hd95_mean_{num_modes}_mm": float(np.mean([case["hd95_mm"] for case in own])),
+            f"nsd_1mm_mean_{num_modes}": float(np.mean([case["nsd_1mm"] for case in own])),
+        }
+    return summary
+
+
+def _set_for(subject: str) -> pathlib.Path:
+    """The models without the excluded subjects and, if there are such, without the case's."""
+    if _SSM.value:
+        return data.shape_model_set(ssm_data.EXCLUDE.value, path=_SSM.value)
+    try:
+        return data.shape_model_set([*ssm_data.EXCLUDE.value, subject])
+    except data.DataError:
+        return data.shape_model_set(ssm_data.EXCLUDE.value)
+
+
+def _card(folder: pathlib.Path) -> dict[str, Any]:
+    return data.shape_model_card(folder)
+
+
+def _number_of_modes(text: str) -> int:
+    if not text.strip().isdigit() or int(text) < 1:
+        raise data.DataError(f"--modes={text}: give whole numbers from 1, such as --modes=15,40")
+    return int(text)
+
+
+if __name__ == "__main__":
+    launch.run(main)

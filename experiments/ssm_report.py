@@ -1,0 +1,113 @@
+"""Tables and pictures of shape models."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dartjax import ssm
+from dartjax.report import Tile, contact_sheet
+from dartjax.ssm import ShapeModel, Template
+from experiments.ssm_quality import Quality
+from experiments.ssm_training import LEVELS
+
+# One colour per part, in the order of ssm.PART_NAMES.
+_PART_COLOURS = np.array(
+    [
+        [0.90, 0.87, 0.78],
+        [0.98, 0.55, 0.24],
+        [0.49, 0.78, 0.55],
+        [0.38, 0.60, 0.98],
+        [0.76, 0.45, 0.83],
+        [0.98, 0.82, 0.30],
+        [0.93, 0.36, 0.36],
+    ]
+)
+_DEVIATIONS = (-3.0, -2.0, 0.0, 2.0, 3.0)
+_MODES_DRAWN = 5
+
+
+def write_oracle(
+    out: pathlib.Path, cases: Sequence[Mapping[str, Any]], modes: Sequence[int]
+) -> None:
+    """oracle.md: the grades by level and number of modes, and over all."""
+    header = ["subject", "level"]
+    header += [f"{name} ({m} modes)" for m in modes for name in ("Dice", "MASD mm", "HD95 mm")]
+    rows: dict[tuple[str, str], list[Any]] = {}
+    for case in cases:
+        row = rows.setdefault((case["subject"], case["level"]), [])
+        row += [case["dice"], case["masd_mm"], case["hd95_mm"]]
+    lines = [[*key, *(_number(v) for v in row)] for key, row in rows.items()]
+    columns = np.array(list(rows.values()), float)
+    lines.append(["all", "median", *(_number(v) for v in np.median(columns, axis=0))])
+    lines.append(["all", "mean", *(_number(v) for v in columns.mean(0))])
+    (out / "oracle.md").write_text(_markdown(header, lines))
+
+
+def write_tables(out: pathlib.Path, quality: Quality) -> None:
+    """tables.md: everything measured in a build."""
+    parts = []
+    titles = {
+        "regions": "Compactness, generalisation (one subject left out) and specificity",
+        "bands": "Coefficients of subjects left out, by band of modes",
+        "lengths": "Lengths of the mean of each level",
+        "spreads": "Spread of lengths over random shapes (15 modes)",
+    }
+    for name, title in titles.items():
+        rows = getattr(quality, name)
+        if rows:
+            lines = [[_number(value) for value in row.values()] for row in rows]
+            header = [column.replace("_", " ") for column in rows[0]]
+            parts.append(f"### {title}\n\n{_markdown(header, lines)}")
+    (out / "tables.md").write_text("\n".join(parts))
+
+
+def write_pictures(out: pathlib.Path, models: Mapping[str, ShapeModel], template: Template) -> None:
+    """Contact sheets: the mean of every level with parts, landmarks and paths, and of each
+    region the first modes."""
+    faces = template.topology.faces
+    colours = _PART_COLOURS[template.topology.parts[faces[:, 0]]]
+    for region, levels in LEVELS.items():
+        own = [models[level] for level in levels]
+        tiles = [_tile(models[level], level, 0, 0.0, colours) for level in levels]
+        title = f"{region}: means, parts, landmarks and paths"
+        (out / f"levels_{region}.png").write_bytes(contact_sheet([tiles], title))
+        middle = own[len(own) // 2]
+        rows = [
+            [_tile(middle, f"mode {mode + 1}, {d:+.0f} SD", mode, d) for d in _DEVIATIONS]
+            for mode in range(min(_MODES_DRAWN, middle.num_modes))
+        ]
+        title = f"{region}: first modes about {levels[len(own) // 2]}"
+        (out / f"modes_{region}.png").write_bytes(contact_sheet(rows, title))
+
+
+def _tile(
+    model: ShapeModel,
+    title: str,
+    mode: int,
+    deviation: float,
+    colours: np.ndarray | None = None,
+) -> Tile:
+    vertices = model.mean_shape + deviation * model.modes[mode]
+    return Tile(
+        title,
+        np.asarray(vertices, float),
+        np.asarray(model.faces),
+        np.asarray(ssm.landmarks(model, vertices), float),
+        np.asarray(ssm.paths(model, vertices), float),
+        colours,
+    )
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _number(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

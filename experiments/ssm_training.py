@@ -1,0 +1,166 @@
+"""From surfaces to shape models: registration with a cache, models of all regions, and models
+that leave one subject out."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax import data, ssm
+from dartjax.ssm import Recipe, RegionModel, Shape, ShapeModel, Target, Template, Topology
+
+ROUNDS = 2  # of registration: from the template, then from the means of the first round
+# How many people a shape is the mean of, where it is not one.
+PEOPLE_BEHIND = {"clouthier_mean": 87}
+_CACHE_VERSION = "1"
+
+LEVELS: dict[str, tuple[str, ...]] = {
+    region: tuple(data.parse_levels(region)) for region in data.REGIONS
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """One training surface in its own vertebra frame, and the pose of that frame."""
+
+    subject: str
+    level: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    world_from_vertebra: np.ndarray
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Registered:
+    """A training surface with the template brought onto it, vertebra frame, mm."""
+
+    surface: Surface
+    vertices: np.ndarray
+    residual_mm: float
+
+    @property
+    def shape(self) -> Shape:
+        """What models are built from."""
+        subject = self.surface.subject
+        people = PEOPLE_BEHIND.get(subject, 1)
+        return Shape(subject, self.surface.level, self.vertices, people)
+
+
+def in_own_frame(shape: data.TrainingShape) -> Surface:
+    """A surface moved into its vertebra frame. T13 and L6 count as the level above."""
+    vertices, faces = np.asarray(shape.surface.vertices, float), np.asarray(shape.surface.faces)
+    pose = ssm.vertebra_frame(vertices, faces)
+    local = (vertices - pose[:3, 3]) @ pose[:3, :3]
+    level = data.SUPERNUMERARY.get(shape.level, shape.level)
+    return Surface(shape.subject, level, local, faces, pose, shape.sha256)
+
+
+def register_all(
+    surfaces: Sequence[Surface],
+    template: Template,
+    step: Callable[[str], None],
+) -> list[Registered]:
+    """Every surface registered in `ROUNDS` rounds, first from the template, then from the means
+    of the levels. Each registration is cached as it is done, so a killed build goes on where it
+    stopped."""
+    starts = dict(template.level_shapes)
+    registered: list[Registered] = []
+    for number in range(ROUNDS):
+        registered = []
+        for surface in surfaces:
+            found = _register(surface, _nearest_start(starts, surface.level), template.topology)
+            registered.append(found)
+            residual = f"{found.residual_mm:.2f} mm"
+            step(f"round {number + 1}: {surface.subject} {surface.level} {residual}")
+        starts |= ssm.level_means([r.shape for r in registered], template.topology)
+    return registered
+
+
+def _register(surface: Surface, start: np.ndarray, topology: Topology) -> Registered:
+    content = b"".join(
+        [
+            _CACHE_VERSION.encode(),
+            np.round(start, 4).tobytes(),
+            np.round(surface.vertices, 4).tobytes(),
+            topology.faces.astype(np.int32).tobytes(),
+        ]
+    )
+    folder = data.cache_folder() / "registrations"
+    file = folder / f"{hashlib.sha256(content).hexdigest()[:24]}.npz"
+    if file.is_file():
+        with np.load(file) as stored:
+            return Registered(surface, stored["vertices"], float(stored["residual"]))
+    found = ssm.correspond(start, topology.faces, surface.vertices, surface.faces)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial.npz")
+    np.savez_compressed(partial, vertices=found.vertices, residual=found.residual)
+    partial.rename(file)
+    return Registered(surface, found.vertices, found.residual)
+
+
+def _nearest_start(starts: Mapping[str, np.ndarray], level: str) -> np.ndarray:
+    order = [name for region in LEVELS.values() for name in region]
+    near = min(starts, key=lambda name: abs(order.index(name) - order.index(level)))
+    return starts[near]
+
+
+def build_regions(
+    shapes: Sequence[Shape],
+    topology: Topology,
+    *,
+    num_modes: int,
+    recipe: Recipe,
+    regions: Collection[str] = data.REGIONS,
+) -> dict[str, RegionModel]:
+    """Models of the regions from registered shapes and the published lengths."""
+    targets = published_targets()
+    built = {}
+    for region in regions:
+        levels = LEVELS[region]
+        built[region] = ssm.build_region(
+            [shape for shape in shapes if shape.level in levels],
+            levels,
+            topology,
+            targets,
+            num_modes=num_modes,
+            recipe=recipe,
+            neighbours=[shape for shape in shapes if shape.level not in levels],
+        )
+    return built
+
+
+def annotated(regions: Mapping[str, RegionModel], topology: Topology) -> dict[str, ShapeModel]:
+    """The shape model of every level."""
+    return {
+        level: ssm.annotated_model(mean, region.modes, topology)
+        for region in regions.values()
+        for level, mean in region.level_shapes.items()
+    }
+
+
+def published_targets() -> dict[str, dict[str, Target]]:
+    """The published lengths by level."""
+    levels = [level for region in LEVELS.values() for level in region]
+    return {
+        level: {name: Target(p.mean, p.sd) for name, p in data.published(level).items()}
+        for level in levels
+    }
+
+
+def bare_model(mean: np.ndarray, modes: np.ndarray, topology: Topology) -> ShapeModel:
+    """A shape model without annotations, to fit surfaces with."""
+    none = ssm.CarriedPoints(jnp.zeros((0, 8), int), jnp.zeros((0, 8)))
+    return ShapeModel(
+        jnp.asarray(mean, jnp.float32),
+        jnp.asarray(modes, jnp.float32),
+        jnp.asarray(topology.faces, jnp.int32),
+        jnp.asarray(topology.mirror, jnp.int32),
+        jnp.asarray(topology.parts, jnp.int32),
+        none,
+        none,
+        none,
+        none,
+    )
