@@ -13,16 +13,22 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jaxtyping import Array, Float
 
-from dartjax import data, metrics, ssm
+from dartjax import data, metrics, planning, ssm
 from dartjax.mesh import TriangleMesh
+from dartjax.observations import SIDES, NeedlePath
 from experiments import launch, ssm_data, ssm_report
 
 _MODES = flags.DEFINE_list("modes", ["15", "40"], "Numbers of modes to fit with.")
 _SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
 
+# Cylinders whose way through the pedicles is graded, mm: Spine-DART's, and an 11 gauge needle.
+DIAMETERS_MM = (5.0, 3.2)
 METRICS = ("dice", "nsd_1mm", "hd95_mm", "masd_mm")
 
 
@@ -57,14 +63,32 @@ def main(ctx: launch.RunContext) -> None:
 
 
 def fit_case(shape: data.TrainingShape, num_modes: int, folder: pathlib.Path) -> dict[str, Any]:
-    """Best fit of one vertebra and its grades."""
+    """Best fit of one vertebra, its grades, and how the paths it carries lie in the true bone."""
     model = data.load_shape_model(shape.level, path=folder, num_modes=num_modes)
     vertices, faces = np.asarray(shape.surface.vertices, float), np.asarray(shape.surface.faces)
     fit = ssm.register_surface(model, vertices, faces)
     grades = metrics.reconstruction_metrics(TriangleMesh(fit.vertices, model.faces), shape.surface)
     size = float(np.sqrt(np.mean(np.square(np.asarray(fit.coefficients)))))
     case = {"subject": shape.subject, "level": shape.level, "modes": num_modes}
-    return case | grades | {"coefficient_rms": size}
+    return case | grades | {"coefficient_rms": size} | path_grades(fit.paths, shape.surface)
+
+
+def path_grades(paths: Float[Array, "2 2 3"], bone: TriangleMesh) -> dict[str, float]:
+    """Room of a cylinder about each carried path to the wall of the true bone, negative where
+    it breaks through, and of the best straight path nearby; by side and diameter, mm."""
+    field = planning.distance_field_from_mesh(bone)
+    grades = {}
+    for diameter in DIAMETERS_MM:
+        for side, (entry, target) in zip(SIDES, paths, strict=True):
+            path = NeedlePath(entry, target, jnp.asarray(diameter / 2.0))
+            carried = _clearance(path, field).clearance
+            best = _best_corridor(path, field)[1].clearance
+            grades[f"clearance_{side}_{diameter:g}_mm"] = float(carried)
+            grades[f"best_clearance_{side}_{diameter:g}_mm"] = float(best)
+    return grades
+
+
+_clearance, _best_corridor = jax.jit(planning.clearance), jax.jit(planning.best_corridor)
 
 
 def summary_of(cases: Sequence[dict[str, Any]], modes: Sequence[int]) -> dict[str, float]:
@@ -81,6 +105,12 @@ def summary_of(cases: Sequence[dict[str, Any]], modes: Sequence[int]) -> dict[st
             f"hd95_mean_{num_modes}_mm": float(np.mean([case["hd95_mm"] for case in own])),
             f"nsd_1mm_mean_{num_modes}": float(np.mean([case["nsd_1mm"] for case in own])),
         }
+        for diameter in DIAMETERS_MM:
+            for kind in ("clearance", "best_clearance"):
+                room = [case[f"{kind}_{side}_{diameter:g}_mm"] for case in own for side in SIDES]
+                name = "carried" if kind == "clearance" else "feasible"
+                share = float(np.mean(np.array(room) >= 0.0))
+                summary[f"paths_{name}_share_{diameter:g}_mm_{num_modes}"] = share
     return summary
 
 

@@ -11,6 +11,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -104,7 +105,7 @@ def _reconstruct_cohort(ctx: launch.RunContext, cases: Sequence[data.Case]) -> N
             results[name], seconds[name] = methods.run_method(
                 name, tasks, num_starts=_starts_of(name), seed=ctx.seed, step=step
             )
-    leaks = [c for c in cases if data.includes_subject(_card(), c.subject)]
+    leaks = [c for c in cases if data.includes_subject(_card(c.subject), c.subject, c.ct_hash)]
     record = ctx.record(
         dataset=" + ".join(sorted({case.dataset for case in cases})),
         dataset_kind=cases[0].dataset_kind,
@@ -125,7 +126,8 @@ def _truths(case: data.Case) -> list[scene.TrueVertebra]:
     levels = case.levels
     if _LEVELS.value:
         levels = data.parse_levels(_LEVELS.value)
-    levels = [level for level in levels if level in data.shape_model_levels(_SSM.value)]
+    known = (*data.shape_model_levels(_SSM.value), *data.SUPERNUMERARY)
+    levels = [level for level in levels if level in known]
     if not levels:
         raise data.DataError(
             f"subject {case.subject} has no complete vertebra with a shape model: "
@@ -134,7 +136,7 @@ def _truths(case: data.Case) -> list[scene.TrueVertebra]:
     truths = []
     with launch.progress(f"true shapes of {case.subject}", len(levels)) as step:
         for level in levels:
-            model = data.load_shape_model(level, path=_SSM.value)
+            model = data.load_shape_model(level, path=_model_set(case.subject))
             truths.append(scene.true_vertebra(case, level, model))
             step(level)
     return truths
@@ -176,8 +178,13 @@ def _tasks(
     return tasks
 
 
-def _card() -> dict[str, object]:
-    return data.shape_model_card(_SSM.value)
+def _model_set(subject: str) -> pathlib.Path:
+    """Shape models that have not seen a subject; --ssm overrides, and the record tells a leak."""
+    return pathlib.Path(_SSM.value) if _SSM.value else data.shape_model_set([subject])
+
+
+def _card(subject: str) -> dict[str, object]:
+    return data.shape_model_card(_model_set(subject))
 
 
 def _reconstruct_images(ctx: launch.RunContext) -> None:

@@ -16,7 +16,7 @@ from experiments.ssm_training import Registered
 
 MODE_COUNTS = (5, 15, 40)
 BAND = 5  # modes whose coefficients are judged together
-NUM_SAMPLES = 40
+NUM_SAMPLES = 30
 _NUM_POINTS = 3000
 
 

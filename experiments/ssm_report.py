@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dartjax import ssm
+from dartjax.observations import SIDES
 from dartjax.report import Tile, contact_sheet
 from dartjax.ssm import ShapeModel, Template
 from experiments.ssm_quality import Quality
@@ -42,7 +43,26 @@ def write_oracle(
     columns = np.array(list(rows.values()), float)
     lines.append(["all", "median", *(_number(v) for v in np.median(columns, axis=0))])
     lines.append(["all", "mean", *(_number(v) for v in columns.mean(0))])
-    (out / "oracle.md").write_text(_markdown(header, lines))
+    (out / "oracle.md").write_text(_markdown(header, lines) + "\n" + _path_table(cases, modes[0]))
+
+
+def _path_table(cases: Sequence[Mapping[str, Any]], num_modes: int) -> str:
+    """Share of cylinders that stay in the bone, by level: as carried, and of the best paths."""
+    own = [case for case in cases if case["modes"] == num_modes]
+    names = [key for key in own[0] if "clearance" in key]
+    kinds = list(dict.fromkeys(name.replace("_left", "").replace("_right", "") for name in names))
+    rows = []
+    for level in [*dict.fromkeys(case["level"] for case in own), "all"]:
+        here = [case for case in own if level in (case["level"], "all")]
+        shares = []
+        for kind in kinds:
+            start, _, end = kind.rpartition("clearance")
+            pair = [f"{start}clearance_{side}{end}" for side in SIDES]
+            shares.append(float(np.mean([case[name] >= 0.0 for case in here for name in pair])))
+        rows.append([level, str(2 * len(here)), *(_number(share) for share in shares)])
+    titles = [kind.replace("_", " ").replace("best clearance", "feasible") for kind in kinds]
+    titles = [title.replace("clearance", "carried") for title in titles]
+    return _markdown(["level", "paths", *titles], rows)
 
 
 def write_tables(out: pathlib.Path, quality: Quality) -> None:

@@ -6,7 +6,7 @@ so that for every subject a number is reported on there is one that has not seen
 
 In `models.npz`: `faces`, `mirror`, `parts` (common to all levels); per region `REGION/modes`;
 per level `LEVEL/mean_shape` and its annotations. Lengths are integers in units of 0.05
-micrometres.
+micrometres; weights, which must sum to 1, are kept as they are.
 """
 
 import json
@@ -127,7 +127,7 @@ def save_shape_models(
         for name in _POINTS:
             points = getattr(model, name)
             arrays[f"{level}/{name}/vertices"] = np.asarray(points.vertices, np.int16)
-            arrays[f"{level}/{name}/weights"] = _quantized(points.weights)
+            arrays[f"{level}/{name}/weights"] = np.asarray(points.weights, np.float32)
     np.savez_compressed(target / _MODELS, allow_pickle=False, **arrays)
     (target / _CARD).write_text(json.dumps(card, indent=1) + "\n")
 
@@ -182,7 +182,7 @@ def _assembled(arrays: Mapping[str, np.ndarray], level: str) -> ShapeModel:
 
     def points(name: str) -> CarriedPoints:
         vertices = jnp.asarray(arrays[f"{level}/{name}/vertices"], jnp.int32)
-        return CarriedPoints(vertices, lengths(f"{level}/{name}/weights"))
+        return CarriedPoints(vertices, jnp.asarray(arrays[f"{level}/{name}/weights"]))
 
     common = {name: jnp.asarray(arrays[name], jnp.int32) for name in _COMMON}
     return ShapeModel(

@@ -49,8 +49,9 @@ def contact_sheet(tiles: Sequence[Sequence[Tile]], title: str = "") -> bytes:
             for k, view in enumerate(_VIEWS):
                 _draw(grid[3 * i + k, j], tile, view, reach)
             grid[3 * i, j].set_title(tile.title, fontsize=9)
-    figure.suptitle(title, fontsize=12)
-    figure.subplots_adjust(0.0, 0.0, 1.0, 1.0 - 0.6 / figure.get_figheight(), 0.0, 0.05)
+    height = figure.get_figheight()
+    figure.text(0.5, 1.0 - 0.2 / height, title, fontsize=12, ha="center", va="center")
+    figure.subplots_adjust(0.0, 0.0, 1.0, 1.0 - 0.6 / height, 0.0, 0.05)
     return png_of(figure)
 
 
@@ -66,15 +67,17 @@ def _draw(axes, tile: Tile, view: str, reach: float) -> None:
     base = np.array(_BONE) if tile.colours is None else tile.colours
     colours = np.broadcast_to(base, normals.shape) * shade[:, None]
     axes.add_collection(
-        PolyCollection(list(corners[order, :, :2]), facecolors=colours[order], edgecolors="face", lw=0.3)
+        PolyCollection(
+            list(corners[order, :, :2]), facecolors=colours[order], edgecolors="face", lw=0.3
+        )
     )
     for path in tile.paths:
         axes.plot(*_projected(path, view)[:, :2].T, color=TRUTH, linewidth=1.6)
     spots = _projected(tile.points, view)
     axes.plot(spots[:, 0], spots[:, 1], "o", color=_LANDMARK, markersize=2.6)
     middle = 0.5 * (shown.min(0) + shown.max(0))
-    axes.set(xlim=middle[0] + np.array([-1, 1]) * reach * 0.75)
-    axes.set(ylim=middle[1] + np.array([-1, 1]) * reach * 0.65, aspect="equal")
+    axes.set(xlim=middle[0] + np.array([-1, 1]) * reach * 0.85)
+    axes.set(ylim=middle[1] + np.array([-1, 1]) * reach * 0.75, aspect="equal")
 
 
 def _projected(points: Float[np.ndarray, "*n 3"], view: str) -> Float[np.ndarray, "*n 3"]:

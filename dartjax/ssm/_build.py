@@ -67,11 +67,11 @@ class Recipe(NamedTuple):
     """The numbers of the covariance. Found on shapes of ctacardio, remus_vhm and clouthier_mean
     alone, one subject (lumbar) or one level (thoracic) left out at a time."""
 
-    kernels: tuple[Kernel, ...] = (Kernel(30.0, 1.0), Kernel(15.0, 0.8))
+    kernels: tuple[Kernel, ...] = (Kernel(30.0, 1.0), Kernel(15.0, 0.8), Kernel(9.0, 0.45))
     symmetric_fraction: float = 0.88
     isotropic_scale: float = 0.06
     axis_scale: float = 0.04
-    sample_weight: float = 0.7  # of the registered shapes' own covariance
+    sample_weight: float = 0.5  # of the registered shapes' own covariance
     part_weight: float = 1.0  # 0 leaves the motions of parts out
     smooth_weight: float = 1.0  # 0 leaves the Gaussian process out
     thickness_mm: float = 0.5  # of the whole bone at once; also where a segmentation draws it
@@ -251,7 +251,8 @@ def _toward_tables(
 ) -> _Surface:
     """The mean of a level drawn toward the published means, the more the fewer people it has.
 
-    Only lengths published with a spread count. Two steps, since lengths are not quite linear.
+    Lengths published without a spread, or not at all, are kept. Two steps, since lengths are
+    not quite linear.
     """
     people = sum(shape.people for shape in shapes if shape.level == level)
     own_error = _COHORT_ERROR**2 + (1.0 / people if people else np.inf)

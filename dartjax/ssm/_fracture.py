@@ -10,8 +10,9 @@ z) is shortened about a level at which it stays:
 - crush: about mid-height everywhere, posterior wall included; both end-plates approach.
 Only the body moves, along z. Seen along z, each effect fades to none toward the bases of the
 pedicles, over 0.25 (sideways) to 0.35 (forward) of the body's half width: the columns under the
-pedicles keep their height. How much a column is shortened does not depend on z, so the solid
-does not fold while the losses sum to less than 1.
+pedicles keep their height. Where the pedicles stand close together, as at T1, a crush so takes
+less of the posterior wall than it says. How much a column is shortened does not depend on z, so
+the solid does not fold while the losses sum to less than 1.
 """
 
 import jax
@@ -20,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from dartjax._numerics import safe_norm
 from dartjax._types import Scalar, Vertices
+from dartjax.observations import LANDMARK_NAMES
 from dartjax.ssm._model import (
     BACKUP_LANDMARK_NAMES,
     PART_NAMES,
@@ -36,7 +38,7 @@ _SUPERIOR, _INFERIOR, _WAIST = (
     BACKUP_LANDMARK_NAMES.index(name)
     for name in ("superior_endplate_center", "inferior_endplate_center", "right_waist")
 )
-_ANTERIOR = 2  # in observations.LANDMARK_NAMES
+_ANTERIOR = LANDMARK_NAMES.index("anterior_wall_center")
 _FADE = (0.25, 0.35)  # along x and y, of the half width
 
 

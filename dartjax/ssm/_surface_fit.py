@@ -267,7 +267,11 @@ def _closest(
 
     def nearest(best, block_and_start):
         block, start = block_and_start
-        distance = jnp.sum(block**2, axis=1)[:, None] + squared[None] - 2.0 * block @ others.T
+        distance = (
+            jnp.sum(block**2, axis=1)[:, None]
+            + squared[None]
+            - 2.0 * jnp.matmul(block, others.T, precision="highest")
+        )
         smallest = jnp.min(distance, axis=0)
         row = start + jnp.argmin(distance, axis=0)
         closer = smallest < best[0]

@@ -53,6 +53,32 @@ def test_paths_of_the_phantom(annotation):
         assert abs(target[2]) < 4
 
 
+def test_isthmus_contour_of_the_phantom(annotation):
+    """Round, radius 4 mm, about (+-13, -18, 4); the first point outward, the seventh on top."""
+    for sign, contour in zip((-1.0, 1.0), annotation.isthmus_contours, strict=True):
+        offset = contour - np.array([13.0 * sign, -18.0, 4.0])
+        radius = np.linalg.norm(offset, axis=1)
+        assert radius.min() > 3.4 and radius.max() < 5.0
+        assert sign * offset[0, 0] > 3.0 and offset[6, 2] > 3.0
+
+
+def test_parts_of_the_phantom():
+    from dartjax.ssm._annotate import vertebra_parts
+
+    vertices, faces = phantom.vertebra(spacing=1.0)
+    parts = vertebra_parts(vertices, faces)
+    places = {
+        "body": [0.0, 13.0, 0.0],
+        "pedicle": [17.0, -18.0, 4.0],
+        "spinous_process": [0.0, -55.0, -2.0],
+        "transverse_process": [-32.0, -29.0, 4.0],
+        "lamina": [8.0, -32.0, 3.0],
+    }
+    for name, place in places.items():
+        nearest = np.argmin(np.linalg.norm(vertices - place, axis=1))
+        assert ssm.PART_NAMES[parts[nearest]] == name
+
+
 def test_attached_points_are_reproduced_and_carried():
     vertices, faces = phantom.vertebra(spacing=1.0)
     stretched = vertices * np.array([1.2, 0.9, 1.1]) + np.array([3.0, 4.0, 5.0])

@@ -59,3 +59,33 @@ def test_gradient_of_landmarks(x64, model):
         return jnp.sum(ssm.landmarks(wide, ssm.posed(wide, pose, parameters[6:])) ** 2)
 
     assert_gradient(energy, np.linspace(-0.5, 0.5, 21))
+
+
+def test_backup_landmarks_share_points_with_the_ten(model):
+    from dartjax.observations import LANDMARK_NAMES
+
+    ten = dict(zip(LANDMARK_NAMES, ssm.landmarks(model, model.mean_shape), strict=True))
+    five = ssm.backup_landmarks(model, model.mean_shape)
+    for name, point in zip(ssm.BACKUP_LANDMARK_NAMES, five, strict=True):
+        np.testing.assert_allclose(point, ten.get(name, jnp.zeros(3)), atol=1e-3)
+
+
+def test_mirror_exchanges_sides(model):
+    """The mean equals its mirror image; a mode's mirror image is a shape of its own."""
+    swapped = np.asarray(model.mean_shape)[model.mirror] * np.array([-1.0, 1.0, 1.0])
+    np.testing.assert_allclose(swapped, model.mean_shape, atol=1e-3)
+    np.testing.assert_array_equal(model.parts[model.mirror], model.parts)
+
+
+def test_projection_recovers_pose_and_coefficients(model):
+    b = jnp.linspace(-1.5, 1.5, 15)
+    pose = transforms.SE3.exp(jnp.array([10.0, -40.0, 200.0, 0.2, -0.1, 0.05]))
+    found_pose, found = jax.jit(ssm.project)(model, ssm.posed(model, pose, b))
+    np.testing.assert_allclose(found, b, atol=0.03)
+    np.testing.assert_allclose(found_pose.as_matrix(), pose.as_matrix(), atol=0.1)
+
+
+def test_samples_have_the_spread_of_the_modes(model):
+    shapes = jax.vmap(ssm.sample, (None, 0))(model, jax.random.split(jax.random.key(1), 400))
+    drawn = jnp.mean(jnp.sum((shapes - model.mean_shape[None]) ** 2, axis=2))
+    assert float(drawn) == pytest.approx(float(jnp.mean(jnp.sum(model.modes**2, (0, 2)))), rel=0.1)

@@ -31,7 +31,7 @@ def carry(vertices, faces, points):
 def phantom_model(shift=0.0, tilt=0.0):
     """Two cylinders along y as pedicles, with paths shifted and tilted sideways off their axes."""
     tube = trimesh.creation.cylinder(RADIUS, 80.0, sections=64)
-    points, faces = trimesh.remesh.subdivide_to_size(tube.vertices, tube.faces, 10.0)
+    points, faces = trimesh.remesh.subdivide_to_size(tube.vertices, tube.faces, 10.0)[:2]
     turned = points[:, [0, 2, 1]] + np.array([0.0, 0.0, Z])  # a mirror image: about y
     offset = np.array([X, 0.0, 0.0])
     vertices = np.concatenate([turned - offset, turned + offset])

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import mesh, ssm
+from dartjax import data, mesh, ssm
 from dartjax.ssm import _remesh
 from tests import shapes
 from tests.ssm import phantom
@@ -31,16 +31,10 @@ def test_symmetric_mesh_of_the_phantom(count):
 
 def test_faces_of_the_halves_mirror_each_other():
     """The first half of the faces is the right side, the second its mirror image."""
-    stored = ssm_template()
-    faces, mirror = stored.topology.faces, stored.topology.mirror
+    topology = data.load_template().topology
+    faces, mirror = topology.faces, topology.mirror
     half = len(faces) // 2
     np.testing.assert_array_equal(mirror[faces[:half]][:, ::-1], faces[half:])
-
-
-def ssm_template():
-    from dartjax import data
-
-    return data.load_template()
 
 
 def test_surface_without_canal_is_refused():

@@ -1,0 +1,114 @@
+"""`experiments.evaluate_ssm` and `build_ssm` as a user calls them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dartjax import data, ssm
+from dartjax.mesh import TriangleMesh
+from experiments import ssm_training
+
+ROOT = Path(__file__).parent.parent.parent
+GRADES = ("subject", "level", "modes", "dice", "nsd_1mm", "hd95_mm", "masd_mm")
+
+
+def run(name, *flags, **environment):
+    import os
+
+    command = [sys.executable, "-m", f"experiments.{name}", *flags]
+    env = os.environ | environment
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Meshes of one made-up subject: two instances of the models, somewhere in the world."""
+    root = tmp_path_factory.mktemp("meshes")
+    (root / "someone").mkdir()
+    for level in ("T8", "L3"):
+        model = data.load_shape_model(level, num_modes=5)
+        shape = ssm.instance(model, jnp.array([0.5, -0.5, 0.8, 0.0, -0.4]))
+        mesh = TriangleMesh(shape + jnp.array([20.0, -40.0, 300.0]), model.faces)
+        data.save_ply(root / "someone" / f"{level}.ply", mesh)
+    return root
+
+
+def test_oracle_of_a_folder_of_meshes(folder, tmp_path):
+    out = tmp_path / "run"
+    done = run("evaluate_ssm", f"--data={folder}", "--modes=5", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [case["level"] for case in metrics["cases"]] == ["T8", "L3"]
+    for case in metrics["cases"]:
+        assert all(name in case for name in GRADES)
+        assert case["subject"] == "someone" and case["modes"] == 5
+        assert case["dice"] > 0.97 and case["masd_mm"] < 0.2
+    assert metrics["record"]["ssm_leak"] is False
+    assert metrics["record"]["shape_models"] == {"someone": "all"}
+    assert metrics["summary"]["dice_min_5"] > 0.97
+    assert "| T8 |" in (out / "oracle.md").read_text()
+
+
+def test_excluded_subjects_select_the_model_not_the_cases(folder, tmp_path):
+    out = tmp_path / "run"
+    flags = (f"--data={folder}", "--modes=2", "--exclude_subjects=lidc0001", f"--out={out}")
+    done = run("evaluate_ssm", *flags)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["record"]["shape_models"] == {"someone": "without_lidc0001"}
+    assert len(metrics["cases"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("evaluate_ssm", (), "--data is needed"),
+        ("evaluate_ssm", ("--data=/nowhere",), "no such folder"),
+        ("evaluate_ssm", ("--data=/nowhere", "--modes=many"), "give whole numbers"),
+        ("build_ssm", (), "--data is needed"),
+        ("build_template", (), "--data is needed"),
+    ],
+)
+def test_mistakes_are_one_clear_line(name, flags, message, tmp_path):
+    done = run(name, *flags, f"--out={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_registration_goes_on_from_its_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("DARTJAX_CACHE", str(tmp_path))
+    template = data.load_template()
+    shape = template.level_shapes["T8"] * 1.03
+    faces = template.topology.faces
+    surface = ssm_training.Surface("someone", "T8", shape, faces, np.eye(4), "x")
+    monkeypatch.setattr(ssm_training, "ROUNDS", 1)
+    first = ssm_training.register_all([surface], template, lambda note: None)
+    assert first[0].residual_mm < 0.1
+    monkeypatch.setattr(ssm, "correspond", None)  # a second registration would fail
+    again = ssm_training.register_all([surface], template, lambda note: None)
+    np.testing.assert_array_equal(again[0].vertices, first[0].vertices)
+
+
+@pytest.mark.slow
+def test_a_set_is_built_from_a_folder(tmp_path):
+    """Two levels of every region of a made-up subject; the set loads and names the subject."""
+    root = tmp_path / "data"
+    (root / "someone").mkdir(parents=True)
+    for level in ("T2", "T3", "T6", "T7", "T10", "T11", "L2", "L3"):
+        model = data.load_shape_model(level, num_modes=2)
+        mesh = TriangleMesh(ssm.instance(model, jnp.array([0.3, -0.3])), model.faces)
+        data.save_ply(root / "someone" / f"{level}.ply", mesh)
+    out = tmp_path / "set"
+    done = run("build_ssm", f"--data={root}", "--num_modes=20", "--noquality", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    card = data.shape_model_card(out)
+    assert card["subjects_included"] == ["someone"] and len(card["levels"]) == 17
+    model = data.load_shape_model("L5", path=out, num_modes=20)
+    assert np.isfinite(np.asarray(model.modes)).all()
+    with pytest.raises(data.DataError, match="leak"):
+        data.load_shape_model("L5", path=out, exclude=["someone"])
