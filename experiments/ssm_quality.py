@@ -233,7 +233,9 @@ def _spread_rows(regions: Mapping[str, RegionModel], template: Template) -> list
             spreads = [sd for sd in found if sd is not None]
             if not spreads:
                 continue
-            deviation = float(np.std([m[length].value for m in measured]))
+            values = np.array([m[length].value for m in measured])
+            # As the tables do: 1.4826 times the median absolute deviation.
+            deviation = float(1.4826 * np.median(np.abs(values - np.median(values))))
             wanted = float(np.mean(spreads))
             row = {"region": name, "level": level, "length": length, "model_sd_mm": deviation}
             rows.append(row | {"published_sd_mm": wanted, "ratio": deviation / wanted})

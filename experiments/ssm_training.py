@@ -133,9 +133,9 @@ def build_regions(
 
 
 def annotated(regions: Mapping[str, RegionModel], topology: Topology) -> dict[str, ShapeModel]:
-    """The shape model of every level."""
+    """The shape model of every level, annotated on the mean as it will be stored."""
     return {
-        level: ssm.annotated_model(mean, region.modes, topology)
+        level: ssm.annotated_model(data.as_stored(mean), region.modes, topology)
         for region in regions.values()
         for level, mean in region.level_shapes.items()
     }

@@ -5,6 +5,7 @@ what to do.
 """
 
 from ._assets import SUPERNUMERARY as SUPERNUMERARY
+from ._assets import as_stored as as_stored
 from ._assets import includes_subject as includes_subject
 from ._assets import load_shape_model as load_shape_model
 from ._assets import load_template as load_template

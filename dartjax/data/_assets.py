@@ -161,6 +161,11 @@ def _packaged_sets() -> list[pathlib.Path]:
     return folders
 
 
+def as_stored(lengths: np.ndarray) -> np.ndarray:
+    """Lengths as they come back from a file, mm."""
+    return _quantized(lengths) * _STEP_MM
+
+
 def _quantized(values: Any) -> np.ndarray:
     return np.round(np.asarray(values, np.float64) / _STEP_MM).astype(np.int32)
 

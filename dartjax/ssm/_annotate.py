@@ -7,7 +7,7 @@ shape model:
 - spinous tip: the most posterior point; transverse tips: the most lateral points behind the
   isthmus;
 - path: the straight axis past the isthmus centre, into the anterior third of the body at
-  mid-height, whose distance to the outer cortex along the pedicle is largest;
+  mid-height, whose least distance to the outer cortex between entry and target is largest;
 - isthmus contour: where rays from the isthmus centre leave the bone in its smallest section;
 - parts: boxes about the posterior wall, the isthmus and the canal (see `vertebra_parts`).
 """
@@ -26,6 +26,9 @@ from dartjax.ssm._voxels import Solid, inner_distance, label_parts, solid_of
 
 _SIGN = {"left": -1.0, "right": 1.0}
 _FRONT_MARGIN = 5.0  # mm kept between the target and the anterior wall
+_ENTRY_SKIP = 4.5  # mm behind the entry where the wall does not count
+_PEDICLE_BACK = -6.0  # mm from the isthmus: from here on it always counts
+_LONGEST_BACK, _STEP = 40.0, 0.75  # mm, of the search for the entry behind the isthmus
 
 
 class Annotation(NamedTuple):
@@ -35,7 +38,7 @@ class Annotation(NamedTuple):
     paths: Float[np.ndarray, "2 2 3"]  # (left, right) x (entry, target)
     isthmus_contours: Float[np.ndarray, "2 24 3"]  # closed, round (left, right)
     isthmus_width: Float[np.ndarray, "2"]  # mm, widest circle in the smallest section
-    clearance: Float[np.ndarray, "2"]  # mm, least distance from path to cortex in the pedicle
+    clearance: Float[np.ndarray, "2"]  # mm, least distance from path to cortex on its way
 
 
 def annotate(
@@ -226,8 +229,10 @@ def _transverse_tip(
 def _path(
     solid: Solid, depth: Float[np.ndarray, "i j k"], isthmus: Float[np.ndarray, "3"], side: str
 ) -> tuple[Float[np.ndarray, "2 3"], float]:
-    """Entry and target of the axis with the largest clearance in the pedicle.
+    """Entry and target of the axis with the largest clearance on its whole way in the bone.
 
+    The first 4.5 mm behind the entry do not count, as far as they lie 6 mm behind the isthmus:
+    there a 5 mm needle still crosses the cortex.
     Clearance counts up to 4.5 mm; beyond it, the axis nearest to the isthmus centre and to the
     middle of the target region wins.
     """
@@ -235,22 +240,26 @@ def _path(
     offsets = np.array(list(product((-1.5, -0.75, 0.0, 0.75, 1.5), (-3, -1.5, 0.0, 1.5, 3))))
     centers = isthmus + np.insert(offsets, 1, 0.0, axis=1)
     start, end = centers[:, None, None], targets[None, :, None]
-    length = np.linalg.norm(end - start, axis=-1, keepdims=True)
-    direction = (end - start) / length
-    # The pedicle: from 6 mm behind the isthmus to 11 mm before it.
-    along = np.arange(-6.0, 12.0, 0.75)[None, None, :, None]
-    pedicle = _sample(depth, solid, start + along * direction).min(-1)
-    offset_cost = 0.02 * np.sum(offsets**2, axis=1)[:, None]
+    length = np.linalg.norm(end - start, axis=-1)
+    direction = (end - start) / length[..., None]
+    # Where each axis leaves the bone backward: the first sample outside.
+    back = np.arange(0.0, _LONGEST_BACK, _STEP)
+    behind = _sample(depth, solid, start - back[None, None, :, None] * direction)
+    entry = back[np.argmax(behind < 0.0, axis=-1)]
+    along = np.arange(-_LONGEST_BACK, length.max(), _STEP)
+    room = _sample(depth, solid, start + along[None, None, :, None] * direction)
+    first = np.minimum(_ENTRY_SKIP - entry, _PEDICLE_BACK)[..., None]
+    counted = (along >= first) & (along <= length)
+    clearance = np.where(counted, room, np.inf).min(-1)
     score = (
-        np.minimum(pedicle, 4.5)
-        - offset_cost
+        np.minimum(clearance, 4.5)
+        - 0.02 * np.sum(offsets**2, axis=1)[:, None]
         - 0.01 * np.sum((targets - targets.mean(0)) ** 2, axis=1)
     )
-    best_center, best_target = np.unravel_index(int(np.argmax(score)), score.shape)
-    target, center = targets[best_target], centers[best_center]
+    best = np.unravel_index(int(np.argmax(score)), score.shape)
+    center, target = centers[best[0]], targets[best[1]]
     backward = (center - target) / np.linalg.norm(center - target)
-    entry = _exit_point(solid, backward, center)
-    return np.stack([entry, target]), float(pedicle[best_center, best_target])
+    return np.stack([_exit_point(solid, backward, center), target]), float(clearance[best])
 
 
 def _targets(solid: Solid, side: str) -> Float[np.ndarray, "n 3"]:
