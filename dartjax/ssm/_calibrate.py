@@ -14,6 +14,7 @@ _Modes = Float[np.ndarray, "mode vertex 3"]
 # lengths, whose variances count 1 each.
 _VARIANCE_RANGE = (0.35, 2.0)
 _HOLD = 0.05
+_ERROR_MM = 0.3  # of a measured length: half a voxel at either end
 
 
 class LinearLengths:
@@ -59,8 +60,13 @@ def shift_toward(
     wanted: Float[np.ndarray, " length"],
 ) -> Float[np.ndarray, "vertex 3"]:
     """The surface moved the most probable way under the modes that gives it the wanted lengths
-    (mm), to first order: mu + F G^T (G G^T)^-1 (wanted - M mu)."""
+    (mm) within their error e, to first order: mu + F G^T (G G^T + e^2 I)^-1 (wanted - M mu).
+
+    The error also keeps two lengths apart that are nearly one, such as both heights of a body
+    that is highest in its middle.
+    """
     response = lengths(np.moveaxis(modes, 0, 2))
     gap = wanted - lengths(surface)
-    coefficients = response.T @ np.linalg.solve(response @ response.T, gap)
+    covariance = response @ response.T + _ERROR_MM**2 * np.eye(len(gap))
+    coefficients = response.T @ np.linalg.solve(covariance, gap)
     return surface + np.tensordot(coefficients, modes, axes=1)
