@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     for level in ("T8", "L3"):
         model = data.load_shape_model(level, num_modes=5)
         shape = ssm.instance(model, jnp.array([0.5, -0.5, 0.8, 0.0, -0.4]))
-        mesh = TriangleMesh(shape + jnp.array([20.0, -40.0, 300.0]), model.faces)
+        mesh = TriangleMesh(shape + jnp.array([[20.0, -40.0, 300.0]]), model.faces)
         data.save_ply(root / "someone" / f"{level}.ply", mesh)
     return root
 
