@@ -146,7 +146,7 @@ def load_template(file: PathLike = TEMPLATE) -> Template:
             topology = Topology(*(arrays[name].astype(np.int64) for name in _COMMON))
             levels = [name for name in arrays.files if name not in _COMMON]
             return Template(topology, {level: arrays[level] * _STEP_MM for level in levels})
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{file} is no template, or damaged ({error})") from error
 
 
@@ -177,7 +177,7 @@ def _read_model(file: pathlib.Path, stored_level: str, level: str) -> ShapeModel
             if stored_level not in levels:
                 raise DataError(f"{file}: {unknown_name('level', level, levels)}")
             return _assembled(arrays, stored_level)
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{file} is damaged ({error}): install dartjax again") from error
 
 

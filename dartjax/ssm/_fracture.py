@@ -12,7 +12,8 @@ Only the body moves, along z. Seen along z, each effect fades to none toward the
 pedicles, over 0.25 (sideways) to 0.35 (forward) of the body's half width: the columns under the
 pedicles keep their height. Where the pedicles stand close together, as at T1, a crush so takes
 less of the posterior wall than it says. How much a column is shortened does not depend on z, so
-the solid does not fold while the losses sum to less than 1.
+the solid does not fold while the losses sum to less than 1; slivers of the triangulation may,
+beyond a crush of 40 %.
 """
 
 import jax
