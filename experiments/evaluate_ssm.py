@@ -37,12 +37,14 @@ def main(ctx: launch.RunContext) -> None:
     modes = [_number_of_modes(text) for text in _MODES.value]
     shapes, rejected = ssm_data.collect_shapes()
     sets = {s: _set_for(s) for s in dict.fromkeys(shape.subject for shape in shapes)}
-    leaks = {s for s, folder in sets.items() if data.includes_subject(_card(folder), s)}
+    cards = {s: data.shape_model_card(folder) for s, folder in sets.items()}
+    leaks = {s for s, card in cards.items() if data.includes_subject(card, s)}
     cases = []
     with launch.progress("fits", len(shapes) * len(modes)) as step:
         for shape in shapes:
+            field = planning.distance_field_from_mesh(shape.surface)
             for num_modes in modes:
-                cases.append(fit_case(shape, num_modes, sets[shape.subject]))
+                cases.append(fit_case(shape, field, num_modes, sets[shape.subject]))
                 step(f"{shape.subject} {shape.level} {num_modes} modes: {cases[-1]['dice']:.3f}")
     record = ctx.record(
         dataset=ssm_data.folder_name(),
@@ -55,28 +57,33 @@ def main(ctx: launch.RunContext) -> None:
     )
     record |= {
         "metrics": {name: metrics.DEFINITIONS[name] for name in METRICS},
-        "shape_models": {subject: _card(folder)["name"] for subject, folder in sets.items()},
+        "shape_models": {subject: card["name"] for subject, card in cards.items()},
         "rejected": ssm_data.rejected_entries(rejected),
     }
     ctx.save_metrics(record, summary_of(cases, modes), cases)
     ssm_report.write_oracle(ctx.out, cases, modes)
 
 
-def fit_case(shape: data.TrainingShape, num_modes: int, folder: pathlib.Path) -> dict[str, Any]:
-    """Best fit of one vertebra, its grades, and how the paths it carries lie in the true bone."""
+def fit_case(
+    shape: data.TrainingShape,
+    field: planning.DistanceField,
+    num_modes: int,
+    folder: pathlib.Path,
+) -> dict[str, Any]:
+    """Best fit of one vertebra, its grades, and how the paths it carries lie in the true bone,
+    whose distance field is `field`."""
     model = data.load_shape_model(shape.level, path=folder, num_modes=num_modes)
     vertices, faces = np.asarray(shape.surface.vertices, float), np.asarray(shape.surface.faces)
     fit = ssm.register_surface(model, vertices, faces)
     grades = metrics.reconstruction_metrics(TriangleMesh(fit.vertices, model.faces), shape.surface)
     size = float(np.sqrt(np.mean(np.square(np.asarray(fit.coefficients)))))
     case = {"subject": shape.subject, "level": shape.level, "modes": num_modes}
-    return case | grades | {"coefficient_rms": size} | path_grades(fit.paths, shape.surface)
+    return case | grades | {"coefficient_rms": size} | path_grades(fit.paths, field)
 
 
-def path_grades(paths: Float[Array, "2 2 3"], bone: TriangleMesh) -> dict[str, float]:
+def path_grades(paths: Float[Array, "2 2 3"], field: planning.DistanceField) -> dict[str, float]:
     """Room of a cylinder about each carried path to the wall of the true bone, negative where
     it breaks through, and of the best straight path nearby; by side and diameter, mm."""
-    field = planning.distance_field_from_mesh(bone)
     grades = {}
     for diameter in DIAMETERS_MM:
         for side, (entry, target) in zip(SIDES, paths, strict=True):
@@ -122,10 +129,6 @@ def _set_for(subject: str) -> pathlib.Path:
         return data.shape_model_set([*ssm_data.EXCLUDE.value, subject])
     except data.DataError:
         return data.shape_model_set(ssm_data.EXCLUDE.value)
-
-
-def _card(folder: pathlib.Path) -> dict[str, Any]:
-    return data.shape_model_card(folder)
 
 
 def _number_of_modes(text: str) -> int:

@@ -87,7 +87,7 @@ def leave_one_subject_out(
     """Every surface fitted by a model built without its subject. A region that no other subject
     has shapes of is left out."""
     fits = []
-    pairs = sorted({(r.surface.subject, _region_of(r.surface.level)) for r in registered})
+    pairs = sorted({(r.surface.subject, data.region_of(r.surface.level)) for r in registered})
     with launch.progress("leave one subject out", len(pairs)) as step:
         for subject, region in pairs:
             others = [r.shape for r in registered if r.surface.subject != subject]
@@ -240,10 +240,6 @@ def _spread_rows(regions: Mapping[str, RegionModel], template: Template) -> list
             row = {"region": name, "level": level, "length": length, "model_sd_mm": deviation}
             rows.append(row | {"published_sd_mm": wanted, "ratio": deviation / wanted})
     return rows
-
-
-def _region_of(level: str) -> str:
-    return data.region_of(level)
 
 
 def _mean(values: Sequence[float]) -> float:

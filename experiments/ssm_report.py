@@ -89,16 +89,16 @@ def write_pictures(out: pathlib.Path, models: Mapping[str, ShapeModel], template
     faces = template.topology.faces
     colours = _PART_COLOURS[template.topology.parts[faces[:, 0]]]
     for region, levels in LEVELS.items():
-        own = [models[level] for level in levels]
         tiles = [_tile(models[level], level, 0, 0.0, colours) for level in levels]
         title = f"{region}: means, parts, landmarks and paths"
         (out / f"levels_{region}.png").write_bytes(contact_sheet([tiles], title))
-        middle = own[len(own) // 2]
+        middle_level = levels[len(levels) // 2]
+        middle = models[middle_level]
         rows = [
             [_tile(middle, f"mode {mode + 1}, {d:+.0f} SD", mode, d) for d in _DEVIATIONS]
             for mode in range(min(_MODES_DRAWN, middle.num_modes))
         ]
-        title = f"{region}: first modes about {levels[len(own) // 2]}"
+        title = f"{region}: first modes about {middle_level}"
         (out / f"modes_{region}.png").write_bytes(contact_sheet(rows, title))
 
 

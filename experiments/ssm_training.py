@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from dartjax import data, ssm
@@ -23,14 +22,12 @@ LEVELS: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """One training surface in its own vertebra frame, and the pose of that frame."""
+    """One training surface in its own vertebra frame, mm."""
 
     subject: str
     level: str
     vertices: np.ndarray
     faces: np.ndarray
-    world_from_vertebra: np.ndarray
-    sha256: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +52,7 @@ def in_own_frame(shape: data.TrainingShape) -> Surface:
     pose = ssm.vertebra_frame(vertices, faces)
     local = (vertices - pose[:3, 3]) @ pose[:3, :3]
     level = data.SUPERNUMERARY.get(shape.level, shape.level)
-    return Surface(shape.subject, level, local, faces, pose, shape.sha256)
+    return Surface(shape.subject, level, local, faces)
 
 
 def register_all(
@@ -148,19 +145,3 @@ def published_targets() -> dict[str, dict[str, Target]]:
         level: {name: Target(p.mean, p.sd) for name, p in data.published(level).items()}
         for level in levels
     }
-
-
-def bare_model(mean: np.ndarray, modes: np.ndarray, topology: Topology) -> ShapeModel:
-    """A shape model without annotations, to fit surfaces with."""
-    none = ssm.CarriedPoints(jnp.zeros((0, 8), int), jnp.zeros((0, 8)))
-    return ShapeModel(
-        jnp.asarray(mean, jnp.float32),
-        jnp.asarray(modes, jnp.float32),
-        jnp.asarray(topology.faces, jnp.int32),
-        jnp.asarray(topology.mirror, jnp.int32),
-        jnp.asarray(topology.parts, jnp.int32),
-        none,
-        none,
-        none,
-        none,
-    )

@@ -41,7 +41,6 @@ from ._meshes import load_mesh as load_mesh
 from ._meshes import load_meshes as load_meshes
 from ._meshes import save_ply as save_ply
 from ._morphometry import Published as Published
-from ._morphometry import measure_correlation as measure_correlation
 from ._morphometry import plausible_range as plausible_range
 from ._morphometry import published as published
 from ._nifti import hu_to_attenuation as hu_to_attenuation

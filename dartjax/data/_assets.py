@@ -119,7 +119,7 @@ def save_shape_models(
     modes."""
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for level, model in models.items():
         arrays |= {name: np.asarray(getattr(model, name), np.int16) for name in _COMMON}
         arrays[f"{region_of(level)}/modes"] = _quantized(model.modes)
@@ -128,15 +128,17 @@ def save_shape_models(
             points = getattr(model, name)
             arrays[f"{level}/{name}/vertices"] = np.asarray(points.vertices, np.int16)
             arrays[f"{level}/{name}/weights"] = np.asarray(points.weights, np.float32)
-    np.savez_compressed(target / _MODELS, allow_pickle=False, **arrays)
+    np.savez_compressed(target / _MODELS, **arrays)
     (target / _CARD).write_text(json.dumps(card, indent=1) + "\n")
 
 
 def save_template(file: PathLike, template: Template) -> None:
     """Write the template that shapes are registered with."""
-    arrays = {name: getattr(template.topology, name).astype(np.int16) for name in _COMMON}
-    shapes = {level: _quantized(shape) for level, shape in template.level_shapes.items()}
-    np.savez_compressed(file, allow_pickle=False, **arrays, **shapes)
+    arrays: dict[str, Any] = {
+        name: getattr(template.topology, name).astype(np.int16) for name in _COMMON
+    }
+    arrays |= {level: _quantized(shape) for level, shape in template.level_shapes.items()}
+    np.savez_compressed(file, **arrays)
 
 
 def load_template(file: PathLike = TEMPLATE) -> Template:

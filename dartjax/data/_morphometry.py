@@ -11,9 +11,6 @@ import math
 import pathlib
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from jaxtyping import Float
-
 from dartjax.data._levels import label_of
 from dartjax.observations import SIDES
 
@@ -51,15 +48,6 @@ def published(level: str, sex: Sex = "all") -> dict[str, Published]:
         for measure in _measures_of(name):
             entries[measure] = Published(entry["mean"], entry["sd"], citation)
     return entries
-
-
-def measure_correlation() -> tuple[tuple[str, ...], Float[np.ndarray, "m m"]]:
-    """Names and correlation matrix of the five measures of CTSpinoPelvic1K within a level.
-
-    From 5,614 vertebrae T11 to L5 of both sexes, rank-based; `how` in the file says more.
-    """
-    correlation = _tables()["correlation"]
-    return tuple(correlation["names"]), np.array(correlation["matrix"], float)
 
 
 def plausible_range(level: str, measure: str) -> tuple[float, float]:

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dartjax.observations import LANDMARK_NAMES
-from dartjax.ssm._annotate import Annotation, annotate, attach
+from dartjax.ssm._annotate import annotate, attach
 from dartjax.ssm._build import Topology
 from dartjax.ssm._model import BACKUP_LANDMARK_NAMES, CarriedPoints, ShapeModel
 
@@ -14,14 +14,13 @@ def annotated_model(
     mean_shape: Float[np.ndarray, "vertex 3"],
     modes: Float[np.ndarray, "mode vertex 3"],
     topology: Topology,
-    annotation: Annotation | None = None,
 ) -> ShapeModel:
-    """A mean shape with modes whose landmarks, paths and isthmus are found by `annotate` (or
-    given) and tied to its vertices.
+    """A mean shape with modes whose landmarks, paths and isthmus are found by `annotate` and
+    tied to its vertices.
 
     Raises ValueError when the mean is no vertebra in its vertebra frame.
     """
-    found = annotate(mean_shape, topology.faces) if annotation is None else annotation
+    found = annotate(mean_shape, topology.faces)
     # The body centroid is the origin of the vertebra frame.
     landmarks = dict(zip(LANDMARK_NAMES, found.landmarks, strict=True))
     backup = np.stack([landmarks.get(name, np.zeros(3)) for name in BACKUP_LANDMARK_NAMES])

@@ -26,7 +26,9 @@ def test_known_entries():
 def test_sexes_differ_and_are_on_both_sides_of_all():
     for level in LEVELS[10:]:
         tables = [data.published(level, sex) for sex in ("female", "all", "male")]
-        for measure in data.measure_correlation()[0]:
+        shared = set.intersection(*(set(table) for table in tables))
+        assert len(shared) >= 5
+        for measure in shared:
             female, both, male = (table[measure].mean for table in tables)
             assert female <= both <= male
 
@@ -47,19 +49,6 @@ def test_levels_without_a_source():
     assert data.plausible_range("L6", "body_height") == (0.0, math.inf)
     with pytest.raises(data.DataError, match="unknown level"):
         data.published("L9")
-
-
-def test_correlation_is_one():
-    names, matrix = data.measure_correlation()
-    assert set(names) <= set(ssm.MEASURES) and matrix.shape == (5, 5)
-    np.testing.assert_allclose(matrix, matrix.T)
-    np.testing.assert_allclose(np.diag(matrix), 1.0)
-    assert np.linalg.eigvalsh(matrix).min() > 0.1
-    front, back, width = (
-        names.index(n) for n in ("body_height", "body_height_post", "canal_width")
-    )
-    assert matrix[front, back] > 0.6
-    assert matrix[front, width] < 0.4
 
 
 def test_ranges_are_wide_but_not_double():

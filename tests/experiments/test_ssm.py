@@ -85,7 +85,7 @@ def test_registration_goes_on_from_its_cache(monkeypatch, tmp_path):
     template = data.load_template()
     shape = template.level_shapes["T8"] * 1.03
     faces = template.topology.faces
-    surface = ssm_training.Surface("someone", "T8", shape, faces, np.eye(4), "x")
+    surface = ssm_training.Surface("someone", "T8", shape, faces)
     monkeypatch.setattr(ssm_training, "ROUNDS", 1)
     first = ssm_training.register_all([surface], template, lambda note: None)
     assert first[0].residual_mm < 0.1
