@@ -33,7 +33,7 @@ METRICS = ("dice", "nsd_1mm", "hd95_mm", "masd_mm")
 
 
 def main(ctx: launch.RunContext) -> None:
-    """Fit and grade every vertebra; write the cases, tables by level and a picture."""
+    """Fit and grade every vertebra; write the cases and tables by level."""
     modes = [_number_of_modes(text) for text in _MODES.value]
     shapes, rejected = ssm_data.collect_shapes()
     sets = {s: _set_for(s) for s in dict.fromkeys(shape.subject for shape in shapes)}
