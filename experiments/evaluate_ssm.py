@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dartjax import data, metrics, planning, ssm
 from dartjax.mesh import TriangleMesh
@@ -39,13 +39,15 @@ def main(ctx: launch.RunContext) -> None:
     sets = {s: _set_for(s) for s in dict.fromkeys(shape.subject for shape in shapes)}
     cards = {s: data.shape_model_card(folder) for s, folder in sets.items()}
     leaks = {s for s, card in cards.items() if data.includes_subject(card, s)}
-    cases = []
+    cases, tiles = [], []
     with launch.progress("fits", len(shapes) * len(modes)) as step:
         for shape in shapes:
             field = planning.distance_field_from_mesh(shape.surface)
             for num_modes in modes:
-                cases.append(fit_case(shape, field, num_modes, sets[shape.subject]))
-                step(f"{shape.subject} {shape.level} {num_modes} modes: {cases[-1]['dice']:.3f}")
+                case, fit, faces = fit_case(shape, field, num_modes, sets[shape.subject])
+                cases.append(case)
+                tiles.append(ssm_report.error_tile(case, fit, faces, field))
+                step(f"{shape.subject} {shape.level} {num_modes} modes: {case['dice']:.3f}")
     record = ctx.record(
         dataset=ssm_data.folder_name(),
         dataset_kind="real_ct_drr",
@@ -62,6 +64,7 @@ def main(ctx: launch.RunContext) -> None:
     }
     ctx.save_metrics(record, summary_of(cases, modes), cases)
     ssm_report.write_oracle(ctx.out, cases, modes)
+    ssm_report.write_errors(ctx.out, tiles, len(modes))
 
 
 def fit_case(
@@ -69,16 +72,17 @@ def fit_case(
     field: planning.DistanceField,
     num_modes: int,
     folder: pathlib.Path,
-) -> dict[str, Any]:
-    """Best fit of one vertebra, its grades, and how the paths it carries lie in the true bone,
-    whose distance field is `field`."""
+) -> tuple[dict[str, Any], ssm.Registration, Int[np.ndarray, "face 3"]]:
+    """Best fit of one vertebra: its grades, and how the paths it carries lie in the true bone,
+    whose distance field is `field`; the fit itself and its triangles."""
     model = data.load_shape_model(shape.level, path=folder, num_modes=num_modes)
     vertices, faces = np.asarray(shape.surface.vertices, float), np.asarray(shape.surface.faces)
     fit = ssm.register_surface(model, vertices, faces)
     grades = metrics.reconstruction_metrics(TriangleMesh(fit.vertices, model.faces), shape.surface)
     size = float(np.sqrt(np.mean(np.square(np.asarray(fit.coefficients)))))
     case = {"subject": shape.subject, "level": shape.level, "modes": num_modes}
-    return case | grades | {"coefficient_rms": size} | path_grades(fit.paths, field)
+    case |= grades | {"coefficient_rms": size} | path_grades(fit.paths, field)
+    return case, fit, np.asarray(model.faces)
 
 
 def path_grades(paths: Float[Array, "2 2 3"], field: planning.DistanceField) -> dict[str, float]:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-from dartjax import ssm
+from dartjax import planning, ssm, transforms
 from dartjax.observations import SIDES
 from dartjax.report import Tile, contact_sheet
 from dartjax.ssm import ShapeModel, Template
@@ -25,6 +26,10 @@ _PART_COLOURS = np.array(
         [0.93, 0.36, 0.36],
     ]
 )
+_ON_IT = np.array([0.90, 0.89, 0.86])
+_FAR_OUT, _FAR_IN = np.array([0.86, 0.15, 0.13]), np.array([0.13, 0.32, 0.86])
+_FULL_COLOUR_MM = 2.0
+_MAX_COLUMNS = 14
 _DEVIATIONS = (-3.0, -2.0, 0.0, 2.0, 3.0)
 _MODES_DRAWN = 5
 
@@ -63,6 +68,34 @@ def _path_table(cases: Sequence[Mapping[str, Any]], num_modes: int) -> str:
     titles = [kind.replace("_", " ").replace("best clearance", "feasible") for kind in kinds]
     titles = [title.replace("clearance", "carried") for title in titles]
     return _markdown(["level", "paths", *titles], rows)
+
+
+def error_tile(
+    case: Mapping[str, Any],
+    fit: ssm.Registration,
+    faces: Int[np.ndarray, "face 3"],
+    truth: planning.DistanceField,
+) -> Tile:
+    """A fit in its vertebra frame, coloured by how far it lies outside the true bone (red) or
+    inside it (blue), full colour at `_FULL_COLOUR_MM`."""
+    distance = np.asarray(planning.signed_distance(truth, fit.vertices))[faces].mean(1)
+    strength = np.clip(distance / _FULL_COLOUR_MM, -1.0, 1.0)[:, None]
+    colours = np.where(strength > 0.0, _FAR_OUT, _FAR_IN) * np.abs(strength)
+    colours += _ON_IT * (1.0 - np.abs(strength))
+    local = transforms.apply(fit.pose.inverse(), fit.vertices)
+    title = f"{case['level']}, {case['modes']} modes: {case['dice']:.3f}"
+    paths = transforms.apply(fit.pose.inverse(), fit.paths.reshape(-1, 3)).reshape(2, 2, 3)
+    return Tile(
+        title, np.asarray(local, float), faces, paths=np.asarray(paths, float), colours=colours
+    )
+
+
+def write_errors(out: pathlib.Path, tiles: Sequence[Tile], num_rows: int) -> None:
+    """oracle.png: the fits coloured by their distance to the truth, a row for each number of
+    modes, at most `_MAX_COLUMNS` vertebrae."""
+    rows = [tiles[row::num_rows][:_MAX_COLUMNS] for row in range(num_rows)]
+    title = f"Best fits: red outside the true bone, blue inside, full colour {_FULL_COLOUR_MM} mm"
+    (out / "oracle.png").write_bytes(contact_sheet(rows, title))
 
 
 def write_tables(out: pathlib.Path, quality: Quality) -> None:

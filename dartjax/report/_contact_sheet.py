@@ -40,7 +40,9 @@ def contact_sheet(tiles: Sequence[Sequence[Tile]], title: str = "") -> bytes:
     columns = max(len(row) for row in tiles)
     every = np.concatenate([tile.vertices for row in tiles for tile in row])
     reach = float(np.abs(every).max()) * 1.03
-    figure = MatplotlibFigure((2.3 * columns, 2.0 * 3 * len(tiles) + 0.5), dpi=90)
+    # Wide enough for the title, however few the columns.
+    width = max(2.3 * columns, 0.09 * len(title))
+    figure = MatplotlibFigure((width, 2.0 * 3 * len(tiles) + 0.5), dpi=90)
     grid = figure.subplots(3 * len(tiles), columns, squeeze=False)
     for cell in grid.ravel():
         cell.set_axis_off()

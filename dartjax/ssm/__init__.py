@@ -27,6 +27,7 @@ from dartjax.ssm._gaussian_process import PRIOR_KERNELS as PRIOR_KERNELS
 from dartjax.ssm._gaussian_process import REGISTRATION_KERNELS as REGISTRATION_KERNELS
 from dartjax.ssm._gaussian_process import Kernel as Kernel
 from dartjax.ssm._gaussian_process import smooth_modes as smooth_modes
+from dartjax.ssm._intersections import self_intersections as self_intersections
 from dartjax.ssm._model import BACKUP_LANDMARK_NAMES as BACKUP_LANDMARK_NAMES
 from dartjax.ssm._model import PART_NAMES as PART_NAMES
 from dartjax.ssm._model import CarriedPoints as CarriedPoints

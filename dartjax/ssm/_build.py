@@ -15,10 +15,17 @@ from jaxtyping import Float, Int
 from dartjax.ssm._annotate import attach
 from dartjax.ssm._calibrate import LinearLengths, amplitudes, shift_toward
 from dartjax.ssm._frame import vertebra_frame
-from dartjax.ssm._gaussian_process import MIRROR, Kernel, kernel_factor, principal_modes
+from dartjax.ssm._gaussian_process import (
+    MIRROR,
+    Kernel,
+    kernel_factor,
+    outward_normals,
+    principal_modes,
+)
+from dartjax.ssm._intersections import self_intersections
 from dartjax.ssm._morphometry import measure
 from dartjax.ssm._part_fields import part_factor
-from dartjax.ssm._remesh import symmetrized
+from dartjax.ssm._remesh import symmetrized, unfolded
 
 _Surface = Float[np.ndarray, "vertex 3"]
 
@@ -36,6 +43,9 @@ LENGTHS = tuple(RELATIVE_SPREAD)
 # Of a cohort's means beside the population's, in units of the spread between people: whom it
 # drew and how it measured. Taken for tables and for shapes alike.
 _COHORT_ERROR = 0.5
+# The modes looked at by eye, and by how much one that lets sheets of bone meet is made smaller.
+_CHECKED_MODES = 15
+_REACHES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _EXTRAPOLATION = 0.75  # of the step between the two nearest levels, for a level without shapes
 
 
@@ -113,9 +123,13 @@ def build_region(
     scales = amplitudes(linear_lengths(center, topology)(np.moveaxis(modes, 0, 2)), spreads)
     modes = scales[:, None, None] * modes
     calibrated = {
-        level: _toward_tables(means[level], level, shapes, modes, targets, topology)
+        level: _without_creases(
+            _toward_tables(means[level], level, shapes, modes, targets, topology), topology
+        )
         for level in levels
     }
+    reach = _sound_reach(list(calibrated.values()), modes[:_CHECKED_MODES], topology)
+    modes[:_CHECKED_MODES] *= reach[:, None, None]
     return RegionModel(np.mean(list(calibrated.values()), axis=0), calibrated, modes)
 
 
@@ -153,17 +167,6 @@ def in_vertebra_frame(vertices: _Surface, topology: Topology) -> _Surface:
     pose = vertebra_frame(vertices, topology.faces)
     moved = (vertices - pose[:3, 3]) @ pose[:3, :3]
     return symmetrized(moved, topology.mirror)
-
-
-def outward_normals(
-    vertices: _Surface, faces: Int[np.ndarray, "face 3"]
-) -> Float[np.ndarray, "vertex 3"]:
-    """Unit normals at the vertices, each the mean of the faces around it by area."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], np.cross(b - a, c - a))
-    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
 def linear_lengths(surface: _Surface, topology: Topology) -> LinearLengths:
@@ -239,6 +242,28 @@ def _mean_spreads(
         return RELATIVE_SPREAD[name] * target.mean if target.sd is None else target.sd
 
     return np.array([np.mean([spread(level, name) for level in levels]) for name in LENGTHS])
+
+
+def _without_creases(mean: _Surface, topology: Topology) -> _Surface:
+    """Smoothed where the surface turns by over a right angle at an edge: from a crease any mode
+    soon pushes one sheet of bone through the other."""
+    smooth = unfolded(mean, topology.faces, least_angle_deg=0.0, turn_deg=90.0)
+    return symmetrized(smooth, topology.mirror)
+
+
+def _sound_reach(
+    means: Sequence[_Surface], modes: Float[np.ndarray, "mode vertex 3"], topology: Topology
+) -> Float[np.ndarray, " mode"]:
+    """How much of each mode, 1 or less, leaves every mean free of self-intersections at +-3
+    standard deviations."""
+
+    def is_sound(mode: Float[np.ndarray, "vertex 3"]) -> bool:
+        shapes = (mean + size * mode for mean in means for size in (-3.0, 3.0))
+        return not any(len(self_intersections(shape, topology.faces)) for shape in shapes)
+
+    return np.array(
+        [next((s for s in _REACHES if is_sound(s * mode)), _REACHES[-1]) for mode in modes]
+    )
 
 
 def _toward_tables(

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from scipy import linalg, spatial
 
 MIRROR = np.array([-1.0, 1.0, 1.0])
+# Of a motion along the surface beside one across it, where modes are chosen.
+TANGENTIAL = 0.1
 
 
 class Kernel(NamedTuple):
@@ -44,7 +46,8 @@ def smooth_modes(
     than the reduced covariance has.
     """
     factor = kernel_factor(vertices, kernels, num_points=num_points)
-    return principal_modes(factor, vertices, faces, num_modes)
+    # Registered to a surface by its points, so a motion along it counts in full.
+    return principal_modes(factor, vertices, faces, num_modes, tangential=1.0)
 
 
 def kernel_factor(
@@ -85,25 +88,46 @@ def principal_modes(
     vertices: Float[np.ndarray, "vertex 3"],
     faces: Int[np.ndarray, "face 3"],
     num_modes: int,
+    *,
+    tangential: float = TANGENTIAL,
 ) -> Float[np.ndarray, "mode vertex 3"]:
     """Modes of the covariance F F^T without rigid motions, times their standard deviations.
 
-    They are its eigenvectors under the area-weighted inner product
-    <u, v> = sum_i a_i u_i . v_i / sum_i a_i, largest first, signed so that the largest weighted
-    component is positive. Raises ValueError for more modes than columns.
+    They are its eigenvectors under the inner product
+    <u, v> = sum_i a_i u_i . [n_i n_i^T + tau (I - n_i n_i^T)] v_i / sum_i a_i,
+    a_i the area and n_i the normal of a vertex, largest first, signed so that the largest
+    component is positive. A motion along the surface hardly changes the shape: with tau = 1 it
+    would fill half of the modes, and what fits to surfaces find would not be uncorrelated.
+    Raises ValueError for more modes than columns.
     """
     if not 0 < num_modes <= factor.shape[2]:
         raise ValueError(f"num_modes is {num_modes}, but the covariance has 1 to {factor.shape[2]}")
-    root = np.sqrt(vertex_areas(vertices, faces))
-    root = (root / np.linalg.norm(root))[:, None, None]
-    weighted = (factor * root).reshape(-1, factor.shape[2])
-    rigid = _rigid_basis(vertices, root[:, :, 0])
+    area = vertex_areas(vertices, faces)
+    root = np.sqrt(area / area.sum())[:, None, None]
+    normals = outward_normals(vertices, faces)
+    across = normals[:, :, None] * normals[:, None, :]
+    along = np.eye(3) - across
+    weight = root * (across + np.sqrt(tangential) * along)
+    weighted = np.einsum("vij,vjc->vic", weight, factor).reshape(-1, factor.shape[2])
+    rigid = _rigid_basis(vertices, weight)
     weighted = weighted - rigid @ (rigid.T @ weighted)
     size = weighted.shape[1]
     _, vectors = linalg.eigh(weighted.T @ weighted, subset_by_index=[size - num_modes, size - 1])
     fields = weighted @ vectors[:, ::-1]
     fields = fields * np.sign(fields[np.abs(fields).argmax(0), np.arange(num_modes)])
-    return np.moveaxis(fields.reshape(len(vertices), 3, num_modes) / root, 2, 0)
+    unweight = (across + along / np.sqrt(tangential)) / root
+    return np.einsum("vij,vjm->mvi", unweight, fields.reshape(len(vertices), 3, num_modes))
+
+
+def outward_normals(
+    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
+) -> Float[np.ndarray, "vertex 3"]:
+    """Unit normals at the vertices, each the mean of the faces around it by area."""
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    normals = np.zeros_like(vertices)
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], np.cross(b - a, c - a))
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
 def vertex_areas(
@@ -145,10 +169,10 @@ def _nystroem(
 
 
 def _rigid_basis(
-    vertices: Float[np.ndarray, "vertex 3"], root: Float[np.ndarray, "vertex 1"]
+    vertices: Float[np.ndarray, "vertex 3"], weight: Float[np.ndarray, "vertex 3 3"]
 ) -> Float[np.ndarray, "n 6"]:
-    """Orthonormal shifts and small rotations, weighted by the root of the area, flattened."""
+    """Orthonormal shifts and small rotations under the weights of the vertices, flattened."""
     shifts = [np.broadcast_to(axis, vertices.shape) for axis in np.eye(3)]
     turns = [np.cross(axis, vertices) for axis in np.eye(3)]
-    fields = np.stack([(root * field).ravel() for field in shifts + turns], axis=1)
-    return np.linalg.qr(fields)[0]
+    fields = [np.einsum("vij,vj->vi", weight, field).ravel() for field in shifts + turns]
+    return np.linalg.qr(np.stack(fields, axis=1))[0]

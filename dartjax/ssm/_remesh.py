@@ -104,15 +104,18 @@ def triangle_angles(
 
 
 def folded_pairs(
-    points: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "face 3"]
+    points: Float[np.ndarray, "vertex 3"],
+    triangles: Int[np.ndarray, "face 3"],
+    turn_deg: float = 120.0,
 ) -> Int[np.ndarray, "pair 2"]:
-    """Pairs of neighbouring triangles whose normals differ by over 120 degrees."""
+    """Pairs of neighbouring triangles whose normals differ by over `turn_deg`."""
     normals = _doubled_areas(points, triangles)
     normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     # In a closed surface every edge has two triangles, next to each other once sorted.
     pairs = (np.lexsort(edges.T) // 3).reshape(-1, 2)
-    return pairs[np.sum(normals[pairs[:, 0]] * normals[pairs[:, 1]], axis=1) < -0.5]
+    cosine = np.sum(normals[pairs[:, 0]] * normals[pairs[:, 1]], axis=1)
+    return pairs[cosine < np.cos(np.radians(turn_deg))]
 
 
 def unfolded(
@@ -120,14 +123,16 @@ def unfolded(
     triangles: Int[np.ndarray, "face 3"],
     *,
     least_angle_deg: float = 15.0,
+    turn_deg: float = 120.0,
     max_rounds: int = 50,
 ) -> Float[np.ndarray, "vertex 3"]:
-    """Move the corners of folded and sliver triangles toward their neighbours until none is."""
+    """Move the corners of folded and sliver triangles toward their neighbours until none is:
+    none with an angle under `least_angle_deg`, none turned from the next by over `turn_deg`."""
     start, end = triangles[:, [0, 1, 2]].ravel(), triangles[:, [1, 2, 0]].ravel()
     degree = np.bincount(start, minlength=len(points))[:, None]
     for _ in range(max_rounds):
         sliver = triangle_angles(points, triangles).min(1) < least_angle_deg
-        sliver[folded_pairs(points, triangles).ravel()] = True
+        sliver[folded_pairs(points, triangles, turn_deg).ravel()] = True
         if not sliver.any():
             break
         around = np.zeros_like(points)

@@ -88,3 +88,11 @@ def test_mean_of_many_weighs_more(template):
     mean = ssm.level_means([one, many], template.topology)["T7"]
     size = np.linalg.norm(mean - mean.mean(0)) / np.linalg.norm(base - base.mean(0))
     assert size == pytest.approx(1.01, abs=1e-3)
+
+
+def test_modes_are_made_small_enough_to_keep_the_surface_sound(template, region):
+    topology = template.topology
+    for mode in region.modes[:15]:
+        for mean in region.level_shapes.values():
+            for size in (-3.0, 3.0):
+                assert not len(ssm.self_intersections(mean + size * mode, topology.faces))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import linalg
 
 from dartjax import ssm
 from dartjax.data import _assets as data
@@ -26,12 +27,14 @@ def small():
     return np.asarray(vertices, float), np.asarray(faces)
 
 
-def test_all_points_give_the_dense_eigen_decomposition(small):
-    """With every vertex as a Nystroem point the modes are those of the full covariance."""
+@pytest.mark.parametrize("tangential", [1.0, 0.1])
+def test_all_points_give_the_dense_eigen_decomposition(small, tangential):
+    """With every vertex as a Nystroem point the modes are those of the full covariance, in the
+    inner product that counts motions along the surface less."""
     kernels, count = (gp.Kernel(15.0, 2.0), gp.Kernel(8.0, 1.0)), 12
     v, faces = small
     factor = gp.kernel_factor(v, kernels, num_points=len(v))
-    modes = gp.principal_modes(factor, v, faces, count)
+    modes = gp.principal_modes(factor, v, faces, count, tangential=tangential)
     n = len(v)
     dense = np.zeros((3 * n, 3 * n))
     mirror = np.diag([-1.0, 1.0, 1.0])
@@ -45,13 +48,17 @@ def test_all_points_give_the_dense_eigen_decomposition(small):
     fields = [0.08 * v] + [0.05 * v * np.eye(3)[i] for i in range(3)]
     for field in fields:
         dense += np.outer(field.ravel(), field.ravel())
-    root = np.sqrt(np.repeat(_weights(v, faces), 3))
+    root = np.zeros((3 * n, 3 * n))
+    normals = gp.outward_normals(v, faces)
+    for i, (share, normal) in enumerate(zip(_weights(v, faces), normals, strict=True)):
+        metric = tangential * np.eye(3) + (1.0 - tangential) * np.outer(normal, normal)
+        root[3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = linalg.sqrtm(share * metric)
     rigid = [np.tile(axis, n) for axis in np.eye(3)]
     rigid += [np.cross(axis, v).ravel() for axis in np.eye(3)]
-    basis = np.linalg.qr(root[:, None] * np.stack(rigid, 1))[0]
+    basis = np.linalg.qr(root @ np.stack(rigid, 1))[0]
     keep = np.eye(3 * n) - basis @ basis.T
-    values, vectors = np.linalg.eigh(keep @ (root[:, None] * dense * root[None]) @ keep)
-    weighted = root[None] * modes.reshape(count, -1)
+    values, vectors = np.linalg.eigh(keep @ root @ dense @ root @ keep)
+    weighted = modes.reshape(count, -1) @ root
     np.testing.assert_allclose((weighted**2).sum(1), values[::-1][:count], rtol=1e-4)
     projector = vectors[:, ::-1][:, :count]
     residual = weighted - (weighted @ projector) @ projector.T
@@ -84,7 +91,7 @@ def test_most_variance_is_left_right_symmetric(small):
             vertices, symmetric_fraction=fraction, isotropic_scale=0.0, axis_scale=0.0,
             num_points=len(vertices),
         )  # fmt: skip
-        modes = gp.principal_modes(factor, vertices, faces, 8)
+        modes = gp.principal_modes(factor, vertices, faces, 8, tangential=1.0)
         np.testing.assert_allclose(modes[:, partner] * mirror, sign * modes, atol=2e-3)
 
 

@@ -1,0 +1,64 @@
+"""Where a closed surface passes through itself, on the host."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import spatial
+
+_Corners = Float[np.ndarray, "pair 3"]
+_MARGIN = 1e-9  # of a triangle's own size: what only touches does not count
+
+
+def self_intersections(
+    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
+) -> Int[np.ndarray, " hit"]:
+    """Faces that an edge of another face passes through, ascending; empty for a sound surface.
+
+    Faces that share an edge are not compared: a fold between them shows in `triangle_quality`.
+    Edge against triangle by Moeller and Trumbore (J Graph
+    Tools 2(1):21, 1997).
+    """
+    corners = np.asarray(vertices, float)[faces]
+    pairs = _overlapping_boxes(corners)
+    shared = (faces[pairs[:, 0], :, None] == faces[pairs[:, 1], None, :]).sum((1, 2))
+    pairs = pairs[shared < 2]
+    hit = np.zeros(len(pairs), bool)
+    for one, other in ((0, 1), (1, 0)):
+        triangle = corners[pairs[:, one]]
+        edge = corners[pairs[:, other]]
+        for i in range(3):
+            hit |= _crosses(edge[:, i], edge[:, (i + 1) % 3], triangle)
+    return np.unique(pairs[hit])
+
+
+def _overlapping_boxes(corners: Float[np.ndarray, "face 3 3"]) -> Int[np.ndarray, "pair 2"]:
+    """Pairs of faces whose bounding boxes overlap, each once."""
+    low, high = corners.min(1), corners.max(1)
+    middle = (low + high) / 2.0
+    reach = np.linalg.norm(high - low, axis=1) / 2.0
+    tree = spatial.cKDTree(middle)
+    found = tree.query_ball_point(middle, reach + reach.max(), return_sorted=True)
+    first = np.repeat(np.arange(len(found)), [len(near) for near in found])
+    second = np.concatenate([np.asarray(near, int) for near in found])
+    once = first < second
+    first, second = first[once], second[once]
+    overlap = ((low[first] <= high[second]) & (low[second] <= high[first])).all(1)
+    return np.stack([first[overlap], second[overlap]], axis=1)
+
+
+def _crosses(
+    start: _Corners, end: _Corners, triangle: Float[np.ndarray, "pair 3 3"]
+) -> Bool[np.ndarray, " pair"]:
+    """Does the segment pass through the triangle?"""
+    along = end - start
+    side, other = triangle[:, 1] - triangle[:, 0], triangle[:, 2] - triangle[:, 0]
+    normal = np.cross(along, other)
+    volume = np.sum(side * normal, axis=1)
+    parallel = np.abs(volume) < 1e-12
+    scale = 1.0 / np.where(parallel, 1.0, volume)
+    offset = start - triangle[:, 0]
+    u = scale * np.sum(offset * normal, axis=1)
+    across = np.cross(offset, side)
+    v = scale * np.sum(along * across, axis=1)
+    t = scale * np.sum(other * across, axis=1)
+    inside = (u > _MARGIN) & (v > _MARGIN) & (u + v < 1.0 - _MARGIN)
+    return inside & (t > _MARGIN) & (t < 1.0 - _MARGIN) & ~parallel
