@@ -8,11 +8,12 @@ It is linear in the values, so the DRRs of disjoint parts add up to the DRR of t
 
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Integer, UInt32
+from jaxtyping import Array, Complex, Float, Integer, Num, UInt32
 
 from dartjax._types import Image, Point, Scalar
 from dartjax.camera import Camera, pixel_centers
@@ -38,12 +39,68 @@ def drr(
     per camera. Neighbouring image columns are traced together, which is fastest when the last
     voxel axis runs along them (superior, in an RAS volume). A singular affine gives NaN.
     """
-    starts, ends, lengths = _clipped_rays(volume, camera)
     values = volume.values
 
     def integrate(ray: tuple[Point, Point, Scalar]) -> Scalar:
         return line_integral(values, *ray, num_samples)
 
+    return _trace(volume, camera, integrate, rays_per_chunk)
+
+
+class PiecewiseLinear(eqx.Module):
+    """f(x) = sum over knots of slope_change * max(x - knot, 0): 0 below the first knot, and
+    continued with the last slope beyond the last."""
+
+    knots: Float[Array, " knot"]
+    slope_changes: Float[Array, " knot"]
+
+    def __call__(self, x: Float[Array, "*samples"]) -> Float[Array, "*samples"]:
+        """f at every x."""
+        total = jnp.zeros_like(x)
+        for knot, change in zip(self.knots, self.slope_changes, strict=True):
+            above = x - knot
+            total = total + change * jnp.where(above > 0.0, above, 0.0)
+        return total
+
+    def slope(self, x: Float[Array, "*samples"]) -> Float[Array, "*samples"]:
+        """The derivative of f at every x, from the right at a knot."""
+        total = jnp.zeros_like(x)
+        for knot, change in zip(self.knots, self.slope_changes, strict=True):
+            total = total + jnp.where(x >= knot, change, 0.0)
+        return total
+
+
+def paired_drr(
+    volume: Volume,
+    function: PiecewiseLinear,
+    camera: Camera,
+    *,
+    num_samples: int = 500,
+    rays_per_chunk: int = 32768,
+) -> tuple[Image, Image]:
+    """Line integrals of the field V and of function(V): two images (h, w).
+
+    The first is `drr`; the second costs little, because both are summed from the same fetched
+    voxels. Derivatives with respect to the camera are those of the two sums, as in `drr`; those
+    with respect to the values and the function are ZERO by design. ValueError for
+    `num_samples` below 1.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}: at least one sample a ray is needed")
+    values = _at_least_two(volume.values)
+
+    def integrate(ray: tuple[Point, Point, Scalar]) -> Complex[Array, ""]:
+        start, end, length = ray
+        first, second = _pair_along(values, function, start, end, num_samples)
+        return lax.complex(length * first, length * second)
+
+    pair = _trace(volume, camera, integrate, rays_per_chunk)
+    return jnp.real(pair), jnp.imag(pair)
+
+
+def _trace(volume: Volume, camera: Camera, integrate, rays_per_chunk: int) -> Array:
+    """integrate((start, end, length)) for every pixel's ray, as an image (h, w)."""
+    starts, ends, lengths = _clipped_rays(volume, camera)
     rays = (starts.reshape(-1, 3), ends.reshape(-1, 3), lengths.reshape(-1))
     image = lax.map(integrate, rays, batch_size=rays_per_chunk)
     height, width = camera.image_size
@@ -164,17 +221,56 @@ def _mean_along(
 def _mean_along_jvp(num_samples, primals, tangents):
     values, start, end = primals
     _, start_dot, end_dot = tangents  # the tangent of the values is dropped, see line_integral
-    mean, by_start, by_end = _mean_and_slopes(values, start, end, num_samples)
+    (mean,), ((by_start, by_end),) = _means_and_slopes(values, (), start, end, num_samples)
     return mean, jnp.vdot(by_start, start_dot) + jnp.vdot(by_end, end_dot)
 
 
-def _mean_and_slopes(
-    values: Float[Array, "i j k"], start: Point, end: Point, num_samples: int
-) -> tuple[Scalar, Point, Point]:
-    """The mean along a segment and its derivatives with respect to both ends.
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _pair_along(
+    values: Float[Array, "i j k"],
+    function: PiecewiseLinear,
+    start: Point,
+    end: Point,
+    num_samples: int,
+) -> tuple[Scalar, Scalar]:
+    # Both sums are carried as one complex number: XLA would make a kernel for each of two
+    # outputs, and each would fetch all voxels again (2.8 times the time of one sum, not 1.1).
+    step = end - start
 
-    One reduction of seven operands: XLA fuses it into one kernel that fetches the corners
-    once, where seven sums would fetch them for every output.
+    def add_sample(sample: Array, total: Array) -> Array:
+        x, y, z = _locate(values.shape, start, step, (sample + 0.5) / num_samples)
+        corners = _corners(values, (x[0], y[0], z[0]))
+        value = _interpolate(corners, x[1], y[1], z[1])
+        return total + lax.complex(value, function(value))
+
+    zero = lax.complex(jnp.zeros((), start.dtype), jnp.zeros((), start.dtype))
+    total = lax.fori_loop(0, num_samples, add_sample, zero) / num_samples
+    return jnp.real(total), jnp.imag(total)
+
+
+@_pair_along.defjvp
+def _pair_along_jvp(num_samples, primals, tangents):
+    values, function, start, end = primals
+    _, _, start_dot, end_dot = tangents  # as in _mean_along_jvp
+    means, slopes = _means_and_slopes(values, (function,), start, end, num_samples)
+    dots = [
+        jnp.vdot(at_start, start_dot) + jnp.vdot(at_end, end_dot) for at_start, at_end in slopes
+    ]
+    return tuple(means), tuple(dots)
+
+
+def _means_and_slopes(
+    values: Float[Array, "i j k"],
+    functions: tuple[PiecewiseLinear, ...],
+    start: Point,
+    end: Point,
+    num_samples: int,
+) -> tuple[list[Scalar], list[tuple[Point, Point]]]:
+    """Means along a segment of the field and of functions of it, and the derivatives of each
+    with respect to both ends.
+
+    One reduction of seven operands per mean: XLA fuses it into one kernel that fetches the
+    corners once, where separate sums would fetch them for every output.
     """
     at = (jnp.arange(num_samples, dtype=start.dtype) + 0.5) / num_samples
     x, y, z = _locate(values.shape, start, end - start, at)
@@ -186,9 +282,13 @@ def _mean_and_slopes(
         _interpolate(corners, x[1], y[1], z[2]),
     )
     terms = [value, *((1.0 - at) * slope for slope in slopes), *(at * slope for slope in slopes)]
+    for function in functions:
+        chain = function.slope(value)
+        terms += [function(value), *(chain * term for term in terms[1:7])]
     zeros = [jnp.zeros((), term.dtype) for term in terms]
-    mean, *rest = (total / num_samples for total in lax.reduce(terms, zeros, _add, (0,)))
-    return mean, jnp.stack(rest[:3]), jnp.stack(rest[3:])
+    means = [total / num_samples for total in lax.reduce(terms, zeros, _add, (0,))]
+    each = [means[i : i + 7] for i in range(0, len(means), 7)]
+    return [m[0] for m in each], [(jnp.stack(m[1:4]), jnp.stack(m[4:])) for m in each]
 
 
 def _add(left, right):
@@ -256,7 +356,7 @@ def _corners(values: Float[Array, "i j k"], lower: tuple[Array, Array, Array]):
     return [[[fetch(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)]
 
 
-def _take(flat: Float[Array, " n"], index: UInt32[Array, "*samples"]) -> Float[Array, "*samples"]:
+def _take(flat: Num[Array, " n"], index: UInt32[Array, "*samples"]) -> Num[Array, "*samples"]:
     # The plain gather: indexing with [] would first wrap negative indices, eight times a sample.
     numbers = lax.GatherDimensionNumbers(
         offset_dims=(), collapsed_slice_dims=(0,), start_index_map=(0,)
