@@ -36,9 +36,11 @@ def main(ctx: launch.RunContext) -> None:
     """Fit and grade every vertebra; write the cases and tables by level."""
     modes = [_number_of_modes(text) for text in _MODES.value]
     shapes, rejected = ssm_data.collect_shapes()
-    sets = {s: _set_for(s) for s in dict.fromkeys(shape.subject for shape in shapes)}
+    people = ssm_data.people_behind(shape.subject for shape in shapes)
+    sets = {subject: _set_for(behind) for subject, behind in people.items()}
     cards = {s: data.shape_model_card(folder) for s, folder in sets.items()}
-    leaks = {s for s, card in cards.items() if data.includes_subject(card, s)}
+    leaks = {s for s in sets if any(data.includes_subject(cards[s], p) for p in people[s])}
+    kept_out = {person for s in sets if s not in leaks for person in people[s]}
     cases, tiles = [], []
     with launch.progress("fits", len(shapes) * len(modes)) as step:
         for shape in shapes:
@@ -50,10 +52,10 @@ def main(ctx: launch.RunContext) -> None:
                 step(f"{shape.subject} {shape.level} {num_modes} modes: {case['dice']:.3f}")
     record = ctx.record(
         dataset=ssm_data.folder_name(),
-        dataset_kind="real_ct_drr",
+        dataset_kind=ssm_data.kind(),
         subjects=list(sets),
         n_vertebrae=len(shapes),
-        ssm_excludes=sorted(set(ssm_data.EXCLUDE.value) | set(sets) - leaks),
+        ssm_excludes=sorted(set(ssm_data.EXCLUDE.value) | kept_out),
         nsd_tolerance_mm=1.0,
         ssm_leak=bool(leaks),
     )
@@ -125,12 +127,12 @@ def summary_of(cases: Sequence[dict[str, Any]], modes: Sequence[int]) -> dict[st
     return summary
 
 
-def _set_for(subject: str) -> pathlib.Path:
-    """The models without the excluded subjects and, if there are such, without the case's."""
+def _set_for(people: Sequence[str]) -> pathlib.Path:
+    """The models without the excluded subjects and, if there are such, without these people."""
     if _SSM.value:
         return data.shape_model_set(ssm_data.EXCLUDE.value, path=_SSM.value)
     try:
-        return data.shape_model_set([*ssm_data.EXCLUDE.value, subject])
+        return data.shape_model_set([*ssm_data.EXCLUDE.value, *people])
     except data.DataError:
         return data.shape_model_set(ssm_data.EXCLUDE.value)
 

@@ -105,13 +105,13 @@ def _reconstruct_cohort(ctx: launch.RunContext, cases: Sequence[data.Case]) -> N
             results[name], seconds[name] = methods.run_method(
                 name, tasks, num_starts=_starts_of(name), seed=ctx.seed, step=step
             )
-    leaks = [c for c in cases if data.includes_subject(_card(c.subject), c.subject, c.ct_hash)]
+    leaks = [case for case in cases if _has_been_seen(case)]
     record = ctx.record(
         dataset=" + ".join(sorted({case.dataset for case in cases})),
         dataset_kind=cases[0].dataset_kind,
         subjects=[case.subject for case in cases],
         n_vertebrae=len({(t.subject, t.level) for t in tasks}),
-        ssm_excludes=[c.subject for c in cases if c not in leaks],
+        ssm_excludes=sorted({p for c in cases if c not in leaks for p in _people_of(c)}),
         nsd_tolerance_mm=1.0,
         ssm_leak=bool(leaks),
     )
@@ -136,7 +136,7 @@ def _truths(case: data.Case) -> list[scene.TrueVertebra]:
     truths = []
     with launch.progress(f"true shapes of {case.subject}", len(levels)) as step:
         for level in levels:
-            model = data.load_shape_model(level, path=_model_set(case.subject))
+            model = data.load_shape_model(level, path=_model_set(case))
             truths.append(scene.true_vertebra(case, level, model))
             step(level)
     return truths
@@ -178,13 +178,28 @@ def _tasks(
     return tasks
 
 
-def _model_set(subject: str) -> pathlib.Path:
-    """Shape models that have not seen a subject; --ssm overrides, and the record tells a leak."""
-    return pathlib.Path(_SSM.value) if _SSM.value else data.shape_model_set([subject])
+def _people_of(case: data.Case) -> tuple[str, ...]:
+    """Whom the shape models must not have seen: the subject, and whom a synthetic one is made
+    from."""
+    return (case.subject, *case.parents)
 
 
-def _card(subject: str) -> dict[str, object]:
-    return data.shape_model_card(_model_set(subject))
+def _model_set(case: data.Case) -> pathlib.Path:
+    """The shape models given by --ssm, else those that have seen none of these people; if every
+    set has, those without the subject itself (which then counts as a leak)."""
+    if _SSM.value:
+        return pathlib.Path(_SSM.value)
+    try:
+        return data.shape_model_set(_people_of(case))
+    except data.DataError:
+        return data.shape_model_set([case.subject])
+
+
+def _has_been_seen(case: data.Case) -> bool:
+    card = data.shape_model_card(_model_set(case))
+    return data.includes_subject(card, case.subject, case.ct_hash) or any(
+        data.includes_subject(card, parent) for parent in case.parents
+    )
 
 
 def _reconstruct_images(ctx: launch.RunContext) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 
@@ -43,6 +43,30 @@ def collect_shapes(
     if not shapes:
         raise data.DataError(f"{folder}: no vertebra passes the screens: {rejected[0].reason}")
     return shapes, rejected
+
+
+def people_behind(subjects: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Whom the models must not have seen, by subject: itself, and for synthetic subjects of a
+    cohort the real people they are made from."""
+    scans = {scan.id: scan for scan in _scans()}
+    return {
+        subject: (subject, *(scans[subject].parents if subject in scans else ()))
+        for subject in subjects
+    }
+
+
+def kind() -> data.DatasetKind:
+    """ "synthetic" if the folder is a cohort with a synthetic subject."""
+    synthetic = any(scan.dataset_kind == "synthetic" for scan in _scans())
+    return "synthetic" if synthetic else "real_ct_drr"
+
+
+def _scans() -> list[data.Subject]:
+    """The scans of --data with a CT; none if it is a folder of masks or meshes alone."""
+    try:
+        return data.find_subjects(str(DATA.value))
+    except data.DataError:
+        return []
 
 
 def rejected_entries(rejected: Sequence[data.Rejected]) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ Whatever a user gives wrongly raises `DataError` with one message that says what
 what to do.
 """
 
+from . import synthverse as synthverse
 from ._assets import SUPERNUMERARY as SUPERNUMERARY
 from ._assets import as_stored as as_stored
 from ._assets import includes_subject as includes_subject
@@ -19,9 +20,18 @@ from ._cameras import InitialGuess as InitialGuess
 from ._cameras import load_cameras as load_cameras
 from ._cameras import load_init as load_init
 from ._case import Case as Case
+from ._case import DatasetKind as DatasetKind
+from ._case import build_case as build_case
 from ._case import content_hash as content_hash
 from ._case import ids_hash as ids_hash
+from ._case import judge_levels as judge_levels
+from ._case import names_of as names_of
 from ._case import patient_of as patient_of
+from ._centroids import load_centroids as load_centroids
+from ._centroids import mask_centroids as mask_centroids
+from ._centroids import read_centroids as read_centroids
+from ._centroids import save_centroids as save_centroids
+from ._cohort import find_subjects as find_subjects
 from ._errors import DataError as DataError
 from ._errors import OfflineError as OfflineError
 from ._example import EXAMPLE_SUBJECT as EXAMPLE_SUBJECT
@@ -37,6 +47,12 @@ from ._levels import label_of as label_of
 from ._levels import level_of as level_of
 from ._levels import parse_levels as parse_levels
 from ._levels import region_of as region_of
+from ._manifest import Leak as Leak
+from ._manifest import Manifest as Manifest
+from ._manifest import leaks as leaks
+from ._manifest import leaks_into_model as leaks_into_model
+from ._manifest import load_manifest as load_manifest
+from ._manifest import save_manifest as save_manifest
 from ._meshes import load_mesh as load_mesh
 from ._meshes import load_meshes as load_meshes
 from ._meshes import save_ply as save_ply
@@ -49,6 +65,12 @@ from ._nifti import load_labels as load_labels
 from ._radiographs import Kind as Kind
 from ._radiographs import load_radiograph as load_radiograph
 from ._radiographs import load_radiographs as load_radiographs
+from ._subject import Layout as Layout
+from ._subject import Scan as Scan
+from ._subject import Split as Split
+from ._subject import Subject as Subject
+from ._subject import load_case as load_case
+from ._subject import read_scan as read_scan
 from ._synthetic import synthetic_case as synthetic_case
 from ._training import Rejected as Rejected
 from ._training import ShapeSource as ShapeSource
@@ -58,9 +80,20 @@ from ._training import load_shapes as load_shapes
 from ._truth import grid_around as grid_around
 from ._truth import solid_of as solid_of
 from ._truth import surface_of as surface_of
-from ._verse import Subject as Subject
-from ._verse import find_subjects as find_subjects
-from ._verse import judge_levels as judge_levels
-from ._verse import load_case as load_case
+from ._verse import is_verse19 as is_verse19
+from ._verse_small import foreign_material as foreign_material
+from ._verse_small import is_verse_small as is_verse_small
+from ._verse_small import read_ids as read_ids
+from ._verse_small import verse_small as verse_small
 from ._views import angle_between as angle_between
 from ._views import check_views as check_views
+from ._xray_dataset import PACKED as PACKED
+from ._xray_dataset import XRAY_FORMAT as XRAY_FORMAT
+from ._xray_dataset import XrayDataset as XrayDataset
+from ._xray_dataset import decode_radiograph as decode_radiograph
+from ._xray_dataset import encode_radiograph as encode_radiograph
+from ._xray_dataset import open_xrays as open_xrays
+from ._xray_dataset import pack_masks as pack_masks
+from ._xray_dataset import radiograph_record as radiograph_record
+from ._xray_dataset import unpack_masks as unpack_masks
+from ._xray_dataset import xray_loader as xray_loader

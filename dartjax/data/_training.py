@@ -27,7 +27,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy import ndimage, sparse
 
 from dartjax import mesh, ssm
-from dartjax.data import _nifti, _verse
+from dartjax.data import _case, _nifti, _verse
 from dartjax.data._case import patient_of
 from dartjax.data._errors import DataError
 from dartjax.data._levels import LABEL_OF_LEVEL, LEVEL_OF_LABEL, MODELLED_LEVELS, label_of
@@ -140,7 +140,7 @@ def _source_of(path: Path) -> ShapeSource | None:
     if path.suffix.lower() in SUFFIXES and path.stem.upper() in LABEL_OF_LEVEL:
         name = path.parent.name
         return ShapeSource(SUBJECT_OF_FOLDER.get(name.lower(), name), path, path.stem.upper())
-    named = _verse._MASK_NAME.fullmatch(path.name)
+    named = _verse.MASK_NAME.fullmatch(path.name)
     if named is None and path.parent.name.lower() in _LABEL_FOLDERS and "_msk" not in path.name:
         named = _NIFTI.fullmatch(path.name)
     return ShapeSource(_subject_of(named["key"]), path) if named else None
@@ -178,7 +178,7 @@ def _of_mask(
 ) -> tuple[dict[str, TriangleMesh], dict[str, str]]:
     """Surfaces of a mask's complete levels, and reasons against the others."""
     labels, affine = _nifti.load_labels(source.path)
-    complete, reasons = _verse.judge_levels(labels, affine)
+    complete, reasons = _case.judge_levels(labels, affine)
     if not complete and not reasons:
         raise DataError(f"{source.path}: the mask holds no vertebra label")
     if _runs_upward(labels, affine):
@@ -256,7 +256,7 @@ def _main_part(
 def _check_parts(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
     """One vertebra: of its size, and with one body and one spinous process on the midline."""
     volume = float(np.linalg.det(vertices[faces] - vertices.mean(0)).sum()) / 6000.0
-    if not _verse.MIN_VOLUME_CM3 <= volume <= _verse.MAX_VOLUME_CM3:
+    if not _case.MIN_VOLUME_CM3 <= volume <= _case.MAX_VOLUME_CM3:
         raise _Unfit(f"implausible volume of {volume:.1f} cm3")
     solid = solid_of(vertices, faces, 1.0)
     midline = solid.occupancy[np.abs(solid.axis(0)) < 1.0].mean(0) > 0.5

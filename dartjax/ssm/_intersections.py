@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import spatial
+from scipy.spatial import KDTree
 
 _Corners = Float[np.ndarray, "pair 3"]
 _MARGIN = 1e-9  # of a triangle's own size: what only touches does not count
@@ -35,7 +35,7 @@ def _overlapping_boxes(corners: Float[np.ndarray, "face 3 3"]) -> Int[np.ndarray
     low, high = corners.min(1), corners.max(1)
     middle = (low + high) / 2.0
     reach = np.linalg.norm(high - low, axis=1) / 2.0
-    tree = spatial.cKDTree(middle)
+    tree = KDTree(middle)
     found = tree.query_ball_point(middle, reach + reach.max(), return_sorted=True)
     first = np.repeat(np.arange(len(found)), [len(near) for near in found])
     second = np.concatenate([np.asarray(near, int) for near in found])

@@ -9,7 +9,7 @@ from tests import shapes
 
 def _two_spheres(apart):
     vertices, faces = (np.asarray(a) for a in shapes.sphere(400, 10.0))
-    both = np.concatenate([vertices, vertices + [apart, 0.3, 0.2]])
+    both = np.concatenate([vertices, vertices + np.array([apart, 0.3, 0.2])])
     return both.astype(float), np.concatenate([faces, faces + len(vertices)])
 
 
