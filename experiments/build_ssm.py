@@ -27,6 +27,9 @@ _RECIPE = flags.DEFINE_enum(
     "alone (pca), or without the motions of parts (smooth).",
 )
 _QUALITY = flags.DEFINE_bool("quality", True, "Measure generalisation, specificity and lengths.")
+_LEAVE_OUT = flags.DEFINE_bool(
+    "leave_out", True, "Among the tables, fits of every subject by models built without it."
+)
 
 RECIPES = {
     "full": Recipe(),
@@ -84,7 +87,9 @@ def main(ctx: launch.RunContext) -> None:
     card = _card(used, registered, regions)
     summary: dict[str, Any] = {"registration_residual_mm": card["registration_residual_mm"]}
     if _QUALITY.value:
-        quality = ssm_quality.measure_quality(registered, regions, models, template, recipe)
+        quality = ssm_quality.measure_quality(
+            registered, regions, models, template, recipe, leave_out=_LEAVE_OUT.value
+        )
         card["quality"] = quality.summary
         summary |= quality.summary
         ssm_report.write_tables(ctx.out, quality)

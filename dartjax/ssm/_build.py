@@ -25,7 +25,7 @@ from dartjax.ssm._gaussian_process import (
 from dartjax.ssm._intersections import self_intersections
 from dartjax.ssm._morphometry import measure
 from dartjax.ssm._part_fields import part_factor
-from dartjax.ssm._remesh import symmetrized, unfolded
+from dartjax.ssm._remesh import smoothed_at, symmetrized, unfolded
 
 _Surface = Float[np.ndarray, "vertex 3"]
 
@@ -46,6 +46,7 @@ _COHORT_ERROR = 0.5
 # The modes looked at by eye, and by how much one that lets sheets of bone meet is made smaller.
 _CHECKED_MODES = 15
 _REACHES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+_SMOOTHING_ROUNDS, _SEVERAL = 10, 3
 _EXTRAPOLATION = 0.75  # of the step between the two nearest levels, for a level without shapes
 
 
@@ -124,7 +125,7 @@ def build_region(
     modes = scales[:, None, None] * modes
     calibrated = {
         level: _without_creases(
-            _toward_tables(means[level], level, shapes, modes, targets, topology), topology
+            _toward_tables(means[level], level, shapes, modes, targets, topology), modes, topology
         )
         for level in levels
     }
@@ -244,11 +245,27 @@ def _mean_spreads(
     return np.array([np.mean([spread(level, name) for level in levels]) for name in LENGTHS])
 
 
-def _without_creases(mean: _Surface, topology: Topology) -> _Surface:
-    """Smoothed where the surface turns by over a right angle at an edge: from a crease any mode
-    soon pushes one sheet of bone through the other."""
-    smooth = unfolded(mean, topology.faces, least_angle_deg=0.0, turn_deg=90.0)
-    return symmetrized(smooth, topology.mirror)
+def _without_creases(
+    mean: _Surface, modes: Float[np.ndarray, "mode vertex 3"], topology: Topology
+) -> _Surface:
+    """Smoothed where the surface turns by over a right angle at an edge, and where several modes
+    push one sheet of bone through another: there the mean itself is pinched."""
+    mean = unfolded(mean, topology.faces, least_angle_deg=0.0, turn_deg=90.0)
+    for _ in range(_SMOOTHING_ROUNDS):
+        hits = [hit for mode in modes[:_CHECKED_MODES] if len(hit := _hits(mean, mode, topology))]
+        if len(hits) < _SEVERAL:
+            break
+        mean = smoothed_at(mean, topology.faces, np.unique(np.concatenate(hits)))
+    return symmetrized(mean, topology.mirror)
+
+
+def _hits(
+    mean: _Surface, mode: Float[np.ndarray, "vertex 3"], topology: Topology
+) -> Int[np.ndarray, " hit"]:
+    """Faces of the mean that pass through each other at 3 standard deviations of a mode."""
+    return np.concatenate(
+        [self_intersections(mean + size * mode, topology.faces) for size in (-3.0, 3.0)]
+    )
 
 
 def _sound_reach(
@@ -258,8 +275,7 @@ def _sound_reach(
     standard deviations."""
 
     def is_sound(mode: Float[np.ndarray, "vertex 3"]) -> bool:
-        shapes = (mean + size * mode for mean in means for size in (-3.0, 3.0))
-        return not any(len(self_intersections(shape, topology.faces)) for shape in shapes)
+        return not any(len(_hits(mean, mode, topology)) for mean in means)
 
     return np.array(
         [next((s for s in _REACHES if is_sound(s * mode)), _REACHES[-1]) for mode in modes]

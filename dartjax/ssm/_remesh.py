@@ -128,18 +128,28 @@ def unfolded(
 ) -> Float[np.ndarray, "vertex 3"]:
     """Move the corners of folded and sliver triangles toward their neighbours until none is:
     none with an angle under `least_angle_deg`, none turned from the next by over `turn_deg`."""
-    start, end = triangles[:, [0, 1, 2]].ravel(), triangles[:, [1, 2, 0]].ravel()
-    degree = np.bincount(start, minlength=len(points))[:, None]
     for _ in range(max_rounds):
         sliver = triangle_angles(points, triangles).min(1) < least_angle_deg
         sliver[folded_pairs(points, triangles, turn_deg).ravel()] = True
         if not sliver.any():
             break
-        around = np.zeros_like(points)
-        np.add.at(around, start, points[end])
-        corners = np.unique(triangles[sliver])
-        points = points.copy()
-        points[corners] = 0.5 * (points + around / degree)[corners]
+        points = smoothed_at(points, triangles, np.flatnonzero(sliver))
+    return points
+
+
+def smoothed_at(
+    points: Float[np.ndarray, "vertex 3"],
+    triangles: Int[np.ndarray, "face 3"],
+    chosen: Int[np.ndarray, " chosen"],
+) -> Float[np.ndarray, "vertex 3"]:
+    """The corners of the chosen triangles moved half-way to the mean of their neighbours."""
+    start, end = triangles[:, [0, 1, 2]].ravel(), triangles[:, [1, 2, 0]].ravel()
+    degree = np.bincount(start, minlength=len(points))[:, None]
+    around = np.zeros_like(points)
+    np.add.at(around, start, points[end])
+    corners = np.unique(triangles[chosen])
+    points = points.copy()
+    points[corners] = 0.5 * (points + around / degree)[corners]
     return points
 
 

@@ -199,9 +199,9 @@ def _field_of_view(
     jitter = rng.uniform(-6.0, 6.0, 2)
     sources = {level: shapes[level].source for level in LEVELS[1:]}
     real = [level for level, source in sources.items() if source != "parametric"]
-    top = z["C7"] + 11.0 + jitter[0]
+    top = z["C7"] + 20.0 + jitter[0]
     if real and real[0] != "T1":  # through the body above the first real one
-        top = z[LEVELS[LEVELS.index(real[0]) - 1]] + 0.3 * jitter[0]
+        top = z[LEVELS[LEVELS.index(real[0]) - 1]] + 5.0 + 0.3 * jitter[0]
     high = z["T9"] + 5.0 + jitter[0] if view == "lumbar" else top
     low = z["L2"] + jitter[1] if view == "thorax" else z["S1"] - 62.0 + jitter[1]
     if real and real[-1] != "L5":
