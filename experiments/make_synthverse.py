@@ -128,7 +128,7 @@ def _sheet(path: pathlib.Path, folder: pathlib.Path, names: list[str]) -> None:
             axis.set_title(f"{name} {title}", fontsize=8)
             axis.set_axis_off()
     figure.suptitle("SYNTHETIC ANATOMY - not VerSe", fontsize=10)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0.0, 0.0, 1.0, 1.0 - 0.4 / figure.get_figheight()))
     figure.savefig(path, dpi=70)
     plt.close(figure)
 
