@@ -80,7 +80,8 @@ def measure_quality(
             for m in models.values()
         ),
     }
-    return Quality(rows, bands, lengths, spreads, summary)
+    measured = {name: value for name, value in summary.items() if np.isfinite(value)}
+    return Quality(rows, bands, lengths, spreads, measured)
 
 
 def leave_one_subject_out(
