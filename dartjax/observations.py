@@ -23,6 +23,17 @@ LANDMARK_NAMES: tuple[str, ...] = (
     "right_transverse_tip",
 )
 NUM_LANDMARKS = len(LANDMARK_NAMES)
+_OTHER_SIDE = {"left": "right", "right": "left"}
+
+
+def _partner(name: str) -> str:
+    """The landmark on the other side, itself for one on the midline."""
+    side, _, rest = name.partition("_")
+    return f"{_OTHER_SIDE[side]}_{rest}" if side in _OTHER_SIDE else name
+
+
+# For every landmark the index of the one on the other side of the body.
+PARTNER: tuple[int, ...] = tuple(LANDMARK_NAMES.index(_partner(name)) for name in LANDMARK_NAMES)
 
 
 class Observations(eqx.Module):

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from dartjax import metrics, ssm, transforms
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import Observations
 from dartjax.registration import (
+    STATUS_MEANING,
     FitOptions,
     ObjectiveWeights,
     Reconstruction,
@@ -31,19 +32,29 @@ from experiments.scene import CROP_WIDTH_MM, TrueVertebra
 _LOCAL = tuple(functools.partial(local_gradient_ncc, window=w, eps=0.03) for w in (3, 7))
 
 OURS = "dartjax"
+NOT_FINITE = 1  # see STATUS_MEANING
+GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rotation_error_deg")
 FIT_OPTIONS: dict[str, FitOptions] = {
     "landmarks+masks": FitOptions(similarity=_LOCAL, weights=ObjectiveWeights(similarity=0.0)),
     "ncc": FitOptions(similarity=(ncc,) * 2, weights=ObjectiveWeights(silhouette=0.0)),
     "xvr": FitOptions(similarity=(xvr_similarity,) * 2, weights=ObjectiveWeights(silhouette=0.0)),
     OURS: FitOptions(similarity=_LOCAL, crop_width_mm=CROP_WIDTH_MM),
 }
-# Shown in tables, in this order, between the start and the oracle.
-BASELINES = ("landmarks", "landmarks+masks", "ncc", "xvr")
+# What --recipe takes, and the name of its row. Every other one is a baseline, shown in this order
+# between the start and the headline.
+RECIPES = {
+    "landmarks": "landmarks",
+    "landmarks+masks": "landmarks+masks",
+    "ncc": "ncc",
+    "xvr": "xvr",
+    "classical": OURS,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One vertebra in one set of views."""
+    """One vertebra in one set of views. `refused` says why no answer is given whatever the fit
+    may say; "" if one may be."""
 
     subject: str
     level: str
@@ -53,6 +64,15 @@ class Task:
     start: transforms.SE3
     truth: TrueVertebra | None
     angle_deg: float  # between the views; 0 for one view
+    rung: str = "disturbed"  # on which the start stands
+    refused: str = ""
+    landmark_residual_mm: float = float("nan")  # rms of the landmarks that agree with the start
+    common_landmarks: int = 0  # detected in at least two views, right or wrong
+
+    @property
+    def mask_in_every_view(self) -> bool:
+        """Was the vertebra itself found in every view?"""
+        return bool(np.asarray(self.observations.masks).any(axis=(1, 2)).all())
 
 
 class Estimate(NamedTuple):
@@ -85,16 +105,29 @@ def run_method(
 
     function = _method(name, num_starts)
     result = map_cases(function, *stacked, keys, on_chunk=on_chunk)
-    estimates = [
-        Estimate(
-            jax.tree.map(lambda leaf, i=i: leaf[i], result.pose),
-            result.coefficients[i],
-            int(result.status[i]),
-            float(jnp.min(result.mask_agreement[i])),
-        )
-        for i in range(len(tasks))
-    ]
+    estimates = [_estimate(jax.tree.map(lambda x, i=i: x[i], result)) for i in range(len(tasks))]
     return estimates, (clock[-1] - clock[0]) / len(tasks)
+
+
+def _estimate(result: Reconstruction) -> Estimate:
+    leaves = [*jax.tree.leaves(result.pose), result.coefficients]
+    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves)
+    return Estimate(
+        result.pose,
+        result.coefficients,
+        int(result.status) if finite else NOT_FINITE,
+        float(jnp.min(result.mask_agreement)),
+    )
+
+
+def refusal(task: Task, estimate: Estimate) -> str:
+    """Why there is no answer to grade or to show; "" if there is one (which may be flagged)."""
+    return task.refused or (STATUS_MEANING[NOT_FINITE] if estimate.status == NOT_FINITE else "")
+
+
+def status_text(task: Task, estimate: Estimate) -> str:
+    """How it went, in words."""
+    return f"abstained: {task.refused}" if task.refused else STATUS_MEANING[estimate.status]
 
 
 def _method(name: str, num_starts: int) -> Callable[..., Reconstruction]:
@@ -123,7 +156,7 @@ def _from_landmarks(
 
 
 def start_estimate(task: Task) -> Estimate:
-    """The untouched start: disturbed pose, mean shape."""
+    """The untouched start: its pose, mean shape."""
     return Estimate(task.start, jnp.zeros(task.model.num_modes), 0, float("nan"))
 
 
@@ -141,9 +174,12 @@ def surface(task: Task, estimate: Estimate) -> TriangleMesh:
     )
 
 
-def grade(task: Task, estimate: Estimate) -> dict[str, float]:
-    """Dice, NSD at 1 mm, HD95 and MASD against the CT's own mask, and the pose error."""
+def grade(task: Task, estimate: Estimate) -> dict[str, Any]:
+    """Dice, NSD at 1 mm, HD95 and MASD against the CT's own mask, and the pose error; NaN with
+    `<key>_reason` where there is no answer."""
     assert task.truth is not None
+    if reason := refusal(task, estimate):
+        return {k: v for key in GRADES for k, v in ((key, np.nan), (f"{key}_reason", reason))}
     values = metrics.reconstruction_metrics(
         surface(task, estimate), task.truth.surface, task.truth.solid
     )
@@ -151,7 +187,7 @@ def grade(task: Task, estimate: Estimate) -> dict[str, float]:
     return {**values, "translation_error_mm": shift, "rotation_error_deg": turn}
 
 
-def mean_of(rows: Sequence[dict[str, float]], key: str) -> float:
+def mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> float:
     """Mean over the rows where the value is finite; NaN when there are none."""
     values = np.array([row[key] for row in rows], float)
     return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan

@@ -4,6 +4,9 @@
       Two X-rays simulated from a real chest CT, all complete vertebrae, graded against the CT.
   python -m experiments.reconstruct --cohort=FOLDER --pairs=5
       The same for every subject of a folder in VerSe layout.
+  python -m experiments.reconstruct --cohort=FOLDER --pairs=20 --observations=simulated
+      Nothing of the truth is known: landmarks and masks come from a detector's error model, and
+      the start of every vertebra from them. Vertebrae with too little are abstained from.
   python -m experiments.reconstruct --xrays=a.png,b.png --cameras=cameras.json --level=L3 \\
       --init=init.json
       Your own calibrated X-rays of one vertebra (formats: docs/input_formats.md).
@@ -12,7 +15,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import jax
@@ -26,18 +29,41 @@ from dartjax.camera import Camera
 from dartjax.image import Radiograph
 from dartjax.observations import LANDMARK_NAMES
 from dartjax.registration import Disturbance, crop_cameras, observe
-from experiments import launch, methods, reconstruct_report, scene
+from dartjax.render import xray_settings
+from experiments import detections, launch, methods, reconstruct_report, scene
 
 _DEMO = flags.DEFINE_bool("demo", False, "Run on the example chest CT (fetched once, cached).")
 _COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks in VerSe layout.")
 _LEVELS = flags.DEFINE_string("levels", None, "Only these levels, such as T5-T8,L1.")
-_PAIRS = flags.DEFINE_integer("pairs", 1, "Random pairs of views per subject.", lower_bound=1)
+_PAIRS = flags.DEFINE_integer("pairs", 1, "Pairs of views per subject.", lower_bound=1)
 _OBSERVATIONS = flags.DEFINE_enum(
     "observations",
     "disturbed",
-    ["disturbed"],
-    "What is known at the start: the truth disturbed by 5 mm per axis and 7 degrees, ten "
-    "landmarks with 3 mm noise, masks of Dice 0.90.",
+    ["disturbed", "simulated"],
+    "What is known at the start. disturbed: the truth disturbed by 5 mm per axis and 7 degrees, "
+    "ten landmarks with 3 mm noise, masks of Dice 0.90. simulated: what a detector with misses, "
+    "gross errors and exchanged sides says (docs/reconstruction.md), and a start made of it.",
+)
+_DETECTOR = flags.DEFINE_enum(
+    "detector",
+    "standard",
+    list(detections.DETECTORS),
+    "Error model behind --observations=simulated: as good as published networks, or far worse.",
+)
+_VIEWS = flags.DEFINE_enum(
+    "views",
+    "random",
+    ["random", "orthogonal"],
+    "Pairs of views 20 to 160 degrees apart, or AP and left lateral, each within 5 degrees.",
+)
+_RECIPE = flags.DEFINE_enum(
+    "recipe",
+    "classical",
+    list(methods.RECIPES),
+    "Which method's answers are graded case by case; the others are baselines.",
+)
+_XRAY_PHYSICS = flags.DEFINE_bool(
+    "xray_physics", False, "X-rays with spectrum, scatter and noise instead of line integrals."
 )
 _RESTARTS = flags.DEFINE_integer("restarts", 1, "Starts per vertebra; the best is kept.", 1)
 _BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the table.")
@@ -88,23 +114,28 @@ def _reconstruct_cohort(ctx: launch.RunContext, cases: Sequence[data.Case]) -> N
     """Simulated X-rays of CTs: every method, graded against the CT's own mask."""
     if len(kinds := {case.dataset_kind for case in cases}) > 1:
         raise data.DataError(f"the cohort mixes {', '.join(sorted(kinds))} data: run them apart")
-    disturbance = Disturbance()
+    if _DETECTOR.value != "standard" and _OBSERVATIONS.value != "simulated":
+        raise data.DataError("--detector is only for --observations=simulated")
     tasks: list[methods.Task] = []
     radiographs: dict[tuple[str, int], list[Radiograph]] = {}
     for case in cases:
         truths = _truths(case)
         for pair in range(_PAIRS.value):
             rng = np.random.default_rng([ctx.seed, pair])
-            seen = _simulate(case, truths, rng, pair)
+            seen = _simulate(ctx, case, truths, rng, pair)
             radiographs[case.subject, pair] = seen
-            tasks += _tasks(case, truths, seen, rng, pair, disturbance)
-    names = [*(methods.BASELINES if _BASELINES.value else ()), methods.OURS]
+            tasks += _tasks(ctx, case, truths, seen, rng, pair)
+    tasks, seconds_to_start = _initialised(tasks)
+    headline = methods.RECIPES[_RECIPE.value]
+    others = [name for name in methods.RECIPES.values() if name != headline]
+    names = [*(others if _BASELINES.value else ()), headline]
     results, seconds = {}, {}
     with launch.progress("reconstruction") as step:
         for name in names:
             results[name], seconds[name] = methods.run_method(
                 name, tasks, num_starts=_starts_of(name), seed=ctx.seed, step=step
             )
+            seconds[name] += seconds_to_start
     leaks = [case for case in cases if _has_been_seen(case)]
     record = ctx.record(
         dataset=" + ".join(sorted({case.dataset for case in cases})),
@@ -115,7 +146,7 @@ def _reconstruct_cohort(ctx: launch.RunContext, cases: Sequence[data.Case]) -> N
         nsd_tolerance_mm=1.0,
         ssm_leak=bool(leaks),
     )
-    reconstruct_report.write_graded(ctx, record, tasks, results, seconds, radiographs)
+    reconstruct_report.write_graded(ctx, record, tasks, results, headline, seconds, radiographs)
 
 
 def _starts_of(name: str) -> int:
@@ -143,39 +174,74 @@ def _truths(case: data.Case) -> list[scene.TrueVertebra]:
 
 
 def _simulate(
-    case: data.Case, truths: Sequence[scene.TrueVertebra], rng: np.random.Generator, pair: int
+    ctx: launch.RunContext,
+    case: data.Case,
+    truths: Sequence[scene.TrueVertebra],
+    rng: np.random.Generator,
+    pair: int,
 ) -> list[Radiograph]:
     setup = scene.CarmSetup()
     isocenter = np.mean([np.asarray(t.pose.translation()) for t in truths], axis=0)
-    views = scene.random_views(rng, isocenter, setup)
+    draw = scene.random_views if _VIEWS.value == "random" else scene.ap_and_lateral
+    views = draw(rng, isocenter, setup)
     data.check_views(views, case.ct)
     angles = ", ".join(f"{angle:.0f}" for angle in scene.pair_angles_deg(views))
     with launch.progress(f"X-rays of {case.subject}, pair {pair + 1}") as step:
-        radiographs = jax.block_until_ready(scene.simulate(case.ct, views, setup))
+        physics = xray_settings(num_samples=setup.num_samples) if _XRAY_PHYSICS.value else None
+        radiographs = scene.simulate(case.ct, views, setup, physics=physics, seed=ctx.seed + pair)
+        jax.block_until_ready(radiographs)
         step(f"two views {angles} deg apart")
     return radiographs
 
 
 def _tasks(
+    ctx: launch.RunContext,
     case: data.Case,
     truths: Sequence[scene.TrueVertebra],
     radiographs: Sequence[Radiograph],
     rng: np.random.Generator,
     pair: int,
-    disturbance: Disturbance,
+) -> list[methods.Task]:
+    with launch.progress("observations", len(truths)) as step:
+        if _OBSERVATIONS.value == "simulated":
+            detector = detections.DETECTORS[_DETECTOR.value]
+            return detections.detected_tasks(
+                case.subject,
+                truths,
+                radiographs,
+                detector=detector,
+                seed=ctx.seed,
+                pair=pair,
+                step=step,
+            )
+        return _disturbed_tasks(case, truths, radiographs, rng, pair, step)
+
+
+def _disturbed_tasks(
+    case: data.Case,
+    truths: Sequence[scene.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    rng: np.random.Generator,
+    pair: int,
+    step: Callable[[str], None],
 ) -> list[methods.Task]:
     tasks = []
     angle = scene.pair_angles_deg([r.camera for r in radiographs])[0]
-    with launch.progress("observations", len(truths)) as step:
-        for truth in truths:
-            seen, start = scene.disturbed_observations(truth, radiographs, rng, disturbance)
-            tasks.append(
-                methods.Task(
-                    case.subject, truth.level, pair, truth.model, seen, start, truth, angle
-                )
-            )
-            step(truth.level)
+    for truth in truths:
+        seen, start = scene.disturbed_observations(truth, radiographs, rng, Disturbance())
+        tasks.append(
+            methods.Task(case.subject, truth.level, pair, truth.model, seen, start, truth, angle)
+        )
+        step(truth.level)
     return tasks
+
+
+def _initialised(tasks: list[methods.Task]) -> tuple[list[methods.Task], float]:
+    """Starts that are not given, and seconds per vertebra to find them."""
+    if _OBSERVATIONS.value != "simulated":
+        return tasks, 0.0
+    with launch.progress("starts") as step:
+        return detections.initialised(tasks, step=step)
 
 
 def _people_of(case: data.Case) -> tuple[str, ...]:
@@ -225,6 +291,7 @@ def _reconstruct_images(ctx: launch.RunContext) -> None:
         start=start,
         truth=None,
         angle_deg=scene.pair_angles_deg(views)[0] if len(views) > 1 else 0.0,
+        rung="given",
     )
     with launch.progress("reconstruction") as step:
         estimates, seconds = methods.run_method(

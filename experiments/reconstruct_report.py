@@ -1,5 +1,6 @@
 """What `reconstruct` leaves in its run folder: metrics.json, report.html, meshes, a table."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 from rich.console import Console
 from rich.table import Table
 
@@ -15,14 +17,16 @@ from dartjax.camera import Camera
 from dartjax.image import Radiograph
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import SIDES, NeedlePath
-from dartjax.registration import STATUS_MEANING
+from dartjax.registration import RUNGS
 from dartjax.render import SplatOptions, splat
-from experiments import launch, methods
-from experiments.methods import OURS, Estimate, Task
+from experiments import launch, methods, reconstruct_tables, results
+from experiments.methods import Estimate, Task
+from experiments.scene import TrueVertebra
 
 NEEDLE_RADIUS_MM = 2.5  # the 5 mm cannula of Spine-DART
 Radiographs = Mapping[tuple[str, int], Sequence[Radiograph]]
 Results = Mapping[str, Sequence[Estimate]]
+Grades = Mapping[str, Sequence[Mapping[str, Any]]]
 
 COLUMNS = (
     report.Column("level", "Level"),
@@ -34,6 +38,7 @@ COLUMNS = (
     report.Column("oracle_dice", "Oracle Dice", "", 3),
     report.Column("clearance_left_mm", "Clearance left", "mm", 1),
     report.Column("clearance_right_mm", "Clearance right", "mm", 1),
+    report.Column("rung", "Start"),
     report.Column("status", "Status"),
     report.Column("seconds", "Time", "s", 1),
 )
@@ -43,19 +48,33 @@ def write_graded(
     ctx: launch.RunContext,
     record: Mapping[str, Any],
     tasks: Sequence[Task],
-    results: Results,
+    estimates: Results,
+    headline: str,
     seconds: Mapping[str, float],
     radiographs: Radiographs,
 ) -> None:
-    """Grade every method on every task and write the run folder."""
-    grades = _grade_all(tasks, results)
+    """Grade every method on every task and write the run folder. The `headline` is the method
+    whose answers are the cases; the others are rows of a table."""
+    answers = {
+        "start": [methods.start_estimate(task) for task in tasks],
+        **estimates,
+        "oracle": [methods.oracle_estimate(task) for task in tasks],
+    }
+    grades = _grade_all(tasks, answers)
+    ours = estimates[headline]
     cases = [
-        _case_row(task, results[OURS][i], {name: g[i] for name, g in grades.items()}, seconds[OURS])
+        _case_row(
+            task, ours[i], headline, {name: g[i] for name, g in grades.items()}, seconds[headline]
+        )
         for i, task in enumerate(tasks)
     ]
-    summary = _summary(cases, grades, seconds)
+    fine = reconstruct_tables.succeeded(tasks, ours)
+    summary = _summary(cases, fine, grades, headline, seconds[headline])
+    summary |= _start_summary(tasks)
     ctx.save_metrics(record, summary, cases)
-    _save_meshes(ctx, tasks, results[OURS])
+    tables = _tables(tasks, answers, grades, headline, fine)
+    _write_tables(ctx, record, tables)
+    _save_meshes(ctx, tasks, ours)
     with launch.progress("report") as step:
         page = report.Report(
             title="Vertebrae from two X-rays",
@@ -64,12 +83,14 @@ def write_graded(
             summary=summary,
             columns=COLUMNS,
             rows=cases,
-            cases=_report_cases(tasks, results[OURS], radiographs),
+            cases=_report_cases(tasks, ours, radiographs),
         )
         report.write_html(page, ctx.out / "report.html")
         step("report.html")
     _print_cases(record, cases)
-    _print_methods(grades)
+    for title, rows in tables.items():
+        _console().print(reconstruct_tables.as_table(rows, title))
+    _console().print(f"Metrics: {'; '.join(metrics.DEFINITIONS.values())}", style="dim")
 
 
 def write_ungraded(
@@ -113,18 +134,47 @@ def planned_paths(task: Task, estimate: Estimate) -> tuple[NeedlePath, NeedlePat
     return left, right
 
 
-def _grade_all(tasks: Sequence[Task], results: Results) -> dict[str, list[dict[str, float]]]:
-    estimates = {
-        "start": [methods.start_estimate(task) for task in tasks],
-        **results,
-        "oracle": [methods.oracle_estimate(task) for task in tasks],
-    }
-    grades: dict[str, list[dict[str, float]]] = {}
-    with launch.progress("grading", len(estimates)) as step:
-        for name, answers in estimates.items():
-            grades[name] = [methods.grade(t, e) for t, e in zip(tasks, answers, strict=True)]
+def _grade_all(tasks: Sequence[Task], answers: Results) -> Grades:
+    grades: dict[str, list[dict[str, Any]]] = {}
+    with launch.progress("grading", len(answers)) as step:
+        for name, estimates in answers.items():
+            # What the model could reach is graded also where no answer is given.
+            graded = [dataclasses.replace(t, refused="") for t in tasks]
+            judged = graded if name == "oracle" else tasks
+            grades[name] = [methods.grade(t, e) for t, e in zip(judged, estimates, strict=True)]
             step(name)
     return grades
+
+
+def _tables(
+    tasks: Sequence[Task],
+    answers: Results,
+    grades: Grades,
+    headline: str,
+    fine: Bool[np.ndarray, " case"],
+) -> dict[str, list[dict[str, Any]]]:
+    groups = (grades[headline], grades["oracle"], fine)
+    return {
+        "The same start, landmarks and prior for every method": reconstruct_tables.by_method(
+            tasks, answers, grades, headline
+        ),
+        f"{headline} by the start it had": reconstruct_tables.by_rung(tasks, *groups),
+        f"{headline} by level": reconstruct_tables.by_level(tasks, *groups),
+    }
+
+
+def _write_tables(
+    ctx: launch.RunContext,
+    record: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> None:
+    """tables.md; none where the shape models have seen a subject."""
+    if record["ssm_leak"]:
+        return
+    text = "\n".join(
+        f"## {title}\n\n{results.markdown_table(record, rows)}" for title, rows in tables.items()
+    )
+    (ctx.out / "tables.md").write_text(text, encoding="utf-8")
 
 
 def _identity(task: Task, estimate: Estimate, seconds: float) -> dict[str, Any]:
@@ -134,68 +184,105 @@ def _identity(task: Task, estimate: Estimate, seconds: float) -> dict[str, Any]:
         "views": len(task.observations.view_valid),
         "pair": task.pair,
         "angle_deg": task.angle_deg,
-        "rung": "disturbed" if task.truth else "given",
-        "status": STATUS_MEANING[estimate.status],
-        "mask_agreement": estimate.mask_agreement,
+        "rung": task.rung,
+        "status": methods.status_text(task, estimate),
+        "mask_agreement": float("nan") if task.refused else estimate.mask_agreement,
         "seconds": seconds,
     }
 
 
 def _case_row(
-    task: Task, estimate: Estimate, graded: Mapping[str, dict[str, float]], seconds: float
+    task: Task,
+    estimate: Estimate,
+    headline: str,
+    graded: Mapping[str, Mapping[str, Any]],
+    seconds: float,
 ) -> dict[str, Any]:
-    row = _identity(task, estimate, seconds) | graded[OURS]
+    row = _identity(task, estimate, seconds) | dict(graded[headline])
     row["masd_start_mm"] = graded["start"]["masd_mm"]
     row["oracle_dice"] = graded["oracle"]["dice"]
     row["oracle_masd_mm"] = graded["oracle"]["masd_mm"]
     for name in graded:
-        if name not in (OURS, "oracle"):
+        if name not in (headline, "oracle"):
             row[f"dice_{name}"] = graded[name]["dice"]
             row[f"masd_{name}_mm"] = graded[name]["masd_mm"]
     assert task.truth is not None
-    for i, (side, path) in enumerate(zip(SIDES, planned_paths(task, estimate), strict=True)):
-        room = planning.clearance(path, task.truth.field)
-        entry, target = task.truth.paths[i]
-        known = NeedlePath(entry, target, path.radius)
-        best = _best_corridor(known, task.truth.field)[1]
-        row[f"clearance_best_{side}_mm"] = float(best.clearance)
-        row[f"clearance_{side}_mm"] = float(room.clearance)
-        row[f"path_{side}_feasible"] = bool(room.feasible)
-        row[f"path_{side}_world_mm"] = [path.entry_point.tolist(), path.target_point.tolist()]
+    if task.rung != "disturbed":
+        row["common_landmarks"] = task.common_landmarks
+        row["landmark_residual_mm"] = task.landmark_residual_mm
+    row |= _paths_row(task, task.truth, estimate)
     row["landmarks_trusted"] = task.truth.landmarks is not None
+    if reason := methods.refusal(task, estimate):
+        missing = [k for k, v in row.items() if isinstance(v, float) and np.isnan(v)]
+        row |= {f"{key}_reason": reason for key in missing}
+    return row
+
+
+def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> dict[str, Any]:
+    """The planned paths and the room around them in the true bone; no path without an answer."""
+    row: dict[str, Any] = {}
+    answered = not methods.refusal(task, estimate)
+    for i, (side, path) in enumerate(zip(SIDES, planned_paths(task, estimate), strict=True)):
+        entry, target = truth.paths[i]
+        best = _best_corridor(NeedlePath(entry, target, path.radius), truth.field)[1]
+        room = planning.clearance(path, truth.field) if answered else None
+        row[f"clearance_best_{side}_mm"] = float(best.clearance)
+        row[f"clearance_{side}_mm"] = float(room.clearance) if room else float("nan")
+        row[f"path_{side}_feasible"] = bool(room.feasible) if room else False
+        points = [path.entry_point.tolist(), path.target_point.tolist()]
+        row[f"path_{side}_world_mm"] = points if answered else None
     return row
 
 
 def _summary(
     cases: Sequence[Mapping[str, Any]],
-    grades: Mapping[str, list[dict[str, float]]],
-    seconds: Mapping[str, float],
+    fine: Bool[np.ndarray, " case"],
+    grades: Grades,
+    headline: str,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Means with and without failures; a failure is a flagged case."""
-    succeeded = [case["status"] == STATUS_MEANING[0] for case in cases]
+    """Means with and without failures; a failure is a case without an answer or a flagged one."""
     dice = np.nan_to_num([case["dice"] for case in cases])
-    worse = [c["masd_mm"] - c["masd_start_mm"] > 1.0 for c in cases]
-    start, after = (methods.mean_of(grades[name], "masd_mm") for name in ("start", OURS))
+    lowest = [case["dice"] for case in cases if np.isfinite(case["dice"])]
+    worse = np.array([c["masd_mm"] - c["masd_start_mm"] > 1.0 for c in cases])
+    start, after = (methods.mean_of(grades[name], "masd_mm") for name in ("start", headline))
     clearances, best = (
         np.array([[c[f"clearance{kind}_{side}_mm"] for side in SIDES] for c in cases])
         for kind in ("", "_best")
     )
+    others = {f"dice_mean_{n}": g for n, g in grades.items() if n != headline}
     return {
-        "coverage": float(np.mean(succeeded)),
-        "dice_mean": float(np.mean(dice[succeeded])) if any(succeeded) else float("nan"),
-        "dice_mean_failures_zero": float(np.mean(np.where(succeeded, dice, 0.0))),
-        "dice_min": float(np.min(dice)),
+        "coverage": float(np.mean(fine)),
+        "dice_mean": float(np.mean(dice[fine])) if fine.any() else float("nan"),
+        "dice_mean_failures_zero": float(np.mean(np.where(fine, dice, 0.0))),
+        "dice_min": float(np.min(lowest, initial=np.inf)),
         "oracle_dice_mean": methods.mean_of(grades["oracle"], "dice"),
-        "nsd_1mm_mean": methods.mean_of(grades[OURS], "nsd_1mm"),
-        "hd95_mean_mm": methods.mean_of(grades[OURS], "hd95_mm"),
+        "nsd_1mm_mean": methods.mean_of(grades[headline], "nsd_1mm"),
+        "hd95_mean_mm": methods.mean_of(grades[headline], "hd95_mm"),
         "masd_start_mean_mm": start,
         "masd_mean_mm": after,
         "masd_ratio": after / start,
-        "worse_unflagged": sum(w and s for w, s in zip(worse, succeeded, strict=True)),
+        "worse_unflagged": int(np.sum(worse & fine)),
+        **reconstruct_tables.failure_auroc(cases),
         "paths_feasible_share": float(np.mean(clearances >= 0.0)),
         "corridors_feasible_share": float(np.mean(best >= 0.0)),
-        **{f"dice_mean_{n}": methods.mean_of(g, "dice") for n, g in grades.items() if n != OURS},
-        "seconds_per_vertebra": seconds[OURS],
+        **{key: methods.mean_of(graded, "dice") for key, graded in others.items()},
+        "seconds_per_vertebra": seconds,
+    }
+
+
+def _start_summary(tasks: Sequence[Task]) -> dict[str, Any]:
+    """Where the starts stand, and for how many those of the papers could be made."""
+    if tasks[0].rung == "disturbed":
+        return {}
+    rungs = [task.rung for task in tasks]
+    share = {f"share_rung_{i}": rungs.count(rung) / len(rungs) for i, rung in sorted(RUNGS.items())}
+    rules = reconstruct_tables.PAPER_RULES.values()
+    common, backup = (float(np.mean([allows(task) for task in tasks])) for allows in rules)
+    return share | {
+        "coverage_3_common_landmarks": common,
+        "coverage_3_common_or_all_masks": backup,
+        "abstained_share": float(np.mean([bool(task.refused) for task in tasks])),
     }
 
 
@@ -204,6 +291,10 @@ def _save_meshes(ctx: launch.RunContext, tasks: Sequence[Task], estimates: Seque
     folder.mkdir()
     paths: dict[str, Any] = {}
     for task, estimate in zip(tasks, estimates, strict=True):
+        if task.truth and task.pair == 0:
+            data.save_ply(folder / f"{task.subject}_{task.level}_truth.ply", task.truth.surface)
+        if methods.refusal(task, estimate):
+            continue
         name = f"{task.subject}_{task.level}_pair{task.pair + 1}"
         data.save_ply(folder / f"{name}.ply", methods.surface(task, estimate))
         left, right = planned_paths(task, estimate)
@@ -211,8 +302,6 @@ def _save_meshes(ctx: launch.RunContext, tasks: Sequence[Task], estimates: Seque
             side: {"entry_point": p.entry_point.tolist(), "target_point": p.target_point.tolist()}
             for side, p in (("left", left), ("right", right))
         }
-        if task.truth and task.pair == 0:
-            data.save_ply(folder / f"{task.subject}_{task.level}_truth.ply", task.truth.surface)
     text = json.dumps({"unit": "mm", "frame": "RAS+ world", "paths": paths}, indent=1)
     (ctx.out / "paths.json").write_text(text + "\n", encoding="utf-8")
 
@@ -226,7 +315,7 @@ def _report_cases(
         chosen = [
             (t, e)
             for t, e in zip(tasks, estimates, strict=True)
-            if (t.subject, t.pair) == (subject, pair)
+            if (t.subject, t.pair) == (subject, pair) and not methods.refusal(t, e)
         ]
         sections.append(
             report.ReportCase(
@@ -297,19 +386,6 @@ def _print_cases(record: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) 
     for case in cases:
         table.add_row(*[_cell(case[column.key], column.digits) for column in COLUMNS])
     _console().print(table)
-
-
-def _print_methods(grades: Mapping[str, list[dict[str, float]]]) -> None:
-    table = Table(title="The same start, landmarks and prior for every row")
-    for heading in ("Method", "Dice", "Dice min", "NSD 1 mm", "HD95 [mm]", "MASD [mm]"):
-        table.add_column(heading, justify="left" if heading == "Method" else "right")
-    for name, rows in grades.items():
-        means = [methods.mean_of(rows, k) for k in ("dice", "nsd_1mm", "hd95_mm", "masd_mm")]
-        lowest = float(np.min([row["dice"] for row in rows]))
-        cells = [means[0], lowest, *means[1:]]
-        table.add_row(name, *[_cell(v, 3 if i < 3 else 2) for i, v in enumerate(cells)])
-    _console().print(table)
-    _console().print(f"Metrics: {'; '.join(metrics.DEFINITIONS.values())}", style="dim")
 
 
 def _console() -> Console:

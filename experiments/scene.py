@@ -20,7 +20,15 @@ from dartjax.registration import (
     disturbed_pose,
     observe,
 )
-from dartjax.render import drr, label_volume
+from dartjax.render import (
+    ViewRanges,
+    XraySettings,
+    drr,
+    label_volume,
+    orthogonal_views,
+    simulate_radiograph,
+    xray_body,
+)
 
 CROP_WIDTH_MM = 110.0
 CROP_PIXELS = 128
@@ -98,6 +106,25 @@ def random_views(
             return views
 
 
+def ap_and_lateral(
+    rng: np.random.Generator, isocenter: np.ndarray, setup: CarmSetup
+) -> list[Camera]:
+    """An AP and a left lateral view of the setup, each off by at most 5 degrees in both angles."""
+    ranges = ViewRanges(
+        sdd=(setup.sdd, setup.sdd),
+        source_to_isocenter=(setup.source_to_isocenter, setup.source_to_isocenter),
+        isocenter_shift=0.0,
+    )
+    views = orthogonal_views(
+        jnp.asarray(isocenter, jnp.float32),
+        key=jax.random.key(int(rng.integers(2**31))),
+        ranges=ranges,
+        detector_mm=setup.pixel_spacing * max(setup.image_size),
+        image_size=setup.image_size,
+    )
+    return list(views)
+
+
 def carm_view(rotation: transforms.SO3, isocenter: np.ndarray, setup: CarmSetup) -> Camera:
     """One view of the setup."""
     return cameras.from_carm(
@@ -120,10 +147,23 @@ def pair_angles_deg(views: Sequence[Camera]) -> list[float]:
     ]
 
 
-def simulate(ct: Volume, views: Sequence[Camera], setup: CarmSetup) -> list[Radiograph]:
-    """Line integrals of the whole CT: all other anatomy is in the way."""
-    render = jax.jit(drr, static_argnames=("num_samples",))
-    return [Radiograph(render(ct, view, num_samples=setup.num_samples), view) for view in views]
+def simulate(
+    ct: Volume,
+    views: Sequence[Camera],
+    setup: CarmSetup,
+    *,
+    physics: XraySettings | None = None,
+    seed: int = 0,
+) -> list[Radiograph]:
+    """Radiographs of the whole CT: all other anatomy is in the way. Line integrals, or what a
+    C-arm of the given settings would record (spectrum, scatter, noise, detector)."""
+    if physics is None:
+        render = jax.jit(drr, static_argnames=("num_samples",))
+        return [Radiograph(render(ct, view, num_samples=setup.num_samples), view) for view in views]
+    body = xray_body(ct)
+    expose = jax.jit(simulate_radiograph)
+    keys = jax.random.split(jax.random.key(seed), len(views))
+    return [expose(body, view, physics, key=key) for view, key in zip(views, keys, strict=True)]
 
 
 def true_masks(truth: TrueVertebra, crops: Sequence[Camera]) -> np.ndarray:

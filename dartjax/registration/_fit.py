@@ -23,6 +23,7 @@ from dartjax.registration._objective import (
     FitParameters,
     ObjectiveWeights,
     Similarity,
+    Surroundings,
     evidence_at_scale,
     moved_pose,
     objective,
@@ -30,6 +31,7 @@ from dartjax.registration._objective import (
     render_views,
     soft_dice,
     with_region,
+    with_surroundings,
     zero_parameters,
 )
 from dartjax.render import SplatOptions
@@ -80,20 +82,28 @@ class Reconstruction(eqx.Module):
 
 
 def fit(
-    model: ShapeModel, observations: Observations, start: transforms.SE3, options: FitOptions
+    model: ShapeModel,
+    observations: Observations,
+    start: transforms.SE3,
+    options: FitOptions,
+    around: Surroundings | None = None,
 ) -> Reconstruction:
     """Pose (6) and shape (m) of one vertebra from K views.
 
     `start` is T_world_vertebra, within about 10 mm and 15 degrees. Landmarks that were seen
-    move the start first. jit with `options` static; vmap over cases and starts. Never
-    raises: read `status`.
+    move the start first. `around` are vertebrae already reconstructed that stand in the same
+    beams: they are rendered with this one. Fitting all vertebrae of a scene in turn, each with
+    the latest of its neighbours, fits them together (block coordinate descent). jit with
+    `options` static; vmap over cases and starts. Never raises: read `status`.
     """
     parameters = zero_parameters(len(model.modes))
     if options.weights.landmarks > 0.0:
         parameters = fit_landmarks(model, observations, start)
     histories = []
     for scale, similarity in zip(options.scales, options.similarity, strict=True):
-        evidence, splat_options = _prepare(model, start, parameters, observations, scale, options)
+        evidence, splat_options = _prepare(
+            model, start, parameters, observations, scale, options, around
+        )
         parameters, history = _descend(
             parameters, model, start, evidence, similarity, splat_options, scale, options
         )
@@ -134,6 +144,7 @@ def _prepare(
     observations: Observations,
     scale: Scale,
     options: FitOptions,
+    around: Surroundings | None = None,
 ) -> tuple[Evidence, SplatOptions]:
     """Observations at this scale with the region of interest frozen at the current fit."""
     pixel_mm = options.crop_width_mm / scale.num_pixels
@@ -143,6 +154,8 @@ def _prepare(
     vertices = posed_vertices(model, start, parameters)
     rendered = render_views(vertices, model, evidence.cameras, splat_options)
     region = with_region(evidence, rendered, options.region_dilation_mm / pixel_mm)
+    if around is not None:
+        region = with_surroundings(region, around, model, splat_options)
     return jax.lax.stop_gradient(region), splat_options
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dartjax import camera as cameras
 from dartjax import transforms
@@ -73,6 +73,7 @@ class Evidence(eqx.Module):
     images: Images
     masks: Images
     weights: Images  # region of interest of the similarity
+    background: Images  # what else is known to be in the beam, added to every render
     landmarks: Float[Array, "view landmark 2"]
     landmark_sigma: Float[Array, "view landmark"]
     view_weight: Float[Array, " view"]  # adds up to 1 over the valid views
@@ -98,6 +99,7 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
         images=images,
         masks=jax.vmap(shrink)(observations.masks),
         weights=jnp.ones_like(images),
+        background=jnp.zeros_like(images),
         landmarks=observations.landmarks / factor,
         landmark_sigma=observations.landmark_sigma,
         view_weight=valid / jnp.maximum(jnp.sum(valid), 1.0),
@@ -118,6 +120,33 @@ def with_region(evidence: Evidence, rendered: XrayChannels, dilation_px: float) 
         return jnp.clip(4.0 * spread, 0.0, 1.0)
 
     return dataclasses.replace(evidence, weights=jax.vmap(dilate)(rendered.silhouette))
+
+
+class Surroundings(eqx.Module):
+    """Other vertebrae in the beam, as surfaces in world mm on the triangulation of the model.
+    One with `present` False takes no part, so their number can be that of a batch."""
+
+    vertices: Float[Array, "other vertex 3"]
+    present: Bool[Array, " other"]
+
+
+def with_surroundings(
+    evidence: Evidence, around: Surroundings, model: ShapeModel, options: SplatOptions
+) -> Evidence:
+    """The evidence with other vertebrae rendered into every view, where they stay as they are:
+    what they attenuate is no longer laid at this vertebra's door."""
+
+    def add(total: Images, other: tuple[Vertices, Bool[Array, ""]]) -> tuple[Images, None]:
+        vertices, present = other
+        # A vertebra that is not there may stand anywhere, its pixels may be NaN.
+        channels = render_views(vertices, model, evidence.cameras, options)
+        image = jax.vmap(two_compartment)(channels)
+        return total + jnp.where(present, jnp.nan_to_num(image), 0.0), None
+
+    background, _ = jax.lax.scan(
+        add, jnp.zeros_like(evidence.images), (around.vertices, around.present)
+    )
+    return dataclasses.replace(evidence, background=background)
 
 
 def soft_dice(a: Image, b: Image) -> Scalar:
@@ -157,7 +186,7 @@ def objective(
     rendered = render_views(vertices, model, evidence.cameras, options)
     total = 0.5 * weights.prior * jnp.sum(parameters.coefficients**2)
     if weights.similarity > 0.0:
-        drr = jax.vmap(two_compartment)(rendered)
+        drr = jax.vmap(two_compartment)(rendered) + evidence.background
         scores = jax.vmap(similarity)(drr, evidence.images, evidence.weights)
         total = total + weights.similarity * jnp.sum(evidence.view_weight * (1.0 - scores))
     if weights.silhouette > 0.0:

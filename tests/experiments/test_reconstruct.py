@@ -12,6 +12,7 @@ import pytest
 
 from dartjax import camera, data, ssm, transforms
 from dartjax.render import SplatOptions, splat, two_compartment
+from experiments import scene
 
 ROOT = Path(__file__).parent.parent.parent
 CENTER = [10.0, -20.0, 150.0]
@@ -119,6 +120,7 @@ def test_nearly_parallel_views_are_flagged_and_warned_of(tmp_path):
         (("--cohort=no/such/folder",), "no/such/folder"),
         (("--demo", "--levels=T99"), "T99"),
         (("--demo", "--observations=guessed"), "observations"),
+        (("--demo", "--detector=stress"), "only for --observations=simulated"),
     ],
 )
 def test_mistakes_get_one_clear_message(flags, message, tmp_path):
@@ -136,6 +138,47 @@ def test_all_black_image_is_refused(tmp_path):
     assert done.returncode == 2
     assert "1.npy" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ap_and_lateral_views_show_the_same_point():
+    center = np.array([5.0, -10.0, 200.0])
+    setup = scene.CarmSetup()
+    views = scene.ap_and_lateral(np.random.default_rng(0), center, setup)
+    expected = transforms.VIEW_AXES["AP"], transforms.VIEW_AXES["LAT_L"]
+    for view, axes in zip(views, expected, strict=True):
+        assert float(np.asarray(view.beam) @ axes[:, 2]) > np.cos(np.deg2rad(7.1))
+        shown = np.asarray(camera.project(view, jnp.asarray(center, jnp.float32)[None])[0])
+        assert np.abs(shown - 384.0).max() < 0.1
+        assert view.image_size == setup.image_size
+        assert float(view.sdd) == pytest.approx(setup.sdd)
+        assert np.asarray(view.pixel_spacing) == pytest.approx(setup.pixel_spacing, rel=1e-5)
+    assert 80.0 < scene.pair_angles_deg(views)[0] < 100.0
+    again = scene.ap_and_lateral(np.random.default_rng(1), center, setup)
+    assert np.abs(np.asarray(again[0].beam - views[0].beam)).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_demo_from_simulated_detections(tmp_path):
+    done = reconstruct(
+        "--demo",
+        "--levels=T9",
+        "--pairs=2",
+        "--observations=simulated",
+        "--views=orthogonal",
+        "--nobaselines",
+        f"--out={tmp_path / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    summary = metrics["summary"]
+    assert {"coverage", "dice_mean_failures_zero", "seconds_per_vertebra"} <= summary.keys()
+    assert summary["failure_auroc"] is None and "at least 30" in summary["failure_auroc_reason"]
+    shares = [value for key, value in summary.items() if key.startswith("share_rung_")]
+    assert sum(shares) == pytest.approx(1.0)
+    for case in metrics["cases"]:
+        assert case["rung"] != "disturbed"
+        assert (case["dice"] is None) == case["status"].startswith("abstained")
+    assert "by the start it had" in (tmp_path / "run" / "tables.md").read_text()
 
 
 @pytest.mark.slow

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import transforms
+from dartjax import ssm, transforms
 from dartjax.registration import (
     STATUS_MEANING,
     FitParameters,
     ObjectiveWeights,
+    Surroundings,
     fit,
     fit_from_starts,
     fit_landmarks,
@@ -22,7 +23,7 @@ from dartjax.registration import (
     stack,
 )
 from dartjax.registration._objective import evidence_at_scale
-from dartjax.render import SplatOptions
+from dartjax.render import SplatOptions, ncc, splat, two_compartment
 from tests.registration import scenes
 
 quick_fit = jax.jit(lambda seen, start: fit(scenes.model(), seen, start, scenes.QUICK))
@@ -160,3 +161,44 @@ def test_map_cases_equals_single_fits_and_fills_the_last_chunk():
     for i in range(3):
         single = quick_fit(seen[i], starts[i])
         np.testing.assert_allclose(batch.coefficients[i], single.coefficients, atol=2e-3)
+
+
+def _beside(offset):
+    """The true vertebra once more, shifted in world: a neighbour that overlaps it in the views."""
+    shape = ssm.posed(scenes.model(), scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
+    return shape + jnp.asarray(offset, jnp.float32)[None]
+
+
+def test_neighbours_rendered_in_the_scene_take_their_own_shadow():
+    """NCC is led astray by an overlapping neighbour in the image; rendering it brings it back."""
+    clean = scenes.observations(-30.0, 50.0, landmarks=False, masks=False)
+    neighbour = _beside([6.0, 4.0, 14.0])
+    model = scenes.model()
+    shadow = jax.vmap(
+        lambda c: two_compartment(splat(neighbour, model.faces, c, SplatOptions(window=9)))
+    )(clean.cameras)
+    seen = dataclasses.replace(clean, images=clean.images + shadow)
+    run = jax.jit(
+        lambda present: fit(
+            model,
+            seen,
+            scenes.disturbed_start(),
+            dataclasses.replace(scenes.QUICK, similarity=(ncc,)),
+            Surroundings(neighbour[None], present[None]),
+        )
+    )
+    without, within = (run(jnp.asarray(present)) for present in (False, True))
+    errors = [scenes.mean_vertex_error(r.pose, r.coefficients) for r in (without, within)]
+    assert errors[1] < 0.6 * errors[0]
+    assert errors[1] < 0.5 * start_error()
+
+
+def test_a_neighbour_that_is_absent_changes_nothing():
+    seen = scenes.observations(-30.0, 50.0)
+    nowhere = Surroundings(
+        jnp.full((1, *scenes.model().mean_shape.shape), jnp.nan), jnp.array([False])
+    )
+    model = scenes.model()
+    alone = quick_fit(seen, scenes.disturbed_start())
+    beside = jax.jit(lambda a: fit(model, seen, scenes.disturbed_start(), scenes.QUICK, a))(nowhere)
+    np.testing.assert_allclose(alone.coefficients, beside.coefficients, atol=2e-3)

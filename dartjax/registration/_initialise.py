@@ -1,0 +1,289 @@
+"""A start for every vertebra: pose from whatever was detected, and from what it was taken.
+
+One robust fit of the pose serves every rung: reprojected landmarks, centroids of the masks,
+and a prior on the orientation (a neighbour's, else the patient's axes). The rungs differ in the
+evidence there is and in the starts it affords. Spine-DART starts only from three landmarks seen
+in both views, and falls back on fixed ones in AP and lateral views.
+"""
+
+import dataclasses
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dartjax import camera as cameras
+from dartjax import transforms
+from dartjax._types import Point, Points, Scalar
+from dartjax.camera import Camera
+from dartjax.observations import NUM_LANDMARKS, PARTNER, Observations
+from dartjax.registration._landmark_fit import levenberg_marquardt
+from dartjax.registration._triangulate import nearest_to_rays, triangulate, viewing_rays
+from dartjax.ssm import ShapeModel, landmarks
+
+RUNGS: dict[int, str] = {
+    0: "landmarks common to two views",
+    1: "landmarks of all views",
+    2: "few landmarks and masks",
+    3: "masks, with the neighbour's or the patient's axes",
+    4: "abstained: too little was detected",
+}
+ABSTAINED = 4
+_TRIPLES = np.array(list(itertools.combinations(range(NUM_LANDMARKS), 3)))
+_OUTLIER = 3.0  # standard deviations
+_MASK_SIGMA_MM = 6.0  # of a mask's centroid beside that of the projected vertices
+# Orientation, rad: vertebrae against the patient's axes (about x, y, z), and against a neighbour.
+_AXES_SIGMA = (0.5, 0.25, 0.25)
+_NEIGHBOUR_SIGMA = (0.15, 0.12, 0.12)
+_NEIGHBOUR_SIGMA_MM = 8.0
+_TILTS_DEG = (-40.0, -20.0, 0.0, 20.0, 40.0)
+_LEANS_DEG = (-20.0, 0.0, 20.0)
+_BEST_TRIPLES = 4
+
+
+class Initialisation(eqx.Module):
+    """The start of a fit: T_world_vertebra, the rung it stands on (`RUNGS`), how many landmarks
+    agree with it within 3 sigma, and their rms residual in mm. `agrees` says which, and
+    `exchanged` which of them are those of the other side (see `agreeing_landmarks`)."""
+
+    pose: transforms.SE3
+    rung: Int[Array, ""]
+    num_inliers: Int[Array, ""]
+    residual_mm: Scalar
+    agrees: Bool[Array, "view landmark"]
+    exchanged: Bool[Array, "view landmark"]
+
+
+class Neighbour(eqx.Module):
+    """Where a vertebra is expected from a fitted neighbour; `known` False switches it off."""
+
+    pose: transforms.SE3
+    known: Bool[Array, ""]
+
+
+def no_neighbour() -> Neighbour:
+    """Nothing is known of the neighbours."""
+    return Neighbour(transforms.SE3.identity(), jnp.asarray(False))
+
+
+def initialise(
+    model: ShapeModel,
+    observations: Observations,
+    neighbour: Neighbour | None = None,
+    *,
+    num_steps: int = 12,
+) -> Initialisation:
+    """Pose of the mean shape from landmarks and masks of K views.
+
+    Minimised is sum rho(|r|^2 / sigma^2), rho(s) = s / (1 + s / 9), over reprojected landmarks
+    (left and right of a pair may be exchanged in a view) and centroids of masks, plus the prior
+    on the orientation. Starts: alignments of three landmarks seen in two views (all 120, the
+    best four kept), the neighbour's pose, and 15 tilts of the patient's axes. Never raises:
+    read `rung`; with rung 4 the pose is only a guess.
+    """
+    neighbour = no_neighbour() if neighbour is None else neighbour
+    evidence = _gather(model, observations)
+    starts = _starts(evidence, neighbour)
+
+    def refine(start: transforms.SE3) -> tuple[transforms.SE3, Scalar]:
+        def moved(x: Float[Array, "6"]) -> transforms.SE3:
+            return transforms.perturb(start, 0.05 * x[:3], 2.5 * x[3:])
+
+        def residual(x: Float[Array, "6"]) -> Float[Array, " residual"]:
+            return _residuals(moved(x), evidence, neighbour)
+
+        best = levenberg_marquardt(residual, jnp.zeros(6), num_steps=num_steps)
+        return moved(best), jnp.sum(residual(best) ** 2)
+
+    poses, costs = jax.vmap(refine)(starts)
+    chosen = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
+    pose = jax.tree.map(lambda leaf: leaf[chosen], poses)
+    return _judge(pose, evidence, neighbour)
+
+
+def agreeing_landmarks(observations: Observations, found: Initialisation) -> Observations:
+    """The observations without the landmarks that disagree with a start, and with exchanged
+    sides put right: what a fit by least squares may be given."""
+    partner = jnp.asarray(PARTNER)
+    sigma = jnp.where(found.agrees, observations.landmark_sigma, jnp.inf)
+    pixels = observations.landmarks
+    return dataclasses.replace(
+        observations,
+        landmarks=jnp.where(found.exchanged[..., None], pixels[:, partner], pixels),
+        landmark_sigma=jnp.where(found.exchanged, sigma[:, partner], sigma),
+    )
+
+
+class _Gathered(eqx.Module):
+    views: Camera
+    pixels: Float[Array, "view landmark 2"]
+    sigma: Float[Array, "view landmark"]  # inf = not seen
+    mask_centers: Float[Array, "view 2"]
+    mask_known: Bool[Array, " view"]
+    landmarks: Points  # of the mean shape, vertebra frame
+    middle: Point  # of its vertices
+
+
+def _gather(model: ShapeModel, observations: Observations) -> _Gathered:
+    valid = observations.view_valid
+    total = jnp.sum(observations.masks, axis=(1, 2))
+    height, width = observations.masks.shape[1:]
+    u, v = jnp.arange(width) + 0.5, jnp.arange(height) + 0.5
+    across = jnp.einsum("khw,w->k", observations.masks, u)
+    along = jnp.einsum("khw,h->k", observations.masks, v)
+    centers = jnp.stack([across, along], axis=1) / jnp.maximum(total, 1e-6)[:, None]
+    readable = jnp.isfinite(observations.landmarks).all(-1)
+    return _Gathered(
+        views=observations.cameras,
+        pixels=jnp.where(readable[..., None], observations.landmarks, 0.0),
+        sigma=jnp.where(valid[:, None] & readable, observations.landmark_sigma, jnp.inf),
+        mask_centers=centers,
+        mask_known=valid & (total > 0.0),
+        landmarks=landmarks(model, model.mean_shape),
+        middle=jnp.mean(model.mean_shape, axis=0),
+    )
+
+
+def _starts(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
+    """Candidate poses with a leading axis."""
+    triples = _triple_poses(evidence, neighbour)
+    axes = transforms.SO3.identity()
+    base = jax.tree.map(
+        lambda own, other: jnp.where(neighbour.known, other, own), axes, neighbour.pose.rotation()
+    )
+    turns = [
+        transforms.SO3.from_y_radians(jnp.radians(lean))
+        @ transforms.SO3.from_x_radians(jnp.radians(tilt))
+        for tilt in _TILTS_DEG
+        for lean in _LEANS_DEG
+    ]
+    tilted = [_placed(base @ turn, evidence) for turn in turns]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tilted)
+    own = jax.tree.map(lambda leaf: leaf[None], neighbour.pose)
+    unknown = jax.tree.map(lambda leaf: leaf[:1], stacked)
+    own = jax.tree.map(lambda a, b: jnp.where(neighbour.known, a, b), own, unknown)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), triples, stacked, own)
+
+
+def _triple_poses(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
+    """The best of the alignments of three triangulated landmarks, by their cost over all
+    evidence; triples not seen in two views count as worst."""
+    found = triangulate(evidence.views, evidence.pixels, evidence.sigma)
+    common = found.num_views >= 2
+
+    def align(triple: Int[Array, "3"]) -> tuple[transforms.SE3, Scalar]:
+        pose = transforms.align_points(evidence.landmarks[triple], found.points[triple])
+        cost = jnp.sum(_residuals(pose, evidence, neighbour) ** 2)
+        usable = jnp.all(common[triple]) & jnp.isfinite(cost)
+        return pose, jnp.where(usable, cost, jnp.inf)
+
+    poses, costs = jax.vmap(align)(jnp.asarray(_TRIPLES))
+    best = jnp.argsort(costs)[:_BEST_TRIPLES]  # top_k would gather a batch that is sharded
+    kept = jax.tree.map(lambda leaf: leaf[best], poses)
+    fallback = _placed(transforms.SO3.identity(), evidence)
+    usable = jnp.isfinite(costs[best])
+    return jax.tree.map(
+        lambda leaf, other: jnp.where(usable[:, None], leaf, other[None]), kept, fallback
+    )
+
+
+def _placed(rotation: transforms.SO3, evidence: _Gathered) -> transforms.SE3:
+    """The pose of this orientation whose landmarks and middle lie nearest to their rays."""
+    directions = jax.vmap(viewing_rays)(evidence.views, evidence.pixels)
+    to_mask = jax.vmap(viewing_rays)(evidence.views, evidence.mask_centers[:, None])
+    sources = jax.vmap(lambda view: view.source)(evidence.views)
+    turned = evidence.landmarks @ rotation.as_matrix().T
+    origins = sources[:, None] - turned[None]
+    mask_origins = sources - rotation.apply(evidence.middle)[None]
+    seen = jnp.isfinite(evidence.sigma)
+    weights = jnp.where(seen, 1.0 / jnp.where(seen, evidence.sigma, 1.0) ** 2, 0.0)
+    mask_weights = jnp.where(evidence.mask_known, 1.0 / _MASK_SIGMA_MM**2, 0.0)
+    place = nearest_to_rays(
+        evidence.views,
+        jnp.concatenate([origins.reshape(-1, 3), mask_origins]),
+        jnp.concatenate([directions.reshape(-1, 3), to_mask.reshape(-1, 3)]),
+        jnp.concatenate([weights.reshape(-1), mask_weights]),
+    )
+    return transforms.SE3.from_rotation_and_translation(rotation, place)
+
+
+def _residuals(
+    pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour
+) -> Float[Array, " residual"]:
+    """Robust landmark and mask residuals over sigma, then the prior's: squares add to the cost."""
+    by_landmark = _robust(_landmark_residuals(pose, evidence)[0])
+    middle = jnp.broadcast_to(pose.apply(evidence.middle)[None], (len(evidence.mask_known), 3))
+    to_mask = jax.vmap(_in_plane)(evidence.views, middle[:, None], evidence.mask_centers[:, None])
+    to_mask = jnp.where(evidence.mask_known[:, None, None], to_mask / _MASK_SIGMA_MM, 0.0)
+    prior = _prior_residuals(pose, neighbour)
+    return jnp.concatenate([by_landmark.reshape(-1), _robust(to_mask).reshape(-1), prior])
+
+
+def _landmark_residuals(
+    pose: transforms.SE3, evidence: _Gathered
+) -> tuple[Float[Array, "view landmark 2"], Bool[Array, "view landmark"]]:
+    """In-plane mm over sigma, and which landmarks are taken as exchanged: where both of a pair
+    are seen in a view and fit better so. On a lateral view left and right cannot be told apart."""
+    points = transforms.apply(pose, evidence.landmarks)
+
+    def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]):
+        partner = jnp.asarray(PARTNER)
+        seen = jnp.isfinite(sigma)
+        scale = jnp.where(seen, 1.0 / jnp.where(seen, sigma, 1.0), 0.0)[:, None]
+        direct = _in_plane(view, points, pixels) * scale
+        other = _in_plane(view, points[partner], pixels) * scale
+        cost, other_cost = (jnp.sum(_robust(r) ** 2, axis=1) * seen for r in (direct, other))
+        both = seen & seen[partner]
+        exchanged = both & (other_cost + other_cost[partner] < cost + cost[partner])
+        return jnp.where(exchanged[:, None], other, direct), exchanged
+
+    return jax.vmap(one_view)(evidence.views, evidence.pixels, evidence.sigma)
+
+
+def _robust(residual: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
+    """Scaled so that its square is s / (1 + s / 9), s the squared length (Geman-McClure)."""
+    squared = jnp.sum(residual**2, axis=-1, keepdims=True)
+    return residual / jnp.sqrt(1.0 + squared / _OUTLIER**2)
+
+
+def _prior_residuals(pose: transforms.SE3, neighbour: Neighbour) -> Float[Array, "6"]:
+    against_axes = pose.rotation().log() / jnp.array(_AXES_SIGMA)
+    turned = (neighbour.pose.rotation().inverse() @ pose.rotation()).log()
+    shifted = (pose.translation() - neighbour.pose.translation()) / _NEIGHBOUR_SIGMA_MM
+    to_neighbour = jnp.concatenate([turned / jnp.array(_NEIGHBOUR_SIGMA), shifted])
+    alone = jnp.concatenate([against_axes, jnp.zeros(3)])
+    return jnp.where(neighbour.known, to_neighbour, alone)
+
+
+def _in_plane(view: Camera, points: Points, pixels: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
+    """Reprojection error in mm at each point's depth."""
+    error = (cameras.project(view, points) - pixels) / view.focal_length[None]
+    return error * cameras.depth(view, points)[:, None]
+
+
+def _judge(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) -> Initialisation:
+    """Which rung the evidence that agrees with the pose amounts to."""
+    residuals, exchanged = _landmark_residuals(pose, evidence)
+    squared = jnp.sum(residuals**2, axis=-1)
+    agrees = jnp.isfinite(evidence.sigma) & (squared < _OUTLIER**2)
+    num_common = jnp.sum(jnp.sum(agrees, axis=0) >= 2)
+    num_distinct, num_seen = jnp.sum(jnp.any(agrees, axis=0)), jnp.sum(agrees)
+    num_masks = jnp.sum(evidence.mask_known)
+    placed = (num_masks >= 2) | (neighbour.known & (num_masks >= 1))
+    rung = jnp.where(placed, 3, ABSTAINED)
+    rung = jnp.where((num_seen >= 2) & (num_masks >= 1) | (num_distinct >= 3), 2, rung)
+    rung = jnp.where((num_distinct >= 3) & (num_seen >= 5), 1, rung)
+    rung = jnp.where(num_common >= 3, 0, rung)
+    in_mm = squared * jnp.where(agrees, evidence.sigma, 0.0) ** 2
+    residual = jnp.sqrt(jnp.sum(in_mm) / jnp.maximum(num_seen, 1) / 2.0)
+    finite = jnp.isfinite(_leaves_of(pose)).all()
+    rung = jnp.where(finite, rung, ABSTAINED).astype(jnp.int32)
+    return Initialisation(pose, rung, num_seen.astype(jnp.int32), residual, agrees, exchanged)
+
+
+def _leaves_of(pose: transforms.SE3) -> Float[Array, "7"]:
+    """Quaternion and translation as one vector."""
+    return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(pose)])

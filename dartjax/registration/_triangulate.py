@@ -1,0 +1,113 @@
+"""A point from its projections in several views."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dartjax import camera as cameras
+from dartjax._types import Point, Points, Scalar
+from dartjax.camera import Camera
+
+# Where nothing else says how deep a point lies: this share of the way to the detector.
+DEPTH_SHARE, DEPTH_SIGMA_MM = 0.6, 150.0
+
+
+class Triangulated(eqx.Module):
+    """Points in world mm, how many views saw each, and how well its rays meet."""
+
+    points: Points
+    num_views: Int[Array, " n"]
+    residual_mm: Float[Array, " n"]  # rms in-plane distance at the point's depth
+
+
+def viewing_rays(view: Camera, pixels: Float[Array, "n 2"]) -> Points:
+    """Unit directions in world of the rays from the source through pixels (n, 2)."""
+    through = cameras.back_project(view, pixels, jnp.ones(len(pixels)))
+    away = through - view.source[None]
+    return away / jnp.linalg.norm(away, axis=1, keepdims=True)
+
+
+def triangulate(
+    views: Camera,
+    pixels: Float[Array, "view n 2"],
+    sigma_mm: Float[Array, "view n"],
+    *,
+    num_steps: int = 3,
+) -> Triangulated:
+    """Every point from its pixels in K views (leading view axis of `views`).
+
+    The start is the point nearest to all rays, weighted by 1 / sigma^2 (the linear form of the
+    problem in mm); Gauss-Newton on the reprojection, in mm at the point's depth, follows.
+    `sigma_mm` = inf marks a pixel as not seen. A point seen in one view keeps a depth of about
+    0.6 sdd along its ray; one seen in none comes out somewhere: read `num_views`.
+    """
+    seen = jnp.isfinite(sigma_mm)
+    weights = jnp.where(seen, 1.0 / jnp.where(seen, sigma_mm, 1.0) ** 2, 0.0)
+    directions = jax.vmap(viewing_rays)(views, pixels)
+    sources = jax.vmap(lambda view: view.source)(views)
+
+    def one(pixel: Float[Array, "view 2"], direction: Points, weight: Float[Array, " view"]):
+        start = nearest_to_rays(views, sources, direction, weight)
+        point = _reprojection_steps(views, pixel, weight, start, num_steps)
+        residual = _in_plane(views, point, pixel)
+        square = jnp.sum(jnp.where(weight > 0.0, jnp.sum(residual**2, axis=1), 0.0))
+        return point, jnp.sqrt(square / jnp.maximum(2.0 * jnp.sum(weight > 0.0), 1.0))
+
+    points, residual = jax.vmap(one, in_axes=(1, 1, 1))(pixels, directions, weights)
+    return Triangulated(points, jnp.sum(seen, axis=0), residual)
+
+
+def nearest_to_rays(
+    views: Camera,
+    origins: Points,
+    directions: Points,
+    weights: Float[Array, " n"],
+) -> Point:
+    """The point with the least weighted sum of squared distances to rays, held weakly at the
+    usual depth of the views so that parallel rays have a nearest point too."""
+    across = jnp.eye(3)[None] - directions[:, :, None] * directions[:, None, :]
+    middle = jnp.mean(jax.vmap(lambda v: v.source + DEPTH_SHARE * v.sdd * v.beam)(views), axis=0)
+    hold = 1.0 / DEPTH_SIGMA_MM**2
+    matrix = jnp.einsum("n,nij->ij", weights, across) + hold * jnp.eye(3)
+    right = jnp.einsum("n,nij,nj->i", weights, across, origins) + hold * middle
+    return jnp.linalg.solve(matrix, right)
+
+
+def _reprojection_steps(
+    views: Camera,
+    pixel: Float[Array, "view 2"],
+    weight: Float[Array, " view"],
+    start: Point,
+    num_steps: int,
+) -> Point:
+    root = jnp.sqrt(weight)[:, None]
+
+    def residual(point: Point) -> Float[Array, " m"]:
+        return (root * _in_plane(views, point, pixel)).reshape(-1)
+
+    def step(point: Point, _):
+        r, jacobian = residual(point), jax.jacfwd(residual)(point)
+        # A depth no view knows stays where it is.
+        normal = jacobian.T @ jacobian + 1e-6 * jnp.eye(3)
+        return point - jnp.linalg.solve(normal, jacobian.T @ r), None
+
+    return jax.lax.scan(step, start, length=num_steps)[0]
+
+
+def _in_plane(views: Camera, point: Point, pixels: Float[Array, "view 2"]) -> Float[Array, "k 2"]:
+    """Reprojection error in mm at the point's depth, per view."""
+
+    def one(view: Camera, pixel: Float[Array, "2"]) -> Float[Array, "2"]:
+        error = (cameras.project(view, point[None])[0] - pixel) / view.focal_length
+        return error * cameras.depth(view, point[None])[0]
+
+    return jax.vmap(one)(views, pixels)
+
+
+def ray_angle(views: Camera, weights: Float[Array, " view"]) -> Scalar:
+    """Largest angle between the lines of two beams of views with weight, rad in [0, pi/2]."""
+    beams = jax.vmap(lambda view: view.beam)(views)
+    sine = jnp.linalg.norm(jnp.cross(beams[:, None], beams[None]), axis=-1)
+    both = (weights[:, None] > 0.0) & (weights[None] > 0.0)
+    return jnp.arcsin(jnp.clip(jnp.max(jnp.where(both, sine, 0.0)), 0.0, 1.0))

@@ -1,0 +1,323 @@
+"""Simulated detections of every vertebra in a set of views, and the starts made of them.
+
+What the networks will give later comes from `registration.Detector` here. The truth enters only
+through the detections: crops are centred on what was detected, never on the truth.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dartjax import camera as cameras
+from dartjax import transforms
+from dartjax.camera import Camera
+from dartjax.image import Radiograph, resample
+from dartjax.observations import NUM_LANDMARKS, Observations
+from dartjax.registration import (
+    ABSTAINED,
+    RUNGS,
+    STRESS,
+    Detector,
+    Initialisation,
+    Neighbour,
+    agreeing_landmarks,
+    detect_landmarks,
+    detect_mask,
+    initialise,
+    is_lateral,
+    no_neighbour,
+    observe,
+    stack,
+    triangulate,
+)
+from experiments import scene, spine
+from experiments.methods import Task
+from experiments.scene import CROP_PIXELS, CROP_WIDTH_MM, TrueVertebra
+
+DETECTORS = {"standard": Detector(), "stress": STRESS}
+_WINDOW_PIXELS = 160  # holds the mask of a vertebra; as fine as a crop
+_WINDOW_MM = CROP_WIDTH_MM * _WINDOW_PIXELS / CROP_PIXELS
+_MASK_CORRELATION_MM = 6.0  # of the errors along a mask's boundary
+_GOOD_RUNGS = 2  # a vertebra on this rung or a better one vouches for its neighbours
+_CHUNK = 16
+_triangulate = jax.jit(triangulate)
+_ladder = jax.jit(jax.vmap(initialise))
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """One vertebra in K radiographs: pixels of landmarks in them, the standard deviations the
+    detector reports in mm (inf = missed), and a mask in a window of each, in [0, 1]."""
+
+    landmarks: Float[np.ndarray, "view 10 2"]
+    sigma: Float[np.ndarray, "view 10"]
+    masks: tuple[Radiograph, ...]
+
+
+def detect(
+    truth: TrueVertebra,
+    radiographs: Sequence[Radiograph],
+    detector: Detector,
+    rng: np.random.Generator,
+) -> Detection:
+    """What the detector says of one vertebra. Nothing outside a radiograph is seen; without
+    trusted true landmarks there are none to detect."""
+    views = [r.camera for r in radiographs]
+    middle = jnp.asarray(np.mean(np.asarray(truth.surface.vertices), axis=0), jnp.float32)
+    # A mask is stored in a window about the vertebra to save time; it is empty further out.
+    windows = [
+        cameras.region_around(view, middle, width_mm=_WINDOW_MM, num_pixels=_WINDOW_PIXELS)
+        for view in views
+    ]
+    masks = []
+    for mask, window, view in zip(scene.true_masks(truth, windows), windows, views, strict=True):
+        seen = mask & _inside(_same_ray(_pixel_grid(window), window, view), view)
+        correlation_px = _MASK_CORRELATION_MM * CROP_PIXELS / CROP_WIDTH_MM
+        found = detect_mask(seen, detector, rng, correlation_px=correlation_px)
+        masks.append(Radiograph(jnp.asarray(found, jnp.float32), window))
+    pixels = np.zeros((len(views), NUM_LANDMARKS, 2))
+    sigma = np.full((len(views), NUM_LANDMARKS), np.inf)
+    if truth.landmarks is not None:
+        for k, view in enumerate(views):
+            pixels[k], reported = detect_landmarks(
+                truth.landmarks, view, detector, rng, lateral=is_lateral(view)
+            )
+            sigma[k] = np.where(_inside(pixels[k], view), reported, np.inf)
+    return Detection(pixels, sigma, tuple(masks))
+
+
+def detected_centers(detection: Detection, views: Sequence[Camera]) -> Float[np.ndarray, "view 2"]:
+    """Where each radiograph shows the vertebra: the centroid of its mask, else the mean of its
+    landmarks, else NaN."""
+    centers = np.full((len(views), 2), np.nan)
+    for k, (mask, view) in enumerate(zip(detection.masks, views, strict=True)):
+        weights = np.asarray(mask.image)
+        seen = np.isfinite(detection.sigma[k])
+        if weights.any():
+            pixels = _pixel_grid(mask.camera).reshape(-1, 2)
+            middle = np.average(pixels, axis=0, weights=weights.reshape(-1))
+            centers[k] = _same_ray(middle, mask.camera, view)
+        elif seen.any():
+            centers[k] = detection.landmarks[k, seen].mean(0)
+    return centers
+
+
+def places(
+    levels: Sequence[str],
+    centers: Float[np.ndarray, "vertebra view 2"],
+    views: Sequence[Camera],
+    along: Mapping[str, float],
+) -> Float[np.ndarray, "vertebra 3"]:
+    """Where each vertebra lies, world mm: triangulated if two views show it, else on the line
+    through the others by its place along the spine, else where the beams cross."""
+    pixels = jnp.asarray(np.nan_to_num(centers).swapaxes(0, 1), jnp.float32)
+    seen = np.isfinite(centers).all(-1)
+    sigma = jnp.where(jnp.asarray(seen.T), 1.0, jnp.inf)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *views)
+    points = np.array(_triangulate(stacked, pixels, sigma).points, float)
+    known = seen.sum(1) >= 2
+    position = np.array([along[level] for level in levels])
+    if known.sum() >= 2:
+        for i in np.flatnonzero(~known):
+            points[i] = _on_the_spine(position[i], position[known], points[known])
+    elif known.any():
+        down = np.array([0.0, 0.0, -1.0])
+        points[~known] = points[known] + (position[~known] - position[known])[:, None] * down
+    else:
+        middles = jnp.stack([view.principal_point for view in views])[:, None]
+        points[:] = _triangulate(stacked, middles, jnp.ones((len(views), 1))).points
+    return points
+
+
+def observations(
+    detection: Detection,
+    radiographs: Sequence[Radiograph],
+    centers: Float[np.ndarray, "view 2"],
+    place: Float[np.ndarray, "3"],
+) -> Observations:
+    """Evidence in crops centred on what was detected; in a view that shows nothing of the
+    vertebra, on its place."""
+    views = [r.camera for r in radiographs]
+    point = jnp.asarray(place, jnp.float32)
+    crops = []
+    for view, center in zip(views, centers, strict=True):
+        if np.isfinite(center).all():
+            pixel = jnp.asarray(center, jnp.float32)[None]
+            middle = cameras.back_project(view, pixel, cameras.depth(view, point[None]))[0]
+        else:
+            middle = point
+        crops.append(
+            cameras.region_around(view, middle, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS)
+        )
+    masks = [
+        np.clip(np.asarray(resample(mask, crop).image), 0.0, 1.0)
+        for mask, crop in zip(detection.masks, crops, strict=True)
+    ]
+    landmarks = [
+        _same_ray(pixels, view, crop)
+        for pixels, view, crop in zip(detection.landmarks, views, crops, strict=True)
+    ]
+    return dataclasses.replace(
+        observe(radiographs, crops, masks=np.stack(masks)),
+        landmarks=jnp.asarray(np.stack(landmarks), jnp.float32),
+        landmark_sigma=jnp.asarray(detection.sigma, jnp.float32),
+    )
+
+
+def detected_tasks(
+    subject: str,
+    truths: Sequence[TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    *,
+    detector: Detector,
+    seed: int,
+    pair: int,
+    step: Callable[[str], None] = lambda note: None,
+) -> list[Task]:
+    """A task per vertebra of one set of views. The start is its expected place with the patient's
+    axes; `initialised` finds a better one. Every vertebra has random numbers of its own."""
+    views = [r.camera for r in radiographs]
+    levels = [truth.level for truth in truths]
+    found = []
+    for truth in truths:
+        rng = np.random.default_rng([seed, pair, *truth.level.encode()])
+        found.append(detect(truth, radiographs, detector, rng))
+        step(truth.level)
+    centers = np.stack([detected_centers(detection, views) for detection in found])
+    along = spine.positions_mm({truth.level: truth.model for truth in truths})
+    where = places(levels, centers, views, along)
+    angles = scene.pair_angles_deg(views)
+    return [
+        Task(
+            subject=subject,
+            level=truth.level,
+            pair=pair,
+            model=truth.model,
+            observations=observations(detection, radiographs, middle, place),
+            start=transforms.SE3.from_translation(jnp.asarray(place, jnp.float32)),
+            truth=truth,
+            angle_deg=angles[0] if angles else 0.0,
+            common_landmarks=int((np.isfinite(detection.sigma).sum(0) >= 2).sum()),
+        )
+        for truth, detection, middle, place in zip(truths, found, centers, where, strict=True)
+    ]
+
+
+def initialised(
+    tasks: Sequence[Task], *, step: Callable[[str], None] = lambda note: None
+) -> tuple[list[Task], float]:
+    """The tasks with the starts of the ladder, and its seconds per vertebra after compilation.
+
+    Vertebrae without enough landmarks of their own (rungs 3 and 4) are started a second time
+    with the pose that their initialised neighbours in the same views suggest. Who has still
+    too little, or evidence that cannot be trusted, is `refused`.
+    """
+    found, seconds = _run_ladder(tasks, [no_neighbour()] * len(tasks), step)
+    neighbours = _neighbours(tasks, found)
+    again = [i for i, neighbour in neighbours.items() if bool(neighbour.known)]
+    if again:
+        better, more = _run_ladder(
+            [tasks[i] for i in again], [neighbours[i] for i in again], step, note="neighbours"
+        )
+        seconds += more
+        found = list(found)
+        for i, second in zip(again, better, strict=True):
+            found[i] = second
+    return [_started(t, f) for t, f in zip(tasks, found, strict=True)], seconds / len(tasks)
+
+
+def _run_ladder(
+    tasks: Sequence[Task],
+    neighbours: Sequence[Neighbour],
+    step: Callable[[str], None],
+    note: str = "ladder",
+) -> tuple[list[Initialisation], float]:
+    """Starts of all tasks in one batch, and the seconds it took after compilation."""
+    # Every chunk has the same shape (the last repeats a task), so one program serves all.
+    order = np.arange(-(-len(tasks) // _CHUNK) * _CHUNK).clip(max=len(tasks) - 1)
+    parts, seconds = [], 0.0
+    for first in range(0, len(order), _CHUNK):
+        chosen = order[first : first + _CHUNK]
+        arguments = (
+            stack([tasks[i].model for i in chosen]),
+            stack([tasks[i].observations for i in chosen]),
+            stack([neighbours[i] for i in chosen]),
+        )
+        program = _ladder.lower(*arguments).compile()
+        began = time.monotonic()
+        parts.append(jax.tree.map(np.asarray, program(*arguments)))
+        seconds += time.monotonic() - began
+        step(f"{note}: {min(first + _CHUNK, len(tasks))}/{len(tasks)}")
+    found = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *parts)
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))], seconds
+
+
+def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, Neighbour]:
+    """For every task on a low rung the pose its neighbours in the same views suggest."""
+    suggested = {}
+    for i, task in enumerate(tasks):
+        if int(found[i].rung) <= _GOOD_RUNGS:
+            continue
+        same = [j for j, t in enumerate(tasks) if (t.subject, t.pair) == (task.subject, task.pair)]
+        along = spine.positions_mm({tasks[j].level: tasks[j].model for j in same})
+        good = {tasks[j].level: found[j].pose for j in same if int(found[j].rung) <= _GOOD_RUNGS}
+        suggested[i] = spine.expected(task.level, along, good)
+    return suggested
+
+
+def _started(task: Task, found: Initialisation) -> Task:
+    rung = int(found.rung)
+    return dataclasses.replace(
+        task,
+        observations=agreeing_landmarks(task.observations, found),
+        # The pose of one that abstains is only a guess: the expected place stays.
+        start=task.start if rung == ABSTAINED else found.pose,
+        rung=RUNGS[rung],
+        refused=why_refused(task.observations, rung),
+        landmark_residual_mm=float(found.residual_mm),
+    )
+
+
+def why_refused(seen: Observations, rung: int) -> str:
+    """Why no answer is given whatever the fit may say; "" if one may be."""
+    if not np.isfinite(np.asarray(seen.images)).all():
+        return "an X-ray has pixels that are not finite"
+    if rung == ABSTAINED:
+        return "too little was detected"
+    if not np.asarray(seen.masks).any():
+        return "no view has a mask, so nothing could check the result"
+    return ""
+
+
+def _on_the_spine(
+    position: float, known: Float[np.ndarray, " n"], points: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "3"]:
+    """The point of a polygon through n points at a position along it, its two nearest points
+    extended beyond its ends."""
+    order = np.argsort(known)
+    known, points = known[order], points[order]
+    first = int(np.clip(np.searchsorted(known, position) - 1, 0, len(known) - 2))
+    share = (position - known[first]) / (known[first + 1] - known[first])
+    return (1.0 - share) * points[first] + share * points[first + 1]
+
+
+def _pixel_grid(view: Camera) -> Float[np.ndarray, "h w 2"]:
+    return np.asarray(cameras.pixel_centers(view), float)
+
+
+def _same_ray(
+    pixels: Float[np.ndarray, "*n 2"], of: Camera, to: Camera
+) -> Float[np.ndarray, "*n 2"]:
+    """Pixels of one camera in another with the same source and axes, such as its crop."""
+    ray = (pixels - np.asarray(of.principal_point)) / np.asarray(of.focal_length)
+    return ray * np.asarray(to.focal_length) + np.asarray(to.principal_point)
+
+
+def _inside(pixels: Float[np.ndarray, "*n 2"], view: Camera) -> Bool[np.ndarray, "*n"]:
+    height, width = view.image_size
+    return np.asarray(((pixels >= 0.0) & (pixels <= np.array([width, height]))).all(-1))

@@ -1,0 +1,153 @@
+"""Tables of a reconstruction run, by method, rung and level, and whether failures are known.
+
+Failures count in every row: coverage, the mean over successes, and the mean with failures at 0.
+A success is an answer that nothing flagged.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from rich.table import Table
+from scipy import stats
+
+from dartjax.data import MODELLED_LEVELS
+from dartjax.registration import RUNGS
+from experiments import methods
+from experiments.methods import Estimate, Task
+
+FAILURE_MM = 2.0  # a MASD above this is a failure, whatever the fit says of itself
+MIN_FAILURES = 30  # fewer say nothing of how well failures are told apart
+MIN_COMMON = 3  # landmarks that Spine-DART needs in both views
+_MEANS = ("nsd_1mm", "hd95_mm", "masd_mm")
+_HEADINGS = {
+    "n": "n",
+    "coverage": "Coverage",
+    "dice": "Dice",
+    "dice_failures_zero": "Dice, failures 0",
+    "dice_min": "Dice min",
+    "nsd_1mm": "NSD 1 mm",
+    "hd95_mm": "HD95 [mm]",
+    "masd_mm": "MASD [mm]",
+    "oracle_dice": "Oracle Dice",
+}
+Grades = Mapping[str, Sequence[Mapping[str, Any]]]
+Row = dict[str, Any]
+
+
+def succeeded(tasks: Sequence[Task], estimates: Sequence[Estimate]) -> Bool[np.ndarray, " case"]:
+    """Which answers there are that nothing flagged."""
+    pairs = zip(tasks, estimates, strict=True)
+    return np.array([not t.refused and e.status == 0 for t, e in pairs], bool)
+
+
+def by_method(
+    tasks: Sequence[Task],
+    answers: Mapping[str, Sequence[Estimate]],
+    grades: Grades,
+    headline: str,
+) -> list[Row]:
+    """A row per method, and the headline's under the starting rules of Spine-DART: three
+    landmarks seen in both views, else (AP and lateral views) landmarks taken from the masks."""
+    rows = []
+    for name, graded in grades.items():
+        fine = succeeded(tasks, answers[name]) if name != "oracle" else np.ones(len(tasks), bool)
+        rows.append({"method": name, **_row(graded, fine)})
+    fine = succeeded(tasks, answers[headline])
+    for rule, allows in PAPER_RULES.items():
+        allowed = np.array([allows(task) for task in tasks], bool)
+        if tasks[0].rung != "disturbed":
+            rows.append({"method": f"{headline}, {rule}", **_row(grades[headline], fine & allowed)})
+    return rows
+
+
+PAPER_RULES: dict[str, Callable[[Task], bool]] = {
+    "3 common landmarks": lambda task: task.common_landmarks >= MIN_COMMON,
+    "3 common or all masks": lambda task: (
+        task.common_landmarks >= MIN_COMMON or task.mask_in_every_view
+    ),
+}
+
+
+def by_group(
+    groups: Sequence[str],
+    order: Sequence[str],
+    heading: str,
+    graded: Sequence[Mapping[str, Any]],
+    oracle: Sequence[Mapping[str, Any]],
+    fine: Bool[np.ndarray, " case"],
+) -> list[Row]:
+    """A row per group of cases, in the given order; groups not in it come last."""
+    names = sorted(set(groups), key=lambda g: (order.index(g) if g in order else len(order), g))
+    rows = []
+    for name in names:
+        chosen = [i for i, group in enumerate(groups) if group == name]
+        row = _row([graded[i] for i in chosen], fine[chosen])
+        best = methods.mean_of([oracle[i] for i in chosen], "dice")
+        rows.append({heading: name, **row, "oracle_dice": best})
+    return rows
+
+
+def by_rung(tasks: Sequence[Task], *results: Any) -> list[Row]:
+    """What each rung of the ladder leads to."""
+    return by_group([task.rung for task in tasks], list(RUNGS.values()), "rung", *results)
+
+
+def by_level(tasks: Sequence[Task], *results: Any) -> list[Row]:
+    """From head to foot."""
+    return by_group([task.level for task in tasks], list(MODELLED_LEVELS), "level", *results)
+
+
+def _row(graded: Sequence[Mapping[str, Any]], fine: Bool[np.ndarray, " case"]) -> Row:
+    good = [row for row, ok in zip(graded, fine, strict=True) if ok]
+    dice = np.array([row["dice"] for row in good], float)
+    return {
+        "n": len(graded),
+        "coverage": float(np.mean(fine)),
+        "dice": methods.mean_of(good, "dice"),
+        "dice_failures_zero": float(np.sum(dice)) / len(graded),
+        "dice_min": float(dice.min()) if len(dice) else np.nan,
+        **{key: methods.mean_of(good, key) for key in _MEANS},
+    }
+
+
+def failure_auroc(cases: Sequence[Mapping[str, Any]]) -> Row:
+    """How well failures (MASD above 2 mm) are told from the rest by what a user can see: the
+    mean of the ranks of the disagreement with the masks and of the landmarks' residual.
+
+    Null with the reason when there are fewer than 30 failures or no successes.
+    """
+    answered = [case for case in cases if np.isfinite(case["masd_mm"])]
+    failed = np.array([case["masd_mm"] > FAILURE_MM for case in answered], bool)
+    if failed.sum() < MIN_FAILURES or failed.all():
+        reason = (
+            f"{int(failed.sum())} of {len(answered)} answers have a MASD above {FAILURE_MM:g} mm; "
+            f"at least {MIN_FAILURES}, and not all, are needed"
+        )
+        return {"failure_auroc": float("nan"), "failure_auroc_reason": reason}
+    signs = (
+        [1.0 - case["mask_agreement"] for case in answered],
+        [case.get("landmark_residual_mm", 0.0) for case in answered],
+    )
+    doubt = np.mean([stats.rankdata(sign) for sign in signs], axis=0)
+    wins = stats.mannwhitneyu(doubt[failed], doubt[~failed]).statistic
+    return {"failure_auroc": float(wins / (failed.sum() * (~failed).sum()))}
+
+
+def as_table(rows: Sequence[Row], title: str) -> Table:
+    """For the terminal."""
+    table = Table(title=title)
+    for key in rows[0]:
+        left = isinstance(rows[0][key], str)
+        table.add_column(_HEADINGS.get(key, key.capitalize()), justify="left" if left else "right")
+    for row in rows:
+        table.add_row(*[_cell(key, value) for key, value in row.items()])
+    return table
+
+
+def _cell(key: str, value: Any) -> str:
+    if isinstance(value, str | int):
+        return str(value)
+    digits = 2 if key.endswith("_mm") else 3
+    return f"{value:.{digits}f}" if np.isfinite(value) else "n/a"

@@ -1,0 +1,211 @@
+"""Failure detection against brute force, scipy and known probabilities."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+
+from dartjax import ssm
+from dartjax.registration import (
+    FEATURE_NAMES,
+    Agreement,
+    Reconstruction,
+    Uncertainty,
+    abstain,
+    abstention_threshold,
+    auroc,
+    failure_features,
+    failure_probability,
+    fit_failure_model,
+    risk_coverage,
+)
+from tests.registration import scenes
+
+NUM_MODES = 5
+
+
+def features_and_failures(num_cases=400, seed=0):
+    """Features of very different sizes and failures drawn from a known logistic law."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(num_cases, 3)) * np.array([1.0, 50.0, 0.01]) + 7.0
+    logit = 1.5 * (features[:, 0] - 7.0) - 0.04 * (features[:, 1] - 7.0) - 0.5
+    probability = 1.0 / (1.0 + np.exp(-logit))
+    return features, rng.uniform(size=num_cases) < probability, probability
+
+
+def test_fit_against_scipy(x64):
+    features, failed, _ = features_and_failures()
+    model = jax.jit(fit_failure_model)(jnp.asarray(features), jnp.asarray(failed))
+    columns = (features - features.mean(0)) / features.std(0)
+
+    def loss(x):
+        logit = columns @ x[:3] + x[3]
+        likelihood = np.sum(np.logaddexp(0.0, logit) - failed * logit)
+        return likelihood + 0.5 * np.sum(x[:3] ** 2) + 0.5e-3 * x[3] ** 2
+
+    best = optimize.minimize(loss, np.zeros(4), tol=1e-12).x
+    np.testing.assert_allclose(model.weights, best[:3], atol=1e-4)
+    assert float(model.bias) == pytest.approx(best[3], abs=1e-4)
+
+
+def test_probabilities_are_calibrated_on_other_cases():
+    features, failed, _ = features_and_failures(4000)
+    model = fit_failure_model(jnp.asarray(features, jnp.float32), jnp.asarray(failed))
+    features, failed, probability = features_and_failures(4000, seed=1)
+    found = jax.vmap(lambda x: failure_probability(model, x))(jnp.asarray(features, jnp.float32))
+    assert np.mean(np.abs(np.asarray(found) - probability)) < 0.02
+    assert auroc(np.asarray(found), failed) > auroc(probability, failed) - 0.01
+    for low in (0.0, 0.25, 0.5, 0.75):
+        chosen = (np.asarray(found) >= low) & (np.asarray(found) < low + 0.25)
+        assert abs(failed[chosen].mean() - np.asarray(found)[chosen].mean()) < 0.05
+
+
+def test_features_without_meaning_do_no_harm():
+    features, failed, _ = features_and_failures(60)
+    features = np.concatenate([features, np.full((60, 1), 3.0)], axis=1).astype(np.float32)
+    features[5] = np.nan
+    model = fit_failure_model(jnp.asarray(features), jnp.asarray(failed))
+    assert all(np.isfinite(leaf).all() for leaf in (model.mean, model.weights, model.bias))
+    assert float(model.weights[3]) == 0.0
+    assert float(failure_probability(model, jnp.asarray(features[5]))) == 1.0
+    changed = jnp.asarray(features[0]).at[3].set(99.0)
+    same = failure_probability(model, jnp.asarray(features[0]))
+    assert float(failure_probability(model, changed)) == float(same)
+
+
+def test_a_perfect_separation_and_a_single_class_stay_finite():
+    features = jnp.linspace(-1.0, 1.0, 40)[:, None]
+    model = fit_failure_model(features, features[:, 0] > 0.0)
+    assert 1.0 < float(model.weights[0]) < 20.0
+    never = fit_failure_model(features, jnp.zeros(40, bool))
+    assert float(failure_probability(never, features[0])) < 0.05
+
+
+def brute_auroc(probability, failed):
+    pairs = [(p, q) for p in probability[failed] for q in probability[~failed]]
+    return np.mean([1.0 if p > q else 0.5 if p == q else 0.0 for p, q in pairs])
+
+
+def test_auroc_against_all_pairs():
+    rng = np.random.default_rng(0)
+    probability = rng.integers(0, 8, 60) / 8.0  # with ties
+    failed = rng.uniform(size=60) < 0.3
+    assert auroc(probability, failed) == pytest.approx(brute_auroc(probability, failed))
+    assert auroc(failed.astype(float), failed) == 1.0
+    assert np.isnan(auroc(probability, np.zeros(60, bool)))
+
+
+def test_risk_coverage_against_its_definition():
+    rng = np.random.default_rng(1)
+    probability, error = rng.uniform(size=30), rng.exponential(size=30)
+    curve = risk_coverage(probability, error)
+    trusted = np.argsort(probability)
+    for kept in (1, 7, 30):
+        assert curve.coverage[kept - 1] == pytest.approx(kept / 30)
+        assert curve.risk[kept - 1] == pytest.approx(error[trusted[:kept]].mean())
+        assert curve.threshold[kept - 1] == probability[trusted[kept - 1]]
+    assert curve.risk_at(0.9) == pytest.approx(error[trusted[:27]].mean())
+    assert curve.risk_at(1.0) == pytest.approx(error.mean())
+    assert curve.area == pytest.approx(curve.risk.mean())
+
+
+def test_risk_coverage_of_ties_is_the_mean_over_their_orders():
+    probability, error = np.array([0.2, 0.5, 0.5, 0.9]), np.array([0.0, 1.0, 3.0, 5.0])
+    expected = [0.0, 1.0, 4.0 / 3.0, 9.0 / 4.0]
+    np.testing.assert_allclose(risk_coverage(probability, error).risk, expected)
+    backwards = risk_coverage(probability[::-1], error[::-1])
+    np.testing.assert_allclose(backwards.risk, expected)
+    with pytest.raises(ValueError, match="no cases"):
+        risk_coverage(np.zeros(0), np.zeros(0))
+
+
+def test_the_threshold_keeps_the_risk():
+    probability, error = np.array([0.1, 0.4, 0.4, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
+    assert abstention_threshold(probability, error, max_risk=0.4) == 0.4
+    # Half of a tie cannot be kept.
+    assert abstention_threshold(probability, error, max_risk=0.26) == 0.1
+    assert abstention_threshold(probability, error, max_risk=1.0) == 0.8
+    assert abstention_threshold(probability, error + 1.0, max_risk=0.5) == -1.0
+
+
+def result(seen, *, coefficients=None):
+    """A result as `fit` would give it, and an uncertainty made by hand."""
+    coefficients = jnp.zeros(NUM_MODES) if coefficients is None else coefficients
+    loss = jnp.asarray(0.1)
+    found = Reconstruction(
+        pose=scenes.TRUE_POSE,
+        coefficients=coefficients,
+        loss=loss,
+        history=loss[None],
+        mask_agreement=jnp.array([0.95, 0.9]),
+        status=jnp.asarray(0),
+    )
+    unknowns = 6 + NUM_MODES
+    uncertainty = Uncertainty(
+        covariance=jnp.eye(unknowns),
+        vertices=jnp.broadcast_to(4.0 * jnp.eye(3), (2048, 3, 3)),
+        landmarks=jnp.broadcast_to(jnp.eye(3), (10, 3, 3)),
+        paths=jnp.stack([jnp.eye(6), 9.0 * jnp.eye(6)]),
+        spectrum=jnp.logspace(-2.0, 1.0, unknowns),
+        noise_scale=jnp.asarray(0.01),
+        agreement=Agreement(
+            scores=jnp.array([0.7, 0.5]),
+            overlaps=jnp.array([0.96, 0.92]),
+            residuals=jnp.ones((2, 10)).at[0, 3].set(4.0),
+        ),
+    )
+    return found, uncertainty
+
+
+def test_features_are_what_their_names_say():
+    model, seen = ssm.truncate(scenes.model(), NUM_MODES), scenes.observations(-30.0, 50.0)
+    seen = dataclasses.replace(seen, landmark_sigma=seen.landmark_sigma.at[0, 3].set(jnp.inf))
+    found, uncertainty = result(seen, coefficients=jnp.array([0.0, -3.0, 1.0, 0.0, 0.0]))
+    values = failure_features(model, seen, found, uncertainty)
+    assert values.shape == (len(FEATURE_NAMES),)
+    feature = dict(zip(FEATURE_NAMES, np.asarray(values, float), strict=True))
+    expected = {
+        "image_loss": 0.4,
+        "image_loss_worst": 0.5,
+        "mask_loss": 0.06,
+        "mask_overlap_least": 0.9,
+        "landmark_residual": np.sqrt(0.5),
+        "landmark_residual_worst": 1.0,
+        "landmarks_unseen": 0.05,
+        "coefficient_max": 3.0,
+        "coefficient_rms": np.sqrt(2.0),
+        "curvature_condition": 3.0,
+        "curvature_least": -2.0,
+        "noise_scale": -2.0,
+        "vertex_std_mm": 2.0,
+        "path_std_mm": 3.0,
+        "num_views": 2.0,
+        "restart_spread_mm": 0.0,
+    }
+    sine = feature.pop("view_angle_sine")
+    assert 0.9 < sine < np.sin(np.deg2rad(80.0)) + 1e-3
+    assert feature == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_spread_of_restarts():
+    model, seen = ssm.truncate(scenes.model(), NUM_MODES), scenes.observations(-30.0, 50.0)
+    found, uncertainty = result(seen)
+    shift = jnp.array([0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0])  # quaternion, then 2 mm along x
+    moved = dataclasses.replace(found, pose=type(found.pose)(found.pose.parameters() + shift))
+    restarts = jax.tree.map(lambda a, b: jnp.stack([a, b]), found, moved)
+    values = failure_features(model, seen, found, uncertainty, restarts=restarts)
+    assert float(values[-1]) == pytest.approx(np.sqrt(1.0 / 3.0), rel=1e-3)
+
+
+def test_abstaining():
+    seen = scenes.observations(-30.0, 50.0)
+    found, _ = result(seen)
+    not_finite = dataclasses.replace(found, status=jnp.asarray(1))
+    assert not abstain(found, jnp.asarray(0.2), 0.3)
+    assert not abstain(found, jnp.asarray(0.3), 0.3)
+    assert abstain(found, jnp.asarray(0.31), 0.3)
+    assert abstain(found, jnp.asarray(jnp.nan), 0.3)
+    assert abstain(not_finite, jnp.asarray(0.0), 0.3)
