@@ -282,6 +282,26 @@ def _sound_reach(
     )
 
 
+def _closer(
+    modes: Float[np.ndarray, "mode vertex 3"],
+    lengths: LinearLengths,
+    mean: _Surface,
+    wanted: Float[np.ndarray, " length"],
+    spread: Float[np.ndarray, " length"],
+    topology: Topology,
+) -> tuple[_Surface, LinearLengths]:
+    """One step toward the wanted lengths, halved until the rules find it closer too: where they
+    come to measure at another place, the linear step leads astray. Else the mean as it is."""
+    whole = symmetrized(shift_toward(modes, lengths, mean, wanted), topology.mirror)
+    gap = np.linalg.norm((lengths(mean) - wanted) / spread)
+    for part in (1.0, 0.5, 0.25):
+        moved = mean + part * (whole - mean)
+        found = linear_lengths(moved, topology)
+        if np.linalg.norm((found(moved) - wanted) / spread) <= gap:
+            return moved, found
+    return mean, lengths
+
+
 def _toward_tables(
     mean: _Surface,
     level: str,
@@ -305,7 +325,7 @@ def _toward_tables(
     )
     lengths = linear_lengths(mean, topology)
     wanted = lengths(mean) + share * np.where(known, table - lengths(mean), 0.0)
+    spread = np.array([RELATIVE_SPREAD[name] for name in LENGTHS]) * wanted
     for _ in range(2):
-        mean = symmetrized(shift_toward(modes, lengths, mean, wanted), topology.mirror)
-        lengths = linear_lengths(mean, topology)
+        mean, lengths = _closer(modes, lengths, mean, wanted, spread, topology)
     return in_vertebra_frame(mean, topology)

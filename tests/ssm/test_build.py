@@ -96,3 +96,17 @@ def test_modes_are_made_small_enough_to_keep_the_surface_sound(template, region)
         for mean in region.level_shapes.values():
             for size in (-3.0, 3.0):
                 assert not len(ssm.self_intersections(mean + size * mode, topology.faces))
+
+
+def test_a_step_toward_published_lengths_is_never_away_from_them(template, region):
+    """Asked for far more than the linear lengths can say, the rules still find no larger gap."""
+    topology, mean = template.topology, region.level_shapes["T7"]
+    lengths = _build.linear_lengths(mean, topology)
+    spread = 0.1 * lengths(mean)
+    for factor in (1.1, 1.8):
+        wanted = factor * lengths(mean)
+        moved, found = _build._closer(region.modes, lengths, mean, wanted, spread, topology)
+        before = np.linalg.norm((lengths(mean) - wanted) / spread)
+        assert np.linalg.norm((found(moved) - wanted) / spread) <= before
+        exact = _build.linear_lengths(moved, topology)
+        np.testing.assert_allclose(exact(moved), found(moved))
