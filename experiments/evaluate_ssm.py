@@ -52,7 +52,7 @@ def main(ctx: launch.RunContext) -> None:
                 step(f"{shape.subject} {shape.level} {num_modes} modes: {case['dice']:.3f}")
     record = ctx.record(
         dataset=ssm_data.folder_name(),
-        dataset_kind=ssm_data.kind(),
+        dataset_kind=ssm_data.kind(sets),
         subjects=list(sets),
         n_vertebrae=len(shapes),
         ssm_excludes=sorted(set(ssm_data.EXCLUDE.value) | kept_out),

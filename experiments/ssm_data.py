@@ -55,9 +55,10 @@ def people_behind(subjects: Iterable[str]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def kind() -> data.DatasetKind:
-    """ "synthetic" if the folder is a cohort with a synthetic subject."""
+def kind(subjects: Iterable[str]) -> data.DatasetKind:
+    """ "synthetic" if a subject of the folder is, by its cohort or by its name (masks alone)."""
     synthetic = any(scan.dataset_kind == "synthetic" for scan in _scans())
+    synthetic |= any(subject.startswith("synth") for subject in subjects)
     return "synthetic" if synthetic else "real_ct_drr"
 
 
