@@ -110,6 +110,13 @@ def depth(camera: Camera, points: Points) -> Float[Array, " n"]:
     return transforms.apply(camera.camera_from_world, points)[:, 2]
 
 
+def reprojection_mm(camera: Camera, points: Points, pixels: Pixels) -> Float[Array, "n 2"]:
+    """How far world points (n, 3) project from pixels (n, 2): in mm at each point's own depth,
+    along u and v."""
+    error = (project(camera, points) - pixels) / camera.focal_length[None]
+    return error * depth(camera, points)[:, None]
+
+
 def back_project(camera: Camera, pixels: Pixels, depths: Float[Array, " n"]) -> Points:
     """The world points at given pixels and depths along the beam: inverse of `project`."""
     xy = (pixels - camera.principal_point[None]) / camera.focal_length[None]

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dartjax import camera as cameras
-from dartjax import data, metrics, planning, ssm, transforms
+from dartjax import data, mesh, metrics, planning, ssm, transforms
 from dartjax.camera import Camera
 from dartjax.image import Radiograph, Volume
 from dartjax.mesh import TriangleMesh
@@ -62,30 +63,49 @@ class TrueVertebra:
     occupancy: Volume  # 1 inside, for its projected mask
 
 
-def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVertebra:
-    """Surface, solid, distance field, landmarks and oracle of one complete level."""
-    label = case.label_of(level)
-    affine = np.asarray(case.ct.world_from_voxel, np.float64)
+class DenseFit(NamedTuple):
+    """The template brought onto the surface of a label, and how well it fills it."""
+
+    surface: TriangleMesh
+    solid: metrics.Solid
+    oracle: ssm.Registration  # best fit of the model, with its modes alone
+    registration: ssm.Registration  # of the template, in correspondence
+    dice: float
+
+    @property
+    def is_trusted(self) -> bool:
+        """May landmarks and paths be carried by it?"""
+        return self.dice > DENSE_FIT_DICE
+
+
+def dense_fit(case: data.Case, level: str, model: ssm.ShapeModel) -> DenseFit:
+    """Dense registration of the template to one complete level of a case."""
+    label, affine = case.label_of(level), np.asarray(case.ct.world_from_voxel, np.float64)
     surface = data.surface_of(case.labels, affine, label)
     vertices, faces = np.asarray(surface.vertices, np.float64), np.asarray(surface.faces)
     origin, shape = data.grid_around(vertices)
-    occupancy = data.solid_of(case.labels, affine, label, origin=origin, shape=shape)
-    solid = metrics.Solid(occupancy, origin, 1.0)
+    solid = data.solid_of(case.labels, affine, label, origin=origin, shape=shape)
     oracle = ssm.register_surface(model, vertices, faces)
     dense = ssm.dense_landmarks(model, vertices, faces, coarse=oracle)
-    dense_mesh = TriangleMesh(dense.vertices, model.faces)
-    trusted = metrics.reconstruction_metrics(dense_mesh, surface, solid)["dice"] > DENSE_FIT_DICE
+    fitted = mesh.voxelize(np.asarray(dense.vertices), np.asarray(model.faces), origin, shape)
+    dice = metrics.dice(fitted, solid)
+    return DenseFit(surface, metrics.Solid(solid, origin, 1.0), oracle, dense, dice)
+
+
+def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVertebra:
+    """Surface, solid, distance field, landmarks and oracle of one complete level."""
+    label, fit = case.label_of(level), dense_fit(case, level, model)
     inside = Volume(jnp.asarray(case.labels == label, jnp.float32), case.ct.world_from_voxel)
     return TrueVertebra(
         level=level,
         model=model,
-        surface=surface,
-        solid=solid,
-        field=planning.distance_field_from_mesh(surface),
-        pose=dense.pose,
-        landmarks=dense.landmarks if trusted else None,
-        paths=dense.paths,
-        oracle=oracle,
+        surface=fit.surface,
+        solid=fit.solid,
+        field=planning.distance_field_from_mesh(fit.surface),
+        pose=fit.registration.pose,
+        landmarks=fit.registration.landmarks if fit.is_trusted else None,
+        paths=fit.registration.paths,
+        oracle=fit.oracle,
         occupancy=label_volume(inside, case.labels, label),
     )
 

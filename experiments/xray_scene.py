@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dartjax import data, mesh, metrics, planning, ssm
+from dartjax import data, planning
 from dartjax.data import DataError
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import LANDMARK_NAMES, SIDES, NeedlePath
@@ -116,28 +116,21 @@ def _template_of(case: data.Case) -> tuple[pathlib.Path, tuple[str, ...]]:
 def _densely_fitted(
     case: data.Case, level: str, center: Float[np.ndarray, "3"], folder: pathlib.Path
 ) -> VertebraTruth:
-    label, affine = case.label_of(level), np.asarray(case.ct.world_from_voxel, np.float64)
-    model = data.load_shape_model(level, path=folder)
-    surface = data.surface_of(case.labels, affine, label)
-    vertices, faces = np.asarray(surface.vertices, np.float64), np.asarray(surface.faces)
-    dense = ssm.dense_landmarks(model, vertices, faces)
-    origin, shape = data.grid_around(vertices)
-    solid = data.solid_of(case.labels, affine, label, origin=origin, shape=shape)
-    fitted = mesh.voxelize(np.asarray(dense.vertices), np.asarray(model.faces), origin, shape)
-    dice = metrics.dice(fitted, solid)
-    if not dice > scene.DENSE_FIT_DICE:
-        reason = f"the dense fit has a Dice of {dice:.2f}, not above {scene.DENSE_FIT_DICE}"
-        return _unknown(level, True, center, reason, dice)
+    fit = scene.dense_fit(case, level, data.load_shape_model(level, path=folder))
+    if not fit.is_trusted:
+        reason = f"the dense fit has a Dice of {fit.dice:.2f}, not above {scene.DENSE_FIT_DICE}"
+        return _unknown(level, True, center, reason, fit.dice)
+    dense = fit.registration
     return VertebraTruth(
         level=level,
         whole=True,
         center_world=center,
         reason="",
-        dense_dice=dice,
+        dense_dice=fit.dice,
         world_from_vertebra=np.asarray(dense.pose.as_matrix()),
         landmarks_world=np.asarray(dense.landmarks),
         paths_world=np.asarray(dense.paths),
-        wall_distance_mm=_wall_distance(np.asarray(dense.paths), surface),
+        wall_distance_mm=_wall_distance(np.asarray(dense.paths), fit.surface),
     )
 
 

@@ -161,3 +161,14 @@ def test_projection_is_differentiable_at_the_identity_pose():
     gradient = jax.grad(error)(SE3.identity())
     assert np.isfinite(np.asarray(gradient.parameters())).all()
     assert np.abs(np.asarray(gradient.parameters())).max() > 0
+
+
+def test_reprojection_is_measured_in_mm_at_the_point():
+    """A point moved across the beam by so many mm is off by as many, at any depth."""
+    view = camera.from_carm(transforms.carm_rotation(0.4, 0.1), jnp.array([5.0, 2.0, 50.0]))
+    axes = view.world_from_camera.rotation().as_matrix()
+    for along in (-60.0, 0.0, 80.0):
+        point = jnp.array([5.0, 2.0, 50.0]) + along * axes[:, 2]
+        moved = point + 3.0 * axes[:, 0] - 2.0 * axes[:, 1]
+        error = camera.reprojection_mm(view, moved[None], camera.project(view, point[None]))
+        np.testing.assert_allclose(error, [[3.0, -2.0]], atol=2e-3)

@@ -9,11 +9,8 @@ Frame: origin at the body centre, +x right, +y anterior, +z superior, mm.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
 
-Field = Float[np.ndarray, "..."]
-Coordinates = tuple[Field, Field, Field]
-Corner = tuple[float, float, float]
+from dartjax.data.synthverse._solids import Field, capsule, smooth_max, smooth_min
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,30 +56,6 @@ def vertebra(size: VertebraSize, x: Field, y: Field, z: Field) -> Field:
     return smooth_min(_body(size, x, y, z), arch, 2.5)
 
 
-def smooth_min(a: Field, b: Field, k: float) -> Field:
-    """Polynomial smooth minimum: a fillet of about k mm."""
-    blend = np.maximum(np.float32(k) - np.abs(a - b), 0.0)
-    return np.minimum(a, b) - blend * blend / np.float32(4.0 * k)
-
-
-def smooth_max(a: Field, b: Field, k: float) -> Field:
-    """Polynomial smooth maximum."""
-    return -smooth_min(-a, -b, k)
-
-
-def capsule(
-    point: Coordinates, start: Corner, end: Corner, radii: tuple[float, float], flatness: float = 1
-) -> Field:
-    """Distance to a tapered rod between two points; `flatness` > 1 stretches it along z."""
-    stretch = np.array([1.0, 1.0, 1.0 / flatness])
-    p = [axis * s - a * s for axis, a, s in zip(point, start, stretch, strict=True)]
-    d = (np.array(end) - np.array(start)) * stretch
-    along = np.clip(sum(pi * di for pi, di in zip(p, d, strict=True)) / (d @ d), 0.0, 1.0)
-    along = along.astype(np.float32)
-    squared = sum((pi - along * np.float32(di)) ** 2 for pi, di in zip(p, d, strict=True))
-    return np.sqrt(squared) - (radii[0] + (radii[1] - radii[0]) * along)
-
-
 def _body(size: VertebraSize, x: Field, y: Field, z: Field) -> Field:
     """A superelliptic drum with a waist, hollow end plates and a flat posterior wall."""
     waist = 1.0 - 0.1 * np.clip(1.0 - (2.0 * z / size.height) ** 2, 0.0, 1.0)
@@ -126,12 +99,12 @@ def _lamina_and_spinous(size: VertebraSize, x: Field, y: Field, z: Field) -> Fie
     back = -0.48 * size.depth - size.canal_depth
     outer = (0.5 * size.canal_width + 3.0, back + 4.0, -2.0)
     root, tip = (0.0, back - 3.5, -5.0), (0.0, back - 3.5 - size.spinous_length, -9.0)
-    lamina = capsule((x, y, z), outer, root, (3.6, 3.4), flatness=2.4)
-    return smooth_min(lamina, capsule((x, y, z), root, tip, (3.2, 3.6), flatness=2.5), 3.0)
+    lamina = capsule((x, y, z), outer, root, (3.6, 3.4), flat=(1.0, 1.0, 2.4))
+    return smooth_min(lamina, capsule((x, y, z), root, tip, (3.2, 3.6), flat=(1.0, 1.0, 2.5)), 3.0)
 
 
 def _transverse(size: VertebraSize, x: Field, y: Field, z: Field) -> Field:
     wall, edge = -0.48 * size.depth, 0.5 * size.canal_width
     root = (edge + 0.5 * size.pedicle_width, wall - 9.0, 2.0)
     tip = (max(0.5 * size.transverse_span, root[0] + 4.0), wall - 14.0, 4.0)
-    return capsule((x, y, z), root, tip, (5.0, 3.0), flatness=1.3)
+    return capsule((x, y, z), root, tip, (5.0, 3.0), flat=(1.0, 1.0, 1.3))

@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from dartjax.data._case import Case, build_case
 from dartjax.data._levels import label_of
-from dartjax.data._procedural import SIZES, Coordinates, Field, capsule, smooth_min, vertebra
+from dartjax.data._procedural import SIZES, vertebra
+from dartjax.data.synthverse._solids import Coordinates, Field, capsule, smooth_min
 
 SPACING_MM = 1.2
 _SHAPE = (260, 188, 192)

@@ -21,6 +21,7 @@ from dartjax import transforms
 from dartjax._numerics import safe_norm
 from dartjax._types import Image, Scalar
 from dartjax.registration._objective import (
+    HUBER_DELTA,
     Evidence,
     FitParameters,
     ObjectiveWeights,
@@ -38,7 +39,6 @@ from dartjax.ssm import ShapeModel, landmarks
 MIN_SCORE = 0.2
 # Blocks per side of a crop whose residuals count as independent: 14 mm of 110.
 NUM_BLOCKS = 8
-HUBER_DELTA = 3.0  # as in `objective`
 
 Unknowns = Float[Array, " unknown"]
 Matrix = Float[Array, "unknown unknown"]

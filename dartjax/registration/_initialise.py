@@ -215,8 +215,10 @@ def _residuals(
 ) -> Float[Array, " residual"]:
     """Robust landmark and mask residuals over sigma, then the prior's: squares add to the cost."""
     by_landmark = _robust(_landmark_residuals(pose, evidence)[0])
-    middle = jnp.broadcast_to(pose.apply(evidence.middle)[None], (len(evidence.mask_known), 3))
-    to_mask = jax.vmap(_in_plane)(evidence.views, middle[:, None], evidence.mask_centers[:, None])
+    middle = pose.apply(evidence.middle)[None]
+    to_mask = jax.vmap(lambda view, pixel: cameras.reprojection_mm(view, middle, pixel[None]))(
+        evidence.views, evidence.mask_centers
+    )
     to_mask = jnp.where(evidence.mask_known[:, None, None], to_mask / _MASK_SIGMA_MM, 0.0)
     prior = _prior_residuals(pose, neighbour)
     return jnp.concatenate([by_landmark.reshape(-1), _robust(to_mask).reshape(-1), prior])
@@ -233,8 +235,8 @@ def _landmark_residuals(
         partner = jnp.asarray(PARTNER)
         seen = jnp.isfinite(sigma)
         scale = jnp.where(seen, 1.0 / jnp.where(seen, sigma, 1.0), 0.0)[:, None]
-        direct = _in_plane(view, points, pixels) * scale
-        other = _in_plane(view, points[partner], pixels) * scale
+        direct = cameras.reprojection_mm(view, points, pixels) * scale
+        other = cameras.reprojection_mm(view, points[partner], pixels) * scale
         cost, other_cost = (jnp.sum(_robust(r) ** 2, axis=1) * seen for r in (direct, other))
         both = seen & seen[partner]
         exchanged = both & (other_cost + other_cost[partner] < cost + cost[partner])
@@ -256,12 +258,6 @@ def _prior_residuals(pose: transforms.SE3, neighbour: Neighbour) -> Float[Array,
     to_neighbour = jnp.concatenate([turned / jnp.array(_NEIGHBOUR_SIGMA), shifted])
     alone = jnp.concatenate([against_axes, jnp.zeros(3)])
     return jnp.where(neighbour.known, to_neighbour, alone)
-
-
-def _in_plane(view: Camera, points: Points, pixels: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
-    """Reprojection error in mm at each point's depth."""
-    error = (cameras.project(view, points) - pixels) / view.focal_length[None]
-    return error * cameras.depth(view, points)[:, None]
 
 
 def _judge(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) -> Initialisation:

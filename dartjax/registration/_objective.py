@@ -23,6 +23,7 @@ from dartjax.render import SplatOptions, XrayChannels, splat, two_compartment
 from dartjax.ssm import ShapeModel, instance, landmarks
 
 Similarity = Callable[[Image, Image, Image], Scalar]
+HUBER_DELTA = 3.0  # of a landmark's residual, in standard deviations
 
 
 class FitParameters(eqx.Module):
@@ -161,8 +162,7 @@ def landmark_residuals(
     A landmark that was not seen (sigma = inf) gives 0."""
 
     def one_view(view: Camera, seen: Float[Array, "n 2"], sigma: Float[Array, " n"]):
-        in_mm = (cameras.project(view, points) - seen) / view.focal_length[None]
-        in_mm = in_mm * cameras.depth(view, points)[:, None]
+        in_mm = cameras.reprojection_mm(view, points, seen)
         return jnp.where(jnp.isfinite(sigma)[:, None], in_mm / sigma[:, None], 0.0)
 
     return jax.vmap(one_view)(evidence.cameras, evidence.landmarks, evidence.landmark_sigma)
@@ -198,7 +198,7 @@ def objective(
         residuals = landmark_residuals(landmarks(model, vertices), evidence)
         squared = jnp.sum(residuals**2, axis=-1)
         valid = (evidence.view_weight > 0.0)[:, None]
-        robust = pseudo_huber(squared, 3.0)
+        robust = pseudo_huber(squared, HUBER_DELTA)
         total = total + weights.landmarks * jnp.sum(jnp.where(valid, robust, 0.0))
     return total
 

@@ -99,8 +99,7 @@ def _in_plane(views: Camera, point: Point, pixels: Float[Array, "view 2"]) -> Fl
     """Reprojection error in mm at the point's depth, per view."""
 
     def one(view: Camera, pixel: Float[Array, "2"]) -> Float[Array, "2"]:
-        error = (cameras.project(view, point[None])[0] - pixel) / view.focal_length
-        return error * cameras.depth(view, point[None])[0]
+        return cameras.reprojection_mm(view, point[None], pixel[None])[0]
 
     return jax.vmap(one)(views, pixels)
 

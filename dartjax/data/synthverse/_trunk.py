@@ -40,7 +40,6 @@ class Trunk:
     outer_front: Float[np.ndarray, " slice"]
     outer_back: Float[np.ndarray, " slice"]
     fat_mm: float
-    wall_mm: float
     level_z: dict[str, float]
 
     def value(self, name: str, z: float) -> float:
@@ -112,7 +111,6 @@ def make_trunk(
         outer_front=front + wall + 0.9 * fat + 0.5 * fat * belly,
         outer_back=np.maximum(tables["back"] + 24.0, tips) + 3.0 + 0.55 * fat,
         fat_mm=fat,
-        wall_mm=wall,
         level_z={level: float(c[2]) for level, c in zip(_LEVELS, centers, strict=True)},
     )
 
