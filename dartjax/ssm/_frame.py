@@ -4,12 +4,11 @@ Input meshes are in patient RAS+ (mm) and may be tilted by up to about 40 degree
 side is right, anterior, superior) come from there, the directions from the bone itself.
 """
 
-import jax.numpy as jnp
 import numpy as np
+import trimesh
 from jaxtyping import Bool, Float, Int
 from scipy import spatial
 
-from dartjax import mesh
 from dartjax.ssm._voxels import Solid, label_parts, solid_of
 
 
@@ -25,7 +24,7 @@ def vertebra_frame(
     """
     right, offset = _mirror_plane(vertices)
     rotation = _rotation_from(right, np.array([0.0, 0.0, 1.0]))
-    center = np.asarray(mesh.solid_centroid(jnp.asarray(vertices), jnp.asarray(faces)), float)
+    center = np.asarray(trimesh.Trimesh(vertices, faces, process=False).center_mass)
     center = center - (center @ right - offset) * right
     for _ in range(4):
         solid = solid_of((vertices - center) @ rotation, faces)
