@@ -2,13 +2,13 @@
 that leave one subject out."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
 from dartjax import data, ssm
 from dartjax.ssm import Recipe, RegionModel, Shape, ShapeModel, Target, Template, Topology
+from experiments import cache
 
 ROUNDS = 2  # of registration: from the template, then from the means of the first round
 # How many people a shape is the mean of, where it is not one.
@@ -77,25 +77,16 @@ def register_all(
 
 
 def _register(surface: Surface, start: np.ndarray, topology: Topology) -> Registered:
-    content = b"".join(
-        [
-            _CACHE_VERSION.encode(),
-            np.round(start, 4).tobytes(),
-            np.round(surface.vertices, 4).tobytes(),
-            topology.faces.astype(np.int32).tobytes(),
-        ]
+    content = [np.round(start, 4), np.round(surface.vertices, 4), topology.faces.astype(np.int32)]
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        found = ssm.correspond(start, topology.faces, surface.vertices, surface.faces)
+        return found.vertices, np.asarray(found.residual)
+
+    vertices, residual = cache.remembered(
+        "registrations", _CACHE_VERSION, content, (np.zeros(0), np.zeros(0)), make
     )
-    folder = data.cache_folder() / "registrations"
-    file = folder / f"{hashlib.sha256(content).hexdigest()[:24]}.npz"
-    if file.is_file():
-        with np.load(file) as stored:
-            return Registered(surface, stored["vertices"], float(stored["residual"]))
-    found = ssm.correspond(start, topology.faces, surface.vertices, surface.faces)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial.npz")
-    np.savez_compressed(partial, vertices=found.vertices, residual=found.residual)
-    partial.rename(file)
-    return Registered(surface, found.vertices, found.residual)
+    return Registered(surface, vertices, float(residual))
 
 
 def _nearest_start(starts: Mapping[str, np.ndarray], level: str) -> np.ndarray:
