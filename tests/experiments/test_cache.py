@@ -1,5 +1,7 @@
 """What is remembered is what was made, and only for the same content."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ class Counter:
 
 def test_a_second_call_makes_nothing_and_returns_the_same_bits():
     make = Counter((np.float64(0.1), {"a": np.arange(3, dtype=np.float32) / 3}))
-    like = (0, {"a": 0})
+    like: Any = (0, {"a": 0})
     content = [np.arange(4.0)]
     first = cache.remembered("things", "1", content, like, make)
     second = cache.remembered("things", "1", content, like, make)
