@@ -138,9 +138,11 @@ class SoftTissue:
         processes = np.hypot((x - sx) / 32.0, (y - sy + 39.0) / 19.0) * 19.0 - 19.0
         neck = np.hypot(x - 0.4 * sx, y - sy - 22.0) - 42.0
         solid = np.minimum(np.minimum(strip, body), processes)
-        if z < self.trunk.level_z["T9"] + 8.0:  # behind the lower end of the sternum is fat
-            pad = np.maximum(np.abs(x) - 60.0, sy + 0.55 * front_room - y)
-            solid = np.minimum(solid, pad)
+        # Fat behind the lower end of the sternum, in the angles of heart and diaphragm.
+        across, deep = (x - 0.4 * sx + 6.0) / 66.0, (y - sy - 1.02 * front_room) / 58.0
+        high = (z - self.trunk.level_z["T10"]) / 52.0
+        pad = 40.0 * (np.sqrt(across**2 + deep**2 + high**2) - 1.0) + 3.0 * wave
+        solid = np.minimum(solid, pad)
         if apex > -45.0:
             solid = np.minimum(solid, neck + np.float32(1.2) * np.minimum(-apex, 40.0))
         lung = np.maximum(np.maximum(above, -solid), apex)

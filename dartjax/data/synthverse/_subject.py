@@ -32,7 +32,7 @@ from dartjax.data.synthverse._warped import (
 Family = Literal["parametric", "warped"]
 FAMILIES: tuple[Family, ...] = ("parametric", "warped")
 View = Literal["mixed", "whole", "thorax", "lumbar"]
-VERSION = "1"
+VERSION = "2"
 
 # Length scale and root mean square displacement per axis of the random warps, mm.
 WARPS: dict[Family, tuple[tuple[float, float], ...]] = {
