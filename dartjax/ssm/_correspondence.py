@@ -5,7 +5,7 @@ Three stages, from stiff to soft: rigid, 300 smooth Gaussian-process modes with 
 is annealed. All closest points respect the normals.
 """
 
-from functools import partial
+import functools
 from typing import NamedTuple
 
 import jax
@@ -83,12 +83,11 @@ def dense_landmarks(
     """
     if coarse is None:
         coarse = register_surface(model, vertices, faces, seed=seed)
-    own = np.asarray(model.mean_shape, float)
-    modes = smooth_modes(own, np.asarray(model.faces), _NUM_MODES, kernels=REGISTRATION_KERNELS)
+    modes = _modes_about(np.asarray(model.mean_shape).tobytes(), np.asarray(model.faces).tobytes())
     points, normals = surface_samples(vertices, faces, _NUM_POINTS, seed=seed + 1)
     pose, coefficients, _ = fit_modes(
         model.mean_shape,
-        jnp.asarray(modes, jnp.float32),
+        modes,
         model.faces,
         points,
         normals,
@@ -96,7 +95,7 @@ def dense_landmarks(
         noise=(3.0, 0.4),
         num_iterations=25,
     )
-    shape = model.mean_shape + jnp.tensordot(coefficients, jnp.asarray(modes, jnp.float32), axes=1)
+    shape = model.mean_shape + jnp.tensordot(coefficients, modes, axes=1)
     surface, residual = relax_onto(transforms.apply(pose, shape), model.faces, points, normals)
     return Registration(
         landmarks(model, surface),
@@ -106,6 +105,16 @@ def dense_landmarks(
         surface,
         paths(model, surface),
     )
+
+
+@functools.lru_cache(maxsize=24)
+def _modes_about(mean: bytes, faces: bytes) -> Float[Array, "mode vertex 3"]:
+    """The smooth modes about a mean shape (float32, int32): seconds each, and every subject of a
+    cohort asks for those of the same levels."""
+    own = np.frombuffer(mean, np.float32).reshape(-1, 3).astype(float)
+    triangles = np.frombuffer(faces, np.int32).reshape(-1, 3)
+    modes = smooth_modes(own, triangles, _NUM_MODES, kernels=REGISTRATION_KERNELS)
+    return jnp.asarray(modes, jnp.float32)
 
 
 @jax.jit
@@ -124,7 +133,7 @@ def _smooth(
     return transforms.apply(pose, shape), history[-1]
 
 
-@partial(jax.jit, static_argnames=("stiffness", "num_steps"))
+@functools.partial(jax.jit, static_argnames=("stiffness", "num_steps"))
 def relax_onto(
     vertices: Vertices,
     faces: Faces,

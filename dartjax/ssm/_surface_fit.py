@@ -20,7 +20,7 @@ from dartjax._types import Coefficients, Faces, Points, Scalar, Vertices
 from dartjax.ssm._model import ShapeModel, landmarks, paths, posed
 
 _NORMAL_SCALE = 5.0  # mm: normals at 90 degrees count like points 7 mm apart
-_CHUNK = 512  # vertices per block of the distance matrix
+_CHUNK = 64  # rows whose distances stay in the cache
 
 
 class Registration(NamedTuple):
@@ -272,16 +272,27 @@ def _closest(
             + squared[None]
             - 2.0 * jnp.matmul(block, others.T, precision="highest")
         )
-        smallest = jnp.min(distance, axis=0)
-        row = start + jnp.argmin(distance, axis=0)
+        row, smallest = _first_least(distance, 0)
         closer = smallest < best[0]
-        best = jnp.where(closer, smallest, best[0]), jnp.where(closer, row, best[1])
-        return best, jnp.argmin(distance, axis=1)
+        best = jnp.where(closer, smallest, best[0]), jnp.where(closer, start + row, best[1])
+        return best, _first_least(distance, 1)[0]
 
-    start = (jnp.full(len(others), jnp.inf, features.dtype), jnp.zeros(len(others), int))
-    rows = jnp.arange(len(blocks)) * _CHUNK
+    none = jnp.zeros(len(others), jnp.int32)
+    start = (jnp.full(len(others), jnp.inf, features.dtype), none)
+    rows = jnp.arange(len(blocks), dtype=jnp.int32) * _CHUNK
     (_, backward), forward = jax.lax.scan(nearest, start, (blocks, rows))
     return forward.reshape(-1)[:count], backward
+
+
+def _first_least(
+    values: Float[Array, "n m"], axis: int
+) -> tuple[Int[Array, " k"], Float[Array, " k"]]:
+    """Index of the first least value along an axis, and the value. On a CPU two plain reductions
+    are several times faster than argmin."""
+    least = jnp.min(values, axis=axis, keepdims=True)
+    index = jax.lax.broadcasted_iota(jnp.int32, values.shape, axis)
+    first = jnp.min(jnp.where(values == least, index, values.shape[axis]), axis=axis)
+    return first, jnp.squeeze(least, axis)
 
 
 def _gauss_newton(
