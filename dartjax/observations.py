@@ -46,6 +46,7 @@ class Observations(eqx.Module):
 
     cameras: Camera
     images: Images  # line integrals of the crops
+    exposed: Images  # 1 where the detector recorded, 0 beyond its edge: nothing is known there
     masks: Images  # this vertebra's projected mask in [0, 1]; all 0 = unknown
     landmarks: Float[Array, "view 10 2"]  # px in the crop
     landmark_sigma: Float[Array, "view 10"]  # mm at the vertebra; inf = not seen

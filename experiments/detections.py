@@ -30,6 +30,7 @@ from dartjax.registration import (
     detect_mask,
     initialise,
     is_lateral,
+    map_cases,
     no_neighbour,
     observe,
     stack,
@@ -46,7 +47,6 @@ _MASK_CORRELATION_MM = 6.0  # of the errors along a mask's boundary
 _GOOD_RUNGS = 2  # a vertebra on this rung or a better one vouches for its neighbours
 _CHUNK = 16
 _triangulate = jax.jit(triangulate)
-_ladder = jax.jit(jax.vmap(initialise))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,23 +238,20 @@ def _run_ladder(
     note: str = "ladder",
 ) -> tuple[list[Initialisation], float]:
     """Starts of all tasks in one batch, and the seconds it took after compilation."""
-    # Every chunk has the same shape (the last repeats a task), so one program serves all.
-    order = np.arange(-(-len(tasks) // _CHUNK) * _CHUNK).clip(max=len(tasks) - 1)
-    parts, seconds = [], 0.0
-    for first in range(0, len(order), _CHUNK):
-        chosen = order[first : first + _CHUNK]
-        arguments = (
-            stack([tasks[i].model for i in chosen]),
-            stack([tasks[i].observations for i in chosen]),
-            stack([neighbours[i] for i in chosen]),
-        )
-        program = _ladder.lower(*arguments).compile()
-        began = time.monotonic()
-        parts.append(jax.tree.map(np.asarray, program(*arguments)))
-        seconds += time.monotonic() - began
-        step(f"{note}: {min(first + _CHUNK, len(tasks))}/{len(tasks)}")
-    found = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *parts)
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))], seconds
+    arguments = (
+        stack([task.model for task in tasks]),
+        stack([task.observations for task in tasks]),
+        stack(list(neighbours)),
+    )
+    clock: list[float] = []
+
+    def on_chunk(done: int, total: int) -> None:
+        clock.append(time.monotonic())
+        step(f"{note}: {done}/{total}" if done else f"{note}: compiled")
+
+    found = map_cases(initialise, *arguments, chunk=_CHUNK, on_chunk=on_chunk)
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))]
+    return each, clock[-1] - clock[0]
 
 
 def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, Neighbour]:
@@ -280,6 +277,7 @@ def _started(task: Task, found: Initialisation) -> Task:
         rung=RUNGS[rung],
         refused=why_refused(task.observations, rung),
         landmark_residual_mm=float(found.residual_mm),
+        detected=task.observations,
     )
 
 

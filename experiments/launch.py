@@ -108,24 +108,30 @@ def run(
     argv: Sequence[str] | None = None,
     *,
     presets: Sequence[str] = ("default",),
+    join: Callable[[], int] = lambda: 0,
 ) -> NoReturn:
     """Parse the flags, run `main` in a fresh run folder, and leave the process.
 
-    `presets` are the names --preset takes. An integer that `main` returns becomes the exit
+    `presets` are the names --preset takes. `join` is called before the first use of JAX: an
+    experiment of several processes joins them there and returns the number of this one; the run
+    folder is left by process 0 alone. An integer that `main` returns becomes the exit
     code of a run whose folder is kept; an exception keeps what was written, with error.log,
     in <out>.failed.
     """
     arguments = list(sys.argv if argv is None else argv)
     try:
         _parse(arguments, presets)
+        process = join()
         final = _final_folder(arguments[0])
+        if process:
+            final = final.with_name(f"{final.name}.process{process}")
         partial = _make_partial(final)
     except (flags.Error, DataError) as error:
         _stop(2, f"{error}\n(--help lists the flags)")
     _enable_compile_cache()
     try:
         code = main(_start(arguments, partial, final)) or 0
-        _publish(partial, final)
+        shutil.rmtree(partial) if process else _publish(partial, final)
     except (flags.Error, DataError, FileNotFoundError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         _stop(2, str(error))
@@ -136,7 +142,8 @@ def run(
         log = _keep_failure(partial, final)
         reason = str(error).strip().split("\n")[0]
         _stop(1, f"the run failed: {type(error).__name__}: {reason}\nfull trace in {log}")
-    print(f"Results: {final}")
+    if not process:
+        print(f"Results: {final}")
     sys.exit(code)
 
 

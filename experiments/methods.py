@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from dartjax import metrics, ssm, transforms
 from dartjax.mesh import TriangleMesh
@@ -18,6 +19,7 @@ from dartjax.registration import (
     FitOptions,
     ObjectiveWeights,
     Reconstruction,
+    Scale,
     fit,
     fit_from_starts,
     fit_landmarks,
@@ -26,19 +28,34 @@ from dartjax.registration import (
     stack,
 )
 from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
+from experiments import joint
 from experiments.scene import CROP_WIDTH_MM, TrueVertebra
 
 # Windows of about 5 mm at the pixel size of each scale (64 and 128 px over the crop).
-_LOCAL = tuple(functools.partial(local_gradient_ncc, window=w, eps=0.03) for w in (3, 7))
+_COARSE, _FINE = (functools.partial(local_gradient_ncc, window=w, eps=0.03) for w in (3, 7))
+_LOCAL = (_COARSE, _FINE)
 
-OURS = "dartjax"
+OURS = "dartjax"  # all vertebrae of a scene together
+ALONE = "each alone"  # the same objective, without neighbours
 NOT_FINITE = 1  # see STATUS_MEANING
+ABSTAINED = "abstained: "  # begins the status of a task without an answer, before the reason
 GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rotation_error_deg")
 FIT_OPTIONS: dict[str, FitOptions] = {
     "landmarks+masks": FitOptions(similarity=_LOCAL, weights=ObjectiveWeights(similarity=0.0)),
     "ncc": FitOptions(similarity=(ncc,) * 2, weights=ObjectiveWeights(silhouette=0.0)),
     "xvr": FitOptions(similarity=(xvr_similarity,) * 2, weights=ObjectiveWeights(silhouette=0.0)),
-    OURS: FitOptions(similarity=_LOCAL, crop_width_mm=CROP_WIDTH_MM),
+    ALONE: FitOptions(similarity=_LOCAL, crop_width_mm=CROP_WIDTH_MM),
+    # Every stage begins with what the neighbours have become: more and shorter stages.
+    OURS: FitOptions(
+        similarity=(_COARSE, _COARSE, _FINE, _FINE),
+        scales=(
+            Scale(64, 1.2, 20, 0.08),
+            Scale(64, 1.2, 20, 0.05),
+            Scale(128, 0.7, 15, 0.04),
+            Scale(128, 0.7, 15, 0.03),
+        ),
+        crop_width_mm=CROP_WIDTH_MM,
+    ),
 }
 # What --recipe takes, and the name of its row. Every other one is a baseline, shown in this order
 # between the start and the headline.
@@ -47,8 +64,12 @@ RECIPES = {
     "landmarks+masks": "landmarks+masks",
     "ncc": "ncc",
     "xvr": "xvr",
+    "alone": ALONE,
     "classical": OURS,
 }
+# Cases in one compiled program, for every subject of a run the same: as many as there are cores,
+# since a CPU gains nothing from more, or enough to fill a GPU.
+_CHUNK_GPU = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +89,7 @@ class Task:
     refused: str = ""
     landmark_residual_mm: float = float("nan")  # rms of the landmarks that agree with the start
     common_landmarks: int = 0  # detected in at least two views, right or wrong
+    detected: Observations | None = None  # with the landmarks that disagree with the start
 
     @property
     def mask_in_every_view(self) -> bool:
@@ -84,6 +106,22 @@ class Estimate(NamedTuple):
     mask_agreement: float
 
 
+class Fitter(Protocol):
+    """Answers for tasks of one subject, in their order, and the seconds it took in all without
+    what was compiled. `num_starts` and `seed` are free to use or not."""
+
+    def __call__(
+        self, tasks: Sequence[Task], *, num_starts: int, seed: int, step: Callable[[str], None]
+    ) -> tuple[Sequence[Reconstruction], float]:
+        """See the class."""
+        ...
+
+
+CaseFit = Callable[
+    [ssm.ShapeModel, Observations, transforms.SE3, PRNGKeyArray], Reconstruction
+]  # (model, observations, start, key) of one vertebra, under vmap
+
+
 def run_method(
     name: str,
     tasks: Sequence[Task],
@@ -93,6 +131,24 @@ def run_method(
     step: Callable[[str], None],
 ) -> tuple[list[Estimate], float]:
     """Estimates of one method for all tasks, and its seconds per task after compilation."""
+    found, seconds = METHODS[name](
+        tasks,
+        num_starts=1 if name == "landmarks" else num_starts,
+        seed=seed,
+        step=lambda note: step(f"{name}: {note}"),
+    )
+    return [_estimate(each) for each in found], seconds / len(tasks)
+
+
+def fit_each_case(
+    name: str,
+    tasks: Sequence[Task],
+    *,
+    num_starts: int,
+    seed: int,
+    step: Callable[[str], None],
+) -> tuple[list[Reconstruction], float]:
+    """A `Fitter` for which every vertebra in its views is a case of its own."""
     stacked = [
         stack([getattr(t, key) for t in tasks]) for key in ("model", "observations", "start")
     ]
@@ -101,12 +157,18 @@ def run_method(
 
     def on_chunk(done: int, total: int) -> None:
         clock.append(time.monotonic())
-        step(f"{name}: {done}/{total}" if done else f"{name}: compiled")
+        step(f"{done}/{total}" if done else "compiled")
 
-    function = _method(name, num_starts)
-    result = map_cases(function, *stacked, keys, on_chunk=on_chunk)
-    estimates = [_estimate(jax.tree.map(lambda x, i=i: x[i], result)) for i in range(len(tasks))]
-    return estimates, (clock[-1] - clock[0]) / len(tasks)
+    result = map_cases(
+        _case_fit(name, num_starts), *stacked, keys, chunk=chunk_size(), on_chunk=on_chunk
+    )
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], result) for i in range(len(tasks))]
+    return each, clock[-1] - clock[0]
+
+
+def chunk_size() -> int:
+    """How many cases one compiled program takes."""
+    return len(jax.local_devices()) if jax.default_backend() == "cpu" else _CHUNK_GPU
 
 
 def _estimate(result: Reconstruction) -> Estimate:
@@ -127,10 +189,12 @@ def refusal(task: Task, estimate: Estimate) -> str:
 
 def status_text(task: Task, estimate: Estimate) -> str:
     """How it went, in words."""
-    return f"abstained: {task.refused}" if task.refused else STATUS_MEANING[estimate.status]
+    return ABSTAINED + task.refused if task.refused else STATUS_MEANING[estimate.status]
 
 
-def _method(name: str, num_starts: int) -> Callable[..., Reconstruction]:
+@functools.cache
+def _case_fit(name: str, num_starts: int) -> CaseFit:
+    """The same object for the same arguments, so that it is compiled once."""
     if name == "landmarks":
         return lambda model, seen, start, _: _from_landmarks(model, seen, start)
     options = FIT_OPTIONS[name]
@@ -153,6 +217,12 @@ def _from_landmarks(
         mask_agreement=jnp.ones(len(seen.view_valid)),
         status=jnp.zeros((), jnp.int32),
     )
+
+
+# Every row of the table that is an answer.
+METHODS: Mapping[str, Fitter] = {
+    name: functools.partial(fit_each_case, name) for name in ("landmarks", *FIT_OPTIONS)
+} | {OURS: functools.partial(joint.fit_jointly, FIT_OPTIONS[OURS])}
 
 
 def start_estimate(task: Task) -> Estimate:

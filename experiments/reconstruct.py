@@ -7,15 +7,20 @@
   python -m experiments.reconstruct --cohort=FOLDER --pairs=20 --observations=simulated
       Nothing of the truth is known: landmarks and masks come from a detector's error model, and
       the start of every vertebra from them. Vertebrae with too little are abstained from.
+  python -m experiments.reconstruct --cohort=FOLDER --out=runs/big
+      A run that was killed goes on where it was when the same command is given again.
   python -m experiments.reconstruct --xrays=a.png,b.png --cameras=cameras.json --level=L3 \\
       --init=init.json
       Your own calibrated X-rays of one vertebra (formats: docs/input_formats.md).
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+import shutil
+import sys
+from collections.abc import Sequence
 from typing import cast
 
 import jax
@@ -28,9 +33,20 @@ from dartjax import data, ssm, transforms
 from dartjax.camera import Camera
 from dartjax.image import Radiograph
 from dartjax.observations import LANDMARK_NAMES
-from dartjax.registration import Disturbance, crop_cameras, observe
-from dartjax.render import xray_settings
-from experiments import detections, launch, methods, reconstruct_report, scene
+from dartjax.registration import crop_cameras, observe
+from experiments import (
+    detections,
+    judgement,
+    launch,
+    methods,
+    reconstruct_report,
+    reconstruct_subject,
+    reconstruct_units,
+    scene,
+    xray_shards,
+)
+from experiments.reconstruct_subject import Settings
+from experiments.reconstruct_units import Source
 
 _DEMO = flags.DEFINE_bool("demo", False, "Run on the example chest CT (fetched once, cached).")
 _COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks in VerSe layout.")
@@ -68,6 +84,16 @@ _XRAY_PHYSICS = flags.DEFINE_bool(
 _RESTARTS = flags.DEFINE_integer("restarts", 1, "Starts per vertebra; the best is kept.", 1)
 _BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the table.")
 _SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
+_WORK = flags.DEFINE_string(
+    "work",
+    None,
+    "Folder for finished subjects, kept. Default: <out>.work, removed when the run is done.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, for several processes that share a cohort out."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "How many processes there are.", 1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Which of them this is, from 0.", 0)
 _XRAYS = flags.DEFINE_list("xrays", [], "Your X-rays: PNG (8 or 16 bit), TIFF or .npy.")
 _CAMERAS = flags.DEFINE_string("cameras", None, "JSON with one camera per X-ray.")
 _LEVEL = flags.DEFINE_string("level", None, "Level of the vertebra in --xrays, such as L3.")
@@ -80,6 +106,10 @@ _PIXELS = flags.DEFINE_enum(
 )
 
 _INIT_LANDMARK_SIGMA_MM = 3.0
+_SUBJECTS_SHOWN = 3  # with X-rays and a 3D view in the report
+_SUBJECTS_PER_CLEANING = 16
+# The other processes wait for that of process 0. One that fails waits as long, then ends them all.
+_REPORT_SECONDS = 600
 
 
 def main(ctx: launch.RunContext) -> None:
@@ -90,7 +120,58 @@ def main(ctx: launch.RunContext) -> None:
     if _XRAYS.value:
         _reconstruct_images(ctx)
     else:
-        _reconstruct_cohort(ctx, [_demo_case()] if _DEMO.value else _cohort_cases())
+        settings = _settings(ctx.seed)
+        _reconstruct_cohort(ctx, [_demo_source()] if _DEMO.value else _cohort(), settings)
+
+
+def join() -> int:
+    """Meet the other processes of this run, if there are any; the number of this one."""
+    if _NUM_PROCESSES.value == 1:
+        return 0
+    if not _COORDINATOR.value or _PROCESS_ID.value >= _NUM_PROCESSES.value:
+        raise data.DataError("--num_processes needs --coordinator=HOST:PORT and --process_id")
+    if not (_COHORT.value and (flags.FLAGS.out or _WORK.value)):
+        raise data.DataError("--num_processes needs --cohort, and --out or --work to meet in")
+    jax.distributed.initialize(
+        _COORDINATOR.value,
+        _NUM_PROCESSES.value,
+        _PROCESS_ID.value,
+        shutdown_timeout_seconds=_REPORT_SECONDS,
+    )
+    return _PROCESS_ID.value
+
+
+def _settings(seed: int) -> Settings:
+    if _DETECTOR.value != "standard" and _OBSERVATIONS.value != "simulated":
+        raise data.DataError("--detector is only for --observations=simulated")
+    return Settings(
+        seed=seed,
+        pairs=_PAIRS.value,
+        levels=tuple(data.parse_levels(_LEVELS.value)) if _LEVELS.value else (),
+        observations=_OBSERVATIONS.value,
+        detector=_DETECTOR.value,
+        views=_VIEWS.value,
+        recipe=_RECIPE.value,
+        baselines=_BASELINES.value,
+        restarts=_RESTARTS.value,
+        xray_physics=_XRAY_PHYSICS.value,
+        ssm=_SSM.value,
+    )
+
+
+def _demo_source() -> Source:
+    case = _demo_case()
+    return Source(case.subject, case.dataset, case.dataset_kind, lambda: case)
+
+
+def _judge_of(case: data.Case, settings: Settings) -> reconstruct_subject.Judge | None:
+    """Who says how far to trust answers: one that knows the errors of detectors, and was not
+    fitted on this subject."""
+    if settings.observations != "simulated":
+        return None
+    stored = data.load_failure_model()
+    known = data.includes_subject(stored.card, case.subject)
+    return None if known else judgement.judge_of(stored)
 
 
 def _demo_case() -> data.Case:
@@ -106,166 +187,80 @@ def _demo_case() -> data.Case:
         return data.synthetic_case()
 
 
-def _cohort_cases() -> Sequence[data.Case]:
-    return [data.load_case(subject) for subject in data.find_subjects(str(_COHORT.value))]
-
-
-def _reconstruct_cohort(ctx: launch.RunContext, cases: Sequence[data.Case]) -> None:
-    """Simulated X-rays of CTs: every method, graded against the CT's own mask."""
-    if len(kinds := {case.dataset_kind for case in cases}) > 1:
+def _cohort() -> list[Source]:
+    subjects = data.find_subjects(str(_COHORT.value))
+    if len(kinds := {subject.dataset_kind for subject in subjects}) > 1:
         raise data.DataError(f"the cohort mixes {', '.join(sorted(kinds))} data: run them apart")
-    if _DETECTOR.value != "standard" and _OBSERVATIONS.value != "simulated":
-        raise data.DataError("--detector is only for --observations=simulated")
-    tasks: list[methods.Task] = []
-    radiographs: dict[tuple[str, int], list[Radiograph]] = {}
-    for case in cases:
-        truths = _truths(case)
-        for pair in range(_PAIRS.value):
-            rng = np.random.default_rng([ctx.seed, pair])
-            seen = _simulate(ctx, case, truths, rng, pair)
-            radiographs[case.subject, pair] = seen
-            tasks += _tasks(ctx, case, truths, seen, rng, pair)
-    tasks, seconds_to_start = _initialised(tasks)
-    headline = methods.RECIPES[_RECIPE.value]
-    others = [name for name in methods.RECIPES.values() if name != headline]
-    names = [*(others if _BASELINES.value else ()), headline]
-    results, seconds = {}, {}
-    with launch.progress("reconstruction") as step:
-        for name in names:
-            results[name], seconds[name] = methods.run_method(
-                name, tasks, num_starts=_starts_of(name), seed=ctx.seed, step=step
-            )
-            seconds[name] += seconds_to_start
-    leaks = [case for case in cases if _has_been_seen(case)]
+    return [
+        Source(s.id, s.dataset, s.dataset_kind, functools.partial(data.load_case, s))
+        for s in subjects
+    ]
+
+
+def _reconstruct_cohort(
+    ctx: launch.RunContext, sources: Sequence[Source], settings: Settings
+) -> None:
+    """Simulated X-rays of CTs: every method, graded against the CT's own mask.
+
+    This process makes the units of its share of the subjects; process 0 reports on all.
+    """
+    work, is_kept = _work_folder(ctx)
+    has_units = any(work.glob("scans/*/unit"))
+    keep = is_kept or _NUM_PROCESSES.value > 1 or (has_units and not flags.FLAGS.overwrite)
+    reconstruct_units.begin(work, sources, settings, ctx.config["commit"], keep=keep)
+    share = (_PROCESS_ID.value, _NUM_PROCESSES.value)
+    own = xray_shards.shard_of(list(enumerate(sources)), share)
+    for done, (index, source) in enumerate(own, 1):
+        if len(sources) > 1:
+            count = f"subject {index + 1} of {len(sources)}"
+            print(f"{count}: {source.subject}", file=sys.stderr, flush=True)
+        seed = settings.seed_of(index)
+        reconstruct_units.make(
+            work,
+            source,
+            lambda case, seed=seed: reconstruct_subject.answer(
+                case, settings, seed, _judge_of(case, settings)
+            ),
+            settings,
+            shown=index < _SUBJECTS_SHOWN,
+            strict=len(sources) == 1,
+        )
+        if done % _SUBJECTS_PER_CLEANING == 0:
+            jax.clear_caches()  # programs for CTs of other sizes; the fits' own are kept
+    reconstruct_units.wait_for(work, [source.subject for source in sources])
+    if _PROCESS_ID.value == 0:
+        _report(ctx, work, sources, settings)
+        if not is_kept:
+            shutil.rmtree(work)
+
+
+def _work_folder(ctx: launch.RunContext) -> tuple[pathlib.Path, bool]:
+    """Where finished subjects are kept, and whether they stay when the run is done."""
+    if _WORK.value:
+        return pathlib.Path(_WORK.value), True
+    if flags.FLAGS.out:
+        out = pathlib.Path(flags.FLAGS.out).absolute()
+        return out.with_name(f"{out.name}.work"), False
+    return ctx.final_out.with_name(f"{ctx.final_out.name}.work"), False
+
+
+def _report(
+    ctx: launch.RunContext, work: pathlib.Path, sources: Sequence[Source], settings: Settings
+) -> None:
+    units = [reconstruct_units.read(work, source.subject) for source in sources]
+    used = [unit for unit in units if not unit.reason]
+    if not used:
+        raise data.DataError(f"no subject could be used; {units[0].subject}: {units[0].reason}")
     record = ctx.record(
-        dataset=" + ".join(sorted({case.dataset for case in cases})),
-        dataset_kind=cases[0].dataset_kind,
-        subjects=[case.subject for case in cases],
-        n_vertebrae=len({(t.subject, t.level) for t in tasks}),
-        ssm_excludes=sorted({p for c in cases if c not in leaks for p in _people_of(c)}),
+        dataset=" + ".join(sorted({source.dataset for source in sources})),
+        dataset_kind=sources[0].dataset_kind,
+        subjects=[unit.subject for unit in used],
+        n_vertebrae=len({(c["subject"], c["level"]) for unit in used for c in unit.cases}),
+        ssm_excludes=sorted({p for unit in used if not unit.ssm_leak for p in unit.people}),
         nsd_tolerance_mm=1.0,
-        ssm_leak=bool(leaks),
+        ssm_leak=any(unit.ssm_leak for unit in used),
     )
-    reconstruct_report.write_graded(ctx, record, tasks, results, headline, seconds, radiographs)
-
-
-def _starts_of(name: str) -> int:
-    return 1 if name == "landmarks" else _RESTARTS.value
-
-
-def _truths(case: data.Case) -> list[scene.TrueVertebra]:
-    levels = case.levels
-    if _LEVELS.value:
-        levels = data.parse_levels(_LEVELS.value)
-    known = (*data.shape_model_levels(_SSM.value), *data.SUPERNUMERARY)
-    levels = [level for level in levels if level in known]
-    if not levels:
-        raise data.DataError(
-            f"subject {case.subject} has no complete vertebra with a shape model: "
-            f"{case.rejected or 'its mask is empty'}"
-        )
-    truths = []
-    with launch.progress(f"true shapes of {case.subject}", len(levels)) as step:
-        for level in levels:
-            model = data.load_shape_model(level, path=_model_set(case))
-            truths.append(scene.true_vertebra(case, level, model))
-            step(level)
-    return truths
-
-
-def _simulate(
-    ctx: launch.RunContext,
-    case: data.Case,
-    truths: Sequence[scene.TrueVertebra],
-    rng: np.random.Generator,
-    pair: int,
-) -> list[Radiograph]:
-    setup = scene.CarmSetup()
-    isocenter = np.mean([np.asarray(t.pose.translation()) for t in truths], axis=0)
-    draw = scene.random_views if _VIEWS.value == "random" else scene.ap_and_lateral
-    views = draw(rng, isocenter, setup)
-    data.check_views(views, case.ct)
-    angles = ", ".join(f"{angle:.0f}" for angle in scene.pair_angles_deg(views))
-    with launch.progress(f"X-rays of {case.subject}, pair {pair + 1}") as step:
-        physics = xray_settings(num_samples=setup.num_samples) if _XRAY_PHYSICS.value else None
-        radiographs = scene.simulate(case.ct, views, setup, physics=physics, seed=ctx.seed + pair)
-        jax.block_until_ready(radiographs)
-        step(f"two views {angles} deg apart")
-    return radiographs
-
-
-def _tasks(
-    ctx: launch.RunContext,
-    case: data.Case,
-    truths: Sequence[scene.TrueVertebra],
-    radiographs: Sequence[Radiograph],
-    rng: np.random.Generator,
-    pair: int,
-) -> list[methods.Task]:
-    with launch.progress("observations", len(truths)) as step:
-        if _OBSERVATIONS.value == "simulated":
-            detector = detections.DETECTORS[_DETECTOR.value]
-            return detections.detected_tasks(
-                case.subject,
-                truths,
-                radiographs,
-                detector=detector,
-                seed=ctx.seed,
-                pair=pair,
-                step=step,
-            )
-        return _disturbed_tasks(case, truths, radiographs, rng, pair, step)
-
-
-def _disturbed_tasks(
-    case: data.Case,
-    truths: Sequence[scene.TrueVertebra],
-    radiographs: Sequence[Radiograph],
-    rng: np.random.Generator,
-    pair: int,
-    step: Callable[[str], None],
-) -> list[methods.Task]:
-    tasks = []
-    angle = scene.pair_angles_deg([r.camera for r in radiographs])[0]
-    for truth in truths:
-        seen, start = scene.disturbed_observations(truth, radiographs, rng, Disturbance())
-        tasks.append(
-            methods.Task(case.subject, truth.level, pair, truth.model, seen, start, truth, angle)
-        )
-        step(truth.level)
-    return tasks
-
-
-def _initialised(tasks: list[methods.Task]) -> tuple[list[methods.Task], float]:
-    """Starts that are not given, and seconds per vertebra to find them."""
-    if _OBSERVATIONS.value != "simulated":
-        return tasks, 0.0
-    with launch.progress("starts") as step:
-        return detections.initialised(tasks, step=step)
-
-
-def _people_of(case: data.Case) -> tuple[str, ...]:
-    """Whom the shape models must not have seen: the subject, and whom a synthetic one is made
-    from."""
-    return (case.subject, *case.parents)
-
-
-def _model_set(case: data.Case) -> pathlib.Path:
-    """The shape models given by --ssm, else those that have seen none of these people; if every
-    set has, those without the subject itself (which then counts as a leak)."""
-    if _SSM.value:
-        return pathlib.Path(_SSM.value)
-    try:
-        return data.shape_model_set(_people_of(case))
-    except data.DataError:
-        return data.shape_model_set([case.subject])
-
-
-def _has_been_seen(case: data.Case) -> bool:
-    card = data.shape_model_card(_model_set(case))
-    return data.includes_subject(card, case.subject, case.ct_hash) or any(
-        data.includes_subject(card, parent) for parent in case.parents
-    )
+    reconstruct_report.write_graded(ctx, record, units, settings.headline)
 
 
 def _reconstruct_images(ctx: launch.RunContext) -> None:
@@ -295,7 +290,7 @@ def _reconstruct_images(ctx: launch.RunContext) -> None:
     )
     with launch.progress("reconstruction") as step:
         estimates, seconds = methods.run_method(
-            methods.OURS, [task], num_starts=_RESTARTS.value, seed=ctx.seed, step=step
+            methods.ALONE, [task], num_starts=_RESTARTS.value, seed=ctx.seed, step=step
         )
     record = ctx.record(
         dataset="user X-rays",
@@ -350,4 +345,4 @@ def _start_from(
 if __name__ == "__main__":
     # One XLA device per core, so that a batch of vertebrae uses all of them.
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    launch.run(main)
+    launch.run(main, join=join)

@@ -1,31 +1,32 @@
 """What `reconstruct` leaves in its run folder: metrics.json, report.html, meshes, a table."""
 
-import dataclasses
 import json
+import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
 from rich.console import Console
 from rich.table import Table
 
-from dartjax import data, metrics, planning, report, ssm
-from dartjax.camera import Camera
+from dartjax import metrics, report
 from dartjax.image import Radiograph
-from dartjax.mesh import TriangleMesh
-from dartjax.observations import SIDES, NeedlePath
+from dartjax.observations import SIDES
 from dartjax.registration import RUNGS
-from dartjax.render import SplatOptions, splat
-from experiments import launch, methods, reconstruct_tables, results
+from experiments import (
+    launch,
+    methods,
+    reconstruct_cases,
+    reconstruct_figures,
+    reconstruct_tables,
+    reconstruct_units,
+    results,
+)
 from experiments.methods import Estimate, Task
-from experiments.scene import TrueVertebra
+from experiments.reconstruct_cases import Row
+from experiments.reconstruct_units import Unit
 
-NEEDLE_RADIUS_MM = 2.5  # the 5 mm cannula of Spine-DART
-Radiographs = Mapping[tuple[str, int], Sequence[Radiograph]]
-Results = Mapping[str, Sequence[Estimate]]
 Grades = Mapping[str, Sequence[Mapping[str, Any]]]
 
 COLUMNS = (
@@ -42,52 +43,43 @@ COLUMNS = (
     report.Column("status", "Status"),
     report.Column("seconds", "Time", "s", 1),
 )
+_SUBJECT = report.Column("subject", "Subject")
+_MAX_PRINTED = 60  # rows on the terminal
+_MAX_ON_PAGE = 2000  # rows of report.html
 
 
 def write_graded(
-    ctx: launch.RunContext,
-    record: Mapping[str, Any],
-    tasks: Sequence[Task],
-    estimates: Results,
-    headline: str,
-    seconds: Mapping[str, float],
-    radiographs: Radiographs,
+    ctx: launch.RunContext, record: Mapping[str, Any], units: Sequence[Unit], headline: str
 ) -> None:
-    """Grade every method on every task and write the run folder. The `headline` is the method
-    whose answers are the cases; the others are rows of a table."""
-    answers = {
-        "start": [methods.start_estimate(task) for task in tasks],
-        **estimates,
-        "oracle": [methods.oracle_estimate(task) for task in tasks],
-    }
-    grades = _grade_all(tasks, answers)
-    ours = estimates[headline]
-    cases = [
-        _case_row(
-            task, ours[i], headline, {name: g[i] for name, g in grades.items()}, seconds[headline]
-        )
-        for i, task in enumerate(tasks)
-    ]
-    fine = reconstruct_tables.succeeded(tasks, ours)
-    summary = _summary(cases, fine, grades, headline, seconds[headline])
-    summary |= _start_summary(tasks)
+    """The run folder of graded answers, from finished units. The `headline` is the method whose
+    answers are the cases; the others are rows of a table."""
+    used = [unit for unit in units if not unit.reason]
+    cases = [case for unit in used for case in unit.cases]
+    grades = {name: [row for unit in used for row in unit.grades[name]] for name in used[0].grades}
+    summary = _summary(cases, grades, headline) | _start_summary(cases)
+    summary["subjects_failed"] = len(units) - len(used)
     ctx.save_metrics(record, summary, cases)
-    tables = _tables(tasks, answers, grades, headline, fine)
+    tables = _tables(cases, grades, headline) | _failed_table(units)
     _write_tables(ctx, record, tables)
-    _save_meshes(ctx, tasks, ours)
+    _copy_meshes(ctx, used)
     with launch.progress("report") as step:
         page = report.Report(
             title="Vertebrae from two X-rays",
-            subtitle=f"{record['dataset']}: {len(tasks)} reconstructions",
+            subtitle=f"{record['dataset']}: {len(cases)} reconstructions",
             record=record,
             summary=summary,
-            columns=COLUMNS,
-            rows=cases,
-            cases=_report_cases(tasks, ours, radiographs),
+            columns=_columns(used),
+            rows=cases[:_MAX_ON_PAGE],
+            cases=[
+                section
+                for unit in used
+                for section in reconstruct_figures.sections(unit.folder, unit.cases, unit.paths)
+            ],
+            banner=_banner(units, len(cases)),
         )
         report.write_html(page, ctx.out / "report.html")
         step("report.html")
-    _print_cases(record, cases)
+    _print_cases(record, cases, _columns(used))
     for title, rows in tables.items():
         _console().print(reconstruct_tables.as_table(rows, title))
     _console().print(f"Metrics: {'; '.join(metrics.DEFINITIONS.values())}", style="dim")
@@ -104,63 +96,64 @@ def write_ungraded(
 ) -> None:
     """The run folder of a vertebra whose truth is unknown."""
     reason = "no ground truth for these X-rays"
-    row: dict[str, Any] = _identity(task, estimate, seconds)
+    row = reconstruct_cases.case_row(task, estimate, seconds)
     for key in ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "masd_start_mm", "oracle_dice"):
         row |= {key: float("nan"), f"{key}_reason": reason}
-    for side, path in zip(SIDES, planned_paths(task, estimate), strict=True):
-        row[f"path_{side}_world_mm"] = [path.entry_point.tolist(), path.target_point.tolist()]
+    answered = not methods.refusal(task, estimate)
+    points = reconstruct_cases.path_points(task, estimate)
+    for side in SIDES:
+        row[f"path_{side}_world_mm"] = list(points[side].values()) if answered else None
     row["warnings"] = list(warnings)
-    covered = float(estimate.status != 1)
+    covered = float(estimate.status != methods.NOT_FINITE)
     summary = {"coverage": covered, "seconds_per_vertebra": seconds}
     ctx.save_metrics(record, summary, [row])
-    _save_meshes(ctx, [task], [estimate])
+    _mesh_folder(ctx)
+    reconstruct_units.save_meshes(ctx.out / "meshes", [task], [estimate])
+    _save_paths(ctx, {reconstruct_units.name_of(task): points} if answered else {})
+    chosen = [(task, estimate)] if answered else []
+    pngs = [reconstruct_figures.radiograph_png(i, v, chosen) for i, v in enumerate(radiographs)]
+    shown = [
+        reconstruct_figures.Shown(task.level, methods.surface(task, estimate), None, points)
+        for _ in chosen
+    ]
     page = report.Report(
         title=f"{task.level} from {len(radiographs)} X-rays",
         record=record,
         summary=summary,
         columns=[c for c in COLUMNS if c.key in ("level", "status", "seconds")],
         rows=[row],
-        cases=_report_cases([task], [estimate], {(task.subject, 0): radiographs}),
+        cases=[reconstruct_figures.section(f"{task.subject}, views 1", pngs, shown)],
         banner="; ".join(warnings),
     )
     report.write_html(page, ctx.out / "report.html")
     Console().print(f"{task.level}: {row['status']}")
 
 
-def planned_paths(task: Task, estimate: Estimate) -> tuple[NeedlePath, NeedlePath]:
-    """Left and right transpedicular path, carried by the reconstructed surface."""
-    points = ssm.paths(task.model, methods.surface(task, estimate).vertices)
-    left, right = (NeedlePath(p[0], p[1], jnp.asarray(NEEDLE_RADIUS_MM)) for p in points)
-    return left, right
-
-
-def _grade_all(tasks: Sequence[Task], answers: Results) -> Grades:
-    grades: dict[str, list[dict[str, Any]]] = {}
-    with launch.progress("grading", len(answers)) as step:
-        for name, estimates in answers.items():
-            # What the model could reach is graded also where no answer is given.
-            graded = [dataclasses.replace(t, refused="") for t in tasks]
-            judged = graded if name == "oracle" else tasks
-            grades[name] = [methods.grade(t, e) for t, e in zip(judged, estimates, strict=True)]
-            step(name)
-    return grades
-
-
-def _tables(
-    tasks: Sequence[Task],
-    answers: Results,
-    grades: Grades,
-    headline: str,
-    fine: Bool[np.ndarray, " case"],
-) -> dict[str, list[dict[str, Any]]]:
-    groups = (grades[headline], grades["oracle"], fine)
+def _tables(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, list[Row]]:
+    given = (cases, grades, headline)
     return {
         "The same start, landmarks and prior for every method": reconstruct_tables.by_method(
-            tasks, answers, grades, headline
+            *given
         ),
-        f"{headline} by the start it had": reconstruct_tables.by_rung(tasks, *groups),
-        f"{headline} by level": reconstruct_tables.by_level(tasks, *groups),
+        f"{headline} by the start it had": reconstruct_tables.by_rung(*given),
+        f"{headline} by level": reconstruct_tables.by_level(*given),
     }
+
+
+def _failed_table(units: Sequence[Unit]) -> dict[str, list[Row]]:
+    rows = [{"subject": unit.subject, "reason": unit.reason} for unit in units if unit.reason]
+    return {"Subjects that could not be used": rows} if rows else {}
+
+
+def _banner(units: Sequence[Unit], num_cases: int) -> str:
+    """What a reader of the page must know is not on it."""
+    failed = sum(bool(unit.reason) for unit in units)
+    notes = []
+    if failed:
+        notes.append(f"{failed} of {len(units)} subjects could not be used (reasons: tables.md)")
+    if num_cases > _MAX_ON_PAGE:
+        notes.append(f"the first {_MAX_ON_PAGE} of {num_cases} cases (all: metrics.json)")
+    return "; ".join(notes)
 
 
 def _write_tables(
@@ -177,71 +170,9 @@ def _write_tables(
     (ctx.out / "tables.md").write_text(text, encoding="utf-8")
 
 
-def _identity(task: Task, estimate: Estimate, seconds: float) -> dict[str, Any]:
-    return {
-        "subject": task.subject,
-        "level": task.level,
-        "views": len(task.observations.view_valid),
-        "pair": task.pair,
-        "angle_deg": task.angle_deg,
-        "rung": task.rung,
-        "status": methods.status_text(task, estimate),
-        "mask_agreement": float("nan") if task.refused else estimate.mask_agreement,
-        "seconds": seconds,
-    }
-
-
-def _case_row(
-    task: Task,
-    estimate: Estimate,
-    headline: str,
-    graded: Mapping[str, Mapping[str, Any]],
-    seconds: float,
-) -> dict[str, Any]:
-    row = _identity(task, estimate, seconds) | dict(graded[headline])
-    row["masd_start_mm"] = graded["start"]["masd_mm"]
-    row["oracle_dice"] = graded["oracle"]["dice"]
-    row["oracle_masd_mm"] = graded["oracle"]["masd_mm"]
-    for name in graded:
-        if name not in (headline, "oracle"):
-            row[f"dice_{name}"] = graded[name]["dice"]
-            row[f"masd_{name}_mm"] = graded[name]["masd_mm"]
-    assert task.truth is not None
-    if task.rung != "disturbed":
-        row["common_landmarks"] = task.common_landmarks
-        row["landmark_residual_mm"] = task.landmark_residual_mm
-    row |= _paths_row(task, task.truth, estimate)
-    row["landmarks_trusted"] = task.truth.landmarks is not None
-    if reason := methods.refusal(task, estimate):
-        missing = [k for k, v in row.items() if isinstance(v, float) and np.isnan(v)]
-        row |= {f"{key}_reason": reason for key in missing}
-    return row
-
-
-def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> dict[str, Any]:
-    """The planned paths and the room around them in the true bone; no path without an answer."""
-    row: dict[str, Any] = {}
-    answered = not methods.refusal(task, estimate)
-    for i, (side, path) in enumerate(zip(SIDES, planned_paths(task, estimate), strict=True)):
-        entry, target = truth.paths[i]
-        best = _best_corridor(NeedlePath(entry, target, path.radius), truth.field)[1]
-        room = planning.clearance(path, truth.field) if answered else None
-        row[f"clearance_best_{side}_mm"] = float(best.clearance)
-        row[f"clearance_{side}_mm"] = float(room.clearance) if room else float("nan")
-        row[f"path_{side}_feasible"] = bool(room.feasible) if room else False
-        points = [path.entry_point.tolist(), path.target_point.tolist()]
-        row[f"path_{side}_world_mm"] = points if answered else None
-    return row
-
-
-def _summary(
-    cases: Sequence[Mapping[str, Any]],
-    fine: Bool[np.ndarray, " case"],
-    grades: Grades,
-    headline: str,
-    seconds: float,
-) -> dict[str, Any]:
+def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, Any]:
     """Means with and without failures; a failure is a case without an answer or a flagged one."""
+    fine = np.array([case["succeeded"] for case in cases], bool)
     dice = np.nan_to_num([case["dice"] for case in cases])
     lowest = [case["dice"] for case in cases if np.isfinite(case["dice"])]
     worse = np.array([c["masd_mm"] - c["masd_start_mm"] > 1.0 for c in cases])
@@ -267,125 +198,63 @@ def _summary(
         "paths_feasible_share": float(np.mean(clearances >= 0.0)),
         "corridors_feasible_share": float(np.mean(best >= 0.0)),
         **{key: methods.mean_of(graded, "dice") for key, graded in others.items()},
-        "seconds_per_vertebra": seconds,
+        "seconds_per_vertebra": methods.mean_of(cases, "seconds"),
     }
 
 
-def _start_summary(tasks: Sequence[Task]) -> dict[str, Any]:
+def _start_summary(cases: Sequence[Row]) -> dict[str, Any]:
     """Where the starts stand, and for how many those of the papers could be made."""
-    if tasks[0].rung == "disturbed":
+    if cases[0]["rung"] == "disturbed":
         return {}
-    rungs = [task.rung for task in tasks]
+    rungs = [case["rung"] for case in cases]
     share = {f"share_rung_{i}": rungs.count(rung) / len(rungs) for i, rung in sorted(RUNGS.items())}
     rules = reconstruct_tables.PAPER_RULES.values()
-    common, backup = (float(np.mean([allows(task) for task in tasks])) for allows in rules)
+    common, backup = (float(np.mean([allows(case) for case in cases])) for allows in rules)
+    abstained = [case["status"].startswith(methods.ABSTAINED) for case in cases]
     return share | {
         "coverage_3_common_landmarks": common,
         "coverage_3_common_or_all_masks": backup,
-        "abstained_share": float(np.mean([bool(task.refused) for task in tasks])),
+        "abstained_share": float(np.mean(abstained)),
     }
 
 
-def _save_meshes(ctx: launch.RunContext, tasks: Sequence[Task], estimates: Sequence[Estimate]):
+def _copy_meshes(ctx: launch.RunContext, units: Sequence[Unit]) -> None:
+    folder = _mesh_folder(ctx)
+    for unit in units:
+        for file in sorted(unit.folder.glob("*.ply")):
+            shutil.copyfile(file, folder / file.name)
+    _save_paths(ctx, {name: path for unit in units for name, path in unit.paths.items()})
+
+
+def _mesh_folder(ctx: launch.RunContext) -> pathlib.Path:
     folder = ctx.out / "meshes"
     folder.mkdir()
-    paths: dict[str, Any] = {}
-    for task, estimate in zip(tasks, estimates, strict=True):
-        if task.truth and task.pair == 0:
-            data.save_ply(folder / f"{task.subject}_{task.level}_truth.ply", task.truth.surface)
-        if methods.refusal(task, estimate):
-            continue
-        name = f"{task.subject}_{task.level}_pair{task.pair + 1}"
-        data.save_ply(folder / f"{name}.ply", methods.surface(task, estimate))
-        left, right = planned_paths(task, estimate)
-        paths[name] = {
-            side: {"entry_point": p.entry_point.tolist(), "target_point": p.target_point.tolist()}
-            for side, p in (("left", left), ("right", right))
-        }
+    return folder
+
+
+def _save_paths(ctx: launch.RunContext, paths: Mapping[str, Any]) -> None:
     text = json.dumps({"unit": "mm", "frame": "RAS+ world", "paths": paths}, indent=1)
     (ctx.out / "paths.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _report_cases(
-    tasks: Sequence[Task], estimates: Sequence[Estimate], radiographs: Radiographs
-) -> list[report.ReportCase]:
-    """One section per subject and pair of views."""
-    sections = []
-    for (subject, pair), views in radiographs.items():
-        chosen = [
-            (t, e)
-            for t, e in zip(tasks, estimates, strict=True)
-            if (t.subject, t.pair) == (subject, pair) and not methods.refusal(t, e)
-        ]
-        sections.append(
-            report.ReportCase(
-                title=f"{subject}, views {pair + 1}",
-                figures=[_figure(i, view, chosen) for i, view in enumerate(views)],
-                meshes=[mesh for task, estimate in chosen for mesh in _meshes(task, estimate)],
-                paths=[path for task, estimate in chosen for path in _paths(task, estimate)],
-            )
-        )
-    return sections
+def _columns(units: Sequence[Unit]) -> tuple[report.Column, ...]:
+    return (_SUBJECT, *COLUMNS) if len(units) > 1 else COLUMNS
 
 
-def _figure(index: int, view: Radiograph, chosen: Sequence[tuple[Task, Estimate]]) -> report.Figure:
-    contours = []
-    for task, estimate in chosen:
-        before = methods.surface(task, methods.start_estimate(task))
-        after = methods.surface(task, estimate)
-        contours.append(_contour(before, view.camera, report.BEFORE, "start"))
-        contours.append(_contour(after, view.camera, report.AFTER, "reconstruction"))
-    png = report.radiograph_figure(view.image, contours, title=f"X-ray {index + 1}")
-    return report.Figure(png, f"X-ray {index + 1}: outlines before and after the fit")
-
-
-_best_corridor = jax.jit(planning.best_corridor)
-_silhouette = jax.jit(
-    lambda mesh, view: splat(mesh.vertices, mesh.faces, view, SplatOptions(window=25)).silhouette
-)
-
-
-def _contour(mesh: TriangleMesh, view: Camera, colour: str, label: str) -> report.Contour:
-    outline = report.silhouette_contours(np.asarray(_silhouette(mesh, view)))
-    return report.Contour(outline, colour, label)
-
-
-def _meshes(task: Task, estimate: Estimate) -> list[report.ViewerMesh]:
-    surface = methods.surface(task, estimate)
-    shown = [
-        report.ViewerMesh(
-            task.level, "reconstruction", surface.vertices, surface.faces, report.AFTER
-        )
-    ]
-    if task.truth:
-        truth = report.decimate(
-            np.asarray(task.truth.surface.vertices), np.asarray(task.truth.surface.faces), 8000
-        )
-        shown.append(
-            report.ViewerMesh(task.level, "ground truth", *truth, report.TRUTH, opacity=0.35)
-        )
-    return shown
-
-
-def _paths(task: Task, estimate: Estimate) -> list[report.ViewerPath]:
-    return [
-        report.ViewerPath(
-            task.level, np.asarray(p.entry_point), np.asarray(p.target_point), NEEDLE_RADIUS_MM
-        )
-        for p in planned_paths(task, estimate)
-        if np.isfinite(np.asarray(p.entry_point)).all()
-    ]
-
-
-def _print_cases(record: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> None:
+def _print_cases(
+    record: Mapping[str, Any], cases: Sequence[Row], columns: Sequence[report.Column]
+) -> None:
     kind = {"synthetic": "SYNTHETIC ANATOMY, not VerSe"}.get(record["dataset_kind"], "")
     table = Table(title=f"{record['dataset']} {kind}")
-    for column in COLUMNS:
+    for column in columns:
         heading = f"{column.heading} [{column.unit}]" if column.unit else column.heading
-        table.add_column(heading, justify="left" if column.key in ("level", "status") else "right")
-    for case in cases:
-        table.add_row(*[_cell(case[column.key], column.digits) for column in COLUMNS])
+        is_text = isinstance(cases[0][column.key], str)
+        table.add_column(heading, justify="left" if is_text else "right")
+    for case in cases[:_MAX_PRINTED]:
+        table.add_row(*[_cell(case[column.key], column.digits) for column in columns])
     _console().print(table)
+    if len(cases) > _MAX_PRINTED:
+        _console().print(f"... and {len(cases) - _MAX_PRINTED} more in metrics.json", style="dim")
 
 
 def _console() -> Console:

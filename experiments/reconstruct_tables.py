@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Float
 from rich.table import Table
 from scipy import stats
 
 from dartjax.data import MODELLED_LEVELS
 from dartjax.registration import RUNGS
 from experiments import methods
-from experiments.methods import Estimate, Task
 
 FAILURE_MM = 2.0  # a MASD above this is a failure, whatever the fit says of itself
 MIN_FAILURES = 30  # fewer say nothing of how well failures are told apart
@@ -36,36 +35,25 @@ Grades = Mapping[str, Sequence[Mapping[str, Any]]]
 Row = dict[str, Any]
 
 
-def succeeded(tasks: Sequence[Task], estimates: Sequence[Estimate]) -> Bool[np.ndarray, " case"]:
-    """Which answers there are that nothing flagged."""
-    pairs = zip(tasks, estimates, strict=True)
-    return np.array([not t.refused and e.status == 0 for t, e in pairs], bool)
-
-
-def by_method(
-    tasks: Sequence[Task],
-    answers: Mapping[str, Sequence[Estimate]],
-    grades: Grades,
-    headline: str,
-) -> list[Row]:
+def by_method(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
     """A row per method, and the headline's under the starting rules of Spine-DART: three
     landmarks seen in both views, else (AP and lateral views) landmarks taken from the masks."""
-    rows = []
-    for name, graded in grades.items():
-        fine = succeeded(tasks, answers[name]) if name != "oracle" else np.ones(len(tasks), bool)
-        rows.append({"method": name, **_row(graded, fine)})
-    fine = succeeded(tasks, answers[headline])
+    rows = [{"method": name, **_row(graded)} for name, graded in grades.items()]
+    if cases[0]["rung"] == "disturbed":
+        return rows
     for rule, allows in PAPER_RULES.items():
-        allowed = np.array([allows(task) for task in tasks], bool)
-        if tasks[0].rung != "disturbed":
-            rows.append({"method": f"{headline}, {rule}", **_row(grades[headline], fine & allowed)})
+        under_rule = [
+            {**graded, "succeeded": graded["succeeded"] and allows(case)}
+            for case, graded in zip(cases, grades[headline], strict=True)
+        ]
+        rows.append({"method": f"{headline}, {rule}", **_row(under_rule)})
     return rows
 
 
-PAPER_RULES: dict[str, Callable[[Task], bool]] = {
-    "3 common landmarks": lambda task: task.common_landmarks >= MIN_COMMON,
-    "3 common or all masks": lambda task: (
-        task.common_landmarks >= MIN_COMMON or task.mask_in_every_view
+PAPER_RULES: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "3 common landmarks": lambda case: case["common_landmarks"] >= MIN_COMMON,
+    "3 common or all masks": lambda case: (
+        case["common_landmarks"] >= MIN_COMMON or case["mask_in_every_view"]
     ),
 }
 
@@ -76,35 +64,35 @@ def by_group(
     heading: str,
     graded: Sequence[Mapping[str, Any]],
     oracle: Sequence[Mapping[str, Any]],
-    fine: Bool[np.ndarray, " case"],
 ) -> list[Row]:
     """A row per group of cases, in the given order; groups not in it come last."""
     names = sorted(set(groups), key=lambda g: (order.index(g) if g in order else len(order), g))
     rows = []
     for name in names:
         chosen = [i for i, group in enumerate(groups) if group == name]
-        row = _row([graded[i] for i in chosen], fine[chosen])
         best = methods.mean_of([oracle[i] for i in chosen], "dice")
-        rows.append({heading: name, **row, "oracle_dice": best})
+        rows.append({heading: name, **_row([graded[i] for i in chosen]), "oracle_dice": best})
     return rows
 
 
-def by_rung(tasks: Sequence[Task], *results: Any) -> list[Row]:
+def by_rung(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
     """What each rung of the ladder leads to."""
-    return by_group([task.rung for task in tasks], list(RUNGS.values()), "rung", *results)
+    rungs = [case["rung"] for case in cases]
+    return by_group(rungs, list(RUNGS.values()), "rung", grades[headline], grades["oracle"])
 
 
-def by_level(tasks: Sequence[Task], *results: Any) -> list[Row]:
+def by_level(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
     """From head to foot."""
-    return by_group([task.level for task in tasks], list(MODELLED_LEVELS), "level", *results)
+    levels = [case["level"] for case in cases]
+    return by_group(levels, list(MODELLED_LEVELS), "level", grades[headline], grades["oracle"])
 
 
-def _row(graded: Sequence[Mapping[str, Any]], fine: Bool[np.ndarray, " case"]) -> Row:
-    good = [row for row, ok in zip(graded, fine, strict=True) if ok]
+def _row(graded: Sequence[Mapping[str, Any]]) -> Row:
+    good = [row for row in graded if row["succeeded"]]
     dice = np.array([row["dice"] for row in good], float)
     return {
         "n": len(graded),
-        "coverage": float(np.mean(fine)),
+        "coverage": len(good) / len(graded),
         "dice": methods.mean_of(good, "dice"),
         "dice_failures_zero": float(np.sum(dice)) / len(graded),
         "dice_min": float(dice.min()) if len(dice) else np.nan,
@@ -114,7 +102,8 @@ def _row(graded: Sequence[Mapping[str, Any]], fine: Bool[np.ndarray, " case"]) -
 
 def failure_auroc(cases: Sequence[Mapping[str, Any]]) -> Row:
     """How well failures (MASD above 2 mm) are told from the rest by what a user can see: the
-    mean of the ranks of the disagreement with the masks and of the landmarks' residual.
+    probability of failure where the answers were judged, else the mean of the ranks of the
+    disagreement with the masks and of the landmarks' residual.
 
     Null with the reason when there are fewer than 30 failures or no successes.
     """
@@ -126,13 +115,19 @@ def failure_auroc(cases: Sequence[Mapping[str, Any]]) -> Row:
             f"at least {MIN_FAILURES}, and not all, are needed"
         )
         return {"failure_auroc": float("nan"), "failure_auroc_reason": reason}
-    signs = (
-        [1.0 - case["mask_agreement"] for case in answered],
-        [case.get("landmark_residual_mm", 0.0) for case in answered],
-    )
-    doubt = np.mean([stats.rankdata(sign) for sign in signs], axis=0)
+    doubt = _doubt(answered)
     wins = stats.mannwhitneyu(doubt[failed], doubt[~failed]).statistic
     return {"failure_auroc": float(wins / (failed.sum() * (~failed).sum()))}
+
+
+def _doubt(cases: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, " case"]:
+    if all("failure_probability" in case for case in cases):
+        return np.array([case["failure_probability"] for case in cases], float)
+    signs = (
+        [1.0 - case["mask_agreement"] for case in cases],
+        [case.get("landmark_residual_mm", 0.0) for case in cases],
+    )
+    return np.mean([stats.rankdata(sign) for sign in signs], axis=0)
 
 
 def as_table(rows: Sequence[Row], title: str) -> Table:

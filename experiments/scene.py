@@ -36,7 +36,6 @@ CROP_WIDTH_MM = 110.0
 CROP_PIXELS = 128
 DENSE_FIT_DICE = 0.85  # below this, landmarks carried to the true surface are not trusted
 _TRUTH_VERSION = "1"  # of what a registration makes of the same surface and model
-_ANY = ssm.Registration(0, transforms.SE3.identity(), 0.0, 0, 0, 0)  # pyright: ignore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,9 @@ def _registrations(
         return oracle, ssm.dense_landmarks(model, vertices, faces, coarse=oracle)
 
     content = [vertices, faces, *map(np.asarray, jax.tree.leaves(model))]
-    found = cache.remembered("truths", _TRUTH_VERSION, content, (_ANY, _ANY), make)
+    # Not at import: nothing may use JAX before an experiment has chosen its devices.
+    like = ssm.Registration(0, transforms.SE3.identity(), 0.0, 0, 0, 0)  # pyright: ignore
+    found = cache.remembered("truths", _TRUTH_VERSION, content, (like, like), make)
     return jax.tree.map(jnp.asarray, found)
 
 

@@ -6,13 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from dartjax import data, ssm, transforms
+from dartjax.data import synthverse
 from dartjax.observations import LANDMARK_NAMES
-from dartjax.registration import Neighbour, no_neighbour
+from dartjax.registration import Neighbour, SpineOrder, no_neighbour
 
 # Height of the disc above a level. L1 to L5: central height, mean of men and women (Bach 2019,
 # 240 CT); above that a round value for thoracic discs.
 _DISC_ABOVE_MM = {"L1": 5.5, "L2": 6.4, "L3": 7.5, "L4": 8.2, "L5": 8.9, "L6": 8.9}
 _THORACIC_DISC_MM = 4.5
+_TILTED_AS = {"T13": "T12", "L6": "L5"}
 MAX_STEPS = 2  # a neighbour further away than this many levels says too little
 _TOP, _BOTTOM = (LANDMARK_NAMES.index(f"{s}_endplate_center") for s in ("superior", "inferior"))
 
@@ -30,6 +32,19 @@ def positions_mm(models: Mapping[str, ssm.ShapeModel]) -> dict[str, float]:
     apart = 0.5 * (heights[1:] + heights[:-1]) + discs[1:]
     along = np.concatenate([[0.0], np.cumsum(apart)])
     return {level: float(along[index[level]]) for level in given}
+
+
+def order_of(models: Mapping[str, ssm.ShapeModel]) -> SpineOrder:
+    """The given levels from head to foot for `registration.fit_together`: places along the spine
+    from `positions_mm`, tilts of the mean spine (see `data.synthverse`)."""
+    along, tilts = positions_mm(models), synthverse.usual_tilts_deg()
+    levels = sorted(models, key=along.__getitem__)
+    tilt = [np.radians(tilts[level if level in tilts else _TILTED_AS[level]]) for level in levels]
+    return SpineOrder(
+        along=jnp.asarray([along[level] for level in levels], jnp.float32),
+        tilt=jnp.asarray(tilt, jnp.float32),
+        present=jnp.ones(len(levels), bool),
+    )
 
 
 def _body_height(model: ssm.ShapeModel) -> float:

@@ -104,11 +104,14 @@ def shard_of(items: Sequence[_T], shard: tuple[int, int]) -> list[_T]:
     return list(items[index::count])
 
 
-def start_dataset(root: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+def start_dataset(
+    root: pathlib.Path, manifest: Mapping[str, Any], *, flag: str = "dataset_out"
+) -> None:
     """Write the manifest of a new data set, or check that the one there is the same.
 
-    DataError that names what differs, so that no folder holds a mixture, and for a folder with
-    other things in it. The manifest says `"finished": false` until `finish_shard` has seen all.
+    DataError that names what differs and the `flag` that names the folder, so that no folder
+    holds a mixture, and for a folder with other things in it. The manifest says
+    `"finished": false` until `finish_shard` has seen all.
     """
     started = {**manifest, "finished": False}
     with only_writer(root, wait=True):
@@ -119,7 +122,8 @@ def start_dataset(root: pathlib.Path, manifest: Mapping[str, Any]) -> None:
     there = read_json(root / MANIFEST)
     for key, value in json.loads(json_bytes(manifest)).items():
         if there.get(key) != value:
-            raise DataError(_difference(root, key, there.get(key), value))
+            difference = _difference(root, key, there.get(key), value)
+            raise DataError(f"{difference}: use the same, or another --{flag}")
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -163,10 +167,7 @@ def _difference(root: pathlib.Path, key: str, there: Any, here: Any) -> str:
     if isinstance(there, dict) and isinstance(here, dict):
         names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
         key, there, here = f"{key}.{names[0]}", there.get(names[0]), here.get(names[0])
-    return (
-        f"{root} was begun with {key} = {there!r}, now it is {here!r}: use the same, or another "
-        "--dataset_out"
-    )
+    return f"{root} was begun with {key} = {there!r}, now it is {here!r}"
 
 
 @contextlib.contextmanager

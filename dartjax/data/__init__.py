@@ -39,6 +39,9 @@ from ._example import cache_folder as cache_folder
 from ._example import example_case as example_case
 from ._example import example_folder as example_folder
 from ._example import example_is_cached as example_is_cached
+from ._failure_model import StoredFailureModel as StoredFailureModel
+from ._failure_model import load_failure_model as load_failure_model
+from ._failure_model import save_failure_model as save_failure_model
 from ._levels import LABEL_OF_LEVEL as LABEL_OF_LEVEL
 from ._levels import LEVEL_OF_LABEL as LEVEL_OF_LABEL
 from ._levels import MODELLED_LEVELS as MODELLED_LEVELS

@@ -2,6 +2,13 @@
 
 from dartjax.registration._batch import map_cases as map_cases
 from dartjax.registration._batch import stack as stack
+from dartjax.registration._cameras import CAMERA_STATUS as CAMERA_STATUS
+from dartjax.registration._cameras import CameraPrior as CameraPrior
+from dartjax.registration._cameras import RefinedCameras as RefinedCameras
+from dartjax.registration._cameras import carm_motion as carm_motion
+from dartjax.registration._cameras import moved_cameras as moved_cameras
+from dartjax.registration._cameras import refine_cameras as refine_cameras
+from dartjax.registration._cameras import with_moved_cameras as with_moved_cameras
 from dartjax.registration._curvature import Agreement as Agreement
 from dartjax.registration._detector import STRESS as STRESS
 from dartjax.registration._detector import Detector as Detector
@@ -33,16 +40,18 @@ from dartjax.registration._gauss_newton import fit_gauss_newton as fit_gauss_new
 from dartjax.registration._initialise import ABSTAINED as ABSTAINED
 from dartjax.registration._initialise import RUNGS as RUNGS
 from dartjax.registration._initialise import Initialisation as Initialisation
-from dartjax.registration._initialise import Neighbour as Neighbour
 from dartjax.registration._initialise import agreeing_landmarks as agreeing_landmarks
 from dartjax.registration._initialise import initialise as initialise
-from dartjax.registration._initialise import no_neighbour as no_neighbour
+from dartjax.registration._joint import SpineOrder as SpineOrder
+from dartjax.registration._joint import fit_together as fit_together
 from dartjax.registration._landmark_fit import fit_landmarks as fit_landmarks
 from dartjax.registration._landmark_fit import levenberg_marquardt as levenberg_marquardt
 from dartjax.registration._objective import FitParameters as FitParameters
+from dartjax.registration._objective import Neighbour as Neighbour
 from dartjax.registration._objective import ObjectiveWeights as ObjectiveWeights
 from dartjax.registration._objective import Surroundings as Surroundings
 from dartjax.registration._objective import moved_pose as moved_pose
+from dartjax.registration._objective import no_neighbour as no_neighbour
 from dartjax.registration._objective import objective as objective
 from dartjax.registration._objective import posed_vertices as posed_vertices
 from dartjax.registration._triangulate import Triangulated as Triangulated

@@ -1,5 +1,6 @@
 """Many cases at once: vmap in chunks, sharded over the devices of this process."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,14 +21,15 @@ def map_cases(
     """`jax.vmap(function)` over the leading axis of the arguments, `chunk` cases at a time,
     each chunk split over all local devices.
 
-    Every chunk has the same shape (the last is filled up by repeating a case), so one program
-    is compiled. `on_chunk(done, total)` is called after compilation (done = 0) and after each
-    chunk. The result is gathered on the host. On a CPU, ask for one device per core
-    (`jax_num_cpu_devices`) to use them all.
+    Every chunk has the same shape (the last is filled up by repeating a case), whatever the
+    number of cases, and the program of a function and a shape is kept: give the same function
+    object again and nothing is compiled. `on_chunk(done, total)` is called once the program is
+    there (done = 0) and after each chunk. The result is gathered on the host. On a CPU, ask for
+    one device per core (`jax_num_cpu_devices`) to use them all.
     """
     num_cases = len(jax.tree.leaves(arguments)[0])
     devices = jax.local_devices()
-    chunk = -(-min(chunk, num_cases) // len(devices)) * len(devices)
+    chunk = -(-chunk // len(devices)) * len(devices)
     mesh = jax.make_mesh((len(devices),), ("case",), axis_types=(AxisType.Auto,), devices=devices)
     sharding = NamedSharding(mesh, PartitionSpec("case"))
 
@@ -35,13 +37,35 @@ def map_cases(
         index = np.minimum(np.arange(first, first + chunk), num_cases - 1)
         return jax.tree.map(lambda leaf: jax.device_put(leaf[index], sharding), arguments)
 
-    program = jax.jit(jax.vmap(function)).lower(*part(0)).compile()
+    leaves, structure = jax.tree.flatten(part(0))
+    program = _program(function, structure, tuple(map(_spec, leaves)), mesh)
     on_chunk(0, num_cases)
     results = []
     for first in range(0, num_cases, chunk):
         results.append(jax.tree.map(np.asarray, program(*part(first))))
         on_chunk(min(first + chunk, num_cases), num_cases)
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)[:num_cases]), *results)
+
+
+def _spec(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    weak = getattr(leaf, "weak_type", False)  # random keys have no such thing
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding, weak_type=weak)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(
+    function: Callable[..., PyTree],
+    structure: Any,
+    specs: tuple[jax.ShapeDtypeStruct, ...],
+    mesh: jax.sharding.Mesh,
+) -> Callable[..., PyTree]:
+    """The compiled batch of a function for arguments of these shapes. Every device runs its own
+    share: left to itself, the compiler gathers a batch for sorting and decompositions."""
+    cases = PartitionSpec("case")
+    shares = jax.shard_map(
+        jax.vmap(function), mesh=mesh, in_specs=cases, out_specs=cases, check_vma=False
+    )
+    return jax.jit(shares).lower(*jax.tree.unflatten(structure, specs)).compile()
 
 
 def stack(cases: list[PyTree]) -> PyTree:

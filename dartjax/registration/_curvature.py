@@ -123,7 +123,7 @@ def _linearise(
         vertices = posed_vertices(model, start, parameters_of(x))
         rendered = render_views(vertices, model, evidence.cameras, options)
         drr = jax.vmap(two_compartment)(rendered) + evidence.background
-        images = jnp.stack([drr, rendered.silhouette], axis=1)
+        images = jnp.stack([drr, evidence.exposed * rendered.silhouette], axis=1)
         return images, landmark_residuals(landmarks(model, vertices), evidence)
 
     (images, residuals), pull = jax.vjp(seen, x)

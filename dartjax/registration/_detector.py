@@ -82,7 +82,9 @@ def detect_mask(
     if rng.random() < detector.mask_miss:
         return np.zeros_like(mask)
     dice = rng.normal(detector.mask_dice, detector.mask_dice_spread)
-    return disturbed_mask(mask, rng, float(np.clip(dice, 0.6, 0.98)), correlation_px)
+    return disturbed_mask(
+        mask, rng, float(np.clip(dice, 0.6, max(0.98, detector.mask_dice))), correlation_px
+    )
 
 
 def is_lateral(view: Camera) -> bool:

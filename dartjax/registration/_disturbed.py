@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from dartjax import camera as cameras
 from dartjax import transforms
-from dartjax._types import Point
+from dartjax._types import Image, Point
 from dartjax.camera import Camera
 from dartjax.image import Radiograph, resample
 from dartjax.observations import NUM_LANDMARKS, Observations
@@ -90,7 +90,9 @@ def observe(
     """Gather the evidence on one vertebra: radiographs resampled to their crops, masks on
     the crops' grids, and landmarks (world mm) projected into them. What is not given is
     marked as unknown."""
-    images = [resample(r, c).image for r, c in zip(radiographs, crops, strict=True)]
+    pairs = list(zip(radiographs, crops, strict=True))
+    images = [resample(r, c).image for r, c in pairs]
+    exposed = [_recorded(r, c) for r, c in pairs]
     num_views = len(crops)
     if landmarks_world is None:
         pixels = jnp.zeros((num_views, NUM_LANDMARKS, 2))
@@ -102,8 +104,15 @@ def observe(
     return Observations(
         cameras=jax.tree.map(lambda *leaves: jnp.stack(leaves), *crops),
         images=jnp.stack(images),
+        exposed=jnp.stack(exposed),
         masks=unknown if masks is None else jnp.asarray(masks, jnp.float32),
         landmarks=pixels,
         landmark_sigma=sigma,
         view_valid=jnp.ones(num_views, bool),
     )
+
+
+def _recorded(radiograph: Radiograph, crop: Camera) -> Image:
+    """1 where a pixel of the crop comes from the radiograph alone."""
+    everywhere = Radiograph(jnp.ones_like(radiograph.image), radiograph.camera)
+    return (resample(everywhere, crop).image > 0.99).astype(radiograph.image.dtype)

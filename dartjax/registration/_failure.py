@@ -12,12 +12,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from scipy.stats import rankdata
 
-from dartjax._types import Scalar
-from dartjax.observations import Observations
+from dartjax import camera as cameras
+from dartjax._numerics import safe_norm
+from dartjax._types import Image, Scalar
+from dartjax.camera import Camera
+from dartjax.observations import PARTNER, Observations
 from dartjax.registration._fit import Reconstruction
-from dartjax.registration._triangulate import ray_angle
+from dartjax.registration._landmark_fit import fit_landmarks
+from dartjax.registration._objective import posed_vertices, render_views
+from dartjax.registration._triangulate import ray_angle, triangulate
 from dartjax.registration._uncertainty import Uncertainty
-from dartjax.ssm import ShapeModel, posed
+from dartjax.render import SplatOptions
+from dartjax.ssm import ShapeModel, landmarks, posed
 
 FEATURE_NAMES: tuple[str, ...] = (
     "image_loss",  # 1 - similarity, mean over views
@@ -37,7 +43,18 @@ FEATURE_NAMES: tuple[str, ...] = (
     "view_angle_sine",  # sine of the widest angle between two beams; 0 for one view
     "num_views",
     "restart_spread_mm",  # of the vertices over restarts; 0 without restarts
+    "sightings_disagreeing",  # share of all detected sightings beyond 3 standard deviations
+    "sightings_residual",  # rms of all detected sightings, each held at 6 standard deviations
+    "landmark_bias_mm",  # of the worst view: length of the mean residual of its sightings
+    "landmark_gap_mm",  # rms by which the rays of a landmark seen in several views miss each other
+    "mask_gap_mm",  # by which the rays through the centroids of the masks miss each other
+    "mask_shift_mm",  # between the centroids of mask and silhouette, worst view
+    "landmark_fit_distance_mm",  # rms over vertices, to the fit of the landmarks alone
 )
+_DISAGREES = 3.0  # standard deviations
+_HELD = 6.0  # standard deviations: a gross error says no more than this
+_GROSS_MM = 20.0  # a length beyond it says no more than this, and would hide all others
+_SPLATS = SplatOptions(window=13, antialias=0.3)
 
 
 def failure_features(
@@ -46,13 +63,17 @@ def failure_features(
     reconstruction: Reconstruction,
     uncertainty: Uncertainty,
     *,
+    detected: Observations | None = None,
     restarts: Reconstruction | None = None,
 ) -> Float[Array, " feature"]:
-    """The numbers named in `FEATURE_NAMES`, for one result of `fit`.
+    """The numbers named in `FEATURE_NAMES`, for one result of `fit`; none needs the truth.
 
-    `restarts` are results of the same case from other starts (leading axis); leave it out for
-    all cases of a model or for none. A result that is not finite gives features that are not.
+    `detected` are the observations with all that was detected, where the fit was given only what
+    agreed with its start. `restarts` are results of the same case from other starts (leading
+    axis); leave it out for all cases of a model or for none. A result that is not finite gives
+    features that are not.
     """
+    detected = observations if detected is None else detected
     valid = observations.view_valid
     seen = jnp.isfinite(observations.landmark_sigma) & valid[:, None]
     agreement = uncertainty.agreement
@@ -75,17 +96,118 @@ def failure_features(
             _log10(highest) - _log10(lowest),
             _log10(lowest),
             _log10(uncertainty.noise_scale),
-            jnp.mean(uncertainty.vertex_std),
-            jnp.max(uncertainty.path_std),
+            _at_most(jnp.mean(uncertainty.vertex_std)),
+            _at_most(jnp.max(uncertainty.path_std)),
             jnp.sin(ray_angle(observations.cameras, valid.astype(image_loss.dtype))),
             jnp.sum(valid).astype(image_loss.dtype),
             _restart_spread(model, restarts),
+            *_sightings(model, detected, reconstruction),
+            *_gaps(observations),
+            _mask_shift(model, observations, reconstruction),
+            _landmark_fit_distance(model, observations, reconstruction),
         ]
     )
 
 
+def _sightings(
+    model: ShapeModel, detected: Observations, reconstruction: Reconstruction
+) -> tuple[Scalar, Scalar, Scalar]:
+    """Share of sightings that disagree with the result, their rms, and the worst view's bias.
+    Sides that were exchanged in a view are put right first: the fit has done so as well."""
+    points = landmarks(model, posed(model, reconstruction.pose, reconstruction.coefficients))
+    seen = jnp.isfinite(detected.landmark_sigma) & detected.view_valid[:, None]
+    sigma = jnp.where(seen, detected.landmark_sigma, 1.0)
+
+    def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"], seen):
+        partner = jnp.asarray(PARTNER)
+        direct = cameras.reprojection_mm(view, points, pixels)
+        other = cameras.reprojection_mm(view, points[partner], pixels)
+        cost, other_cost = (jnp.sum((r / sigma[:, None]) ** 2, axis=1) for r in (direct, other))
+        both = seen & seen[partner]
+        exchanged = both & (other_cost + other_cost[partner] < cost + cost[partner])
+        return jnp.where(exchanged[:, None], other, direct)
+
+    residuals = jax.vmap(one_view)(detected.cameras, detected.landmarks, sigma, seen)
+    lengths = safe_norm(residuals) / sigma
+    weights = jnp.where(seen & (lengths < _DISAGREES), 1.0 / sigma**2, 0.0)
+    total = jnp.sum(weights, axis=1)
+    mean = jnp.sum(jnp.where(weights > 0.0, weights, 0.0)[..., None] * residuals, axis=1)
+    bias = safe_norm(mean / jnp.maximum(total, 1e-6)[:, None])
+    return (
+        _mean((lengths > _DISAGREES).astype(sigma.dtype), seen),
+        jnp.sqrt(_mean(jnp.minimum(lengths, _HELD) ** 2, seen) / 2.0),
+        _at_most(jnp.max(jnp.where(detected.view_valid, bias, 0.0))),
+    )
+
+
+def _gaps(observations: Observations) -> tuple[Scalar, Scalar]:
+    """By how much the rays of landmarks, and those of the masks' centroids, miss each other:
+    rms in-plane distance of the views from the point between them, mm; 0 where only one view
+    saw them. Cameras that are wrong, and views that show different bones, make it large."""
+    seen = jnp.isfinite(observations.landmark_sigma) & observations.view_valid[:, None]
+    points = triangulate(
+        observations.cameras,
+        observations.landmarks,
+        jnp.where(seen, observations.landmark_sigma, jnp.inf),
+    )
+    common = points.num_views >= 2
+    of_landmarks = jnp.sqrt(_mean(jnp.minimum(points.residual_mm, _GROSS_MM) ** 2, common))
+    centers, known = mask_centroids(observations)
+    sigma = jnp.where(known, 1.0, jnp.inf)[:, None]
+    middle = triangulate(observations.cameras, centers[:, None], sigma)
+    of_masks = jnp.where(jnp.sum(known) >= 2, middle.residual_mm[0], 0.0)
+    return of_landmarks, _at_most(of_masks)
+
+
+def mask_centroids(
+    observations: Observations,
+) -> tuple[Float[Array, "view 2"], Bool[Array, " view"]]:
+    """Centroid of the mask in each view (px), and whether there is a mask."""
+    centers, total = jax.vmap(_centroid)(observations.masks)
+    return centers, observations.view_valid & (total > 0.0)
+
+
+def _centroid(image: Image) -> tuple[Float[Array, "2"], Scalar]:
+    height, width = image.shape
+    across = jnp.sum(image, axis=0) @ (jnp.arange(width) + 0.5)
+    along = jnp.sum(image, axis=1) @ (jnp.arange(height) + 0.5)
+    total = jnp.sum(image)
+    return jnp.stack([across, along]) / jnp.maximum(total, 1e-6), total
+
+
+def _mask_shift(
+    model: ShapeModel, observations: Observations, reconstruction: Reconstruction
+) -> Scalar:
+    """Distance between the centroids of mask and rendered silhouette in the worst view, mm."""
+    vertices = posed(model, reconstruction.pose, reconstruction.coefficients)
+    rendered = render_views(vertices, model, observations.cameras, _SPLATS).silhouette
+    centers, known = mask_centroids(observations)
+    own, _ = jax.vmap(_centroid)(rendered)
+    views, middle = observations.cameras, jnp.mean(vertices, axis=0)
+    depths = jax.vmap(lambda view: cameras.depth(view, middle[None])[0])(views)
+    shift = safe_norm((centers - own) / views.focal_length) * depths
+    return _at_most(jnp.max(jnp.where(known, shift, 0.0)))
+
+
+def _landmark_fit_distance(
+    model: ShapeModel, observations: Observations, reconstruction: Reconstruction
+) -> Scalar:
+    """A second opinion: rms distance of the vertices to those of the fit of the landmarks alone,
+    started at the result, mm. 0 without landmarks."""
+    own = posed(model, reconstruction.pose, reconstruction.coefficients)
+    other = fit_landmarks(model, observations, reconstruction.pose)
+    there = posed_vertices(model, reconstruction.pose, other)
+    seen = jnp.isfinite(observations.landmark_sigma) & observations.view_valid[:, None]
+    distance = jnp.sqrt(jnp.mean(jnp.sum((own - there) ** 2, axis=1)))
+    return _at_most(jnp.where(jnp.any(seen), distance, 0.0))
+
+
 def _mean(values: Float[Array, "*shape"], counted: Bool[Array, "*shape"]) -> Scalar:
     return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.maximum(jnp.sum(counted), 1)
+
+
+def _at_most(length: Scalar) -> Scalar:
+    return jnp.minimum(length, _GROSS_MM)
 
 
 def _log10(x: Scalar) -> Scalar:
@@ -112,7 +234,7 @@ def fit_failure_model(
     features: Float[Array, "case feature"],
     failed: Bool[Array, " case"],
     *,
-    ridge: float = 1.0,
+    ridge: float | Scalar = 1.0,
     num_steps: int = 30,
 ) -> FailureModel:
     """Maximum likelihood with a penalty ridge |weights|^2 / 2 on the standardised features

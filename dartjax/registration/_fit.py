@@ -42,7 +42,7 @@ STATUS_MEANING: dict[int, str] = {
     1: "the result is not finite",
     2: "the result disagrees with the masks",
     3: "a shape coefficient is beyond 3.5 standard deviations",
-    4: "the views are nearly parallel: depth is poorly determined",
+    4: "one view, or views that are nearly parallel: depth is poorly determined",
 }
 
 
@@ -68,6 +68,7 @@ class FitOptions:
     weights: ObjectiveWeights = ObjectiveWeights()
     crop_width_mm: float = 110.0
     region_dilation_mm: float = 4.0
+    nonnegative_modes: int = 0  # the last ones, such as those of fractures
 
 
 class Reconstruction(eqx.Module):
@@ -187,7 +188,7 @@ def _descend(
         x, state = carry
         loss, gradient = jax.value_and_grad(loss_of)(x)
         updates, state = optimizer.update(gradient, state)  # pyright: ignore
-        return (eqx.apply_updates(x, updates), state), loss
+        return (_projected(eqx.apply_updates(x, updates), options.nonnegative_modes), state), loss
 
     (parameters, _), history = jax.lax.scan(
         step,
@@ -195,6 +196,14 @@ def _descend(
         length=scale.num_steps,
     )
     return parameters, history
+
+
+def _projected(parameters: FitParameters, num_nonnegative: int) -> FitParameters:
+    """With the last coefficients not below 0."""
+    coefficients = parameters.coefficients
+    limited = jnp.arange(len(coefficients)) >= len(coefficients) - num_nonnegative
+    raised = jnp.where(limited, jnp.maximum(coefficients, 0.0), coefficients)
+    return dataclasses.replace(parameters, coefficients=raised)
 
 
 def _finish(
@@ -210,7 +219,7 @@ def _finish(
     vertices = posed_vertices(model, start, parameters)
     sharp = _splat_options(options.crop_width_mm / num_pixels, 0.0)
     rendered = render_views(vertices, model, evidence.cameras, sharp)
-    agreement = jax.vmap(soft_dice)(rendered.silhouette, evidence.masks)
+    agreement = jax.vmap(soft_dice)(evidence.exposed * rendered.silhouette, evidence.masks)
     known = (jnp.max(evidence.masks, axis=(1, 2)) > 0.0) & observations.view_valid
     agreement = jnp.where(known, agreement, 1.0)
     return Reconstruction(
@@ -238,11 +247,10 @@ def _status(
 
 
 def _nearly_parallel(observations: Observations, limit_deg: float = 20.0):
-    """Whether no two valid beams make an angle (of their lines) of at least the limit.
-    A single view is not 'parallel': it is warned of at the host edge."""
+    """Whether no two valid beams make an angle (of their lines) of at least the limit: never
+    with a single view."""
     beams = jax.vmap(lambda c: c.beam)(observations.cameras)
     sine = jnp.linalg.norm(jnp.cross(beams[:, None, :], beams[None, :, :]), axis=-1)
     both = observations.view_valid[:, None] & observations.view_valid[None, :]
     widest = jnp.max(jnp.where(both, sine, 0.0))
-    several = jnp.sum(observations.view_valid) > 1
-    return several & (widest < jnp.sin(jnp.deg2rad(limit_deg)))
+    return widest < jnp.sin(jnp.deg2rad(limit_deg))

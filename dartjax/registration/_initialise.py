@@ -21,6 +21,7 @@ from dartjax._types import Point, Points, Scalar
 from dartjax.camera import Camera
 from dartjax.observations import NUM_LANDMARKS, PARTNER, Observations
 from dartjax.registration._landmark_fit import levenberg_marquardt
+from dartjax.registration._objective import Neighbour, no_neighbour
 from dartjax.registration._triangulate import nearest_to_rays, triangulate, viewing_rays
 from dartjax.ssm import ShapeModel, landmarks
 
@@ -55,18 +56,6 @@ class Initialisation(eqx.Module):
     residual_mm: Scalar
     agrees: Bool[Array, "view landmark"]
     exchanged: Bool[Array, "view landmark"]
-
-
-class Neighbour(eqx.Module):
-    """Where a vertebra is expected from a fitted neighbour; `known` False switches it off."""
-
-    pose: transforms.SE3
-    known: Bool[Array, ""]
-
-
-def no_neighbour() -> Neighbour:
-    """Nothing is known of the neighbours."""
-    return Neighbour(transforms.SE3.identity(), jnp.asarray(False))
 
 
 def initialise(

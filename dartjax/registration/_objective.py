@@ -24,6 +24,10 @@ from dartjax.ssm import ShapeModel, instance, landmarks
 
 Similarity = Callable[[Image, Image, Image], Scalar]
 HUBER_DELTA = 3.0  # of a landmark's residual, in standard deviations
+# Of a vertebra about the pose that the next one suggests: flexion, side bending, axial turn (rad);
+# right, anterior, superior (mm).
+NEIGHBOUR_SIGMA = (0.07, 0.05, 0.05)
+NEIGHBOUR_SIGMA_MM = (2.0, 2.5, 2.5)
 
 
 class FitParameters(eqx.Module):
@@ -59,12 +63,26 @@ def posed_vertices(model: ShapeModel, start: transforms.SE3, parameters: FitPara
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveWeights:
-    """Weights of the terms. `landmarks` multiplies sum r^2 / (2 sigma^2), `prior` |b|^2 / 2."""
+    """Weights of the terms. `landmarks` multiplies sum r^2 / (2 sigma^2), `prior` |b|^2 / 2,
+    `neighbours` the same of the deviation from the pose that each neighbour suggests."""
 
     similarity: float = 1.0
     silhouette: float = 1.5
     landmarks: float = 0.01
     prior: float = 0.01
+    neighbours: float = 0.01
+
+
+class Neighbour(eqx.Module):
+    """Where a vertebra is expected from a fitted neighbour; `known` False switches it off."""
+
+    pose: transforms.SE3
+    known: Bool[Array, "*neighbour"]
+
+
+def no_neighbour() -> Neighbour:
+    """Nothing is known of the neighbours."""
+    return Neighbour(transforms.SE3.identity(), jnp.asarray(False))
 
 
 class Evidence(eqx.Module):
@@ -73,16 +91,18 @@ class Evidence(eqx.Module):
     cameras: Camera
     images: Images
     masks: Images
+    exposed: Images  # 1 where images and masks say something
     weights: Images  # region of interest of the similarity
     background: Images  # what else is known to be in the beam, added to every render
     landmarks: Float[Array, "view landmark 2"]
     landmark_sigma: Float[Array, "view landmark"]
     view_weight: Float[Array, " view"]  # adds up to 1 over the valid views
+    neighbours: Neighbour  # with a leading axis, such as (above, below)
 
 
 def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: float) -> Evidence:
     """Downsample by averaging (an integer factor), blur images and masks, and weigh every
-    pixel alike; `with_region` narrows the region of interest."""
+    exposed pixel alike; `with_region` narrows the region of interest."""
     full = observations.images.shape[-1]
     factor = full // num_pixels
     if factor * num_pixels != full:
@@ -95,15 +115,19 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
     valid = observations.view_valid.astype(observations.images.dtype)
     scaled = jax.vmap(lambda c: cameras.resize(c, (num_pixels, num_pixels)))(observations.cameras)
     images = jax.vmap(shrink)(observations.images)
+    # A blurred pixel counts if all it is blurred from was recorded.
+    exposed = (jax.vmap(shrink)(observations.exposed) > 0.99).astype(images.dtype)
     return Evidence(
         cameras=scaled,
         images=images,
-        masks=jax.vmap(shrink)(observations.masks),
-        weights=jnp.ones_like(images),
+        masks=exposed * jax.vmap(shrink)(observations.masks),
+        exposed=exposed,
+        weights=exposed,
         background=jnp.zeros_like(images),
         landmarks=observations.landmarks / factor,
         landmark_sigma=observations.landmark_sigma,
         view_weight=valid / jnp.maximum(jnp.sum(valid), 1.0),
+        neighbours=jax.tree.map(lambda leaf: leaf[None], no_neighbour()),
     )
 
 
@@ -120,7 +144,8 @@ def with_region(evidence: Evidence, rendered: XrayChannels, dilation_px: float) 
         spread = gaussian_blur(silhouette, dilation_px / 1.5)
         return jnp.clip(4.0 * spread, 0.0, 1.0)
 
-    return dataclasses.replace(evidence, weights=jax.vmap(dilate)(rendered.silhouette))
+    region = evidence.exposed * jax.vmap(dilate)(rendered.silhouette)
+    return dataclasses.replace(evidence, weights=region)
 
 
 class Surroundings(eqx.Module):
@@ -180,7 +205,8 @@ def objective(
     """Weighted sum of image dissimilarity, silhouette, landmarks and shape prior.
 
     mean over views of [w_s (1 - similarity) + w_m (1 - soft Dice)]
-    + w_l sum huber(r / sigma) + w_b |b|^2 / 2. Views without a mask skip the silhouette.
+    + w_l sum huber(r / sigma) + w_b |b|^2 / 2 + w_n sum huber(neighbour_residuals). Views without
+    a mask skip the silhouette.
     """
     vertices = posed_vertices(model, start, parameters)
     rendered = render_views(vertices, model, evidence.cameras, options)
@@ -191,7 +217,8 @@ def objective(
         total = total + weights.similarity * jnp.sum(evidence.view_weight * (1.0 - scores))
     if weights.silhouette > 0.0:
         known = jnp.max(evidence.masks, axis=(1, 2)) > 0.0
-        overlap = jax.vmap(soft_dice)(rendered.silhouette, evidence.masks)
+        seen = evidence.exposed * rendered.silhouette
+        overlap = jax.vmap(soft_dice)(seen, evidence.masks)
         missed = jnp.where(known, 1.0 - overlap, 0.0)
         total = total + weights.silhouette * jnp.sum(evidence.view_weight * missed)
     if weights.landmarks > 0.0:
@@ -200,7 +227,27 @@ def objective(
         valid = (evidence.view_weight > 0.0)[:, None]
         robust = pseudo_huber(squared, HUBER_DELTA)
         total = total + weights.landmarks * jnp.sum(jnp.where(valid, robust, 0.0))
+    if weights.neighbours > 0.0:
+        residuals = neighbour_residuals(moved_pose(start, parameters), evidence.neighbours)
+        robust = pseudo_huber(jnp.sum(residuals**2, axis=-1), HUBER_DELTA)
+        total = total + weights.neighbours * jnp.sum(robust)
     return total
+
+
+def neighbour_residuals(pose: transforms.SE3, expected: Neighbour) -> Float[Array, "neighbour 6"]:
+    """Turn and shift from each expected pose, in its own axes, over their standard deviations;
+    0 where the neighbour is not known."""
+
+    def one(suggested: transforms.SE3, known: Bool[Array, ""]):
+        # Away from the switch too, the logarithm has a gradient: half a turn off it has none.
+        own = jax.lax.stop_gradient(pose)
+        suggested = jax.tree.map(lambda a, b: jnp.where(known, a, b), suggested, own)
+        away = suggested.inverse() @ pose
+        turn = away.rotation().log() / jnp.array(NEIGHBOUR_SIGMA)
+        shift = away.translation() / jnp.array(NEIGHBOUR_SIGMA_MM)
+        return jnp.where(known, jnp.concatenate([turn, shift]), 0.0)
+
+    return jax.vmap(one)(expected.pose, expected.known)
 
 
 def centroid(model: ShapeModel, pose: transforms.SE3) -> Point:

@@ -284,11 +284,13 @@ def _foreseen(
         cameras=views,
         images=jax.vmap(two_compartment)(rendered),
         masks=rendered.silhouette,
+        exposed=jnp.ones_like(rendered.silhouette),
         weights=jnp.ones_like(rendered.silhouette),
         background=jnp.zeros_like(rendered.silhouette),
         landmarks=cameras.project(crop, landmarks(model, vertices))[None],
         landmark_sigma=jnp.full((1, seen.landmark_sigma.shape[1]), sigma),
         view_weight=jnp.max(seen.view_weight)[None],
+        neighbours=seen.neighbours,
     )
     evidence = with_region(evidence, rendered, options.region_dilation_mm * pixels / width)
     # The view will agree with its rendering no better than the others do. Score and curvature

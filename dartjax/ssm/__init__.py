@@ -22,6 +22,7 @@ from dartjax.ssm._fracture import fracture_fields as fracture_fields
 from dartjax.ssm._fracture import fracture_log_prior as fracture_log_prior
 from dartjax.ssm._fracture import fractured as fractured
 from dartjax.ssm._fracture import losses_from as losses_from
+from dartjax.ssm._fracture import with_fracture_modes as with_fracture_modes
 from dartjax.ssm._frame import vertebra_frame as vertebra_frame
 from dartjax.ssm._gaussian_process import PRIOR_KERNELS as PRIOR_KERNELS
 from dartjax.ssm._gaussian_process import REGISTRATION_KERNELS as REGISTRATION_KERNELS

@@ -16,6 +16,7 @@ the solid does not fold while the losses sum to less than 1; slivers of the tria
 beyond a crush of 40 %.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -66,6 +67,16 @@ def fractured(model: ShapeModel, vertices: Vertices, losses: Float[Array, "3"]) 
     `losses_from`. The frame stays that of the intact vertebra.
     """
     return vertices + jnp.tensordot(losses, fracture_fields(vertices, model), axes=1)
+
+
+def with_fracture_modes(model: ShapeModel, loss_sd: float = 0.2) -> ShapeModel:
+    """The model with three modes more, in the order of `FRACTURE_NAMES`: the fields of its mean
+    shape, so that coefficient c of one is a loss of `loss_sd` c (0.2 is where Genant's grade 1
+    begins). Fitted with coefficients >= 0 (`registration.FitOptions.nonnegative_modes` = 3) they
+    take height only from those who have lost it.
+    """
+    fields = loss_sd * fracture_fields(model.mean_shape, model)
+    return eqx.tree_at(lambda m: m.modes, model, jnp.concatenate([model.modes, fields]))
 
 
 def losses_from(raw: Float[Array, "3"]) -> Float[Array, "3"]:

@@ -1,6 +1,7 @@
 """Failure detection against brute force, scipy and known probabilities."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from dartjax import ssm
+from dartjax import ssm, transforms
+from dartjax.observations import PARTNER
 from dartjax.registration import (
     FEATURE_NAMES,
     Agreement,
@@ -21,6 +23,7 @@ from dartjax.registration import (
     failure_probability,
     fit_failure_model,
     risk_coverage,
+    with_moved_cameras,
 )
 from tests.registration import scenes
 
@@ -164,7 +167,7 @@ def test_features_are_what_their_names_say():
     model, seen = ssm.truncate(scenes.model(), NUM_MODES), scenes.observations(-30.0, 50.0)
     seen = dataclasses.replace(seen, landmark_sigma=seen.landmark_sigma.at[0, 3].set(jnp.inf))
     found, uncertainty = result(seen, coefficients=jnp.array([0.0, -3.0, 1.0, 0.0, 0.0]))
-    values = failure_features(model, seen, found, uncertainty)
+    values = jax.jit(failure_features)(model, seen, found, uncertainty)
     assert values.shape == (len(FEATURE_NAMES),)
     feature = dict(zip(FEATURE_NAMES, np.asarray(values, float), strict=True))
     expected = {
@@ -185,9 +188,95 @@ def test_features_are_what_their_names_say():
         "num_views": 2.0,
         "restart_spread_mm": 0.0,
     }
-    sine = feature.pop("view_angle_sine")
+    sine = feature["view_angle_sine"]
     assert 0.9 < sine < np.sin(np.deg2rad(80.0)) + 1e-3
-    assert feature == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    for name, value in expected.items():
+        assert feature[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+@functools.cache
+def judged():
+    """What is true of a scene, and its features as a function of what was detected."""
+    model, seen = scenes.model(), scenes.observations(-30.0, 50.0)
+    found, uncertainty = result(seen, coefficients=scenes.TRUE_COEFFICIENTS)
+
+    @jax.jit
+    def features(seen, detected, pose):
+        moved = dataclasses.replace(found, pose=pose)
+        return failure_features(model, seen, moved, uncertainty, detected=detected)
+
+    def named(seen, detected, pose=scenes.TRUE_POSE):
+        return dict(zip(FEATURE_NAMES, np.asarray(features(seen, detected, pose)), strict=True))
+
+    return seen, named
+
+
+def test_the_truth_disagrees_with_nothing():
+    seen, named = judged()
+    feature = named(seen, seen)
+    assert feature["sightings_disagreeing"] == 0.0
+    # The silhouette of the observations is rendered a little differently.
+    for name in ("sightings_residual", "landmark_bias_mm", "landmark_gap_mm", "mask_shift_mm"):
+        assert feature[name] < 0.3, name
+    assert feature["mask_gap_mm"] < 1.5
+    assert feature["landmark_fit_distance_mm"] < 3.0
+
+
+def test_what_was_detected_counts_even_if_the_fit_did_not_use_it():
+    seen, named = judged()
+    away = seen.landmarks.at[0, 2, 0].add(30.0)
+    detected = dataclasses.replace(seen, landmarks=away)
+    dropped = seen.landmark_sigma.at[0, 2].set(jnp.inf)
+    feature = named(dataclasses.replace(detected, landmark_sigma=dropped), detected)
+    assert feature["sightings_disagreeing"] == pytest.approx(1.0 / 20.0)
+    # One of twenty, held at 6 standard deviations in two directions.
+    assert feature["sightings_residual"] == pytest.approx(6.0 / np.sqrt(40.0), rel=0.02)
+    assert feature["landmark_gap_mm"] < 0.3
+
+
+def test_exchanged_sides_are_no_disagreement():
+    seen, named = judged()
+    partner = jnp.asarray(PARTNER)
+    detected = dataclasses.replace(
+        seen, landmarks=seen.landmarks.at[1].set(seen.landmarks[1][partner])
+    )
+    assert named(seen, detected)["sightings_disagreeing"] == 0.0
+
+
+def test_a_wrong_camera_leaves_rays_that_miss_each_other():
+    seen, named = judged()
+    up = transforms.SE3.from_translation(jnp.array([0.0, 0.0, 8.0]))
+    still = transforms.SE3.identity()
+    motions = jax.tree.map(lambda a, b: jnp.stack([a, b]), still, up)
+    wrong = with_moved_cameras(seen, motions)
+    feature = named(wrong, wrong)
+    # Half of the 8 mm in each view, its rms over the two axes of the image.
+    assert feature["landmark_gap_mm"] == pytest.approx(4.0 / np.sqrt(2.0), rel=0.1)
+    assert feature["mask_gap_mm"] == pytest.approx(4.0 / np.sqrt(2.0), abs=1.0)
+    assert feature["mask_shift_mm"] == pytest.approx(8.0, abs=1.0)
+    assert feature["landmark_bias_mm"] == pytest.approx(8.0, rel=0.1)
+
+
+def test_a_shifted_result_is_off_mask_and_landmarks():
+    seen, named = judged()
+    moved = transforms.perturb(scenes.TRUE_POSE, jnp.zeros(3), jnp.array([0.0, 0.0, 5.0]))
+    feature, before = named(seen, seen, moved), named(seen, seen)
+    assert feature["mask_shift_mm"] == pytest.approx(5.0, abs=0.7)
+    apart = feature["landmark_fit_distance_mm"]
+    assert before["landmark_fit_distance_mm"] + 3.0 < apart < 8.0
+
+
+def test_nothing_seen_gives_numbers():
+    seen, named = judged()
+    blind = dataclasses.replace(
+        seen,
+        masks=jnp.zeros_like(seen.masks),
+        landmark_sigma=jnp.full_like(seen.landmark_sigma, jnp.inf),
+    )
+    feature = named(blind, blind)
+    assert all(np.isfinite(value) for value in feature.values())
+    new = FEATURE_NAMES[FEATURE_NAMES.index("sightings_disagreeing") :]
+    assert all(feature[name] == 0.0 for name in new)
 
 
 def test_spread_of_restarts():
@@ -197,7 +286,9 @@ def test_spread_of_restarts():
     moved = dataclasses.replace(found, pose=type(found.pose)(found.pose.parameters() + shift))
     restarts = jax.tree.map(lambda a, b: jnp.stack([a, b]), found, moved)
     values = failure_features(model, seen, found, uncertainty, restarts=restarts)
-    assert float(values[-1]) == pytest.approx(np.sqrt(1.0 / 3.0), rel=1e-3)
+    assert float(values[FEATURE_NAMES.index("restart_spread_mm")]) == pytest.approx(
+        np.sqrt(1.0 / 3.0), rel=1e-3
+    )
 
 
 def test_abstaining():

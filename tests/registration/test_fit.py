@@ -57,6 +57,17 @@ def test_a_view_switched_off_changes_nothing():
     np.testing.assert_allclose(first.coefficients, second.coefficients, atol=1e-5)
 
 
+def test_beyond_the_edge_of_the_detector_nothing_counts():
+    seen = scenes.observations(-30.0, 50.0)
+    narrow = dataclasses.replace(seen, exposed=seen.exposed.at[:, :, 40:].set(0.0))
+    garbage = dataclasses.replace(
+        narrow, images=narrow.images.at[:, :, 40:].set(7.0), masks=narrow.masks.at[:, :, 40:].set(1)
+    )
+    first, second = (quick_fit(each, scenes.disturbed_start()) for each in (narrow, garbage))
+    np.testing.assert_allclose(first.coefficients, second.coefficients, atol=1e-4)
+    assert scenes.mean_vertex_error(first.pose, first.coefficients) < 1.5
+
+
 def test_nearly_parallel_views_are_flagged():
     result = quick_fit(scenes.observations(10.0, 18.0), scenes.disturbed_start())
     assert "parallel" in STATUS_MEANING[int(result.status)]

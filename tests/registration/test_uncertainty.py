@@ -56,6 +56,7 @@ def random_case(views, key):
     seen = Observations(
         cameras=views,
         images=images,
+        exposed=jnp.ones_like(images),
         masks=channels.silhouette,
         landmarks=pixels,
         landmark_sigma=jnp.full(pixels.shape[:2], 3.0),

@@ -137,3 +137,12 @@ def test_log_prior_is_exponential():
     expected = logpdf(a, scale=0.2).sum() - logpdf(b, scale=0.2).sum()
     found = ssm.fracture_log_prior(a, 0.2) - ssm.fracture_log_prior(b, 0.2)
     assert float(found) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_fracture_modes_are_the_fields_of_the_mean_shape(model):
+    extended = ssm.with_fracture_modes(model, loss_sd=0.2)
+    assert extended.num_modes == model.num_modes + 3
+    coefficients = jnp.concatenate([jnp.zeros(model.num_modes), jnp.array([1.0, 0.0, 0.5])])
+    np.testing.assert_allclose(
+        ssm.instance(extended, coefficients), broken(model, [0.2, 0.0, 0.1]), atol=1e-4
+    )

@@ -4,6 +4,7 @@ Two independent families of vertebrae: `parametric`, smooth signed distances who
 from published tables, and `warped`, real meshes of stated parents under smooth random warps.
 """
 
+from dartjax.data.synthverse._spine import usual_tilts_deg as usual_tilts_deg
 from dartjax.data.synthverse._subject import FAMILIES as FAMILIES
 from dartjax.data.synthverse._subject import VERSION as VERSION
 from dartjax.data.synthverse._subject import Options as Options

@@ -71,6 +71,12 @@ def draw_alignment(rng: np.random.Generator, sex: str, age: float) -> Alignment:
     )
 
 
+def usual_tilts_deg() -> dict[str, float]:
+    """Forward tilt of C7 to L5 in the mean spine, + with the head end forward."""
+    mean = Alignment(45.0, 53.0, 0.0, 0.0, "T8", {}, ())
+    return dict(zip(LEVELS, map(float, _pitch(mean)), strict=False))
+
+
 def poses(
     alignment: Alignment,
     heights: Mapping[str, tuple[float, float]],

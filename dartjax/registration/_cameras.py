@@ -1,0 +1,327 @@
+"""Views whose relative geometry is not exactly known: cameras refined with the vertebrae they show.
+
+A bundle adjustment (Triggs et al., Vision Algorithms 2000) in which rigid bodies of known shape
+stand where free points usually do: all vertebrae of a scene share the cameras, so together they
+say how the C-arm really stood. The first view stays and carries the world frame. Nothing in X-rays
+tells a larger patient from one nearer to the source, so the scale stays with the priors.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from dartjax import camera as cameras
+from dartjax import transforms
+from dartjax._types import Coefficients, Point, Points, Scalar
+from dartjax.camera import Camera
+from dartjax.observations import PARTNER, Observations
+from dartjax.registration._landmark_fit import levenberg_marquardt
+from dartjax.ssm import ShapeModel, instance, landmarks
+
+CAMERA_STATUS: dict[int, str] = {
+    0: "refined",
+    1: "the result is not finite: cameras left as they were",
+    2: "fewer than two views: cameras left as they were",
+    3: "too few landmarks in the first view or in all others: cameras left as they were",
+    4: "a camera moved by more than three standard deviations of its prior",
+    5: "landmarks and masks do not contradict the cameras: left as they were",
+}
+MIN_LANDMARKS = 6  # of all vertebrae in one view; with fewer the view stays as it is
+# Of the robust kernel, sigma: first everything counts, in the end outliers do not.
+_WIDTHS = (50.0, 10.0, 3.0)
+_FAR = 3.0  # prior standard deviations
+# Units of a vertebra's step, and how many of them it may be from its start (a weak prior).
+_TURN_UNIT, _SHIFT_UNIT_MM = 0.05, 2.5
+_STEP_SIGMA = 8.0
+
+
+class CameraPrior(eqx.Module):
+    """How well the cameras are known beforehand, and what the shape cannot explain."""
+
+    rotation_deg: Scalar | float = 3.0  # rms angle of a C-arm's turn about the middle of the scene
+    translation_mm: Scalar | float = 10.0  # rms length of its shift
+    # Standard deviations per axis.
+    shape_mm: Scalar | float = 3.0  # of a landmark: the shape is not exactly the patient's
+    mask_mm: Scalar | float = 6.0  # of a mask's centroid beside that of the projected vertices
+    size: Scalar | float = 0.08  # of all vertebrae of the patient beside the shapes, a ratio
+    # By how much the sum must fall for each view that moves: 95 % of chi squared with 6 degrees of
+    # freedom. At 0 the cameras always move.
+    evidence: Scalar | float = 12.6
+
+
+class RefinedCameras(eqx.Module):
+    """How every C-arm moved, where the vertebrae then are, and how it went.
+
+    Leading axis of `motions` is the view (the first is the identity), of `poses` the vertebra.
+    `residual_mm` is the median distance of the landmarks seen from the reprojected ones, in mm
+    at the vertebra.
+    """
+
+    motions: transforms.SE3  # of the C-arm in the world; see `moved_cameras`
+    poses: transforms.SE3  # T_world_vertebra
+    residual_mm: Scalar
+    status: Int[Array, ""]  # see CAMERA_STATUS
+
+
+def carm_motion(
+    pivot: Point, rotation: Float[Array, "3"], translation: Float[Array, "3"]
+) -> transforms.SE3:
+    """A rigid motion in the world: turn about `pivot` by the rotation vector (rad), then shift
+    by `translation` (mm)."""
+    turn = transforms.SO3.exp(rotation)
+    return transforms.SE3.from_rotation_and_translation(
+        turn, pivot + translation - turn.apply(pivot)
+    )
+
+
+def moved_cameras(views: Camera, motions: transforms.SE3) -> Camera:
+    """The views (leading axis) after the C-arm of each was moved in the world by its motion:
+    T_world_camera -> motion T_world_camera. Intrinsics and crops stay, so this holds for
+    a crop as for the whole radiograph."""
+
+    def moved(view: Camera, motion: transforms.SE3) -> Camera:
+        return dataclasses.replace(
+            view, camera_from_world=view.camera_from_world @ motion.inverse()
+        )
+
+    return jax.vmap(moved)(views, motions)
+
+
+def with_moved_cameras(observations: Observations, motions: transforms.SE3) -> Observations:
+    """The same evidence on one vertebra, seen by the moved cameras."""
+    return dataclasses.replace(observations, cameras=moved_cameras(observations.cameras, motions))
+
+
+def refine_cameras(
+    model: ShapeModel,
+    observations: Observations,
+    poses: transforms.SE3,
+    coefficients: Float[Array, "vertebra mode"] | None = None,
+    prior: CameraPrior | None = None,
+    *,
+    num_steps: int = 8,
+) -> RefinedCameras:
+    """Cameras of views 2 to K and poses of V vertebrae, from landmarks and masks.
+
+    Every argument but `prior` has a leading vertebra axis; all vertebrae must share their K
+    cameras (crops of the same radiographs). `poses` are starts, `coefficients` the shapes (mean
+    shapes by default). Minimised over a motion of each C-arm about the middle of the scene,
+    a step of each vertebra and one size of them all is
+
+      sum rho(|r|^2 / (sigma^2 + shape_mm^2)) + sum rho(|m|^2 / mask_mm^2) + |x|^2,
+
+    r the reprojected landmarks (left and right of a pair may be exchanged in a view), m the
+    centroids of the masks, x the motions and the log of the size over their prior's standard
+    deviations and the steps over 0.4 rad and 20 mm, rho(s) = s / (1 + s / w^2), w 50, 10, then
+    3; by `num_steps` of Levenberg-Marquardt each. The sum is minimised with the cameras held as
+    well: they move only if that lowers it by more than chance would (`evidence`). Never raises:
+    read `status`. With one view or hardly any landmarks the cameras stay as they are.
+
+    What no refinement can tell is how far the scene is from the first source: it follows from
+    the other views, to about the `translation_mm` of their prior.
+    """
+    prior = CameraPrior() if prior is None else prior
+    if coefficients is None:
+        coefficients = jnp.zeros(model.modes.shape[:2])
+    scene = _gather(model, observations, coefficients, prior)
+    problem = _Adjustment(scene, poses, jnp.mean(poses.translation(), axis=0), prior)
+    movable = _movable(scene.sigma)
+    held = jnp.zeros_like(movable)
+    (x_held, x_free), (sum_held, sum_free) = jax.vmap(lambda m: problem.solve(m, num_steps))(
+        jnp.stack([held, movable])
+    )
+    needed = sum_held - sum_free > prior.evidence * jnp.sum(movable)
+    x = jnp.where(needed, x_free, x_held)
+    motions, moved = problem.unravel(x, movable & needed)
+    finite = jnp.isfinite(moved.parameters()).all() & jnp.isfinite(motions.parameters()).all()
+    farthest = jnp.max(jnp.abs(x[: problem.num_camera_unknowns]))
+    status = _status(finite, farthest, needed, movable, observations.view_valid[0])
+    given = transforms.SE3.identity((len(movable),)), poses
+    kept_motions, kept_poses = jax.tree.map(
+        lambda new, old: jnp.where((status >= 1) & (status <= 3), old, new), (motions, moved), given
+    )
+    return RefinedCameras(kept_motions, kept_poses, problem.median_mm(x, motions, moved), status)
+
+
+class _Scene(eqx.Module):
+    """What is compared: leading axes (vertebra, view)."""
+
+    views: Camera
+    pixels: Float[Array, "vertebra view landmark 2"]
+    sigma: Float[Array, "vertebra view landmark"]  # mm; inf = not seen
+    mask_centers: Float[Array, "vertebra view 2"]
+    mask_known: Bool[Array, "vertebra view"]
+    landmarks: Float[Array, "vertebra landmark 3"]  # of the shape, vertebra frame
+    middles: Float[Array, "vertebra 3"]  # of its vertices
+
+
+class _Adjustment(eqx.Module):
+    """The least-squares problem. Unknowns: six numbers per camera, in standard deviations of the
+    prior; six per vertebra; the log of the size, in standard deviations."""
+
+    scene: _Scene
+    poses: transforms.SE3  # starts
+    pivot: Point
+    prior: CameraPrior
+
+    @property
+    def num_camera_unknowns(self) -> int:
+        """They come first."""
+        return 6 * self.scene.sigma.shape[1]
+
+    def unravel(
+        self, x: Float[Array, " unknown"], moving: Bool[Array, " view"]
+    ) -> tuple[transforms.SE3, transforms.SE3]:
+        """Motions of the cameras and poses of the vertebrae."""
+        by_camera, by_vertebra = jnp.split(x[:-1].reshape(-1, 6), [len(moving)])
+        by_camera = jnp.where(moving[:, None], by_camera, 0.0)
+        motions = jax.vmap(lambda step: _motion(self.pivot, step, self.prior))(by_camera)
+        return motions, jax.vmap(_stepped)(self.poses, by_vertebra)
+
+    def sized(self, x: Float[Array, " unknown"]) -> _Scene:
+        """The scene with larger vertebrae, each about its own origin."""
+        size, scene = jnp.exp(x[-1] * self.prior.size), self.scene
+        return dataclasses.replace(
+            scene, landmarks=size * scene.landmarks, middles=size * scene.middles
+        )
+
+    def residual(
+        self, x: Float[Array, " unknown"], moving: Bool[Array, " view"], width: Scalar
+    ) -> Float[Array, " residual"]:
+        """Everything whose squares are summed."""
+        to_scene = _scene_residuals(self.sized(x), *self.unravel(x, moving), self.prior)
+        seen = [_robust(r, width).reshape(-1) for r in to_scene]
+        by_camera, by_vertebra, size = jnp.split(x, [self.num_camera_unknowns, len(x) - 1])
+        return jnp.concatenate([*seen, by_camera, by_vertebra / _STEP_SIGMA, size])
+
+    def solve(
+        self, moving: Bool[Array, " view"], num_steps: int
+    ) -> tuple[Float[Array, " unknown"], Scalar]:
+        """The unknowns and the sum of squares at the narrowest kernel."""
+
+        def stage(x: Float[Array, " unknown"], width: Scalar):
+            def at_width(x: Float[Array, " unknown"]) -> Float[Array, " residual"]:
+                return self.residual(x, moving, width)
+
+            return levenberg_marquardt(at_width, x, num_steps=num_steps), None
+
+        num_vertebrae, num_views = self.scene.sigma.shape[:2]
+        start = jnp.zeros(6 * (num_views + num_vertebrae) + 1)
+        x, _ = jax.lax.scan(stage, start, jnp.array(_WIDTHS))
+        return x, jnp.sum(self.residual(x, moving, jnp.asarray(_WIDTHS[-1])) ** 2)
+
+    def median_mm(
+        self, x: Float[Array, " unknown"], motions: transforms.SE3, poses: transforms.SE3
+    ) -> Scalar:
+        """Median distance of the landmarks seen from the reprojected ones."""
+        sigma = self.scene.sigma
+        over_sigma, _ = _scene_residuals(self.sized(x), motions, poses, self.prior)
+        in_mm = jnp.linalg.norm(over_sigma, axis=-1) * sigma
+        return jnp.nanmedian(jnp.where(jnp.isfinite(sigma), in_mm, jnp.nan))
+
+
+def _gather(
+    model: ShapeModel,
+    observations: Observations,
+    coefficients: Float[Array, "vertebra mode"],
+    prior: CameraPrior,
+) -> _Scene:
+    valid, pixels = observations.view_valid[..., None], observations.landmarks
+    readable = valid & jnp.isfinite(pixels).all(-1) & jnp.isfinite(observations.landmark_sigma)
+    sigma = jnp.where(readable, jnp.hypot(observations.landmark_sigma, prior.shape_mm), jnp.inf)
+    total = jnp.sum(observations.masks, axis=(2, 3))
+
+    def points(own: ShapeModel, b: Coefficients) -> tuple[Points, Point]:
+        vertices = instance(own, b)
+        return landmarks(own, vertices), jnp.mean(vertices, axis=0)
+
+    on_shape, middles = jax.vmap(points)(model, coefficients)
+    return _Scene(
+        views=observations.cameras,
+        pixels=jnp.where(readable[..., None], pixels, 0.0),
+        sigma=sigma,
+        mask_centers=_mask_centers(observations.masks, total),
+        mask_known=observations.view_valid & (total > 0.0),
+        landmarks=on_shape,
+        middles=middles,
+    )
+
+
+def _mask_centers(
+    masks: Float[Array, "vertebra view h w"], total: Float[Array, "vertebra view"]
+) -> Float[Array, "vertebra view 2"]:
+    height, width = masks.shape[-2:]
+    across = jnp.einsum("nkhw,w->nk", masks, jnp.arange(width) + 0.5)
+    along = jnp.einsum("nkhw,h->nk", masks, jnp.arange(height) + 0.5)
+    return jnp.stack([across, along], axis=-1) / jnp.maximum(total, 1e-6)[..., None]
+
+
+def _movable(sigma: Float[Array, "vertebra view landmark"]) -> Bool[Array, " view"]:
+    """The views that may move: not the first, and none that shows hardly anything; none at all
+    when the first does not."""
+    enough = jnp.sum(jnp.isfinite(sigma), axis=(0, 2)) >= MIN_LANDMARKS
+    return enough & enough[0] & (jnp.arange(len(enough)) > 0)
+
+
+def _motion(pivot: Point, step: Float[Array, "6"], prior: CameraPrior) -> transforms.SE3:
+    turn = step[:3] * jnp.deg2rad(prior.rotation_deg) / jnp.sqrt(3.0)
+    return carm_motion(pivot, turn, step[3:] * prior.translation_mm / jnp.sqrt(3.0))
+
+
+def _stepped(pose: transforms.SE3, step: Float[Array, "6"]) -> transforms.SE3:
+    return transforms.perturb(pose, step[:3] * _TURN_UNIT, step[3:] * _SHIFT_UNIT_MM)
+
+
+def _scene_residuals(
+    scene: _Scene, motions: transforms.SE3, poses: transforms.SE3, prior: CameraPrior
+) -> tuple[Float[Array, "vertebra view landmark 2"], Float[Array, "vertebra view 2"]]:
+    """Of landmarks and of the masks' centroids, in-plane mm over their standard deviations."""
+
+    def one_view(view, pixels, sigma, center, known, points, middle):
+        to_mask = cameras.reprojection_mm(view, middle[None], center[None])[0] / prior.mask_mm
+        return _landmark_residuals(view, points, pixels, sigma), jnp.where(known, to_mask, 0.0)
+
+    def one(own: _Scene, pose: transforms.SE3):
+        views = moved_cameras(own.views, motions)
+        points, middle = transforms.apply(pose, own.landmarks), pose.apply(own.middles)
+        return jax.vmap(one_view, in_axes=(0, 0, 0, 0, 0, None, None))(
+            views, own.pixels, own.sigma, own.mask_centers, own.mask_known, points, middle
+        )
+
+    return jax.vmap(one)(scene, poses)
+
+
+def _landmark_residuals(
+    view: Camera, points: Points, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]
+) -> Float[Array, "n 2"]:
+    """Over sigma; a pair of which both are seen is exchanged where it fits better so."""
+    partner, seen = jnp.asarray(PARTNER), jnp.isfinite(sigma)
+    scale = jnp.where(seen, 1.0 / jnp.where(seen, sigma, 1.0), 0.0)[:, None]
+    direct = cameras.reprojection_mm(view, points, pixels) * scale
+    other = cameras.reprojection_mm(view, points[partner], pixels) * scale
+    cost, other_cost = (jnp.sum(_robust(r, _WIDTHS[-1]) ** 2, axis=1) for r in (direct, other))
+    exchanged = seen & seen[partner] & (other_cost + other_cost[partner] < cost + cost[partner])
+    return jnp.where(exchanged[:, None], other, direct)
+
+
+def _robust(residual: Float[Array, "*n 2"], width: Scalar | float) -> Float[Array, "*n 2"]:
+    """Scaled so that its square is s / (1 + s / width^2), s the squared length (Geman-McClure)."""
+    squared = jnp.sum(residual**2, axis=-1, keepdims=True)
+    return residual / jnp.sqrt(1.0 + squared / width**2)
+
+
+def _status(
+    finite: Bool[Array, ""],
+    farthest: Scalar,
+    needed: Bool[Array, ""],
+    movable: Bool[Array, " view"],
+    view_valid: Bool[Array, " view"],
+) -> Int[Array, ""]:
+    status = jnp.where(farthest > _FAR, 4, 0)
+    status = jnp.where(needed, status, 5)
+    status = jnp.where(jnp.any(movable), status, 3)
+    status = jnp.where(jnp.sum(view_valid) > 1, status, 2)
+    return jnp.where(finite, status, 1).astype(jnp.int32)

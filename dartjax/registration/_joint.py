@@ -1,0 +1,119 @@
+"""Reconstruction of all vertebrae of a scene together.
+
+Bones next to each other overlap in X-rays, and one follows from the other. So every vertebra is
+fitted with its neighbours rendered into the same views, and with a prior on where it stands
+among them; before every stage of the schedule all of them take over the others' latest state
+(block coordinate descent, in step).
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dartjax import transforms
+from dartjax._types import Scalar
+from dartjax.observations import Observations
+from dartjax.registration._fit import FitOptions, Reconstruction, _descend, _finish, _prepare
+from dartjax.registration._landmark_fit import fit_landmarks
+from dartjax.registration._objective import (
+    Neighbour,
+    Surroundings,
+    moved_pose,
+    posed_vertices,
+    zero_parameters,
+)
+from dartjax.ssm import ShapeModel
+
+REACH = 3  # levels above and below that are rendered with a vertebra
+
+
+class SpineOrder(eqx.Module):
+    """The vertebrae of one scene from head to foot, padded to any number: where each lies along
+    the spine (mm, growing toward the feet), its usual forward tilt (rad, + with the head end
+    forward), and whether there is one at all."""
+
+    along: Float[Array, " vertebra"]
+    tilt: Float[Array, " vertebra"]
+    present: Bool[Array, " vertebra"]
+
+
+def fit_together(
+    models: ShapeModel,
+    observations: Observations,
+    starts: transforms.SE3,
+    order: SpineOrder,
+    options: FitOptions,
+) -> Reconstruction:
+    """Pose and shape of V vertebrae seen in the same K views, as `fit` finds one; every argument
+    and the result have a leading axis for the vertebra, in the order of the spine.
+
+    A vertebra that is not `present` is fitted to whatever its observations are and disturbs no
+    other. jit with `options` static; vmap over scenes. Never raises: read `status`.
+    """
+    num = len(order.present)
+    if options.weights.landmarks > 0.0:
+        parameters = jax.vmap(fit_landmarks)(models, observations, starts)
+    else:
+        parameters = jax.vmap(lambda _: zero_parameters(models.modes.shape[1]))(jnp.arange(num))
+    histories = []
+    for scale, similarity in zip(options.scales, options.similarity, strict=True):
+        vertices = jax.vmap(posed_vertices)(models, starts, parameters)
+        poses = jax.vmap(moved_pose)(starts, parameters)
+        around, neighbours = jax.vmap(_beside, (0, None, None, None))(
+            jnp.arange(num), vertices, poses, order
+        )
+
+        def stage(model, seen, start, x, others, expected, scale=scale, similarity=similarity):
+            evidence, splats = _prepare(model, start, x, seen, scale, options, others)
+            evidence = dataclasses.replace(evidence, neighbours=expected)
+            return _descend(x, model, start, evidence, similarity, splats, scale, options)
+
+        parameters, history = jax.vmap(stage)(
+            models, observations, starts, parameters, around, neighbours
+        )
+        histories.append(history)
+
+    def finish(model, seen, start, x, history):
+        return _finish(model, seen, start, x, history, options)
+
+    history = jnp.concatenate(histories, axis=1)
+    return jax.vmap(finish)(models, observations, starts, parameters, history)
+
+
+def _beside(
+    index: Array,
+    vertices: Float[Array, "vertebra vertex 3"],
+    poses: transforms.SE3,
+    order: SpineOrder,
+) -> tuple[Surroundings, Neighbour]:
+    """What is rendered with a vertebra, and where those above and below expect it."""
+    steps = jnp.array([s for s in range(-REACH, REACH + 1) if s])
+    places, there = _present(index + steps, order)
+    around = Surroundings(vertices[places], there)
+    places, there = _present(index + jnp.array([-1, 1]), order)
+    suggested = jax.vmap(lambda other: _suggested(index, other, poses, order))(places)
+    return around, jax.lax.stop_gradient(Neighbour(suggested, there))
+
+
+def _present(places: Array, order: SpineOrder) -> tuple[Array, Bool[Array, " other"]]:
+    inside = (places >= 0) & (places < len(order.present))
+    places = jnp.clip(places, 0, len(order.present) - 1)
+    return places, inside & order.present[places]
+
+
+def _suggested(
+    index: Array, other: Array, poses: transforms.SE3, order: SpineOrder
+) -> transforms.SE3:
+    """The pose of one vertebra from that of another: tilted by the usual difference, and moved
+    along the mean of both axes."""
+    known = jax.tree.map(lambda leaf: leaf[other], poses)
+    forward: Scalar = order.tilt[index] - order.tilt[other]
+    # + tilt leans the head end forward: a turn about the right-hand axis by minus that.
+    turn = transforms.SO3.from_x_radians(-forward)
+    half = transforms.SO3.from_x_radians(-0.5 * forward)
+    up = jnp.zeros(3).at[2].set(order.along[other] - order.along[index])
+    step = transforms.SE3.from_rotation_and_translation(turn, half.apply(up))
+    return known @ step

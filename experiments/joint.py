@@ -1,0 +1,92 @@
+"""The joint fit of all vertebrae of a scene, as a method of the tables."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax import ssm, transforms
+from dartjax.observations import Observations
+from dartjax.registration import (
+    RUNGS,
+    FitOptions,
+    Reconstruction,
+    SpineOrder,
+    fit_together,
+    map_cases,
+    stack,
+)
+from experiments import spine
+
+if TYPE_CHECKING:
+    from experiments.methods import Task
+
+# A start on another rung may be far off: it is helped by its neighbours and helps none.
+_RELIED_ON = ("disturbed", "given", RUNGS[0], RUNGS[1])
+_MULTIPLE = 4  # scenes are filled up to a multiple of so many vertebrae: few programs serve all
+
+
+class _Scene(NamedTuple):
+    models: ssm.ShapeModel
+    observations: Observations
+    starts: transforms.SE3
+    order: SpineOrder
+
+
+def fit_jointly(
+    options: FitOptions,
+    tasks: Sequence["Task"],
+    *,
+    num_starts: int,
+    seed: int,
+    step: Callable[[str], None],
+) -> tuple[list[Reconstruction], float]:
+    """Answers for all tasks, fitted scene by scene (one subject in one set of views), and the
+    seconds after compilation. A task with a poor start is fitted too, but no
+    other relies on it.
+
+    One start each: `num_starts` and `seed` are not used. The vertebrae of a scene are in the
+    order of the tasks, from head to foot.
+    """
+    del num_starts, seed
+    members: dict[tuple[str, int], list[int]] = {}
+    for i, task in enumerate(tasks):
+        members.setdefault((task.subject, task.pair), []).append(i)
+    size = -(-max(map(len, members.values())) // _MULTIPLE) * _MULTIPLE
+    scenes = stack([_scene([tasks[i] for i in each], size) for each in members.values()])
+    clock: list[float] = []
+
+    def on_chunk(done: int, total: int) -> None:
+        clock.append(time.monotonic())
+        step(f"{done}/{total} scenes" if done else "compiled")
+
+    chunk = len(jax.local_devices())
+    found = map_cases(_program(options), *scenes, chunk=chunk, on_chunk=on_chunk)
+    answers: dict[int, Reconstruction] = {}
+    for k, each in enumerate(members.values()):
+        for j, i in enumerate(each):
+            answers[i] = jax.tree.map(lambda leaf, k=k, j=j: leaf[k, j], found)
+    return [answers[i] for i in range(len(tasks))], clock[-1] - clock[0]
+
+
+@functools.cache
+def _program(options: FitOptions) -> Callable[..., Reconstruction]:
+    """The same object for the same options, so that it is compiled once."""
+    return functools.partial(fit_together, options=options)
+
+
+def _scene(tasks: Sequence["Task"], size: int) -> _Scene:
+    """Tasks of one scene, filled up with the last one, which then stands for nothing."""
+    order = spine.order_of({task.level: task.model for task in tasks})
+    missing = size - len(tasks)
+    filled = [*tasks, *[tasks[-1]] * missing]
+    present = np.array([task.rung in _RELIED_ON for task in tasks] + [False] * missing)
+    along, tilt = (jnp.pad(each, (0, missing)) for each in (order.along, order.tilt))
+    models, observations, starts = (
+        stack([getattr(task, key) for task in filled]) for key in ("model", "observations", "start")
+    )
+    return _Scene(models, observations, starts, SpineOrder(along, tilt, jnp.asarray(present)))

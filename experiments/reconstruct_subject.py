@@ -1,0 +1,161 @@
+"""One subject of a reconstruction run: its truths, X-rays, observations, starts and answers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dartjax import data
+from dartjax.image import Radiograph
+from dartjax.registration import Disturbance
+from dartjax.render import xray_settings
+from experiments import detections, launch, methods, scene, truths
+from experiments.methods import Estimate, Task
+
+# Says of every answer of a method how far it can be trusted: one judgement per task (see
+# `judgement`), whose `probability` of failure, `path_std_mm` and `vertex_std_mm` become columns
+# of the case; none at all of a method it does not know.
+Judge = Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that decides the numbers of a run beside the scans."""
+
+    seed: int = 0
+    pairs: int = 1
+    levels: tuple[str, ...] = ()  # () = all
+    observations: str = "disturbed"
+    detector: str = "standard"
+    views: str = "random"
+    recipe: str = "classical"
+    baselines: bool = True
+    restarts: int = 1
+    xray_physics: bool = False
+    ssm: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """The method whose answers are the cases."""
+        return methods.RECIPES[self.recipe]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Every method that is run, the headline last."""
+        others = [name for name in methods.RECIPES.values() if name != self.headline]
+        return (*(others if self.baselines else ()), self.headline)
+
+    def seed_of(self, index: int) -> int:
+        """Seed of a subject by its place in the cohort; the first has the seed of the run."""
+        if index == 0:
+            return self.seed
+        return int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0] >> 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What was asked of one subject, and every method's answers to it in the same order."""
+
+    tasks: Sequence[Task]
+    estimates: Mapping[str, Sequence[Estimate]]
+    seconds: Mapping[str, float]  # per vertebra, after compilation, with those of the start
+    radiographs: Mapping[int, Sequence[Radiograph]]  # by pair
+    judgements: Sequence[Any] = ()  # of the headline's, one per task, see `Judge`
+
+
+def answer(case: data.Case, settings: Settings, seed: int, judge: Judge | None = None) -> Answers:
+    """Simulate all pairs of views of one subject and let every method answer.
+
+    DataError for a subject that cannot be used.
+    """
+    with launch.progress(f"true shapes of {case.subject}", len(case.levels)) as step:
+        known = truths.true_vertebrae(case, settings.levels, step, settings.ssm)
+    tasks: list[Task] = []
+    radiographs = {}
+    for pair in range(settings.pairs):
+        rng = np.random.default_rng([seed, pair])
+        radiographs[pair] = _simulate(case, known, rng, pair, settings, seed)
+        tasks += _tasks(case, known, radiographs[pair], rng, pair, settings, seed)
+    tasks, seconds_to_start = _initialised(tasks, settings)
+    estimates, seconds = {}, {}
+    with launch.progress("reconstruction") as step:
+        for name in settings.methods:
+            estimates[name], seconds[name] = methods.run_method(
+                name, tasks, num_starts=settings.restarts, seed=seed, step=step
+            )
+            seconds[name] += seconds_to_start
+    headline = settings.headline
+    judged = judge(tasks, estimates[headline], headline) if judge else ()
+    return Answers(tasks, estimates, seconds, radiographs, judged)
+
+
+def _simulate(
+    case: data.Case,
+    known: Sequence[scene.TrueVertebra],
+    rng: np.random.Generator,
+    pair: int,
+    settings: Settings,
+    seed: int,
+) -> list[Radiograph]:
+    setup = scene.CarmSetup()
+    isocenter = np.mean([np.asarray(t.pose.translation()) for t in known], axis=0)
+    draw = scene.random_views if settings.views == "random" else scene.ap_and_lateral
+    views = draw(rng, isocenter, setup)
+    data.check_views(views, case.ct)
+    angles = ", ".join(f"{angle:.0f}" for angle in scene.pair_angles_deg(views))
+    with launch.progress(f"X-rays of {case.subject}, pair {pair + 1}") as step:
+        physics = xray_settings(num_samples=setup.num_samples) if settings.xray_physics else None
+        radiographs = scene.simulate(case.ct, views, setup, physics=physics, seed=seed + pair)
+        jax.block_until_ready(radiographs)
+        step(f"two views {angles} deg apart")
+    return radiographs
+
+
+def _tasks(
+    case: data.Case,
+    known: Sequence[scene.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    rng: np.random.Generator,
+    pair: int,
+    settings: Settings,
+    seed: int,
+) -> list[Task]:
+    with launch.progress("observations", len(known)) as step:
+        if settings.observations == "simulated":
+            return detections.detected_tasks(
+                case.subject,
+                known,
+                radiographs,
+                detector=detections.DETECTORS[settings.detector],
+                seed=seed,
+                pair=pair,
+                step=step,
+            )
+        return _disturbed_tasks(case, known, radiographs, rng, pair, step)
+
+
+def _disturbed_tasks(
+    case: data.Case,
+    known: Sequence[scene.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    rng: np.random.Generator,
+    pair: int,
+    step: Callable[[str], None],
+) -> list[Task]:
+    tasks = []
+    angle = scene.pair_angles_deg([r.camera for r in radiographs])[0]
+    for truth in known:
+        seen, start = scene.disturbed_observations(truth, radiographs, rng, Disturbance())
+        tasks.append(Task(case.subject, truth.level, pair, truth.model, seen, start, truth, angle))
+        step(truth.level)
+    return tasks
+
+
+def _initialised(tasks: list[Task], settings: Settings) -> tuple[list[Task], float]:
+    """Starts that are not given, and seconds per vertebra to find them."""
+    if settings.observations != "simulated":
+        return tasks, 0.0
+    with launch.progress("starts") as step:
+        return detections.initialised(tasks, step=step)

@@ -1,0 +1,215 @@
+"""From answers to a unit, its rows and the report, with a method of each kind."""
+
+import dataclasses
+import json
+import types
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dartjax import camera, planning, ssm, transforms
+from dartjax.image import Radiograph
+from dartjax.registration import RUNGS, Reconstruction
+from experiments import (
+    joint,
+    launch,
+    methods,
+    reconstruct_cases,
+    reconstruct_report,
+    reconstruct_subject,
+    reconstruct_units,
+)
+from experiments.methods import Task
+from experiments.reconstruct_subject import Answers, Settings
+from tests.experiments import test_detections as known
+from tests.registration import scenes
+
+
+def answer_of(task, status=0, coefficients=None):
+    """What a perfect method says of a task."""
+    return Reconstruction(
+        pose=task.truth.pose,
+        coefficients=jnp.zeros(task.model.num_modes) if coefficients is None else coefficients,
+        loss=jnp.zeros(()),
+        history=jnp.zeros(1),
+        mask_agreement=jnp.full(2, 0.9),
+        status=jnp.asarray(status),
+    )
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    """T9 in two pairs of views; nothing was detected in the second."""
+    truth = known.vertebra()
+    oracle = ssm.Registration(
+        landmarks=ssm.landmarks(truth.model, truth.surface.vertices),
+        pose=truth.pose,
+        mean_residual=0.0,
+        coefficients=jnp.zeros(truth.model.num_modes),
+        vertices=truth.surface.vertices,
+        paths=truth.paths,
+    )
+    field = planning.distance_field_from_mesh(truth.surface)
+    truth = known.dataclasses.replace(truth, oracle=oracle, field=field)
+    seen = scenes.observations(-30.0, 50.0)
+    start = transforms.perturb(truth.pose, jnp.zeros(3), jnp.array([3.0, 0.0, 0.0]))
+    first = Task("a", "T9", 0, truth.model, seen, start, truth, 80.0)
+    second = Task("a", "T9", 1, truth.model, seen, start, truth, 70.0, refused="too little")
+    return [first, second]
+
+
+@pytest.fixture(scope="module")
+def answers(tasks):
+    """Answers of a method that knows the truth, and judgements of them."""
+    ours = [methods._estimate(answer_of(task)) for task in tasks]
+    judged = [Judgement(0.25, (1.0, 2.0), np.full(4, 0.5))] * 2
+    flat = jnp.zeros((64, 64))
+    view = camera.from_carm(
+        transforms.carm_rotation(0.3, 0.1),
+        tasks[0].truth.pose.translation(),
+        pixel_spacing=4.0,
+        image_size=(64, 64),
+    )
+    radiographs = {pair: [Radiograph(flat, view)] for pair in (0, 1)}
+    return Answers(tasks, {"perfect": ours}, {"perfect": 0.5}, radiographs, judged)
+
+
+class Judgement(NamedTuple):
+    probability: float
+    path_std_mm: tuple
+    vertex_std_mm: np.ndarray
+
+
+def of_scene(models, observations, starts, order):
+    """What `fit_together` would return, had every vertebra stayed at its start; its status says
+    whether the others may rely on it."""
+
+    def one(start, along, present):
+        coefficients = jnp.zeros(models.modes.shape[1])
+        agreement = jnp.ones(1)
+        return Reconstruction(
+            start, coefficients, along, jnp.zeros(1), agreement, present.astype(jnp.int32)
+        )
+
+    return jax.vmap(one)(starts, order.along, order.present)
+
+
+def test_the_joint_fit_answers_in_the_order_of_the_tasks_scene_by_scene(tasks, monkeypatch):
+    monkeypatch.setattr(joint, "_program", lambda options: of_scene)
+    other = dataclasses.replace(tasks[0], pair=1, rung=RUNGS[2])
+    mixed = [tasks[0], other, dataclasses.replace(tasks[0], level="T10")]
+    estimates, seconds = methods.run_method(
+        methods.OURS, mixed, num_starts=1, seed=0, step=lambda note: None
+    )
+    assert [estimate.status for estimate in estimates] == [1, 0, 1]
+    for task, estimate in zip(mixed, estimates, strict=True):
+        np.testing.assert_allclose(estimate.pose.parameters(), task.start.parameters(), atol=1e-6)
+    assert seconds >= 0.0
+
+
+def test_a_method_over_cases_is_one_function_object_for_one_setting():
+    assert methods._case_fit("ncc", 1) is methods._case_fit("ncc", 1)
+    assert methods._case_fit("ncc", 1) is not methods._case_fit("ncc", 2)
+    assert set(methods.RECIPES.values()) <= set(methods.METHODS)
+
+
+def test_rows_hold_grades_paths_and_judgements(answers):
+    grades = reconstruct_cases.graded(answers)
+    assert list(grades) == ["start", "perfect", "oracle"]
+    first, second = reconstruct_cases.case_rows(answers, "perfect", grades)
+    assert first["dice"] > 0.99 and first["succeeded"] and first["status"] == "converged"
+    assert first["masd_start_mm"] > 0.5 > first["masd_mm"]
+    assert first["failure_probability"] == 0.25 and first["path_std_mm"] == [1.0, 2.0]
+    assert first["vertex_std_mm"] == 0.5
+    assert np.isnan(second["dice"]) and second["dice_reason"] == "too little"
+    assert not second["succeeded"] and second["status"] == "abstained: too little"
+    assert second["path_left_world_mm"] is None
+    assert second["oracle_dice"] > 0.99  # what the model could reach is graded all the same
+
+
+@pytest.fixture(scope="module")
+def work(answers, tmp_path_factory):
+    """A folder with the unit of these answers and one of a scan that could not be used."""
+    root = tmp_path_factory.mktemp("units") / "work"
+    settings = Settings(pairs=2)
+    case = types.SimpleNamespace(subject="a", parents=(), ct_hash="beef")
+    broken = reconstruct_units.Source("b", "solids", "synthetic", lambda: pytest.fail("not read"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconstruct_subject.Settings, "headline", "perfect")
+        source = reconstruct_units.Source("a", "solids", "synthetic", lambda: case)
+        sources = [source, broken]
+        reconstruct_units.begin(root, sources, settings, "abc")
+        reconstruct_units.make(root, source, lambda _: answers, settings, shown=True, strict=False)
+    folder = reconstruct_units.folder_of(root, "b")
+    folder.mkdir(parents=True)
+    reconstruct_units._failed("b", "no bone in it")(folder)
+    return root
+
+
+def test_the_unit_holds_what_the_report_needs(work):
+    unit = reconstruct_units.read(work, "a")
+    names = {file.name for file in unit.folder.iterdir()}
+    meshes = {"a_T9_truth.ply", "a_T9_pair1.ply"}
+    assert names == {"unit.json", "pair1_view1.png", "pair2_view1.png", *meshes}
+    assert list(unit.paths) == ["a_T9_pair1"]
+    assert np.isnan(unit.cases[1]["dice"]) and unit.cases[0]["dice"] > 0.99
+
+
+def test_the_report_is_written_from_units_alone(work, tmp_path):
+    config = {"commit": "abc"}
+    ctx = launch.RunContext(0, "default", tmp_path, tmp_path, config)
+    units = [reconstruct_units.read(work, name) for name in ("a", "b")]
+    record = ctx.record(
+        dataset="solids",
+        dataset_kind="synthetic",
+        subjects=["a"],
+        n_vertebrae=1,
+        ssm_excludes=[],
+        nsd_tolerance_mm=1.0,
+    )
+    reconstruct_report.write_graded(ctx, record, units, "perfect")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    summary = metrics["summary"]
+    wanted = {
+        "coverage": 0.5,
+        "dice_mean": metrics["cases"][0]["dice"],
+        "dice_mean_failures_zero": 0.5 * metrics["cases"][0]["dice"],
+        "oracle_dice_mean": metrics["cases"][0]["oracle_dice"],
+        "seconds_per_vertebra": 0.5,
+        "subjects_failed": 1,
+    }
+    assert {key: summary[key] for key in wanted} == pytest.approx(wanted)
+    assert summary["failure_auroc"] is None and "at least 30" in summary["failure_auroc_reason"]
+    assert metrics["cases"][1]["dice"] is None
+    assert metrics["cases"][1]["dice_reason"] == "too little"
+    assert "| b | no bone in it |" in (tmp_path / "tables.md").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "a, views 1" in page and "could not be used" in page
+    assert sorted(p.name for p in (tmp_path / "meshes").iterdir()) == [
+        "a_T9_pair1.ply",
+        "a_T9_truth.ply",
+    ]
+    assert list(json.loads((tmp_path / "paths.json").read_text())["paths"]) == ["a_T9_pair1"]
+
+
+def test_a_second_subject_compiles_no_program(tasks, monkeypatch):
+    """Two subjects of different size: the function of a method is traced once for both."""
+    traced = []
+
+    def fit(model, seen, start, options):
+        traced.append(options)
+        return methods._from_landmarks(model, seen, start)
+
+    monkeypatch.setattr(methods, "fit", fit)
+    methods._case_fit.cache_clear()
+    for subject in (tasks, [*tasks, tasks[0]], tasks[:1]):
+        estimates, _ = methods.run_method(
+            "ncc", subject, num_starts=1, seed=0, step=lambda note: None
+        )
+        assert len(estimates) == len(subject)
+        assert all(np.isfinite(jax.tree.leaves(e.pose)[0]).all() for e in estimates)
+    assert len(traced) == 1
+    methods._case_fit.cache_clear()

@@ -1,0 +1,124 @@
+"""All vertebrae of a scene together: neighbours in the beam and along the spine."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dartjax import camera, data, ssm, transforms
+from dartjax.image import Radiograph
+from dartjax.registration import (
+    FitOptions,
+    Neighbour,
+    Scale,
+    crop_cameras,
+    fit,
+    fit_together,
+    observe,
+    stack,
+)
+from dartjax.registration._joint import _suggested
+from dartjax.registration._objective import NEIGHBOUR_SIGMA, NEIGHBOUR_SIGMA_MM, neighbour_residuals
+from dartjax.render import SplatOptions, local_gradient_ncc, splat, two_compartment
+from experiments import spine
+
+LEVELS = ("T8", "T9", "T10")
+OPTIONS = FitOptions(
+    similarity=(functools.partial(local_gradient_ncc, window=3),) * 2,
+    scales=(Scale(64, 1.2, 15, 0.08), Scale(64, 1.2, 15, 0.05)),
+)
+together = jax.jit(lambda *scene: fit_together(*scene, OPTIONS))
+alone = jax.jit(jax.vmap(lambda model, seen, start: fit(model, seen, start, OPTIONS)))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Three vertebrae in one image a view, without masks, and their true surfaces."""
+    models = {level: data.load_shape_model(level) for level in LEVELS}
+    order = spine.order_of(models)
+    rng = np.random.default_rng(4)
+    poses = [
+        transforms.SE3.from_translation(jnp.array([0.0, 0.0, 100.0 - float(along)]))
+        for along in order.along
+    ]
+    shapes = [
+        ssm.posed(model, pose, jnp.asarray(0.6 * rng.normal(size=15), jnp.float32))
+        for model, pose in zip(models.values(), poses, strict=True)
+    ]
+    views = [
+        camera.from_carm(transforms.carm_rotation(a, 0.3), poses[1].translation())
+        for a in (-0.5, 0.9)
+    ]
+    render = jax.jit(lambda v, f, c: two_compartment(splat(v, f, c, SplatOptions(window=9))))
+    seen, starts = [], []
+    for model, pose, shape in zip(models.values(), poses, shapes, strict=True):
+        crops = crop_cameras(views, pose.translation(), width_mm=110.0, num_pixels=64)
+        images = [sum(render(s, model.faces, crop) for s in shapes) for crop in crops]
+        shots = [Radiograph(image, crop) for image, crop in zip(images, crops, strict=True)]
+        error = jnp.asarray(3.0 * rng.normal(size=(10, 3)), jnp.float32)
+        seen.append(observe(shots, crops, landmarks_world=ssm.landmarks(model, shape) + error))
+        turn, shift = 0.08 * rng.normal(size=3), 3.0 * rng.normal(size=3)
+        starts.append(
+            transforms.perturb(
+                pose, jnp.asarray(turn, jnp.float32), jnp.asarray(shift, jnp.float32)
+            )
+        )
+    return (stack(list(models.values())), stack(seen), stack(starts), order), jnp.stack(shapes)
+
+
+def errors(models, result, truth):
+    fitted = jax.vmap(ssm.posed)(models, result.pose, result.coefficients)
+    return np.asarray(jnp.mean(jnp.linalg.norm(fitted - truth, axis=-1), axis=-1))
+
+
+def test_neighbours_make_the_fit_better(scene):
+    arguments, truth = scene
+    joint = errors(arguments[0], together(*arguments), truth)
+    single = errors(arguments[0], alone(*arguments[:3]), truth)
+    assert (joint < single).all(), (joint, single)
+
+
+def test_what_is_not_present_disturbs_nobody(scene):
+    (models, seen, starts, order), _ = scene
+    there = jnp.array([True, True, False])
+    without = eqx.tree_at(lambda o: o.present, order, there)
+    moved = transforms.SE3(starts.wxyz_xyz.at[2, 4:].add(30.0))
+    garbage = eqx.tree_at(lambda o: o.images, seen, seen.images.at[2].set(jnp.nan))
+    first, second = (together(models, o, s, without) for o, s in ((seen, starts), (garbage, moved)))
+    for leaf, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_allclose(leaf[:2], other[:2], atol=1e-6)
+
+
+def test_the_next_vertebra_is_expected_below_and_tilted_as_kyphosis_asks():
+    models = {level: data.load_shape_model(level) for level in ("T4", "T5")}
+    order = spine.order_of(models)
+    poses = transforms.SE3(jnp.tile(transforms.SE3.identity().wxyz_xyz, (2, 1)))
+    upper, lower = jnp.asarray(0), jnp.asarray(1)
+    below = _suggested(lower, upper, poses, order)
+    assert -28.0 < float(below.translation()[2]) < -15.0
+    # T4 leans forward more than T5: seen from T4, the axis of T5 leans back (-y).
+    axis = below.rotation().apply(jnp.array([0.0, 0.0, 1.0]))
+    assert -0.15 < float(axis[1]) < -0.02
+    above = _suggested(upper, lower, poses, order)
+    np.testing.assert_allclose((below @ above).parameters()[1:], np.zeros(6), atol=1e-4)
+
+
+def test_neighbour_residuals_are_in_standard_deviations():
+    at = transforms.SE3.from_rotation_and_translation(
+        transforms.SO3.exp(jnp.array([0.2, 0.1, -0.3])), jnp.array([5.0, 6.0, 7.0])
+    )
+    off = transforms.SE3.from_rotation_and_translation(
+        transforms.SO3.exp(jnp.array([NEIGHBOUR_SIGMA[0], 0.0, 0.0])),
+        jnp.array([0.0, 2.0 * NEIGHBOUR_SIGMA_MM[1], 0.0]),
+    )
+    expected = Neighbour(stack([at, at]), jnp.array([True, False]))
+    residual = neighbour_residuals(at @ off, expected)
+    np.testing.assert_allclose(residual[0], [1, 0, 0, 0, 2, 0], atol=1e-4)
+    assert not residual[1].any()
+    slope = jax.grad(
+        lambda x: jnp.sum(neighbour_residuals(transforms.perturb(at, x[:3], x[3:]), expected) ** 2)
+    )(jnp.zeros(6))
+    assert np.isfinite(slope).all()
