@@ -249,7 +249,9 @@ def _run_ladder(
         clock.append(time.monotonic())
         step(f"{note}: {done}/{total}" if done else f"{note}: compiled")
 
-    found = map_cases(initialise, *arguments, chunk=_CHUNK, on_chunk=on_chunk)
+    # On one device: singular values on several CPU devices at once have been seen to stall.
+    one = jax.local_devices()[:1]
+    found = map_cases(initialise, *arguments, chunk=_CHUNK, devices=one, on_chunk=on_chunk)
     each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))]
     return each, clock[-1] - clock[0]
 
@@ -286,7 +288,7 @@ def why_refused(seen: Observations, rung: int) -> str:
     if not np.isfinite(np.asarray(seen.images)).all():
         return "an X-ray has pixels that are not finite"
     if rung == ABSTAINED:
-        return "too little was detected"
+        return "too little was detected, or it asks for a vertebra turned by more than 66 degrees"
     if not np.asarray(seen.masks).any():
         return "no view has a mask, so nothing could check the result"
     return ""

@@ -32,7 +32,7 @@ _PAIRS = flags.DEFINE_integer("pairs", 6, "Pairs of views per subject.", lower_b
 _DETECTOR = flags.DEFINE_enum("detector", "stress", list(detections.DETECTORS), "Error model.")
 _TRIALS = flags.DEFINE_list("trials", [], "Trials of earlier runs instead of a cohort.")
 _MODEL = flags.DEFINE_string("failure_model", None, "Folder of another model than the packaged.")
-_RECIPE = flags.DEFINE_enum("recipe", "classical", stress.RECIPES, "Method that answers.")
+_RECIPE = flags.DEFINE_enum("recipe", "alone", stress.RECIPES, "Method that answers.")
 _RECOVERY = flags.DEFINE_bool("recovery", True, "Try again where answers are refused.")
 
 

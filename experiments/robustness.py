@@ -105,7 +105,7 @@ def _graded(
         tasks = [task for i in chosen for task in scenes[i].tasks]
         with launch.progress(f"fits in {num_views} views") as step:
             estimates, _ = methods.run_method(
-                methods.OURS, tasks, num_starts=1, seed=seed, step=step
+                methods.ALONE, tasks, num_starts=1, seed=seed, step=step
             )
         answers = iter(estimates)
         with launch.progress("grades", len(chosen)) as step:

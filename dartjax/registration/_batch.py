@@ -1,7 +1,7 @@
 """Many cases at once: vmap in chunks, sharded over the devices of this process."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,10 +16,11 @@ def map_cases(
     function: Callable[..., PyTree],
     *arguments: PyTree,
     chunk: int = 16,
+    devices: Sequence[jax.Device] | None = None,
     on_chunk: Callable[[int, int], None] = lambda done, total: None,
 ) -> PyTree:
     """`jax.vmap(function)` over the leading axis of the arguments, `chunk` cases at a time,
-    each chunk split over all local devices.
+    each chunk split over `devices` (all local ones).
 
     Every chunk has the same shape (the last is filled up by repeating a case), whatever the
     number of cases, and the program of a function and a shape is kept: give the same function
@@ -28,7 +29,7 @@ def map_cases(
     one device per core (`jax_num_cpu_devices`) to use them all.
     """
     num_cases = len(jax.tree.leaves(arguments)[0])
-    devices = jax.local_devices()
+    devices = jax.local_devices() if devices is None else devices
     chunk = -(-chunk // len(devices)) * len(devices)
     mesh = jax.make_mesh((len(devices),), ("case",), axis_types=(AxisType.Auto,), devices=devices)
     sharding = NamedSharding(mesh, PartitionSpec("case"))

@@ -30,7 +30,7 @@ RUNGS: dict[int, str] = {
     1: "landmarks of all views",
     2: "few landmarks and masks",
     3: "masks, with the neighbour's or the patient's axes",
-    4: "abstained: too little was detected",
+    4: "abstained: too little was detected, or it contradicts itself",
 }
 ABSTAINED = 4
 _TRIPLES = np.array(list(itertools.combinations(range(NUM_LANDMARKS), 3)))
@@ -43,6 +43,7 @@ _NEIGHBOUR_SIGMA_MM = 8.0
 _TILTS_DEG = (-40.0, -20.0, 0.0, 20.0, 40.0)
 _LEANS_DEG = (-20.0, 0.0, 20.0)
 _BEST_TRIPLES = 4
+_MOST_TURNED = 1.15  # rad, from the patient's axes
 
 
 class Initialisation(eqx.Module):
@@ -259,13 +260,16 @@ def _judge(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) -> I
     num_masks = jnp.sum(evidence.mask_known)
     placed = (num_masks >= 2) | (neighbour.known & (num_masks >= 1))
     rung = jnp.where(placed, 3, ABSTAINED)
-    rung = jnp.where((num_seen >= 2) & (num_masks >= 1) | (num_distinct >= 3), 2, rung)
+    few = (num_distinct >= 2) & (num_masks >= 1)
+    rung = jnp.where(few | (num_distinct >= 3), 2, rung)
     rung = jnp.where((num_distinct >= 3) & (num_seen >= 5), 1, rung)
     rung = jnp.where(num_common >= 3, 0, rung)
     in_mm = squared * jnp.where(agrees, evidence.sigma, 0.0) ** 2
     residual = jnp.sqrt(jnp.sum(in_mm) / jnp.maximum(num_seen, 1) / 2.0)
+    # A vertebra turned further than any patient's means cameras or axes that are not true.
+    upright = jnp.linalg.norm(pose.rotation().log()) < _MOST_TURNED
     finite = jnp.isfinite(_leaves_of(pose)).all()
-    rung = jnp.where(finite, rung, ABSTAINED).astype(jnp.int32)
+    rung = jnp.where(finite & upright, rung, ABSTAINED).astype(jnp.int32)
     return Initialisation(pose, rung, num_seen.astype(jnp.int32), residual, agrees, exchanged)
 
 
