@@ -7,6 +7,7 @@ among them; before every stage of the schedule all of them take over the others'
 """
 
 import dataclasses
+import itertools
 
 import equinox as eqx
 import jax
@@ -16,10 +17,19 @@ from jaxtyping import Array, Bool, Float
 from dartjax import transforms
 from dartjax._types import Scalar
 from dartjax.observations import Observations
-from dartjax.registration._fit import FitOptions, Reconstruction, _descend, _finish, _prepare
+from dartjax.registration._fit import (
+    FitOptions,
+    Reconstruction,
+    Scale,
+    _descend,
+    _finish,
+    _prepare,
+)
 from dartjax.registration._landmark_fit import fit_landmarks
 from dartjax.registration._objective import (
+    FitParameters,
     Neighbour,
+    Similarity,
     Surroundings,
     moved_pose,
     posed_vertices,
@@ -59,28 +69,53 @@ def fit_together(
     else:
         parameters = jax.vmap(lambda _: zero_parameters(models.modes.shape[1]))(jnp.arange(num))
     histories = []
-    for scale, similarity in zip(options.scales, options.similarity, strict=True):
-        vertices = jax.vmap(posed_vertices)(models, starts, parameters)
-        poses = jax.vmap(moved_pose)(starts, parameters)
-        around, neighbours = jax.vmap(_beside, (0, None, None, None))(
-            jnp.arange(num), vertices, poses, order
-        )
+    stages = zip(options.scales, options.similarity, strict=True)
+    for (scale, similarity), alike in itertools.groupby(stages, key=_but_for_rate):
+        # Stages that differ in their learning rate alone are one program.
+        def stage(x, rate, scale=scale, similarity=similarity):
+            return _stage(models, observations, starts, x, order, scale, rate, similarity, options)
 
-        def stage(model, seen, start, x, others, expected, scale=scale, similarity=similarity):
-            evidence, splats = _prepare(model, start, x, seen, scale, options, others)
-            evidence = dataclasses.replace(evidence, neighbours=expected)
-            return _descend(x, model, start, evidence, similarity, splats, scale, options)
-
-        parameters, history = jax.vmap(stage)(
-            models, observations, starts, parameters, around, neighbours
-        )
-        histories.append(history)
+        rates = jnp.array([each.learning_rate for each, _ in alike])
+        parameters, history = jax.lax.scan(stage, parameters, rates)
+        histories.append(jnp.moveaxis(history, 0, 1).reshape(num, -1))
 
     def finish(model, seen, start, x, history):
         return _finish(model, seen, start, x, history, options)
 
     history = jnp.concatenate(histories, axis=1)
     return jax.vmap(finish)(models, observations, starts, parameters, history)
+
+
+def _but_for_rate(stage: tuple[Scale, Similarity]) -> tuple[Scale, Similarity]:
+    scale, similarity = stage
+    return scale._replace(learning_rate=0.0), similarity
+
+
+def _stage(
+    models: ShapeModel,
+    observations: Observations,
+    starts: transforms.SE3,
+    parameters: FitParameters,
+    order: SpineOrder,
+    scale: Scale,
+    rate: Scalar,
+    similarity: Similarity,
+    options: FitOptions,
+) -> tuple[FitParameters, Float[Array, "vertebra step"]]:
+    """One stage for all vertebrae, each among the others as they are at its beginning."""
+    vertices = jax.vmap(posed_vertices)(models, starts, parameters)
+    poses = jax.vmap(moved_pose)(starts, parameters)
+    around, neighbours = jax.vmap(_beside, (0, None, None, None))(
+        jnp.arange(len(order.present)), vertices, poses, order
+    )
+
+    def one(model, seen, start, x, others, expected):
+        evidence, splats = _prepare(model, start, x, seen, scale, options, others)
+        evidence = dataclasses.replace(evidence, neighbours=expected)
+        own = scale._replace(learning_rate=rate)  # pyright: ignore
+        return _descend(x, model, start, evidence, similarity, splats, own, options)
+
+    return jax.vmap(one)(models, observations, starts, parameters, around, neighbours)
 
 
 def _beside(
