@@ -81,7 +81,9 @@ _RECIPE = flags.DEFINE_enum(
 _XRAY_PHYSICS = flags.DEFINE_bool(
     "xray_physics", False, "X-rays with spectrum, scatter and noise instead of line integrals."
 )
-_RESTARTS = flags.DEFINE_integer("restarts", 1, "Starts per vertebra; the best is kept.", 1)
+_RESTARTS = flags.DEFINE_integer(
+    "restarts", 1, "Starts per vertebra; the best is kept (not for --recipe=classical).", 1
+)
 _BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the table.")
 _SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
 _WORK = flags.DEFINE_string(
@@ -144,6 +146,10 @@ def join() -> int:
 def _settings(seed: int) -> Settings:
     if _DETECTOR.value != "standard" and _OBSERVATIONS.value != "simulated":
         raise data.DataError("--detector is only for --observations=simulated")
+    if _RESTARTS.value > 1 and _RECIPE.value == "classical":
+        raise data.DataError(
+            "--restarts is for vertebrae each by itself: give --recipe=alone, or leave it out"
+        )
     return Settings(
         seed=seed,
         pairs=_PAIRS.value,
