@@ -12,6 +12,9 @@ from dartjax.registration import agreeing_landmarks, fit, initialise
 from experiments.detections import why_refused
 from tests.registration import scenes
 
+# One worker: every test of the file uses the same compiled programs.
+pytestmark = pytest.mark.xdist_group("bad_input")
+
 NOISE_PX = 2.4 * scenes.PIXELS / scenes.WIDTH_MM
 _ladder = jax.jit(lambda seen: initialise(scenes.model(), seen))
 _fit = jax.jit(lambda seen, start: fit(scenes.model(), seen, start, scenes.QUICK))

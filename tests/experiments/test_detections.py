@@ -14,6 +14,9 @@ from dartjax.mesh import TriangleMesh
 from dartjax.registration import RUNGS, Detector
 from experiments import detections, methods, scene, spine
 
+# One worker: every test of the file uses the same compiled programs.
+pytestmark = pytest.mark.xdist_group("detections")
+
 SURE = Detector(
     landmark_mm=0.3,
     miss=0.0,
