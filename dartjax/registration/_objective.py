@@ -114,13 +114,15 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
 
     valid = observations.view_valid.astype(observations.images.dtype)
     scaled = jax.vmap(lambda c: cameras.resize(c, (num_pixels, num_pixels)))(observations.cameras)
-    images = jax.vmap(shrink)(observations.images)
+    recorded = observations.exposed > 0.5
+    images = jax.vmap(shrink)(jnp.where(recorded, observations.images, 0.0))
+    masks = jax.vmap(shrink)(jnp.where(recorded, observations.masks, 0.0))
     # A blurred pixel counts if all it is blurred from was recorded.
     exposed = (jax.vmap(shrink)(observations.exposed) > 0.99).astype(images.dtype)
     return Evidence(
         cameras=scaled,
         images=images,
-        masks=exposed * jax.vmap(shrink)(observations.masks),
+        masks=exposed * masks,
         exposed=exposed,
         weights=exposed,
         background=jnp.zeros_like(images),
