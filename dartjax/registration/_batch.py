@@ -16,7 +16,7 @@ def map_cases(
     function: Callable[..., PyTree],
     *arguments: PyTree,
     chunk: int = 16,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     on_chunk: Callable[[int, int], None] = lambda done, total: None,
 ) -> PyTree:
     """`jax.vmap(function)` over the leading axis of the arguments, `chunk` cases at a time,
