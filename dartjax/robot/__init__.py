@@ -1,0 +1,20 @@
+"""The robots that follow a planned path, and the navigation that tells them where it is."""
+
+from dartjax.robot._errors import ERROR_OF_STATUS as ERROR_OF_STATUS
+from dartjax.robot._errors import BadParameter as BadParameter
+from dartjax.robot._errors import BadWrench as BadWrench
+from dartjax.robot._errors import ClosureTooLarge as ClosureTooLarge
+from dartjax.robot._errors import CorrespondenceFailed as CorrespondenceFailed
+from dartjax.robot._errors import DegenerateGeometry as DegenerateGeometry
+from dartjax.robot._errors import DetectionFailed as DetectionFailed
+from dartjax.robot._errors import JointLimit as JointLimit
+from dartjax.robot._errors import NavigationError as NavigationError
+from dartjax.robot._errors import NotFrontoParallel as NotFrontoParallel
+from dartjax.robot._errors import PoseNotConverged as PoseNotConverged
+from dartjax.robot._errors import RobotError as RobotError
+from dartjax.robot._errors import SingularConfiguration as SingularConfiguration
+from dartjax.robot._errors import StatusCode as StatusCode
+from dartjax.robot._errors import TooFewFiducials as TooFewFiducials
+from dartjax.robot._errors import UnreachablePose as UnreachablePose
+from dartjax.robot._errors import first_status as first_status
+from dartjax.robot._errors import raise_for_status as raise_for_status
