@@ -45,10 +45,11 @@ class ToolError(eqx.Module):
 
 def bone_mounted_guide() -> GuideRobot:
     """A robot of the size of [Y]'s: base joints on a circle of 22 mm at 15 degrees to each side
-    of 0, 120 and 240 degrees, platform joints on 16 mm about 60, 180 and 300, 50 mm above."""
+    of 0, 120 and 240 degrees, platform joints on 16 mm about 60, 180 and 300, 50 mm above. Every
+    leg goes to the platform joint 30 degrees on, alternately to either side."""
     return GuideRobot(
-        base_joints=_joints(22.0, 0.0),
-        platform_joints=_joints(16.0, 60.0),
+        base_joints=_on_circle(22.0, (-15.0, 15.0, 105.0, 135.0, 225.0, 255.0)),
+        platform_joints=_on_circle(16.0, (-45.0, 45.0, 75.0, 165.0, 195.0, 285.0)),
         neutral_height=jnp.asarray(50.0, float),
         shortest_leg=jnp.asarray(39.0, float),
         longest_leg=jnp.asarray(67.0, float),
@@ -170,12 +171,10 @@ def _turned_joints(T_base_platform: SE3, robot: GuideRobot) -> Float[Array, "6 3
     return robot.platform_joints @ T_base_platform.rotation().as_matrix().T
 
 
-def _joints(radius: float, first_deg: float) -> Float[Array, "6 3"]:
-    angles = first_deg + jnp.array([-15.0, 15.0, 105.0, 135.0, 225.0, 255.0])
-    angles = jnp.deg2rad(angles)
-    return jnp.stack(
-        [radius * jnp.cos(angles), radius * jnp.sin(angles), jnp.zeros_like(angles)], axis=1
-    )
+def _on_circle(radius: float, angles_deg: tuple[float, ...]) -> Float[Array, "6 3"]:
+    angles = jnp.deg2rad(jnp.array(angles_deg))
+    flat = jnp.zeros_like(angles)
+    return jnp.stack([radius * jnp.cos(angles), radius * jnp.sin(angles), flat], axis=1)
 
 
 def _no_turn(like: Scalar) -> SO3:

@@ -57,9 +57,7 @@ def spine_hybrid() -> HybridRobot:
     )
 
 
-def hybrid_forward(
-    q: Joints, robot: HybridRobot, *, assembly: int = 1
-) -> tuple[ToolPose, Status]:
+def hybrid_forward(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> tuple[ToolPose, Status]:
     """Pose of the tool ([L] equation 10) from joint positions.
 
     `assembly` is +1 for the machine's own side of the line BD, -1 for the mirrored hinge.
@@ -198,9 +196,7 @@ def sample_joints(
     return q, poses, status
 
 
-def _hinge(
-    q: Joints, robot: HybridRobot, assembly: int
-) -> tuple[Scalar, Scalar, Bool[Array, ""]]:
+def _hinge(q: Joints, robot: HybridRobot, assembly: int) -> tuple[Scalar, Scalar, Bool[Array, ""]]:
     """(y, z) of the hinge C, and whether the links close: where two circles meet."""
     l11, l14 = q[0], q[1]
     squared = l11**2 + l14**2
@@ -216,9 +212,7 @@ def _hinge(
     return y, z, closes
 
 
-def _inverse(
-    pose: ToolPose, robot: HybridRobot, branch: Branch
-) -> tuple[Joints, Scalar, Scalar]:
+def _inverse(pose: ToolPose, robot: HybridRobot, branch: Branch) -> tuple[Joints, Scalar, Scalar]:
     """Joints, and the two ratios that must lie within +-1; finite beyond them as well."""
     arm_side, slider_side = branch[0], branch[1]
     x, y, z, tilt_x, tilt_y = pose

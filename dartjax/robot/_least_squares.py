@@ -49,7 +49,9 @@ def levenberg_marquardt(
         normal = scaled.T @ scaled + damping * jnp.eye(len(x), dtype=x.dtype)
         move = -scale * jnp.linalg.solve(normal, scaled.T @ r)
         better = cost_of(residual(x + move)) < cost_of(r)
-        damping = jnp.clip(damping * jnp.where(better, 0.1, 10.0), _LEAST_DAMPING, _GREATEST_DAMPING)
+        damping = jnp.clip(
+            damping * jnp.where(better, 0.1, 10.0), _LEAST_DAMPING, _GREATEST_DAMPING
+        )
         return (jnp.where(better, x + move, x), damping), None
 
     damping = jnp.asarray(_FIRST_DAMPING, start.dtype)
