@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dartjax import transforms
+from dartjax._numerics import normalize
 from dartjax._types import Faces, Point, Scalar, Vertices
 
 
@@ -28,6 +29,12 @@ def area_vectors(vertices: Vertices, faces: Faces) -> Float[Array, "face 3"]:
     """Outward normal times area of each face, mm^2: (v1 - v0) x (v2 - v0) / 2."""
     v0, v1, v2 = (vertices[faces[:, i]] for i in range(3))
     return 0.5 * jnp.cross(v1 - v0, v2 - v0)
+
+
+def vertex_normals(vertices: Vertices, faces: Faces) -> Vertices:
+    """Outward unit normals at the vertices, the faces weighted by their area."""
+    by_corner = jnp.repeat(area_vectors(vertices, faces), 3, axis=0)
+    return normalize(jnp.zeros_like(vertices).at[faces.reshape(-1)].add(by_corner))
 
 
 def volume(vertices: Vertices, faces: Faces) -> Scalar:

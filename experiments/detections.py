@@ -37,7 +37,7 @@ from dartjax.registration import (
     triangulate,
 )
 from experiments import scene, spine
-from experiments.methods import Task
+from experiments.grading import Task, scenes_of
 from experiments.scene import CROP_PIXELS, CROP_WIDTH_MM, TrueVertebra
 
 DETECTORS = {"standard": Detector(), "stress": STRESS}
@@ -259,13 +259,13 @@ def _run_ladder(
 def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, Neighbour]:
     """For every task on a low rung the pose its neighbours in the same views suggest."""
     suggested = {}
-    for i, task in enumerate(tasks):
-        if int(found[i].rung) <= _GOOD_RUNGS:
-            continue
-        same = [j for j, t in enumerate(tasks) if (t.subject, t.pair) == (task.subject, task.pair)]
-        along = spine.positions_mm({tasks[j].level: tasks[j].model for j in same})
-        good = {tasks[j].level: found[j].pose for j in same if int(found[j].rung) <= _GOOD_RUNGS}
-        suggested[i] = spine.expected(task.level, along, good)
+    for members in scenes_of(tasks):
+        along = spine.positions_mm({tasks[i].level: tasks[i].model for i in members})
+        vouches = {i: int(found[i].rung) <= _GOOD_RUNGS for i in members}
+        good = {tasks[i].level: found[i].pose for i in members if vouches[i]}
+        for i in members:
+            if not vouches[i]:
+                suggested[i] = spine.expected(tasks[i].level, along, good)
     return suggested
 
 

@@ -22,9 +22,18 @@ from absl import flags
 from dartjax import data
 from dartjax.observations import Observations
 from dartjax.registration import FitOptions
-from experiments import detections, failure_report, judgement, launch, methods, scene, stress
-from experiments.methods import Estimate, Task
-from experiments.stress import FAILURE_MM, Scene
+from experiments import (
+    detections,
+    failure_report,
+    grading,
+    judgement,
+    launch,
+    methods,
+    scene,
+    stress,
+)
+from experiments.grading import Estimate, Task
+from experiments.stress import Judged
 
 _COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs in VerSe layout.")
 _LEVELS = flags.DEFINE_string("levels", None, "Only these levels, such as T5-L2.")
@@ -32,7 +41,7 @@ _PAIRS = flags.DEFINE_integer("pairs", 6, "Pairs of views per subject.", lower_b
 _DETECTOR = flags.DEFINE_enum("detector", "stress", list(detections.DETECTORS), "Error model.")
 _TRIALS = flags.DEFINE_list("trials", [], "Trials of earlier runs instead of a cohort.")
 _MODEL = flags.DEFINE_string("failure_model", None, "Folder of another model than the packaged.")
-_RECIPE = flags.DEFINE_enum("recipe", "alone", stress.RECIPES, "Method that answers.")
+_RECIPE = flags.DEFINE_enum("recipe", "classical", stress.RECIPES, "Method that answers.")
 _RECOVERY = flags.DEFINE_bool("recovery", True, "Try again where answers are refused.")
 
 
@@ -44,10 +53,10 @@ def main(ctx: launch.RunContext) -> None:
     repaired: list[dict[str, Any]] = []
     if _TRIALS.value:
         found = stress.joined([stress.load_trials(file) for file in _TRIALS.value])
-        kind, dataset = "real_ct_drr", ", ".join(_TRIALS.value)
+        dataset = ", ".join(_TRIALS.value)
     else:
         cases = [data.load_case(s) for s in data.find_subjects(str(_COHORT.value))]
-        kind, dataset = cases[0].dataset_kind, cases[0].dataset
+        dataset = cases[0].dataset
         parts = []
         for case in cases:
             measured, rows = _of_case(ctx, case, stored)
@@ -56,6 +65,8 @@ def main(ctx: launch.RunContext) -> None:
         found = stress.joined(parts)
     if leaked := [s for s in set(map(str, found.subject)) if _learned_from(s, stored)]:
         raise data.DataError(f"the failure model was fitted on {', '.join(leaked)}")
+    if len(kinds := set(map(str, found.kind))) > 1:
+        raise data.DataError(f"{' and '.join(sorted(kinds))} are mixed: report them apart")
     stress.save_trials(ctx.out / "trials.npz", found)
     chance = judgement.probabilities(found.features, stored)
     summary = failure_report.summary_of(found, chance, stored)
@@ -65,12 +76,12 @@ def main(ctx: launch.RunContext) -> None:
     ):
         if chosen.any():
             key = f"failure_auroc_{name}"
-            summary |= failure_report.auroc_of(chance[chosen], found.failed[chosen], key)
+            summary |= grading.failure_auroc(chance[chosen], found.failed[chosen], key)
             summary[f"n_failures_{name}"] = int(found.failed[chosen].sum())
     summary |= _repair_summary(repaired)
     record = ctx.record(
         dataset=dataset,
-        dataset_kind=kind,
+        dataset_kind=str(found.kind[0]),
         subjects=[str(s) for s in found.subject],
         n_vertebrae=len(set(zip(found.subject, found.level, strict=True))),
         ssm_excludes=sorted({str(s) for s in found.subject}),
@@ -88,7 +99,7 @@ def _of_case(
     ctx: launch.RunContext, case: data.Case, stored: data.StoredFailureModel
 ) -> tuple[stress.Trials, list[dict[str, Any]]]:
     method = methods.RECIPES[_RECIPE.value]
-    measured, scenes, answers = stress.collect(
+    measured, judged = stress.collect(
         case,
         () if _LEVELS.value is None else data.parse_levels(_LEVELS.value),
         detectors=[_DETECTOR.value],
@@ -99,16 +110,14 @@ def _of_case(
     rows: list[dict[str, Any]] = []
     if _RECOVERY.value:
         with launch.progress(f"recovery of {case.subject}") as step:
-            for chosen, found in zip(scenes, answers, strict=True):
-                options = methods.FIT_OPTIONS[method]
-                rows += _recovered(case, chosen, found, options, stored, ctx.seed, step)
+            for own in judged:
+                rows += _recovered(case, own, methods.FIT_OPTIONS[method], stored, ctx.seed, step)
     return measured, rows
 
 
 def _recovered(
     case: data.Case,
-    chosen: Scene,
-    answers: Sequence[Estimate],
+    own: Judged,
     options: FitOptions,
     stored: data.StoredFailureModel,
     seed: int,
@@ -116,19 +125,21 @@ def _recovered(
 ) -> list[dict[str, Any]]:
     """A row for every answer of a scene that is refused: its MASD before, after trying again,
     and with a third view."""
+    chosen, answers, around, assessed = own
     tasks = chosen.tasks
-    assessed = judgement.assess(tasks, answers, options)
     judged = judgement.judge(assessed, stored)
     reasons = judgement.refusals(judged, stored.threshold)
     refused = [
         i
         for i, reason in enumerate(reasons)
-        if reason and not methods.refusal(tasks[i], answers[i])
+        if reason and not grading.refusal(tasks[i], answers[i])
     ]
     if not refused:
         return []
-    again = judgement.recover(tasks, answers, assessed, options, stored, seed=seed, step=step)
-    wider, expected = _third_view(case, chosen, answers, refused, options, seed, step)
+    again = judgement.recover(
+        tasks, answers, assessed, options, stored, around, seed=seed, step=step
+    )
+    wider, expected = _third_view(case, own, refused, options, seed, step)
     with_third, _ = methods.run_method(
         methods.RECIPES[_RECIPE.value], wider, num_starts=1, seed=seed, step=step
     )
@@ -153,13 +164,12 @@ def _recovered(
 
 
 def _masd(task: Task, estimate: Estimate) -> float:
-    return methods.grade(task, estimate)["masd_mm"]
+    return grading.grade(task, estimate)["masd_mm"]
 
 
 def _third_view(
     case: data.Case,
-    chosen: Scene,
-    answers: Sequence[Estimate],
+    own: Judged,
     refused: Sequence[int],
     options: FitOptions,
     seed: int,
@@ -167,11 +177,14 @@ def _third_view(
 ) -> tuple[list[Task], float]:
     """The refused tasks with the one further X-ray that promises most for them together, taken
     and looked at by the same detector; and the expected ratio of the path points' deviation."""
+    chosen, answers, around, _ = own
     tasks = [chosen.tasks[i] for i in refused]
     first = chosen.radiographs[0].camera
     middle = np.mean([np.asarray(t.start.translation()) for t in chosen.tasks], axis=0)
     ring = judgement.view_ring(middle, first)
-    found = judgement.next_views(tasks, [answers[i] for i in refused], options, ring, step=step)
+    near = None if around is None else [around[i] for i in refused]
+    given = [answers[i] for i in refused]
+    found = judgement.next_views(tasks, given, options, ring, near, step=step)
     best = int(np.argmin(np.median(found / np.median(found, axis=1, keepdims=True), axis=0)))
     view = jax.tree.map(lambda leaf: leaf[best], ring)
     (radiograph,) = scene.simulate(case.ct, [view], scene.CarmSetup())
@@ -208,11 +221,11 @@ def _repair_summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not rows:
         return {}
     before = np.array([row["masd_mm"] for row in rows])
-    failed = before > FAILURE_MM
+    failed = before > grading.FAILURE_MM
     summary: dict[str, Any] = {"n_refused": len(rows), "n_refused_failures": int(failed.sum())}
     for name in ("recovered", "third_view"):
         after = np.array([row[f"masd_{name}_mm"] for row in rows])
-        fine = after <= FAILURE_MM
+        fine = after <= grading.FAILURE_MM
         summary |= {
             f"failures_repaired_{name}": int(np.sum(failed & fine)),
             f"successes_spoiled_{name}": int(np.sum(~failed & ~fine)),

@@ -9,11 +9,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dartjax.data import StoredFailureModel
-from dartjax.registration import auroc, interval_coverage, risk_coverage
+from dartjax.registration import interval_coverage, risk_coverage
+from experiments.grading import failure_auroc
 from experiments.judgement import inflated
 from experiments.stress import Trials
 
-MIN_FAILURES = 30  # fewer say nothing of how well failures are told apart
 _BINS = 5
 _SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 _NORMAL = (0.6745, 0.8416, 1.0364, 1.2816, 1.6449, 1.96, 2.5758)  # half widths of those intervals
@@ -27,7 +27,7 @@ def summary_of(found: Trials, chance: Probabilities, stored: StoredFailureModel)
     return {
         "n_answers": len(failed),
         "n_failures": int(failed.sum()),
-        **auroc_of(chance, failed),
+        **failure_auroc(chance, failed),
         "risk_all": float(failed.mean()),
         "risk_at_90_coverage": curve.risk_at(0.9),
         "masd_median_all_mm": float(np.median(found.masd_mm)),
@@ -37,16 +37,6 @@ def summary_of(found: Trials, chance: Probabilities, stored: StoredFailureModel)
         "risk_at_threshold": float(failed[given].mean()) if given.any() else float("nan"),
         **interval_shares(found, chance, stored),
     }
-
-
-def auroc_of(
-    chance: Probabilities, failed: Bool[np.ndarray, " case"], key: str = "failure_auroc"
-) -> dict[str, Any]:
-    """Null with the reason where there are too few failures."""
-    if failed.sum() < MIN_FAILURES or failed.all():
-        reason = f"{int(failed.sum())} failures among {len(failed)}: {MIN_FAILURES}, and not all"
-        return {key: float("nan"), f"{key}_reason": f"{reason}, are needed"}
-    return {key: auroc(chance, failed)}
 
 
 def interval_shares(

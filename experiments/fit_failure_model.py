@@ -37,7 +37,7 @@ _LEVELS = flags.DEFINE_string("levels", None, "Only these levels, such as T5-L2.
 _PAIRS = flags.DEFINE_integer("pairs", 2, "Pairs of views per subject.", lower_bound=1)
 _TRIALS = flags.DEFINE_list("trials", [], "Trials of earlier runs instead of a cohort.")
 _ASSET = flags.DEFINE_string("asset", None, "Folder to write the model to as well.")
-_RECIPE = flags.DEFINE_enum("recipe", "alone", stress.RECIPES, "Method that answers.")
+_RECIPE = flags.DEFINE_enum("recipe", "classical", stress.RECIPES, "Method that answers.")
 _MAX_RISK = flags.DEFINE_float(
     "max_risk", 0.1, "Highest share of failures among the answers given, here.", 0.0, 1.0
 )

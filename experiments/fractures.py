@@ -23,9 +23,9 @@ from absl import flags
 from dartjax import data, ssm
 from dartjax.data import synthverse
 from dartjax.registration import Disturbance, FitOptions, fit, map_cases, stack
-from experiments import fractures_report, launch, methods, results, scene, truths
+from experiments import fractures_report, grading, launch, methods, results, scene, truths
 from experiments.fractures_report import OFF, ON, Answer
-from experiments.methods import Estimate, Task
+from experiments.grading import Estimate, Task
 
 _COHORT = flags.DEFINE_string("cohort", None, "Folder of SynthVerSe.")
 _INTACT = flags.DEFINE_integer("intact", 2, "Intact vertebrae per subject.", lower_bound=0)
@@ -59,9 +59,7 @@ def main(ctx: launch.RunContext) -> None:
         dataset_kind="synthetic",
         subjects=[case.subject for case in cases],
         n_vertebrae=len(tasks),
-        ssm_excludes=sorted(
-            {p for c in cases if not truths.is_leak(c) for p in truths.people_of(c)}
-        ),
+        ssm_excludes=truths.excluded(cases),
         nsd_tolerance_mm=1.0,
         ssm_leak=any(map(truths.is_leak, cases)),
     )
@@ -143,7 +141,7 @@ def _row(
     answer: Answer, fracture: dict[str, Any], arm: str, true: dict[str, float]
 ) -> dict[str, Any]:
     task, estimate = answer
-    heights = fractures_report.body_heights(methods.surface(task, estimate), estimate.pose)
+    heights = fractures_report.body_heights(grading.surface(task, estimate), estimate.pose)
     losses = np.asarray(estimate.coefficients)[-3:] * _LOSS_SD if arm == ON else np.zeros(3)
     return {
         "subject": task.subject,
@@ -152,10 +150,10 @@ def _row(
         "grade": fracture.get("grade", 0),
         "true_loss": fracture.get("loss", 0.0),
         "arm": arm,
-        "status": methods.status_text(task, estimate),
+        "status": grading.status_text(task, estimate),
         "angle_deg": task.angle_deg,
         "landmarks_trusted": task.truth is not None and task.truth.landmarks is not None,
-        **methods.grade(task, estimate),
+        **grading.grade(task, estimate),
         **{f"{place}_height_mm": true[place] for place in true},
         **{f"{place}_height_error_mm": heights[place] - true[place] for place in true},
         **{

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from dartjax import mesh, transforms
 from dartjax.mesh import TriangleMesh
-from experiments import methods
-from experiments.methods import Estimate, Task
+from experiments import grading
+from experiments.grading import Estimate, Task
 
 OFF, ON = "fracture modes off", "fracture modes on"
 _COLOURS = {OFF: "#64748b", ON: "#c2410c"}
@@ -116,7 +116,7 @@ def draw_examples(path: pathlib.Path, examples: Sequence[tuple[str, Mapping[str,
         truth = next(iter(answers.values())).task.truth
         assert truth is not None
         surfaces = {"true": (truth.surface, "black", "-")} | {
-            arm: (methods.surface(*answer), _COLOURS[arm], "-") for arm, answer in answers.items()
+            arm: (grading.surface(*answer), _COLOURS[arm], "-") for arm, answer in answers.items()
         }
         for name, (surface, colour, style) in surfaces.items():
             solid, origin = _in_frame(surface, truth.pose)

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,7 @@ from dartjax.registration import (
     stack,
 )
 from experiments import spine
-
-if TYPE_CHECKING:
-    from experiments.methods import Task
+from experiments.grading import Task, scenes_of
 
 # A start on another rung may be far off: it is helped by its neighbours and helps none.
 _RELIED_ON = ("disturbed", "given", RUNGS[0], RUNGS[1])
@@ -39,7 +37,7 @@ class _Scene(NamedTuple):
 
 def fit_jointly(
     options: FitOptions,
-    tasks: Sequence["Task"],
+    tasks: Sequence[Task],
     *,
     num_starts: int,
     seed: int,
@@ -53,11 +51,9 @@ def fit_jointly(
     order of the tasks, from head to foot.
     """
     del num_starts, seed
-    members: dict[tuple[str, int], list[int]] = {}
-    for i, task in enumerate(tasks):
-        members.setdefault((task.subject, task.pair), []).append(i)
-    size = -(-max(map(len, members.values())) // _MULTIPLE) * _MULTIPLE
-    scenes = stack([_scene([tasks[i] for i in each], size) for each in members.values()])
+    members = scenes_of(tasks)
+    size = -(-max(map(len, members)) // _MULTIPLE) * _MULTIPLE
+    scenes = stack([_scene([tasks[i] for i in each], size) for each in members])
     clock: list[float] = []
 
     def on_chunk(done: int, total: int) -> None:
@@ -67,10 +63,15 @@ def fit_jointly(
     chunk = len(jax.local_devices())
     found = map_cases(_program(options), *scenes, chunk=chunk, on_chunk=on_chunk)
     answers: dict[int, Reconstruction] = {}
-    for k, each in enumerate(members.values()):
+    for k, each in enumerate(members):
         for j, i in enumerate(each):
             answers[i] = jax.tree.map(lambda leaf, k=k, j=j: leaf[k, j], found)
     return [answers[i] for i in range(len(tasks))], clock[-1] - clock[0]
+
+
+def is_relied_on(task: Task) -> bool:
+    """Whether the others of its scene are fitted with this vertebra beside them."""
+    return task.rung in _RELIED_ON
 
 
 @functools.cache
@@ -79,12 +80,12 @@ def _program(options: FitOptions) -> Callable[..., Reconstruction]:
     return functools.partial(fit_together, options=options)
 
 
-def _scene(tasks: Sequence["Task"], size: int) -> _Scene:
+def _scene(tasks: Sequence[Task], size: int) -> _Scene:
     """Tasks of one scene, filled up with the last one, which then stands for nothing."""
     order = spine.order_of({task.level: task.model for task in tasks})
     missing = size - len(tasks)
     filled = [*tasks, *[tasks[-1]] * missing]
-    present = np.array([task.rung in _RELIED_ON for task in tasks] + [False] * missing)
+    present = np.array([*map(is_relied_on, tasks), *[False] * missing])
     along, tilt = (jnp.pad(each, (0, missing)) for each in (order.along, order.tilt))
     models, observations, starts = (
         stack([getattr(task, key) for task in filled]) for key in ("model", "observations", "start")

@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from dartjax import camera as cameras
-from dartjax import data, transforms
+from dartjax import data, mesh, transforms
 from dartjax.camera import Camera
 from dartjax.observations import Observations
 from dartjax.registration import (
     FEATURE_NAMES,
+    REACH,
     FailureModel,
     FitOptions,
     Reconstruction,
@@ -34,8 +35,8 @@ from dartjax.registration import (
     stack,
 )
 from dartjax.ssm import ShapeModel, instance, posed
-from experiments import methods, spine
-from experiments.methods import Estimate, Task
+from experiments import grading, joint, methods, spine
+from experiments.grading import Estimate, Task
 
 # What the other vertebrae in the same views say of an answer; NaN where there are none.
 SCENE_FEATURE_NAMES: tuple[str, ...] = (
@@ -56,6 +57,7 @@ _SCENE_MEANS = ("mask_gap_mm", "landmark_gap_mm", "landmark_bias_mm", "mask_shif
 _FAR = (20.0, 45.0)  # mm and degrees: an answer further from its neighbours says no more than that
 _OFF_SIZE = 0.5  # the same for the log of its size
 Step = Callable[[str], None]
+Around = Sequence[Surroundings] | None  # what is rendered beside each task
 
 
 class Assessment(NamedTuple):
@@ -72,17 +74,17 @@ def assess(
     tasks: Sequence[Task],
     estimates: Sequence[Estimate],
     options: FitOptions,
+    around: Around = None,
     *,
-    around: Sequence[Surroundings] | None = None,
     step: Step = lambda note: None,
 ) -> Assessment:
     """Features and standard deviations of the answers to a run's tasks.
 
-    `options` are those of the fit, `around` the neighbours rendered in it, if any. All vertebrae
-    of a scene (subject and pair of views) should be among the tasks.
+    `options` are those of the fit, `around` the neighbours rendered in it (`surroundings`), if
+    any. All vertebrae of a scene (subject and pair of views) should be among the tasks.
     """
-    surroundings = [None] * len(tasks) if around is None else around
-    each = zip(tasks, estimates, surroundings, strict=True)
+    beside = [None] * len(tasks) if around is None else around
+    each = zip(tasks, estimates, beside, strict=True)
     measure, parts = _measured(options), []
     for done, (task, estimate, near) in enumerate(each, 1):
         found = as_reconstruction(task, estimate)
@@ -110,7 +112,7 @@ def _measured(options: FitOptions):
         uncertainty = laplace(model, seen, found, options, around, inflation=1.0)
         features = failure_features(model, seen, found, uncertainty, detected=detected)
         vertices = posed(model, found.pose, found.coefficients)
-        across = normal_std(uncertainty.vertices, vertex_normals(vertices, model.faces))
+        across = normal_std(uncertainty.vertices, mesh.vertex_normals(vertices, model.faces))
         variances = jnp.diagonal(uncertainty.paths, axis1=-2, axis2=-1)
         agreement = uncertainty.agreement
         losses = 1.0 - jnp.stack([agreement.scores, agreement.overlaps])
@@ -132,25 +134,32 @@ def as_reconstruction(task: Task, estimate: Estimate) -> Reconstruction:
     )
 
 
-def estimate_of(result: Reconstruction) -> Estimate:
-    """The result of a fit as an answer; one that is not finite has status 1."""
-    leaves = [*jax.tree.leaves(result.pose), result.coefficients]
-    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves)
-    status = int(result.status) if finite else 1
-    agreement = float(jnp.min(result.mask_agreement))
-    return Estimate(result.pose, result.coefficients, status, agreement)
+def surroundings(tasks: Sequence[Task], estimates: Sequence[Estimate], method: str) -> Around:
+    """What a method rendered beside every vertebra: the joint fit the answers to the levels up to
+    REACH above and below it in the same views, from head to foot; others nothing."""
+    if method != methods.OURS:
+        return None
+    rendered = [
+        joint.is_relied_on(task) and not grading.refusal(task, estimate)
+        for task, estimate in zip(tasks, estimates, strict=True)
+    ]
+    each = zip(tasks, estimates, strict=True)
+    vertices = [np.asarray(grading.surface(task, estimate).vertices) for task, estimate in each]
+    beside = {}
+    for members in grading.scenes_of(tasks):
+        for place, i in enumerate(members):
+            near = members[max(place - REACH, 0) : place + REACH + 1]
+            chosen = [j for j in near if j != i and rendered[j]]
+            beside[i] = _filled_up([vertices[j] for j in chosen], vertices[i])
+    return [beside[i] for i in range(len(tasks))]
 
 
-def vertex_normals(
-    vertices: Float[jax.Array, "vertex 3"], faces: jax.Array
-) -> Float[jax.Array, "vertex 3"]:
-    """Unit outward normals, the faces weighted by their area."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    across = jnp.cross(b - a, c - a)
-    total = jnp.zeros_like(vertices)
-    for i in range(3):
-        total = total.at[faces[:, i]].add(across)
-    return total / jnp.maximum(jnp.linalg.norm(total, axis=1, keepdims=True), 1e-9)
+def _filled_up(others: Sequence[np.ndarray], filler: np.ndarray) -> Surroundings:
+    missing = 2 * REACH - len(others)
+    return Surroundings(
+        jnp.asarray(np.stack([*others, *[filler] * missing]), jnp.float32),
+        jnp.arange(2 * REACH) < len(others),
+    )
 
 
 def scene_features(
@@ -164,7 +173,7 @@ def scene_features(
     column = {name: own[:, i] for i, name in enumerate(FEATURE_NAMES)}
     found = np.full((len(tasks), len(SCENE_FEATURE_NAMES)), np.nan)
     answered = [not t.refused and e.status != 1 for t, e in zip(tasks, estimates, strict=True)]
-    for members in scenes_of(tasks):
+    for members in grading.scenes_of(tasks):
         # What was not answered says nothing of those that were.
         scene = [i for i in members if answered[i]]
         if len(scene) < 2:
@@ -187,14 +196,6 @@ def _log_size(task: Task, estimate: Estimate) -> float:
     shapes = task.model.mean_shape, instance(task.model, jnp.asarray(estimate.coefficients))
     mean, own = (np.std(np.asarray(shape), axis=0) for shape in shapes)
     return float(np.log(np.linalg.norm(own) / np.linalg.norm(mean)))
-
-
-def scenes_of(tasks: Sequence[Task]) -> list[list[int]]:
-    """Indices of the tasks with the same subject and views."""
-    scenes: dict[tuple[str, int], list[int]] = {}
-    for i, task in enumerate(tasks):
-        scenes.setdefault((task.subject, task.pair), []).append(i)
-    return list(scenes.values())
 
 
 def _from_neighbours(
@@ -288,7 +289,8 @@ def judge_of(
     ) -> Sequence[Judgement]:
         if method != stored.card.get("method"):
             return ()
-        return judge(assess(tasks, estimates, methods.FIT_OPTIONS[method]), stored)
+        around = surroundings(tasks, estimates, method)
+        return judge(assess(tasks, estimates, methods.FIT_OPTIONS[method], around), stored)
 
     return judge_answers
 
@@ -318,6 +320,7 @@ def recover(
     assessed: Assessment,
     options: FitOptions,
     stored: data.StoredFailureModel,
+    around: Around = None,
     *,
     num_starts: int = 6,
     seed: int = 0,
@@ -342,9 +345,11 @@ def recover(
         refit = _refit(options, num_starts if name == "restarts" else 1)
         tried = list(answers)
         for done, (i, start) in enumerate(index.items(), 1):
-            tried[i] = estimate_of(refit(tasks[i].model, tasks[i].observations, start, keys[i]))
+            near = None if around is None else around[i]
+            result = refit(tasks[i].model, tasks[i].observations, start, near, keys[i])
+            tried[i] = grading.estimate_of(result)
             step(f"{name}: {done}/{len(index)}")
-        second = judge(_again(tasks, tried, assessed, list(index), options), stored)
+        second = judge(_again(tasks, tried, assessed, list(index), options, around), stored)
         for i in index:
             if second[i].probability < judged[i].probability:
                 answers[i], judged[i], how[i] = tried[i], second[i], name
@@ -356,12 +361,19 @@ def _refit(options: FitOptions, num_starts: int):
     """One vertebra again, from disturbed starts; like `_measured` compiled once."""
 
     @jax.jit
-    def refit(model: ShapeModel, seen: Observations, start: transforms.SE3, key: PRNGKeyArray):
+    def refit(
+        model: ShapeModel,
+        seen: Observations,
+        start: transforms.SE3,
+        around: Surroundings | None,
+        key: PRNGKeyArray,
+    ):
         return fit_from_starts(
             model,
             seen,
             start,
             options,
+            around,
             num_starts=num_starts,
             key=key,
             rotation_sigma=0.15,
@@ -377,13 +389,11 @@ def _again(
     assessed: Assessment,
     index: Sequence[int],
     options: FitOptions,
+    around: Around,
 ) -> Assessment:
     """The assessment with the answers at `index` measured anew."""
-    part = assess(
-        [tasks[i] for i in index],
-        [estimates[i] for i in index],
-        options,
-    )
+    near = None if around is None else [around[i] for i in index]
+    part = assess([tasks[i] for i in index], [estimates[i] for i in index], options, near)
     own, losses, vertex_std, path_std = (
         _replaced(before, index, after) for before, after in zip(assessed, part, strict=True)
     )
@@ -403,7 +413,7 @@ def _suggested(
 ) -> dict[int, transforms.SE3]:
     """For every doubtful answer the pose that those believed in the same views suggest."""
     starts = {}
-    for scene in scenes_of(tasks):
+    for scene in grading.scenes_of(tasks):
         along = spine.positions_mm({tasks[i].level: tasks[i].model for i in scene})
         good = {
             tasks[i].level: estimates[i].pose
@@ -443,16 +453,17 @@ def next_views(
     estimates: Sequence[Estimate],
     options: FitOptions,
     candidates: Camera,
+    around: Around = None,
     *,
     step: Step = lambda note: None,
 ) -> Float[np.ndarray, "case candidate"]:
     """Standard deviation of the path points (rms, mm, without inflation) to be expected with
     each candidate (leading axis, full detectors) as one more view."""
-
+    beside = [None] * len(tasks) if around is None else around
     expect, found = _next_view(options), []
-    for done, (task, estimate) in enumerate(zip(tasks, estimates, strict=True), 1):
+    for done, (task, estimate, near) in enumerate(zip(tasks, estimates, beside, strict=True), 1):
         result = as_reconstruction(task, estimate)
-        found.append(np.asarray(expect(task.model, task.observations, result, candidates)))
+        found.append(np.asarray(expect(task.model, task.observations, result, candidates, near)))
         step(f"further views: {done}/{len(tasks)}")
     return np.stack(found)
 
@@ -460,7 +471,14 @@ def next_views(
 @functools.cache
 def _next_view(options: FitOptions):
     @jax.jit
-    def one(model: ShapeModel, seen: Observations, found: Reconstruction, candidates: Camera):
-        return best_next_view(model, seen, found, options, candidates, inflation=1.0).path_std
+    def one(
+        model: ShapeModel,
+        seen: Observations,
+        found: Reconstruction,
+        candidates: Camera,
+        around: Surroundings | None,
+    ):
+        expected = best_next_view(model, seen, found, options, candidates, around, inflation=1.0)
+        return expected.path_std
 
     return one

@@ -4,18 +4,15 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from dartjax import metrics, ssm, transforms
-from dartjax.mesh import TriangleMesh
+from dartjax import ssm, transforms
 from dartjax.observations import Observations
 from dartjax.registration import (
-    STATUS_MEANING,
     FitOptions,
     ObjectiveWeights,
     Reconstruction,
@@ -28,8 +25,9 @@ from dartjax.registration import (
     stack,
 )
 from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
-from experiments import joint
-from experiments.scene import CROP_WIDTH_MM, TrueVertebra
+from experiments import joint, scene
+from experiments.grading import Estimate, Task, estimate_of
+from experiments.scene import CROP_WIDTH_MM
 
 # Windows of about 5 mm at the pixel size of each scale (64 and 128 px over the crop).
 _COARSE, _FINE = (functools.partial(local_gradient_ncc, window=w, eps=0.03) for w in (3, 7))
@@ -37,9 +35,7 @@ _LOCAL = (_COARSE, _FINE)
 
 OURS = "dartjax"  # all vertebrae of a scene together
 ALONE = "each alone"  # the same objective, without neighbours
-NOT_FINITE = 1  # see STATUS_MEANING
-ABSTAINED = "abstained: "  # begins the status of a task without an answer, before the reason
-GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rotation_error_deg")
+ISOLATED = "true isolated DRR"  # the same again, with nothing else in the X-rays: a bound
 FIT_OPTIONS: dict[str, FitOptions] = {
     "landmarks+masks": FitOptions(similarity=_LOCAL, weights=ObjectiveWeights(similarity=0.0)),
     "ncc": FitOptions(similarity=(ncc,) * 2, weights=ObjectiveWeights(silhouette=0.0)),
@@ -70,40 +66,6 @@ RECIPES = {
 # Cases in one compiled program, for every subject of a run the same: as many as there are cores,
 # since a CPU gains nothing from more, or enough to fill a GPU.
 _CHUNK_GPU = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One vertebra in one set of views. `refused` says why no answer is given whatever the fit
-    may say; "" if one may be."""
-
-    subject: str
-    level: str
-    pair: int
-    model: ssm.ShapeModel
-    observations: Observations
-    start: transforms.SE3
-    truth: TrueVertebra | None
-    angle_deg: float  # between the views; 0 for one view
-    rung: str = "disturbed"  # on which the start stands
-    refused: str = ""
-    landmark_residual_mm: float = float("nan")  # rms of the landmarks that agree with the start
-    common_landmarks: int = 0  # detected in at least two views, right or wrong
-    detected: Observations | None = None  # with the landmarks that disagree with the start
-
-    @property
-    def mask_in_every_view(self) -> bool:
-        """Was the vertebra itself found in every view?"""
-        return bool(np.asarray(self.observations.masks).any(axis=(1, 2)).all())
-
-
-class Estimate(NamedTuple):
-    """One method's answer for one task."""
-
-    pose: transforms.SE3
-    coefficients: jax.Array
-    status: int
-    mask_agreement: float
 
 
 class Fitter(Protocol):
@@ -137,7 +99,7 @@ def run_method(
         seed=seed,
         step=lambda note: step(f"{name}: {note}"),
     )
-    return [_estimate(each) for each in found], seconds / len(tasks)
+    return [estimate_of(each) for each in found], seconds / len(tasks)
 
 
 def fit_each_case(
@@ -166,30 +128,22 @@ def fit_each_case(
     return each, clock[-1] - clock[0]
 
 
+def fit_isolated(
+    tasks: Sequence[Task], *, num_starts: int, seed: int, step: Callable[[str], None]
+) -> tuple[list[Reconstruction], float]:
+    """A `Fitter` that is told what each vertebra looks like alone."""
+    told = []
+    for task in tasks:
+        assert task.truth is not None
+        told.append(
+            dataclasses.replace(task, observations=scene.isolated(task.truth, task.observations))
+        )
+    return fit_each_case(ALONE, told, num_starts=num_starts, seed=seed, step=step)
+
+
 def chunk_size() -> int:
     """How many cases one compiled program takes."""
     return len(jax.local_devices()) if jax.default_backend() == "cpu" else _CHUNK_GPU
-
-
-def _estimate(result: Reconstruction) -> Estimate:
-    leaves = [*jax.tree.leaves(result.pose), result.coefficients]
-    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves)
-    return Estimate(
-        result.pose,
-        result.coefficients,
-        int(result.status) if finite else NOT_FINITE,
-        float(jnp.min(result.mask_agreement)),
-    )
-
-
-def refusal(task: Task, estimate: Estimate) -> str:
-    """Why there is no answer to grade or to show; "" if there is one (which may be flagged)."""
-    return task.refused or (STATUS_MEANING[NOT_FINITE] if estimate.status == NOT_FINITE else "")
-
-
-def status_text(task: Task, estimate: Estimate) -> str:
-    """How it went, in words."""
-    return ABSTAINED + task.refused if task.refused else STATUS_MEANING[estimate.status]
 
 
 @functools.cache
@@ -222,42 +176,4 @@ def _from_landmarks(
 # Every row of the table that is an answer.
 METHODS: Mapping[str, Fitter] = {
     name: functools.partial(fit_each_case, name) for name in ("landmarks", *FIT_OPTIONS)
-} | {OURS: functools.partial(joint.fit_jointly, FIT_OPTIONS[OURS])}
-
-
-def start_estimate(task: Task) -> Estimate:
-    """The untouched start: its pose, mean shape."""
-    return Estimate(task.start, jnp.zeros(task.model.num_modes), 0, float("nan"))
-
-
-def oracle_estimate(task: Task) -> Estimate:
-    """The best fit of the same shape model to the true surface."""
-    assert task.truth is not None
-    oracle = task.truth.oracle
-    return Estimate(oracle.pose, oracle.coefficients, 0, float("nan"))
-
-
-def surface(task: Task, estimate: Estimate) -> TriangleMesh:
-    """The estimated surface in world mm."""
-    return TriangleMesh(
-        ssm.posed(task.model, estimate.pose, estimate.coefficients), task.model.faces
-    )
-
-
-def grade(task: Task, estimate: Estimate) -> dict[str, Any]:
-    """Dice, NSD at 1 mm, HD95 and MASD against the CT's own mask, and the pose error; NaN with
-    `<key>_reason` where there is no answer."""
-    assert task.truth is not None
-    if reason := refusal(task, estimate):
-        return {k: v for key in GRADES for k, v in ((key, np.nan), (f"{key}_reason", reason))}
-    values = metrics.reconstruction_metrics(
-        surface(task, estimate), task.truth.surface, task.truth.solid
-    )
-    shift, turn = metrics.pose_error(estimate.pose, task.truth.pose)
-    return {**values, "translation_error_mm": shift, "rotation_error_deg": turn}
-
-
-def mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    """Mean over the rows where the value is finite; NaN when there are none."""
-    values = np.array([row[key] for row in rows], float)
-    return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan
+} | {OURS: functools.partial(joint.fit_jointly, FIT_OPTIONS[OURS]), ISOLATED: fit_isolated}

@@ -36,6 +36,7 @@ from dartjax.observations import LANDMARK_NAMES
 from dartjax.registration import crop_cameras, observe
 from experiments import (
     detections,
+    grading,
     judgement,
     launch,
     methods,
@@ -283,7 +284,7 @@ def _reconstruct_images(ctx: launch.RunContext) -> None:
     warnings = data.check_views(views, np.asarray(center))
     for warning in warnings:
         Console(stderr=True).print(f"[yellow]warning: {warning}[/]")
-    task = methods.Task(
+    task = grading.Task(
         subject="xrays",
         level=_LEVEL.value,
         pair=0,

@@ -10,8 +10,8 @@ import numpy as np
 
 from dartjax import planning, ssm
 from dartjax.observations import SIDES, NeedlePath
-from experiments import launch, methods
-from experiments.methods import Estimate, Task
+from experiments import grading, launch
+from experiments.grading import Estimate, Task
 from experiments.reconstruct_subject import Answers
 from experiments.scene import TrueVertebra
 
@@ -22,7 +22,7 @@ _best_corridor = jax.jit(planning.best_corridor)
 
 def planned_paths(task: Task, estimate: Estimate) -> tuple[NeedlePath, NeedlePath]:
     """Left and right transpedicular path, carried by the reconstructed surface."""
-    points = ssm.paths(task.model, methods.surface(task, estimate).vertices)
+    points = ssm.paths(task.model, grading.surface(task, estimate).vertices)
     left, right = (NeedlePath(p[0], p[1], jnp.asarray(NEEDLE_RADIUS_MM)) for p in points)
     return left, right
 
@@ -34,9 +34,9 @@ def graded(answers: Answers) -> dict[str, list[Row]]:
     """
     tasks = answers.tasks
     estimates = {
-        "start": [methods.start_estimate(task) for task in tasks],
+        "start": [grading.start_estimate(task) for task in tasks],
         **answers.estimates,
-        "oracle": [methods.oracle_estimate(task) for task in tasks],
+        "oracle": [grading.oracle_estimate(task) for task in tasks],
     }
     grades: dict[str, list[Row]] = {}
     with launch.progress("grading", len(estimates)) as step:
@@ -45,7 +45,7 @@ def graded(answers: Answers) -> dict[str, list[Row]]:
             judged = [dataclasses.replace(t, refused="") for t in tasks]
             judged = judged if name == "oracle" else tasks
             grades[name] = [
-                methods.grade(t, e) | {"succeeded": not t.refused and e.status == 0}
+                grading.grade(t, e) | {"succeeded": not t.refused and e.status == 0}
                 for t, e in zip(judged, each, strict=True)
             ]
             step(name)
@@ -66,7 +66,7 @@ def case_rows(
         )
         if answers.judgements:
             row |= _judged_row(answers.judgements[i])
-        if reason := methods.refusal(task, estimate):
+        if reason := grading.refusal(task, estimate):
             missing = [k for k, v in row.items() if isinstance(v, float) and np.isnan(v)]
             row |= {f"{key}_reason": reason for key in missing}
         rows.append(row)
@@ -82,7 +82,7 @@ def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
         "pair": task.pair,
         "angle_deg": task.angle_deg,
         "rung": task.rung,
-        "status": methods.status_text(task, estimate),
+        "status": grading.status_text(task, estimate),
         "mask_agreement": float("nan") if task.refused else estimate.mask_agreement,
         "seconds": seconds,
     }
@@ -121,7 +121,7 @@ def _graded_row(
 def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> Row:
     """The planned paths and the room around them in the true bone; no path without an answer."""
     row: Row = {}
-    answered = not methods.refusal(task, estimate)
+    answered = not grading.refusal(task, estimate)
     for i, (side, path) in enumerate(zip(SIDES, planned_paths(task, estimate), strict=True)):
         entry, target = truth.paths[i]
         best = _best_corridor(NeedlePath(entry, target, path.radius), truth.field)[1]

@@ -13,8 +13,8 @@ from dartjax.image import Radiograph
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import SIDES
 from dartjax.render import SplatOptions, splat
-from experiments import methods, reconstruct_cases
-from experiments.methods import Estimate, Task
+from experiments import grading, reconstruct_cases
+from experiments.grading import Estimate, Task
 from experiments.reconstruct_subject import Answers
 
 PAIRS_SHOWN = 3  # of a subject in the report
@@ -42,7 +42,7 @@ def draw(answers: Answers, headline: str) -> dict[str, bytes]:
         chosen = [
             (task, estimate)
             for task, estimate in zip(answers.tasks, answers.estimates[headline], strict=True)
-            if task.pair == pair and not methods.refusal(task, estimate)
+            if task.pair == pair and not grading.refusal(task, estimate)
         ]
         for i, view in enumerate(views):
             figures[_figure_name(pair, i)] = radiograph_png(i, view, chosen)
@@ -53,8 +53,8 @@ def radiograph_png(index: int, view: Radiograph, chosen: Sequence[tuple[Task, Es
     """One X-ray with the outlines of the start and of the reconstruction."""
     contours = []
     for task, estimate in chosen:
-        before = methods.surface(task, methods.start_estimate(task))
-        after = methods.surface(task, estimate)
+        before = grading.surface(task, grading.start_estimate(task))
+        after = grading.surface(task, estimate)
         contours.append(_contour(before, view.camera, report.BEFORE, "start"))
         contours.append(_contour(after, view.camera, report.AFTER, "reconstruction"))
     return report.radiograph_figure(view.image, contours, title=f"X-ray {index + 1}")

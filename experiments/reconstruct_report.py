@@ -15,15 +15,15 @@ from dartjax.image import Radiograph
 from dartjax.observations import SIDES
 from dartjax.registration import RUNGS
 from experiments import (
+    grading,
     launch,
-    methods,
     reconstruct_cases,
     reconstruct_figures,
     reconstruct_tables,
     reconstruct_units,
     results,
 )
-from experiments.methods import Estimate, Task
+from experiments.grading import Estimate, Task
 from experiments.reconstruct_cases import Row
 from experiments.reconstruct_units import Unit
 
@@ -99,12 +99,12 @@ def write_ungraded(
     row = reconstruct_cases.case_row(task, estimate, seconds)
     for key in ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "masd_start_mm", "oracle_dice"):
         row |= {key: float("nan"), f"{key}_reason": reason}
-    answered = not methods.refusal(task, estimate)
+    answered = not grading.refusal(task, estimate)
     points = reconstruct_cases.path_points(task, estimate)
     for side in SIDES:
         row[f"path_{side}_world_mm"] = list(points[side].values()) if answered else None
     row["warnings"] = list(warnings)
-    covered = float(estimate.status != methods.NOT_FINITE)
+    covered = float(estimate.status != grading.NOT_FINITE)
     summary = {"coverage": covered, "seconds_per_vertebra": seconds}
     ctx.save_metrics(record, summary, [row])
     _mesh_folder(ctx)
@@ -113,7 +113,7 @@ def write_ungraded(
     chosen = [(task, estimate)] if answered else []
     pngs = [reconstruct_figures.radiograph_png(i, v, chosen) for i, v in enumerate(radiographs)]
     shown = [
-        reconstruct_figures.Shown(task.level, methods.surface(task, estimate), None, points)
+        reconstruct_figures.Shown(task.level, grading.surface(task, estimate), None, points)
         for _ in chosen
     ]
     page = report.Report(
@@ -176,7 +176,7 @@ def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, A
     dice = np.nan_to_num([case["dice"] for case in cases])
     lowest = [case["dice"] for case in cases if np.isfinite(case["dice"])]
     worse = np.array([c["masd_mm"] - c["masd_start_mm"] > 1.0 for c in cases])
-    start, after = (methods.mean_of(grades[name], "masd_mm") for name in ("start", headline))
+    start, after = (grading.mean_of(grades[name], "masd_mm") for name in ("start", headline))
     clearances, best = (
         np.array([[c[f"clearance{kind}_{side}_mm"] for side in SIDES] for c in cases])
         for kind in ("", "_best")
@@ -187,9 +187,9 @@ def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, A
         "dice_mean": float(np.mean(dice[fine])) if fine.any() else float("nan"),
         "dice_mean_failures_zero": float(np.mean(np.where(fine, dice, 0.0))),
         "dice_min": float(np.min(lowest, initial=np.inf)),
-        "oracle_dice_mean": methods.mean_of(grades["oracle"], "dice"),
-        "nsd_1mm_mean": methods.mean_of(grades[headline], "nsd_1mm"),
-        "hd95_mean_mm": methods.mean_of(grades[headline], "hd95_mm"),
+        "oracle_dice_mean": grading.mean_of(grades["oracle"], "dice"),
+        "nsd_1mm_mean": grading.mean_of(grades[headline], "nsd_1mm"),
+        "hd95_mean_mm": grading.mean_of(grades[headline], "hd95_mm"),
         "masd_start_mean_mm": start,
         "masd_mean_mm": after,
         "masd_ratio": after / start,
@@ -197,8 +197,8 @@ def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, A
         **reconstruct_tables.failure_auroc(cases),
         "paths_feasible_share": float(np.mean(clearances >= 0.0)),
         "corridors_feasible_share": float(np.mean(best >= 0.0)),
-        **{key: methods.mean_of(graded, "dice") for key, graded in others.items()},
-        "seconds_per_vertebra": methods.mean_of(cases, "seconds"),
+        **{key: grading.mean_of(graded, "dice") for key, graded in others.items()},
+        "seconds_per_vertebra": grading.mean_of(cases, "seconds"),
     }
 
 
@@ -210,7 +210,7 @@ def _start_summary(cases: Sequence[Row]) -> dict[str, Any]:
     share = {f"share_rung_{i}": rungs.count(rung) / len(rungs) for i, rung in sorted(RUNGS.items())}
     rules = reconstruct_tables.PAPER_RULES.values()
     common, backup = (float(np.mean([allows(case) for case in cases])) for allows in rules)
-    abstained = [case["status"].startswith(methods.ABSTAINED) for case in cases]
+    abstained = [case["status"].startswith(grading.ABSTAINED) for case in cases]
     return share | {
         "coverage_3_common_landmarks": common,
         "coverage_3_common_or_all_masks": backup,

@@ -12,7 +12,7 @@ from dartjax.image import Radiograph
 from dartjax.registration import Disturbance
 from dartjax.render import xray_settings
 from experiments import detections, launch, methods, scene, truths
-from experiments.methods import Estimate, Task
+from experiments.grading import Estimate, Task
 
 # Says of every answer of a method how far it can be trusted: one judgement per task (see
 # `judgement`), whose `probability` of failure, `path_std_mm` and `vertex_std_mm` become columns
@@ -45,7 +45,7 @@ class Settings:
     def methods(self) -> tuple[str, ...]:
         """Every method that is run, the headline last."""
         others = [name for name in methods.RECIPES.values() if name != self.headline]
-        return (*(others if self.baselines else ()), self.headline)
+        return (*((*others, methods.ISOLATED) if self.baselines else ()), self.headline)
 
     def seed_of(self, index: int) -> int:
         """Seed of a subject by its place in the cohort; the first has the seed of the run."""

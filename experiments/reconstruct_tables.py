@@ -14,10 +14,8 @@ from scipy import stats
 
 from dartjax.data import MODELLED_LEVELS
 from dartjax.registration import RUNGS
-from experiments import methods
+from experiments import grading
 
-FAILURE_MM = 2.0  # a MASD above this is a failure, whatever the fit says of itself
-MIN_FAILURES = 30  # fewer say nothing of how well failures are told apart
 MIN_COMMON = 3  # landmarks that Spine-DART needs in both views
 _MEANS = ("nsd_1mm", "hd95_mm", "masd_mm")
 _HEADINGS = {
@@ -70,7 +68,7 @@ def by_group(
     rows = []
     for name in names:
         chosen = [i for i, group in enumerate(groups) if group == name]
-        best = methods.mean_of([oracle[i] for i in chosen], "dice")
+        best = grading.mean_of([oracle[i] for i in chosen], "dice")
         rows.append({heading: name, **_row([graded[i] for i in chosen]), "oracle_dice": best})
     return rows
 
@@ -93,10 +91,10 @@ def _row(graded: Sequence[Mapping[str, Any]]) -> Row:
     return {
         "n": len(graded),
         "coverage": len(good) / len(graded),
-        "dice": methods.mean_of(good, "dice"),
+        "dice": grading.mean_of(good, "dice"),
         "dice_failures_zero": float(np.sum(dice)) / len(graded),
         "dice_min": float(dice.min()) if len(dice) else np.nan,
-        **{key: methods.mean_of(good, key) for key in _MEANS},
+        **{key: grading.mean_of(good, key) for key in _MEANS},
     }
 
 
@@ -108,16 +106,8 @@ def failure_auroc(cases: Sequence[Mapping[str, Any]]) -> Row:
     Null with the reason when there are fewer than 30 failures or no successes.
     """
     answered = [case for case in cases if np.isfinite(case["masd_mm"])]
-    failed = np.array([case["masd_mm"] > FAILURE_MM for case in answered], bool)
-    if failed.sum() < MIN_FAILURES or failed.all():
-        reason = (
-            f"{int(failed.sum())} of {len(answered)} answers have a MASD above {FAILURE_MM:g} mm; "
-            f"at least {MIN_FAILURES}, and not all, are needed"
-        )
-        return {"failure_auroc": float("nan"), "failure_auroc_reason": reason}
-    doubt = _doubt(answered)
-    wins = stats.mannwhitneyu(doubt[failed], doubt[~failed]).statistic
-    return {"failure_auroc": float(wins / (failed.sum() * (~failed).sum()))}
+    failed = np.array([case["masd_mm"] > grading.FAILURE_MM for case in answered], bool)
+    return grading.failure_auroc(_doubt(answered), failed)
 
 
 def _doubt(cases: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, " case"]:

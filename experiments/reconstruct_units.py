@@ -19,7 +19,7 @@ from typing import Any
 
 from dartjax import data
 from experiments import (
-    methods,
+    grading,
     reconstruct_cases,
     reconstruct_figures,
     results,
@@ -179,18 +179,18 @@ def _failed(subject: str, reason: str) -> Callable[[pathlib.Path], None]:
 
 def save_meshes(
     folder: pathlib.Path,
-    tasks: Sequence[methods.Task],
-    estimates: Sequence[methods.Estimate],
+    tasks: Sequence[grading.Task],
+    estimates: Sequence[grading.Estimate],
 ) -> None:
     """Every answer's surface, and the true one once."""
     for task, estimate in zip(tasks, estimates, strict=True):
         if task.truth and task.pair == 0:
             data.save_ply(folder / f"{task.subject}_{task.level}_truth.ply", task.truth.surface)
-        if not methods.refusal(task, estimate):
-            data.save_ply(folder / f"{name_of(task)}.ply", methods.surface(task, estimate))
+        if not grading.refusal(task, estimate):
+            data.save_ply(folder / f"{name_of(task)}.ply", grading.surface(task, estimate))
 
 
-def name_of(task: methods.Task) -> str:
+def name_of(task: grading.Task) -> str:
     """Of the surface and the paths of one answer."""
     return f"{task.subject}_{task.level}_pair{task.pair + 1}"
 
@@ -199,7 +199,7 @@ def _paths(answers: Answers, headline: str) -> dict[str, Any]:
     return {
         name_of(task): reconstruct_cases.path_points(task, estimate)
         for task, estimate in zip(answers.tasks, answers.estimates[headline], strict=True)
-        if not methods.refusal(task, estimate)
+        if not grading.refusal(task, estimate)
     }
 
 

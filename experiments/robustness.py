@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from dartjax import data, transforms
-from experiments import launch, methods, robustness_report, truths
+from experiments import grading, launch, methods, robustness_report, truths
 from experiments.robustness_curves import AXES, CURVES, Bench, CameraOutcome, Scene, only, started
 
 _COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks in VerSe layout.")
@@ -62,9 +62,7 @@ def main(ctx: launch.RunContext) -> None:
         dataset_kind=cases[0].dataset_kind,
         subjects=[case.subject for case in cases],
         n_vertebrae=len({(row["subject"], row["level"]) for row in rows}),
-        ssm_excludes=sorted(
-            {p for c in cases if not truths.is_leak(c) for p in truths.people_of(c)}
-        ),
+        ssm_excludes=truths.excluded(cases),
         nsd_tolerance_mm=1.0,
         ssm_leak=any(map(truths.is_leak, cases)),
     )
@@ -120,7 +118,7 @@ def _graded(
 
 
 def _row(
-    own: Scene, outcome: CameraOutcome, task: methods.Task, estimate: methods.Estimate
+    own: Scene, outcome: CameraOutcome, task: grading.Task, estimate: grading.Estimate
 ) -> dict[str, Any]:
     return {
         "subject": task.subject,
@@ -130,20 +128,20 @@ def _row(
         "arm": own.arm,
         "repeat": own.repeat,
         "rung": task.rung,
-        "status": methods.status_text(task, estimate),
+        "status": grading.status_text(task, estimate),
         "flagged": bool(task.refused) or estimate.status != 0,
         "angle_deg": task.angle_deg,
-        **methods.grade(task, estimate),
+        **grading.grade(task, estimate),
         "camera_angle_left_deg": outcome.angle_left_deg,
         "camera_shift_left_mm": outcome.shift_left_mm,
         "camera_status": outcome.status,
     }
 
 
-def _aligned(answers: Sequence[tuple[methods.Task, methods.Estimate]]) -> list[dict[str, Any]]:
+def _aligned(answers: Sequence[tuple[grading.Task, grading.Estimate]]) -> list[dict[str, Any]]:
     """Grades after one rigid motion of the whole scene onto the truth: what is left when it does
     not matter where the scene is, which the first view alone cannot tell."""
-    given = [(task, found) for task, found in answers if not methods.refusal(task, found)]
+    given = [(task, found) for task, found in answers if not grading.refusal(task, found)]
     motion = transforms.SE3.identity()
     if given:
         corners = jnp.concatenate([30.0 * jnp.eye(3), -30.0 * jnp.eye(3)])
@@ -152,7 +150,7 @@ def _aligned(answers: Sequence[tuple[methods.Task, methods.Estimate]]) -> list[d
         motion = transforms.align_points(fitted, jnp.concatenate(true))
     rows = []
     for task, found in answers:
-        graded = methods.grade(task, found._replace(pose=motion @ found.pose))
+        graded = grading.grade(task, found._replace(pose=motion @ found.pose))
         rows.append({f"scene_aligned_{key}": graded[key] for key in ("dice", "masd_mm")})
     return rows
 

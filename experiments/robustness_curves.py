@@ -23,7 +23,7 @@ from dartjax.registration import (
     with_moved_cameras,
 )
 from experiments import detections, scene
-from experiments.methods import Task
+from experiments.grading import Task
 from experiments.scene import TrueVertebra
 
 AS_GIVEN, REFINED = "cameras as given", "cameras refined"

@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import results
+from experiments import grading, results
 from experiments.robustness_curves import AS_GIVEN, AXES, REFINED, VALUES
 
-FAILURE_MM = 2.0  # a MASD above this is a failure, as is no answer
 _COLOURS = {AS_GIVEN: "#0f766e", REFINED: "#c2410c"}
 _HIGHEST_MM = 4.0  # what is drawn
 _MEASURES = {"dice": "Dice", "masd_mm": "MASD [mm]"}
@@ -26,7 +25,7 @@ Case = Mapping[str, Any]
 
 def failed(case: Case) -> bool:
     """No answer, or one that is off by more than 2 mm."""
-    return not case["masd_mm"] <= FAILURE_MM
+    return not case["masd_mm"] <= grading.FAILURE_MM
 
 
 def rows_of(cases: Sequence[Case], curve: str) -> list[dict[str, Any]]:
@@ -89,12 +88,12 @@ def draw(path: pathlib.Path, cases: Sequence[Case], curves: Sequence[str], title
             _draw_curve(axis, own, key)
             axis.grid(alpha=0.3)
             axis.set_ylabel(name if axis in axes[:, 0] else "")
-        column[1].axhline(FAILURE_MM, color="0.5", linewidth=0.8, linestyle=":")
+        column[1].axhline(grading.FAILURE_MM, color="0.5", linewidth=0.8, linestyle=":")
         column[1].set_xlabel(AXES[curve])
         column[1].set_xticks(VALUES[curve])
         if len({case["arm"] for case in own}) > 1:
             column[0].legend(fontsize=8)
-    highest = max(axes[1, 0].get_ylim()[1], 1.1 * FAILURE_MM)
+    highest = max(axes[1, 0].get_ylim()[1], 1.1 * grading.FAILURE_MM)
     axes[1, 0].set_ylim(0.0, min(highest, _HIGHEST_MM))
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=110)

@@ -63,6 +63,7 @@ class TrueVertebra:
     paths: jax.Array  # (2, 2, 3), carried by that registration
     oracle: ssm.Registration  # best fit of the 15-mode model to the true surface
     occupancy: Volume  # 1 inside, for its projected mask
+    bone: Volume  # the CT inside, 0 outside
 
 
 class DenseFit(NamedTuple):
@@ -124,6 +125,7 @@ def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVer
         paths=fit.registration.paths,
         oracle=fit.oracle,
         occupancy=label_volume(inside, case.labels, label),
+        bone=label_volume(case.ct, case.labels, label),
     )
 
 
@@ -205,9 +207,19 @@ def simulate(
 
 def true_masks(truth: TrueVertebra, crops: Sequence[Camera]) -> np.ndarray:
     """This vertebra's projection in every crop (view, h, w): more than 0.5 mm of bone."""
-    render = jax.jit(drr, static_argnames=("num_samples",))
-    stack = [render(truth.occupancy, crop, num_samples=160) for crop in crops]
-    return np.asarray(jnp.stack(stack)) > 0.5
+    images = [_projected(truth.occupancy, crop) for crop in crops]
+    return np.asarray(jnp.stack(images)) > 0.5
+
+
+def isolated(truth: TrueVertebra, observations: Observations) -> Observations:
+    """The same evidence, but X-rays of nothing but this vertebra: what perfect isolation gives."""
+    images = jax.vmap(_projected, (None, 0))(truth.bone, observations.cameras)
+    return dataclasses.replace(observations, images=images)
+
+
+@jax.jit
+def _projected(volume: Volume, view: Camera) -> jax.Array:
+    return drr(volume, view, num_samples=160)
 
 
 def disturbed_observations(

@@ -17,12 +17,11 @@ from jaxtyping import Float
 
 from dartjax import data, planning, ssm
 from dartjax.image import Radiograph
-from dartjax.registration import FitOptions, carm_motion, stack, with_moved_cameras
-from experiments import detections, judgement, launch, methods, scene, truths
-from experiments.methods import Estimate, Task
+from dartjax.registration import carm_motion, stack, with_moved_cameras
+from experiments import detections, grading, judgement, launch, methods, scene, truths
+from experiments.grading import Estimate, Task
 from experiments.scene import TrueVertebra
 
-FAILURE_MM = 2.0  # a MASD above this is a failure
 # Those with an objective whose curvature can be had.
 RECIPES = [recipe for recipe, name in methods.RECIPES.items() if name in methods.FIT_OPTIONS]
 Step = Callable[[str], None]
@@ -47,9 +46,19 @@ class Scene(NamedTuple):
     detector: str
 
 
+class Judged(NamedTuple):
+    """A method's answers to a scene, and what was measured of them."""
+
+    scene: Scene
+    answers: list[Estimate]
+    around: judgement.Around
+    assessed: judgement.Assessment
+
+
 class Trials(NamedTuple):
     """Answers, what was measured of them, and how wrong they are; leading axis case."""
 
+    kind: np.ndarray  # of the data: see `results.KINDS`
     subject: np.ndarray
     level: np.ndarray
     pair: np.ndarray
@@ -65,7 +74,7 @@ class Trials(NamedTuple):
     @property
     def failed(self) -> np.ndarray:
         """Is the MASD above 2 mm?"""
-        return self.masd_mm > FAILURE_MM
+        return self.masd_mm > grading.FAILURE_MM
 
 
 def scenes_of(
@@ -144,8 +153,8 @@ def collect(
     seed: int,
     method: str,
     camera_error: CameraError = CameraError(),
-) -> tuple[Trials, list[Scene], list[list[Estimate]]]:
-    """Answers of a method to one case in random pairs of views, measured, with their scenes."""
+) -> tuple[Trials, list[Judged]]:
+    """Answers of a method to one case in random pairs of views, measured."""
     scenes: list[Scene] = []
     with launch.progress(f"true shapes of {case.subject}") as step:
         true = truths.true_vertebrae(case, levels, step)
@@ -161,32 +170,28 @@ def collect(
                 step=step,
             )
     with launch.progress(f"answers of {case.subject}") as step:
-        found = [
-            methods.run_method(method, s.tasks, num_starts=1, seed=seed, step=step)[0]
-            for s in scenes
-        ]
-        measured = trials(scenes, found, methods.FIT_OPTIONS[method], step=step)
-    return measured, scenes, found
+        judged = [_judged(own, method, seed, step) for own in scenes]
+    return trials(case.dataset_kind, judged), judged
 
 
-def trials(
-    scenes: Sequence[Scene],
-    estimates: Sequence[Sequence[Estimate]],
-    options: FitOptions,
-    *,
-    step: Step = lambda note: None,
-) -> Trials:
-    """The answers of a method to scenes, measured and compared with
-    the truth. Tasks without an answer are left out."""
+def _judged(chosen: Scene, method: str, seed: int, step: Step) -> Judged:
+    answers, _ = methods.run_method(method, chosen.tasks, num_starts=1, seed=seed, step=step)
+    around = judgement.surroundings(chosen.tasks, answers, method)
+    options = methods.FIT_OPTIONS[method]
+    assessed = judgement.assess(chosen.tasks, answers, options, around, step=step)
+    return Judged(chosen, answers, around, assessed)
+
+
+def trials(kind: str, judged: Sequence[Judged]) -> Trials:
+    """What was measured, and the errors. Tasks without an answer are left out."""
     rows = []
-    for chosen, found in zip(scenes, estimates, strict=True):
-        assessed = judgement.assess(chosen.tasks, found, options, step=step)
-        for i, (task, estimate) in enumerate(zip(chosen.tasks, found, strict=True)):
-            if methods.refusal(task, estimate):
+    for chosen, answers, _, assessed in judged:
+        for i, (task, estimate) in enumerate(zip(chosen.tasks, answers, strict=True)):
+            if grading.refusal(task, estimate):
                 continue
             masd, distance, path = _errors(task, estimate)
-            who = (task.subject, task.level, task.pair, chosen.detector, chosen.severity, masd)
-            measured = (assessed.features[i], assessed.vertex_std[i], distance)
+            who = (kind, task.subject, task.level, task.pair, chosen.detector, chosen.severity)
+            measured = (masd, assessed.features[i], assessed.vertex_std[i], distance)
             rows.append((*who, *measured, assessed.path_std[i], path))
     return Trials(*(np.array(column) for column in zip(*rows, strict=True)))
 
@@ -194,8 +199,8 @@ def trials(
 def _errors(task: Task, estimate: Estimate) -> tuple[float, np.ndarray, np.ndarray]:
     """MASD, signed distances of the vertices to the true surface, errors of the path points."""
     assert task.truth is not None
-    found = methods.surface(task, estimate)
-    masd = methods.grade(task, estimate)["masd_mm"]
+    found = grading.surface(task, estimate)
+    masd = grading.grade(task, estimate)["masd_mm"]
     distance = planning.signed_distance(task.truth.field, found.vertices)
     paths = ssm.paths(task.model, found.vertices) - task.truth.paths
     return masd, np.asarray(distance, np.float32), np.asarray(paths, np.float32)

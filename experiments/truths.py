@@ -33,6 +33,11 @@ def is_leak(case: data.Case, ssm: str | None = None) -> bool:
     )
 
 
+def excluded(cases: Sequence[data.Case]) -> list[str]:
+    """Whom the shape models of a run have not seen: for its record."""
+    return sorted({p for case in cases if not is_leak(case) for p in people_of(case)})
+
+
 def levels_of(case: data.Case, wanted: Sequence[str] = (), ssm: str | None = None) -> list[str]:
     """Complete levels of a case that are wanted (all if empty) and have a shape model. DataError
     with the reason if there are none; those wanted in vain are named on stderr."""

@@ -50,6 +50,16 @@ def test_area_vectors_point_outward():
     assert float(inside_out) < 0
 
 
+def test_vertex_normals_of_a_sphere_are_radial():
+    center = (3.0, -2.0, 5.0)
+    vertices, faces = map(jnp.asarray, sphere(4000, 10.0, center))
+    vertices = vertices.astype(jnp.float32)
+    normals = meshes.vertex_normals(vertices, faces)
+    np.testing.assert_allclose(normals, (vertices - jnp.array([center])) / 10.0, atol=0.03)
+    inside_out = meshes.vertex_normals(vertices, faces[:, ::-1])
+    np.testing.assert_allclose(inside_out, -normals, atol=1e-5)
+
+
 def test_volume_and_centroid_gradients(x64):
     vertices, faces = sphere(60, 10.0)
     vertices = vertices + np.random.default_rng(0).normal(0, 0.5, vertices.shape)

@@ -42,6 +42,7 @@ from dartjax.registration._initialise import RUNGS as RUNGS
 from dartjax.registration._initialise import Initialisation as Initialisation
 from dartjax.registration._initialise import agreeing_landmarks as agreeing_landmarks
 from dartjax.registration._initialise import initialise as initialise
+from dartjax.registration._joint import REACH as REACH
 from dartjax.registration._joint import SpineOrder as SpineOrder
 from dartjax.registration._joint import fit_together as fit_together
 from dartjax.registration._landmark_fit import fit_landmarks as fit_landmarks

@@ -17,7 +17,8 @@ from dartjax import camera as cameras
 from dartjax import transforms
 from dartjax._types import Coefficients, Point, Points, Scalar
 from dartjax.camera import Camera
-from dartjax.observations import PARTNER, Observations
+from dartjax.observations import Observations
+from dartjax.registration._detected import centroid_of, exchangeable_residuals, robust
 from dartjax.registration._landmark_fit import levenberg_marquardt
 from dartjax.ssm import ShapeModel, instance, landmarks
 
@@ -193,7 +194,7 @@ class _Adjustment(eqx.Module):
     ) -> Float[Array, " residual"]:
         """Everything whose squares are summed."""
         to_scene = _scene_residuals(self.sized(x), *self.unravel(x, moving), self.prior)
-        seen = [_robust(r, width).reshape(-1) for r in to_scene]
+        seen = [robust(r, width).reshape(-1) for r in to_scene]
         by_camera, by_vertebra, size = jnp.split(x, [self.num_camera_unknowns, len(x) - 1])
         return jnp.concatenate([*seen, by_camera, by_vertebra / _STEP_SIGMA, size])
 
@@ -232,7 +233,7 @@ def _gather(
     valid, pixels = observations.view_valid[..., None], observations.landmarks
     readable = valid & jnp.isfinite(pixels).all(-1) & jnp.isfinite(observations.landmark_sigma)
     sigma = jnp.where(readable, jnp.hypot(observations.landmark_sigma, prior.shape_mm), jnp.inf)
-    total = jnp.sum(observations.masks, axis=(2, 3))
+    centers, masked = jax.vmap(jax.vmap(centroid_of))(observations.masks)
 
     def points(own: ShapeModel, b: Coefficients) -> tuple[Points, Point]:
         vertices = instance(own, b)
@@ -243,20 +244,11 @@ def _gather(
         views=observations.cameras,
         pixels=jnp.where(readable[..., None], pixels, 0.0),
         sigma=sigma,
-        mask_centers=_mask_centers(observations.masks, total),
-        mask_known=observations.view_valid & (total > 0.0),
+        mask_centers=centers,
+        mask_known=observations.view_valid & masked,
         landmarks=on_shape,
         middles=middles,
     )
-
-
-def _mask_centers(
-    masks: Float[Array, "vertebra view h w"], total: Float[Array, "vertebra view"]
-) -> Float[Array, "vertebra view 2"]:
-    height, width = masks.shape[-2:]
-    across = jnp.einsum("nkhw,w->nk", masks, jnp.arange(width) + 0.5)
-    along = jnp.einsum("nkhw,h->nk", masks, jnp.arange(height) + 0.5)
-    return jnp.stack([across, along], axis=-1) / jnp.maximum(total, 1e-6)[..., None]
 
 
 def _movable(sigma: Float[Array, "vertebra view landmark"]) -> Bool[Array, " view"]:
@@ -282,7 +274,8 @@ def _scene_residuals(
 
     def one_view(view, pixels, sigma, center, known, points, middle):
         to_mask = cameras.reprojection_mm(view, middle[None], center[None])[0] / prior.mask_mm
-        return _landmark_residuals(view, points, pixels, sigma), jnp.where(known, to_mask, 0.0)
+        landmarks, _ = exchangeable_residuals(view, points, pixels, sigma, _WIDTHS[-1])
+        return landmarks, jnp.where(known, to_mask, 0.0)
 
     def one(own: _Scene, pose: transforms.SE3):
         views = moved_cameras(own.views, motions)
@@ -292,25 +285,6 @@ def _scene_residuals(
         )
 
     return jax.vmap(one)(scene, poses)
-
-
-def _landmark_residuals(
-    view: Camera, points: Points, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]
-) -> Float[Array, "n 2"]:
-    """Over sigma; a pair of which both are seen is exchanged where it fits better so."""
-    partner, seen = jnp.asarray(PARTNER), jnp.isfinite(sigma)
-    scale = jnp.where(seen, 1.0 / jnp.where(seen, sigma, 1.0), 0.0)[:, None]
-    direct = cameras.reprojection_mm(view, points, pixels) * scale
-    other = cameras.reprojection_mm(view, points[partner], pixels) * scale
-    cost, other_cost = (jnp.sum(_robust(r, _WIDTHS[-1]) ** 2, axis=1) for r in (direct, other))
-    exchanged = seen & seen[partner] & (other_cost + other_cost[partner] < cost + cost[partner])
-    return jnp.where(exchanged[:, None], other, direct)
-
-
-def _robust(residual: Float[Array, "*n 2"], width: Scalar | float) -> Float[Array, "*n 2"]:
-    """Scaled so that its square is s / (1 + s / width^2), s the squared length (Geman-McClure)."""
-    squared = jnp.sum(residual**2, axis=-1, keepdims=True)
-    return residual / jnp.sqrt(1.0 + squared / width**2)
 
 
 def _status(

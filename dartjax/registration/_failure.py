@@ -14,9 +14,10 @@ from scipy.stats import rankdata
 
 from dartjax import camera as cameras
 from dartjax._numerics import safe_norm
-from dartjax._types import Image, Scalar
+from dartjax._types import Scalar
 from dartjax.camera import Camera
-from dartjax.observations import PARTNER, Observations
+from dartjax.observations import Observations
+from dartjax.registration._detected import centroid_of, exchangeable_residuals
 from dartjax.registration._fit import Reconstruction
 from dartjax.registration._landmark_fit import fit_landmarks
 from dartjax.registration._objective import posed_vertices, render_views
@@ -116,19 +117,15 @@ def _sightings(
     Sides that were exchanged in a view are put right first: the fit has done so as well."""
     points = landmarks(model, posed(model, reconstruction.pose, reconstruction.coefficients))
     seen = jnp.isfinite(detected.landmark_sigma) & detected.view_valid[:, None]
-    sigma = jnp.where(seen, detected.landmark_sigma, 1.0)
+    sigma = jnp.where(seen, detected.landmark_sigma, jnp.inf)
 
-    def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"], seen):
-        partner = jnp.asarray(PARTNER)
-        direct = cameras.reprojection_mm(view, points, pixels)
-        other = cameras.reprojection_mm(view, points[partner], pixels)
-        cost, other_cost = (jnp.sum((r / sigma[:, None]) ** 2, axis=1) for r in (direct, other))
-        both = seen & seen[partner]
-        exchanged = both & (other_cost + other_cost[partner] < cost + cost[partner])
-        return jnp.where(exchanged[:, None], other, direct)
+    def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]):
+        return exchangeable_residuals(view, points, pixels, sigma, jnp.inf)[0]
 
-    residuals = jax.vmap(one_view)(detected.cameras, detected.landmarks, sigma, seen)
-    lengths = safe_norm(residuals) / sigma
+    over_sigma = jax.vmap(one_view)(detected.cameras, detected.landmarks, sigma)
+    lengths = safe_norm(over_sigma)
+    sigma = jnp.where(seen, sigma, 1.0)
+    residuals = over_sigma * sigma[..., None]
     weights = jnp.where(seen & (lengths < _DISAGREES), 1.0 / sigma**2, 0.0)
     total = jnp.sum(weights, axis=1)
     mean = jnp.sum(jnp.where(weights > 0.0, weights, 0.0)[..., None] * residuals, axis=1)
@@ -152,27 +149,19 @@ def _gaps(observations: Observations) -> tuple[Scalar, Scalar]:
     )
     common = points.num_views >= 2
     of_landmarks = jnp.sqrt(_mean(jnp.minimum(points.residual_mm, _GROSS_MM) ** 2, common))
-    centers, known = mask_centroids(observations)
+    centers, known = _mask_centroids(observations)
     sigma = jnp.where(known, 1.0, jnp.inf)[:, None]
     middle = triangulate(observations.cameras, centers[:, None], sigma)
     of_masks = jnp.where(jnp.sum(known) >= 2, middle.residual_mm[0], 0.0)
     return of_landmarks, _at_most(of_masks)
 
 
-def mask_centroids(
+def _mask_centroids(
     observations: Observations,
 ) -> tuple[Float[Array, "view 2"], Bool[Array, " view"]]:
     """Centroid of the mask in each view (px), and whether there is a mask."""
-    centers, total = jax.vmap(_centroid)(observations.masks)
-    return centers, observations.view_valid & (total > 0.0)
-
-
-def _centroid(image: Image) -> tuple[Float[Array, "2"], Scalar]:
-    height, width = image.shape
-    across = jnp.sum(image, axis=0) @ (jnp.arange(width) + 0.5)
-    along = jnp.sum(image, axis=1) @ (jnp.arange(height) + 0.5)
-    total = jnp.sum(image)
-    return jnp.stack([across, along]) / jnp.maximum(total, 1e-6), total
+    centers, masked = jax.vmap(centroid_of)(observations.masks)
+    return centers, observations.view_valid & masked
 
 
 def _mask_shift(
@@ -181,8 +170,8 @@ def _mask_shift(
     """Distance between the centroids of mask and rendered silhouette in the worst view, mm."""
     vertices = posed(model, reconstruction.pose, reconstruction.coefficients)
     rendered = render_views(vertices, model, observations.cameras, _SPLATS).silhouette
-    centers, known = mask_centroids(observations)
-    own, _ = jax.vmap(_centroid)(rendered)
+    centers, known = _mask_centroids(observations)
+    own, _ = jax.vmap(centroid_of)(rendered)
     views, middle = observations.cameras, jnp.mean(vertices, axis=0)
     depths = jax.vmap(lambda view: cameras.depth(view, middle[None])[0])(views)
     shift = safe_norm((centers - own) / views.focal_length) * depths

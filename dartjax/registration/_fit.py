@@ -97,9 +97,7 @@ def fit(
     the latest of its neighbours, fits them together (block coordinate descent). jit with
     `options` static; vmap over cases and starts. Never raises: read `status`.
     """
-    parameters = zero_parameters(len(model.modes))
-    if options.weights.landmarks > 0.0:
-        parameters = fit_landmarks(model, observations, start)
+    parameters = _start_parameters(model, observations, start, options)
     histories = []
     for scale, similarity in zip(options.scales, options.similarity, strict=True):
         evidence, splat_options = _prepare(
@@ -112,11 +110,21 @@ def fit(
     return _finish(model, observations, start, parameters, jnp.concatenate(histories), options)
 
 
+def _start_parameters(
+    model: ShapeModel, observations: Observations, start: transforms.SE3, options: FitOptions
+) -> FitParameters:
+    """Where the descent begins: the fit of the landmarks, where they count."""
+    if options.weights.landmarks > 0.0:
+        return fit_landmarks(model, observations, start)
+    return zero_parameters(len(model.modes))
+
+
 def fit_from_starts(
     model: ShapeModel,
     observations: Observations,
     start: transforms.SE3,
     options: FitOptions,
+    around: Surroundings | None = None,
     *,
     num_starts: int,
     key: PRNGKeyArray,
@@ -128,7 +136,7 @@ def fit_from_starts(
     poses = jax.vmap(lambda k, s: _disturb(start, k, s * rotation_sigma, s * translation_sigma))(
         jax.random.split(key, num_starts), jnp.where(jnp.arange(num_starts) == 0, 0.0, 1.0)
     )
-    fits = jax.vmap(lambda pose: fit(model, observations, pose, options))(poses)
+    fits = jax.vmap(lambda pose: fit(model, observations, pose, options, around))(poses)
     best = jnp.argmin(jnp.where(jnp.isfinite(fits.loss), fits.loss, jnp.inf))
     return jax.tree.map(lambda leaf: leaf[best], fits)
 

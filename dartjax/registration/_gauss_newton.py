@@ -14,9 +14,14 @@ from dartjax import transforms
 from dartjax._types import Scalar
 from dartjax.observations import Observations
 from dartjax.registration._curvature import Quadratic, Unknowns, expand, parameters_of, unknowns
-from dartjax.registration._fit import FitOptions, Reconstruction, _finish, _prepare
-from dartjax.registration._landmark_fit import fit_landmarks
-from dartjax.registration._objective import Surroundings, zero_parameters
+from dartjax.registration._fit import (
+    FitOptions,
+    Reconstruction,
+    _finish,
+    _prepare,
+    _start_parameters,
+)
+from dartjax.registration._objective import Surroundings
 from dartjax.ssm import ShapeModel
 
 FIRST_DAMPING = 0.03
@@ -40,9 +45,7 @@ def fit_gauss_newton(
     losses a scale, one for each rendering, and never rises within a scale. jit with
     `options` and `num_steps` static; vmap over cases and starts. Never raises: read `status`.
     """
-    parameters = zero_parameters(len(model.modes))
-    if options.weights.landmarks > 0.0:
-        parameters = fit_landmarks(model, observations, start)
+    parameters = _start_parameters(model, observations, start, options)
     histories = []
     for scale, similarity in zip(options.scales, options.similarity, strict=True):
         evidence, splat_options = _prepare(

@@ -20,6 +20,7 @@ from dartjax import transforms
 from dartjax._types import Point, Points, Scalar
 from dartjax.camera import Camera
 from dartjax.observations import NUM_LANDMARKS, PARTNER, Observations
+from dartjax.registration._detected import centroid_of, exchangeable_residuals, robust
 from dartjax.registration._landmark_fit import levenberg_marquardt
 from dartjax.registration._objective import Neighbour, no_neighbour
 from dartjax.registration._triangulate import nearest_to_rays, triangulate, viewing_rays
@@ -119,19 +120,14 @@ class _Gathered(eqx.Module):
 
 def _gather(model: ShapeModel, observations: Observations) -> _Gathered:
     valid = observations.view_valid
-    total = jnp.sum(observations.masks, axis=(1, 2))
-    height, width = observations.masks.shape[1:]
-    u, v = jnp.arange(width) + 0.5, jnp.arange(height) + 0.5
-    across = jnp.einsum("khw,w->k", observations.masks, u)
-    along = jnp.einsum("khw,h->k", observations.masks, v)
-    centers = jnp.stack([across, along], axis=1) / jnp.maximum(total, 1e-6)[:, None]
+    centers, masked = jax.vmap(centroid_of)(observations.masks)
     readable = jnp.isfinite(observations.landmarks).all(-1)
     return _Gathered(
         views=observations.cameras,
         pixels=jnp.where(readable[..., None], observations.landmarks, 0.0),
         sigma=jnp.where(valid[:, None] & readable, observations.landmark_sigma, jnp.inf),
         mask_centers=centers,
-        mask_known=valid & (total > 0.0),
+        mask_known=valid & masked,
         landmarks=landmarks(model, model.mean_shape),
         middle=jnp.mean(model.mean_shape, axis=0),
     )
@@ -204,41 +200,26 @@ def _residuals(
     pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour
 ) -> Float[Array, " residual"]:
     """Robust landmark and mask residuals over sigma, then the prior's: squares add to the cost."""
-    by_landmark = _robust(_landmark_residuals(pose, evidence)[0])
+    by_landmark = robust(_landmark_residuals(pose, evidence)[0], _OUTLIER)
     middle = pose.apply(evidence.middle)[None]
     to_mask = jax.vmap(lambda view, pixel: cameras.reprojection_mm(view, middle, pixel[None]))(
         evidence.views, evidence.mask_centers
     )
     to_mask = jnp.where(evidence.mask_known[:, None, None], to_mask / _MASK_SIGMA_MM, 0.0)
     prior = _prior_residuals(pose, neighbour)
-    return jnp.concatenate([by_landmark.reshape(-1), _robust(to_mask).reshape(-1), prior])
+    return jnp.concatenate([by_landmark.reshape(-1), robust(to_mask, _OUTLIER).reshape(-1), prior])
 
 
 def _landmark_residuals(
     pose: transforms.SE3, evidence: _Gathered
 ) -> tuple[Float[Array, "view landmark 2"], Bool[Array, "view landmark"]]:
-    """In-plane mm over sigma, and which landmarks are taken as exchanged: where both of a pair
-    are seen in a view and fit better so. On a lateral view left and right cannot be told apart."""
+    """Of every view, and which landmarks are taken as exchanged."""
     points = transforms.apply(pose, evidence.landmarks)
 
     def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]):
-        partner = jnp.asarray(PARTNER)
-        seen = jnp.isfinite(sigma)
-        scale = jnp.where(seen, 1.0 / jnp.where(seen, sigma, 1.0), 0.0)[:, None]
-        direct = cameras.reprojection_mm(view, points, pixels) * scale
-        other = cameras.reprojection_mm(view, points[partner], pixels) * scale
-        cost, other_cost = (jnp.sum(_robust(r) ** 2, axis=1) * seen for r in (direct, other))
-        both = seen & seen[partner]
-        exchanged = both & (other_cost + other_cost[partner] < cost + cost[partner])
-        return jnp.where(exchanged[:, None], other, direct), exchanged
+        return exchangeable_residuals(view, points, pixels, sigma, _OUTLIER)
 
     return jax.vmap(one_view)(evidence.views, evidence.pixels, evidence.sigma)
-
-
-def _robust(residual: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
-    """Scaled so that its square is s / (1 + s / 9), s the squared length (Geman-McClure)."""
-    squared = jnp.sum(residual**2, axis=-1, keepdims=True)
-    return residual / jnp.sqrt(1.0 + squared / _OUTLIER**2)
 
 
 def _prior_residuals(pose: transforms.SE3, neighbour: Neighbour) -> Float[Array, "6"]:

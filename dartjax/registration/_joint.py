@@ -24,8 +24,8 @@ from dartjax.registration._fit import (
     _descend,
     _finish,
     _prepare,
+    _start_parameters,
 )
-from dartjax.registration._landmark_fit import fit_landmarks
 from dartjax.registration._objective import (
     FitParameters,
     Neighbour,
@@ -33,7 +33,6 @@ from dartjax.registration._objective import (
     Surroundings,
     moved_pose,
     posed_vertices,
-    zero_parameters,
 )
 from dartjax.ssm import ShapeModel
 
@@ -64,10 +63,11 @@ def fit_together(
     other. jit with `options` static; vmap over scenes. Never raises: read `status`.
     """
     num = len(order.present)
-    if options.weights.landmarks > 0.0:
-        parameters = jax.vmap(fit_landmarks)(models, observations, starts)
-    else:
-        parameters = jax.vmap(lambda _: zero_parameters(models.modes.shape[1]))(jnp.arange(num))
+
+    def begin(model, seen, start):
+        return _start_parameters(model, seen, start, options)
+
+    parameters = jax.vmap(begin)(models, observations, starts)
     histories = []
     stages = zip(options.scales, options.similarity, strict=True)
     for (scale, similarity), alike in itertools.groupby(stages, key=_but_for_rate):

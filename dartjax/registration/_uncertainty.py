@@ -97,8 +97,7 @@ def laplace(
     A result that is not finite gives NaN. jit with `options` static; vmap over cases.
     """
     seen, splats = _evidence(model, observations, reconstruction, options, around)
-    expansion = _expansion(model, reconstruction, options, seen, splats)
-    covariance = inflation**2 * sandwich(expansion.quadratic.curvature, expansion.noise)
+    expansion, covariance = _expanded(model, reconstruction, options, seen, splats, inflation)
     return _carried(model, reconstruction, expansion, covariance)
 
 
@@ -126,15 +125,18 @@ def _evidence(
     return _prepare(model, reconstruction.pose, here, observations, scale, options, around)
 
 
-def _expansion(
+def _expanded(
     model: ShapeModel,
     reconstruction: Reconstruction,
     options: FitOptions,
     seen: Evidence,
     splats: SplatOptions,
-) -> Expansion:
+    inflation: float,
+) -> tuple[Expansion, Matrix]:
+    """The objective about the result, and the covariance of its unknowns."""
     x, similarity = in_a_row(_zero_at(reconstruction)), options.similarity[-1]
-    return expand(x, model, reconstruction.pose, seen, similarity, options.weights, splats)
+    found = expand(x, model, reconstruction.pose, seen, similarity, options.weights, splats)
+    return found, inflation**2 * sandwich(found.quadratic.curvature, found.noise)
 
 
 def _zero_at(reconstruction: Reconstruction) -> FitParameters:
@@ -240,8 +242,7 @@ def best_next_view(
     mean score of the views there are. Nothing is assumed about what else it would show.
     """
     seen, splats = _evidence(model, observations, reconstruction, options, around)
-    expansion = _expansion(model, reconstruction, options, seen, splats)
-    covariance = inflation**2 * sandwich(expansion.quadratic.curvature, expansion.noise)
+    expansion, covariance = _expanded(model, reconstruction, options, seen, splats, inflation)
     now = _carried(model, reconstruction, expansion, covariance)
     information = jnp.linalg.inv(covariance)
     noise_scale = inflation**2 * jnp.maximum(now.noise_scale, LEAST_NOISE)

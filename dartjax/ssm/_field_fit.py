@@ -12,7 +12,7 @@ from dartjax._numerics import safe_norm
 from dartjax._types import Coefficients, Point, Scalar, Vertices
 from dartjax.image import Volume
 from dartjax.ssm._model import ShapeModel, instance
-from dartjax.ssm._surface_fit import Matches, _gauss_newton, _vertex_frames
+from dartjax.ssm._surface_fit import Matches, _area_shares, _gauss_newton
 
 
 @partial(jax.jit, static_argnames=("num_iterations", "noise", "huber"))
@@ -79,7 +79,7 @@ def _linearized(
     delta: Scalar,
 ) -> Matches:
     """The robust squares of the distances as a quadratic form in the shifts of the vertices."""
-    share = _vertex_frames(surface, model.faces)[1]
+    share = _area_shares(surface, model.faces)
     weight = share / jnp.sqrt(1.0 + (distance / delta) ** 2)
     information = weight[:, None, None] * slope[:, :, None] * slope[:, None, :]
     pull = -(weight * distance)[:, None] * slope

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dartjax import transforms
+from dartjax import mesh, transforms
 from dartjax._numerics import safe_divide
 from dartjax._types import Points, Scalar, Vertices
 from dartjax.ssm._model import CarriedPoints, ShapeModel, carried, instance
@@ -22,7 +22,6 @@ from dartjax.ssm._surface_fit import (
     Matches,
     _closest,
     _gauss_newton,
-    _vertex_frames,
     _weights,
 )
 
@@ -126,7 +125,7 @@ def _matched(
     model: ShapeModel, surface: Vertices, points: Points, normals: Points
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """The vertex closest to each point in position and normal, and the cosine of the normals."""
-    own = _vertex_frames(surface, model.faces)[0]
+    own = mesh.vertex_normals(surface, model.faces)
     _, vertex = _closest(
         jnp.concatenate([surface, _NORMAL_SCALE * own], axis=1),
         jnp.concatenate([points, _NORMAL_SCALE * normals], axis=1),

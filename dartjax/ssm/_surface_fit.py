@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dartjax import mesh, transforms
-from dartjax._numerics import normalize, safe_divide
+from dartjax._numerics import safe_divide
 from dartjax._types import Coefficients, Faces, Points, Scalar, Vertices
 from dartjax.ssm._model import ShapeModel, landmarks, paths, posed
 
@@ -199,13 +199,11 @@ def _try_starts(model: ShapeModel, points: Points, normals: Points, starts: tran
     return jax.vmap(attempt)(starts)
 
 
-def _vertex_frames(vertices: Vertices, faces: Faces) -> tuple[Vertices, Float[Array, " vertex"]]:
-    """Outward unit normals and shares of the area, with mean 1, at the vertices."""
-    vectors = mesh.area_vectors(vertices, faces)
-    area = jnp.repeat(jnp.linalg.norm(vectors, axis=1), 3)
-    normals = jnp.zeros_like(vertices).at[faces.reshape(-1)].add(jnp.repeat(vectors, 3, axis=0))
+def _area_shares(vertices: Vertices, faces: Faces) -> Float[Array, " vertex"]:
+    """Shares of the surface's area at the vertices, with mean 1."""
+    area = jnp.repeat(jnp.linalg.norm(mesh.area_vectors(vertices, faces), axis=1), 3)
     share = jnp.zeros(len(vertices), vertices.dtype).at[faces.reshape(-1)].add(area)
-    return normalize(normals), share / jnp.mean(share)
+    return share / jnp.mean(share)
 
 
 def match_points(
@@ -221,7 +219,8 @@ def match_points(
     Tangential components weigh `tau`; distances beyond `robust` mm weigh as in a pseudo-Huber
     cost of that scale.
     """
-    own_normals, share = _vertex_frames(vertices, faces)
+    own_normals = mesh.vertex_normals(vertices, faces)
+    share = _area_shares(vertices, faces)
     forward, backward = _closest(
         jnp.concatenate([vertices, _NORMAL_SCALE * own_normals], axis=1),
         jnp.concatenate([points, _NORMAL_SCALE * normals], axis=1),

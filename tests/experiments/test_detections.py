@@ -11,8 +11,8 @@ import pytest
 from dartjax import camera, data, metrics, ssm, transforms
 from dartjax.image import Radiograph, Volume
 from dartjax.mesh import TriangleMesh
-from dartjax.registration import RUNGS, Detector
-from experiments import detections, methods, scene, spine
+from dartjax.registration import RUNGS, Detector, observe
+from experiments import detections, grading, scene, spine
 
 # One worker: every test of the file uses the same compiled programs.
 pytestmark = pytest.mark.xdist_group("detections")
@@ -53,6 +53,7 @@ def vertebra(level="T9", up_mm=0.0):
         paths=ssm.paths(model, shape),
         oracle=cast(Any, None),
         occupancy=inside,
+        bone=dataclasses.replace(inside, values=0.03 * inside.values),
     )
 
 
@@ -103,6 +104,25 @@ def centroid_px(mask):
 
 def view_of(seen, k):
     return jax.tree.map(lambda leaf: leaf[k], seen.cameras)
+
+
+def test_isolated_x_rays_show_this_bone_alone(truth, radiographs):
+    crops = [
+        camera.region_around(
+            r.camera, jnp.asarray(CENTER, jnp.float32), width_mm=110.0, num_pixels=128
+        )
+        for r in radiographs
+    ]
+    told = scene.isolated(truth, observe(radiographs, crops))
+    images, masks = np.asarray(told.images), scene.true_masks(truth, crops)
+    assert images.shape == (2, 128, 128) and masks.any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(images > 0.03 * 0.5, masks)
+    # Its volume: attenuation x length x area of a pixel at the vertebra, summed up.
+    depth = np.array([float(camera.depth(c, truth.surface.vertices).mean()) for c in crops])
+    focal = np.array([float(c.focal_length[0]) for c in crops])
+    volume = images.sum(axis=(1, 2)) / 0.03 * (depth / focal) ** 2
+    expected = np.asarray(truth.occupancy.values).sum()
+    np.testing.assert_allclose(volume, expected, rtol=0.03)
 
 
 def test_crops_are_centred_on_the_masks(sure, truth, radiographs):
@@ -182,7 +202,7 @@ def test_a_vertebra_seen_by_no_pair_of_views_lies_on_the_line_of_the_others(radi
 
 
 def task_of(truth, detection, radiographs, pair=0):
-    return methods.Task(
+    return grading.Task(
         subject="s",
         level=truth.level,
         pair=pair,
@@ -216,7 +236,7 @@ def test_starts_with_the_help_of_neighbours_and_without_enough(truth, sure, radi
 
     assert max(turned(tasks[0]), turned(tasks[2])) < 3.0
     assert turned(tasks[1]) < 4.0 < turned(tasks[3])
-    assert "abstained" in methods.status_text(tasks[4], methods.start_estimate(tasks[4]))
+    assert "abstained" in grading.status_text(tasks[4], grading.start_estimate(tasks[4]))
 
 
 @pytest.mark.parametrize(
@@ -233,16 +253,16 @@ def test_evidence_that_cannot_be_trusted_gets_no_answer(gap, reason, truth, sure
     found = detections.why_refused(dataclasses.replace(seen, **broken), rung=0)
     assert (reason in found) if reason else not found
     task = dataclasses.replace(task_of(truth, sure, radiographs), refused=found)
-    estimate = methods.Estimate(truth.pose, jnp.zeros(truth.model.num_modes), 0, 0.9)
-    graded = methods.grade(task, estimate)
+    estimate = grading.Estimate(truth.pose, jnp.zeros(truth.model.num_modes), 0, 0.9)
+    graded = grading.grade(task, estimate)
     assert np.isnan(graded["dice"]) == bool(reason)
     assert graded.get("dice_reason", "") == found
 
 
 def test_an_answer_that_is_not_finite_is_none(truth, sure, radiographs):
     lost = transforms.SE3.from_translation(jnp.full(3, jnp.nan))
-    estimate = methods.Estimate(lost, jnp.zeros(truth.model.num_modes), methods.NOT_FINITE, np.nan)
-    graded = methods.grade(task_of(truth, sure, radiographs), estimate)
+    estimate = grading.Estimate(lost, jnp.zeros(truth.model.num_modes), grading.NOT_FINITE, np.nan)
+    graded = grading.grade(task_of(truth, sure, radiographs), estimate)
     assert np.isnan(graded["dice"]) and "not finite" in graded["masd_mm_reason"]
 
 

@@ -11,8 +11,8 @@ import pytest
 from dartjax import camera, data, transforms
 from dartjax.image import Radiograph
 from dartjax.registration import auroc, observe
-from experiments import failure_report, fit_failure_model, judgement, stress
-from experiments.methods import Task
+from experiments import failure_report, fit_failure_model, grading, judgement, stress
+from experiments.grading import Task
 from experiments.stress import CameraError, Trials
 from tests.registration import scenes
 
@@ -30,6 +30,7 @@ def trials(num_cases=400, num_subjects=4, seed=0):
     std = rng.uniform(0.5, 2.0, (num_cases, 50))
     path_std = rng.uniform(0.5, 2.0, (num_cases, 2, 2, 3))
     return Trials(
+        kind=np.full(num_cases, "synthetic"),
         subject=np.array([f"synth{i % num_subjects:04d}" for i in range(num_cases)]),
         level=np.full(num_cases, "T9"),
         pair=np.zeros(num_cases, int),
@@ -86,10 +87,10 @@ def test_threshold_and_inflation_hold_on_other_cases(fitted):
 
 def test_no_area_from_too_few_failures():
     failed = np.arange(100) < 29
-    row = failure_report.auroc_of(np.linspace(1.0, 0.0, 100), failed)
+    row = grading.failure_auroc(np.linspace(1.0, 0.0, 100), failed)
     assert np.isnan(row["failure_auroc"])
-    assert "29 failures among 100" in row["failure_auroc_reason"]
-    assert failure_report.auroc_of(np.linspace(1.0, 0.0, 100), np.arange(100) < 30) == {
+    assert "29 of 100" in row["failure_auroc_reason"]
+    assert grading.failure_auroc(np.linspace(1.0, 0.0, 100), np.arange(100) < 30) == {
         "failure_auroc": 1.0
     }
 

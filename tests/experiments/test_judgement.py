@@ -11,8 +11,8 @@ import pytest
 from dartjax import camera, data, transforms
 from dartjax.registration import FEATURE_NAMES
 from experiments import judgement, spine
+from experiments.grading import Estimate, Task
 from experiments.judgement import ALL_FEATURE_NAMES, SCENE_FEATURE_NAMES
-from experiments.methods import Estimate, Task
 from tests.registration import scenes
 
 LEVELS = ("T8", "T9", "T10")
@@ -77,7 +77,7 @@ def test_refused_answers_are_no_neighbours():
 
 def test_scenes_are_kept_apart():
     tasks = [task(level, pair) for pair in (0, 1) for level in LEVELS]
-    assert judgement.scenes_of(tasks) == [[0, 1, 2], [3, 4, 5]]
+    assert grading.scenes_of(tasks) == [[0, 1, 2], [3, 4, 5]]
     own = np.zeros((6, OWN))
     own[:, FEATURE_NAMES.index("mask_gap_mm")] = [3, 4, 5, 0, 0, 0]
     losses = np.zeros((6, 2, 2))

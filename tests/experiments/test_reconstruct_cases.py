@@ -14,6 +14,7 @@ from dartjax import camera, planning, ssm, transforms
 from dartjax.image import Radiograph
 from dartjax.registration import RUNGS, Reconstruction
 from experiments import (
+    grading,
     joint,
     launch,
     methods,
@@ -22,7 +23,7 @@ from experiments import (
     reconstruct_subject,
     reconstruct_units,
 )
-from experiments.methods import Task
+from experiments.grading import Task
 from experiments.reconstruct_subject import Answers, Settings
 from tests.experiments import test_detections as known
 from tests.registration import scenes
@@ -64,7 +65,7 @@ def tasks():
 @pytest.fixture(scope="module")
 def answers(tasks):
     """Answers of a method that knows the truth, and judgements of them."""
-    ours = [methods._estimate(answer_of(task)) for task in tasks]
+    ours = [grading.estimate_of(answer_of(task)) for task in tasks]
     judged = [Judgement(0.25, (1.0, 2.0), np.full(4, 0.5))] * 2
     flat = jnp.zeros((64, 64))
     view = camera.from_carm(
