@@ -66,7 +66,7 @@ def hybrid_forward(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> tuple
     leave the pose as it is.
     """
     hinge_y, hinge_z, closes = _hinge(q, robot, assembly)
-    l11, l14, l3, th4, th5 = q
+    _, l14, l3, th4, th5 = q
     th13 = jnp.arctan2(hinge_z + l14, hinge_y)
     tilt_x, tilt_y = th13 + robot.gamma + robot.theta + th4, -th5
     drop = _drop(tilt_y, robot)
@@ -79,15 +79,11 @@ def hybrid_forward(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> tuple
             tilt_y,
         ]
     )
-    links_cross = (hinge_y + l11) * (hinge_z + l14) - hinge_y * hinge_z
     valid = _is_valid(q, robot)
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~valid),
         (StatusCode.UNREACHABLE_POSE, ~closes),
-        (
-            StatusCode.SINGULAR_CONFIGURATION,
-            jnp.abs(links_cross) < _LEAST_SINE * robot.l12 * robot.l13,
-        ),
+        (StatusCode.SINGULAR_CONFIGURATION, closing_sine(q, robot) < _LEAST_SINE),
         (StatusCode.JOINT_LIMIT, jnp.any(limit_excess(q, robot) > 0.0)),
     )
     return jnp.where(valid & closes, pose, jnp.nan), status
@@ -141,6 +137,14 @@ def reach_ratios(
     a share of l12. Beyond +-1 the pose is unreachable."""
     _, reach, rise = _inverse(pose, robot, branch)
     return reach, rise
+
+
+def closing_sine(q: Joints, robot: HybridRobot) -> Scalar:
+    """Sine of the angle between the two links, at least 0: at 0 they are in line and the sliders
+    no longer move the hinge."""
+    hinge_y, hinge_z, closes = _hinge(q, robot, 1)
+    cross = (hinge_y + q[0]) * (hinge_z + q[1]) - hinge_y * hinge_z
+    return jnp.where(closes, jnp.abs(cross) / (robot.l12 * robot.l13), 0.0)
 
 
 def limit_excess(q: Float[Array, " joint"], robot: HybridRobot) -> Float[Array, " joint"]:
