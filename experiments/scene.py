@@ -35,6 +35,7 @@ from experiments import cache
 CROP_WIDTH_MM = 110.0
 CROP_PIXELS = 128
 DENSE_FIT_DICE = 0.85  # below this, landmarks carried to the true surface are not trusted
+_VOXELS = 32  # grids of single vertebrae have multiples of it
 _TRUTH_VERSION = "1"  # of what a registration makes of the same surface and model
 
 
@@ -124,9 +125,15 @@ def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVer
         landmarks=fit.registration.landmarks if fit.is_trusted else None,
         paths=fit.registration.paths,
         oracle=fit.oracle,
-        occupancy=label_volume(inside, case.labels, label),
-        bone=label_volume(case.ct, case.labels, label),
+        occupancy=_rounded_up(label_volume(inside, case.labels, label)),
+        bone=_rounded_up(label_volume(case.ct, case.labels, label)),
     )
+
+
+def _rounded_up(volume: Volume) -> Volume:
+    """With zeros behind the last voxels, so that a few compiled programs serve all vertebrae."""
+    missing = [(0, -size % _VOXELS) for size in volume.values.shape]
+    return dataclasses.replace(volume, values=jnp.pad(volume.values, missing))
 
 
 def random_views(

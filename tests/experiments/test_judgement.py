@@ -10,7 +10,7 @@ import pytest
 
 from dartjax import camera, data, transforms
 from dartjax.registration import FEATURE_NAMES
-from experiments import judgement, spine
+from experiments import grading, judgement, spine
 from experiments.grading import Estimate, Task
 from experiments.judgement import ALL_FEATURE_NAMES, SCENE_FEATURE_NAMES
 from tests.registration import scenes
@@ -154,21 +154,6 @@ def test_judgements_are_inflated_and_refusals_say_why():
     assert reasons == ["", "it probably failed (0.50, accepted up to 0.40)"]
     failed = bad._replace(probability=float("nan"))
     assert judgement.refusals([failed], 1.0) != [""]
-
-
-def test_normals_of_a_vertebra_point_outward():
-    model = MODELS["T9"]
-    normals = judgement.vertex_normals(model.mean_shape, model.faces)
-    np.testing.assert_allclose(jnp.linalg.norm(normals, axis=1), 1.0, atol=1e-5)
-    inward = model.mean_shape - 0.1 * normals
-    outward = model.mean_shape + 0.1 * normals
-    assert volume(inward, model.faces) < volume(model.mean_shape, model.faces)
-    assert volume(outward, model.faces) > volume(model.mean_shape, model.faces)
-
-
-def volume(vertices, faces):
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    return float(jnp.sum(a * jnp.cross(b, c)) / 6.0)
 
 
 def test_candidates_stand_around_the_patient():
