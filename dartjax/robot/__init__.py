@@ -57,6 +57,7 @@ from dartjax.robot._damping import damping_bounds as damping_bounds
 from dartjax.robot._damping import damping_step as damping_step
 from dartjax.robot._damping import fixed_damping as fixed_damping
 from dartjax.robot._damping import intent as intent
+from dartjax.robot._damping import intent_rules as intent_rules
 from dartjax.robot._damping import lowest_damping as lowest_damping
 from dartjax.robot._damping import tuned_law as tuned_law
 from dartjax.robot._distortion import GlobalDistortion as GlobalDistortion

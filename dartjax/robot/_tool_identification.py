@@ -135,22 +135,21 @@ def residuals(tool: ToolModel, wrenches: Readings, thx: Tilts, thy: Tilts) -> Re
 
 
 def identify_tool(
-    wrenches: Readings,
-    thx: Tilts,
-    thy: Tilts,
+    wrenches: Float[Array, "..."],
+    thx: Float[Array, "..."],
+    thy: Float[Array, "..."],
     noise: ReadingNoise = ReadingNoise(),
 ) -> ToolEstimate:
     """`fit_rigid_tool` on the host, at least 12 poses wanted. Raises BadWrench, BadParameter or
     DegenerateGeometry, saying which pose or what is missing; and BadWrench where the residuals
     are more than 3 times the expected noise: then it is no rigid tool, or it was touched."""
     _check_readings(wrenches, thx, thy)
+    count = int(_num_orientations(thx, thy))
+    if count < MIN_ORIENTATIONS:
+        raise DegenerateGeometry(_undetermined(count))
     estimate, status = jax.jit(fit_rigid_tool)(wrenches, thx, thy, noise)
     if status == StatusCode.DEGENERATE_GEOMETRY:
-        count = int(_num_orientations(thx, thy))
-        raise DegenerateGeometry(
-            f"{count} tilts more than 1 deg apart do not determine weight, centre and offsets: "
-            f"record at least {MIN_ORIENTATIONS}, better 12 or more, about both axes"
-        )
+        raise DegenerateGeometry(_undetermined(count))
     check_payload(estimate.tool, wrenches, thx, thy, noise)
     return estimate
 
@@ -172,7 +171,14 @@ def check_payload(
         )
 
 
-def _check_readings(wrenches: Readings, thx: Tilts, thy: Tilts) -> None:
+def _undetermined(count: int) -> str:
+    return (
+        f"{count} tilts more than 1 deg apart do not determine weight, centre and offsets: record "
+        f"at least {MIN_ORIENTATIONS}, better 12 or more, about both axes"
+    )
+
+
+def _check_readings(wrenches: Array, thx: Array, thy: Array) -> None:
     if wrenches.ndim != 2 or wrenches.shape[1] != 6 or not len(wrenches) == len(thx) == len(thy):
         raise BadParameter(
             f"wrenches {wrenches.shape}, thx {thx.shape}, thy {thy.shape}: give (n, 6), (n,), (n,)"
