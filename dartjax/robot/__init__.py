@@ -17,6 +17,9 @@ from dartjax.robot._arm_stiffness import is_stable as is_stable
 from dartjax.robot._arm_stiffness import least_squares_step as least_squares_step
 from dartjax.robot._arm_stiffness import lowest_stable_damping as lowest_stable_damping
 from dartjax.robot._arm_stiffness import start_arm_estimate as start_arm_estimate
+from dartjax.robot._balls import BallOptions as BallOptions
+from dartjax.robot._balls import Balls as Balls
+from dartjax.robot._balls import detect_balls as detect_balls
 from dartjax.robot._base_placement import Placement as Placement
 from dartjax.robot._base_placement import PlacementOptions as PlacementOptions
 from dartjax.robot._base_placement import moved_base as moved_base
@@ -51,6 +54,8 @@ from dartjax.robot._checked import checked_guide_forward as checked_guide_forwar
 from dartjax.robot._checked import checked_guide_inverse as checked_guide_inverse
 from dartjax.robot._checked import checked_hybrid_forward as checked_hybrid_forward
 from dartjax.robot._checked import checked_hybrid_inverse as checked_hybrid_inverse
+from dartjax.robot._correspondence import GuideMatch as GuideMatch
+from dartjax.robot._correspondence import match_guide as match_guide
 from dartjax.robot._damping import DampingLaw as DampingLaw
 from dartjax.robot._damping import classical_rules as classical_rules
 from dartjax.robot._damping import damping_bounds as damping_bounds
@@ -157,6 +162,13 @@ from dartjax.robot._phantoms import Nail as Nail
 from dartjax.robot._phantoms import calibration_phantom as calibration_phantom
 from dartjax.robot._phantoms import drill_guide as drill_guide
 from dartjax.robot._phantoms import locking_nail as locking_nail
+from dartjax.robot._pose import PoseFit as PoseFit
+from dartjax.robot._pose import estimate_pose as estimate_pose
+from dartjax.robot._pose import fit_pose as fit_pose
+from dartjax.robot._pose import pnp_dlt as pnp_dlt
+from dartjax.robot._pose import pnp_lm as pnp_lm
+from dartjax.robot._pose import residual_2d_mm as residual_2d_mm
+from dartjax.robot._pose import residual_3d_mm as residual_3d_mm
 from dartjax.robot._shadows import Exposure as Exposure
 from dartjax.robot._shadows import ball_thickness as ball_thickness
 from dartjax.robot._shadows import balls_attenuation as balls_attenuation

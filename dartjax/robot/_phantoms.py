@@ -1,0 +1,142 @@
+"""What the C-arm looks at: the drill guide's target, the nail, the calibration phantom. mm.
+
+Every fiducial is a steel ball. The frames of guide and nail have the axis of the first hole as z,
+toward the X-ray source, and the second hole at (-30, 0, 0).
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from dartjax._types import Point, Points, Scalar
+from dartjax.robot._errors import BadParameter
+
+HOLE_SPACING = 30.0
+
+# Balls of the drill guide: 0 none, 1 in the plane z = 0, 2 in z = 20. Of all turns, mirrors and
+# shifts of this pattern none brings more than 13 of the 28 balls onto each other.
+_GUIDE_PATTERN = np.array(
+    [
+        [0, 0, 0, 2, 0, 0, 0],
+        [1, 2, 1, 2, 2, 2, 2],
+        [2, 0, 2, 1, 2, 1, 1],
+        [2, 1, 2, 2, 1, 1, 1],
+        [2, 1, 1, 1, 1, 2, 1],
+    ]
+)
+GUIDE_PITCH = 8.0
+GUIDE_PLANES = (0.0, 20.0)
+_GUIDE_BLOCK = ((-42.5, -4.0, 2.5), (12.5, 36.0, 17.5))  # 55 x 40 x 15 mm of Delrin
+
+
+class DrillGuide(eqx.Module):
+    """A target of steel balls in two planes about a pair of drill holes."""
+
+    balls: Points
+    plane: Bool[Array, " n"]  # False: the plane z = 0, True: the other one
+    radius: Scalar
+    block: Float[Array, "2 3"]  # corners of the plastic that holds the balls
+
+
+class Nail(eqx.Module):
+    """A round nail along x with two holes along z through its axis: at the origin and at x =
+    -spacing. `ends` are the x of its ends."""
+
+    radius: Scalar
+    hole_radius: Scalar
+    spacing: Scalar
+    ends: Float[Array, "2"]
+
+    @property
+    def hole_centers(self) -> Float[Array, "2 3"]:
+        """Middles of both holes."""
+        return jnp.stack([jnp.zeros(3), jnp.array([-1.0, 0.0, 0.0]) * self.spacing])
+
+
+class CalibrationPhantom(eqx.Module):
+    """A plate of balls on the intensifier (z = 0, a lattice) for the distortion, and a second
+    plane of balls toward the source for the focal length. z points away from the source."""
+
+    plate: Float[Array, "rows columns 3"]
+    on_plate: Bool[Array, "rows columns"]  # the field of an intensifier is round
+    upper: Points
+    radius: Scalar
+    pitch: Scalar
+
+
+def drill_guide(ball_diameter: float = 3.0) -> DrillGuide:
+    """The target: 28 balls of 3 mm on a lattice of 8 mm in two planes 20 mm apart, four rows of
+    them on one side of the two drill holes so that the nail's holes stay in sight.
+
+    BadParameter unless 0 < diameter < 8 mm.
+    """
+    _check_balls(ball_diameter, GUIDE_PITCH)
+    row, column = np.nonzero(_GUIDE_PATTERN)
+    is_near = _GUIDE_PATTERN[row, column] == 2
+    x = (column - 3) * GUIDE_PITCH - 0.5 * HOLE_SPACING
+    balls = np.stack([x, row * GUIDE_PITCH, np.where(is_near, *GUIDE_PLANES[::-1])], axis=1)
+    return DrillGuide(
+        jnp.asarray(balls, float),
+        jnp.asarray(is_near),
+        jnp.asarray(0.5 * ball_diameter),
+        jnp.asarray(_GUIDE_BLOCK, float),
+    )
+
+
+def locking_nail(
+    diameter: float = 12.0, hole_diameter: float = 5.0, ends: tuple[float, float] = (-160.0, 18.0)
+) -> Nail:
+    """A femoral nail whose two locking holes are 30 mm apart. BadParameter if a hole is wider
+    than 0.8 of the nail or an end lies inside a hole."""
+    if not 0.0 < hole_diameter < 0.8 * diameter:
+        raise BadParameter(f"hole of {hole_diameter:g} mm in a nail of {diameter:g} mm")
+    if not (ends[0] < -HOLE_SPACING - hole_diameter and ends[1] > hole_diameter):
+        raise BadParameter(f"nail ends at x = {ends} mm, which cuts a hole at 0 or -30 mm")
+    return Nail(
+        jnp.asarray(0.5 * diameter),
+        jnp.asarray(0.5 * hole_diameter),
+        jnp.asarray(HOLE_SPACING),
+        jnp.asarray(ends, float),
+    )
+
+
+def calibration_phantom(
+    pitch: float = 10.0,
+    field_radius: float = 112.0,
+    ball_diameter: float = 3.0,
+    plane_distance: float = 150.0,
+    nominal_depth: float = 985.0,
+) -> CalibrationPhantom:
+    """Plate and second plane. The balls of the second plane are placed so that, from a source at
+    `nominal_depth` above the plate, their shadows fall between those of the plate.
+
+    BadParameter if neighbouring shadows would touch.
+    """
+    _check_balls(2.0 * ball_diameter, pitch)
+    half = int(field_radius // pitch) + 1
+    steps = pitch * np.arange(-half, half + 1)
+    x, y = np.meshgrid(steps, steps)
+    plate = np.stack([x, y, np.zeros_like(x)], axis=-1)
+    magnified = nominal_depth / (nominal_depth - plane_distance)
+    sparse = pitch * (np.arange(-half // 3, half // 3 + 1) * 3 + 0.5)
+    u, v = (axis.reshape(-1) for axis in np.meshgrid(sparse, sparse))
+    inside = np.hypot(u, v) < field_radius
+    upper = np.stack([u / magnified, v / magnified, np.full_like(u, -plane_distance)], axis=1)
+    return CalibrationPhantom(
+        jnp.asarray(plate),
+        jnp.asarray(np.hypot(x, y) <= field_radius),
+        jnp.asarray(upper[inside]),
+        jnp.asarray(0.5 * ball_diameter),
+        jnp.asarray(pitch),
+    )
+
+
+def axis_point(point: Point, direction: Point, z: Scalar | float) -> Point:
+    """Where the line through `point` along `direction` meets the plane of height z."""
+    return point + direction * ((z - point[2]) / direction[2])
+
+
+def _check_balls(diameter: float, pitch: float) -> None:
+    if not 0.0 < diameter < pitch:
+        raise BadParameter(f"balls of {diameter:g} mm at a pitch of {pitch:g} mm touch")

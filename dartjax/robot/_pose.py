@@ -1,0 +1,213 @@
+"""Pose of a known set of points from their pixels: linear start and least squares.
+
+Poses are T_camera_object. Weights are 0 for points that were not seen. [Y] section V.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dartjax._types import Matrix3, Pixels, Points, Scalar
+from dartjax.robot._carm import pose_of_projection, project_points, projection_dlt, to_slopes
+from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot._least_squares import levenberg_marquardt
+from dartjax.transforms import SE3, SO3, apply
+
+MIN_POINTS = 6
+MAX_RMS_PX = 2.0
+# A step of a fit: translation in mm, rotation in units of 0.01 rad, which move an image alike.
+_UNITS = (1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
+
+
+class PoseFit(eqx.Module):
+    """A pose and how well it is known.
+
+    `covariance` is that of (translation, rotation) in mm and rad, the rotation about the object's
+    origin, both along the camera's axes, for pixels with the noise that the residual shows.
+    """
+
+    T_camera_object: SE3
+    covariance: Float[Array, "6 6"]
+    rms_px: Scalar  # per point
+
+
+def move(T: SE3, step: Float[Array, "6"]) -> SE3:
+    """T exp(step), rotation in units of 0.01 rad."""
+    return T @ SE3.exp(step * jnp.asarray(_UNITS))
+
+
+def fit_pose(residual, start: SE3, num_steps: int) -> tuple[SE3, Float[Array, "6 6"], Scalar]:
+    """Pose with the least |residual(T)|^2, its normal matrix J^T J in the units of `move`, and
+    the cost |residual|^2 / 2.
+
+    The derivative with respect to what `residual` closes over is that of one last Gauss-Newton
+    step at the solution: the implicit derivative, up to terms of the size of the residual.
+    """
+
+    def local(step: Float[Array, "6"]) -> Float[Array, " m"]:
+        return residual(move(start, step))
+
+    fit = levenberg_marquardt(local, jnp.zeros(6), num_steps=num_steps)
+    found = jax.lax.stop_gradient(move(start, fit.x))
+
+    def around(step: Float[Array, "6"]) -> Float[Array, " m"]:
+        return residual(move(found, step))
+
+    jacobian, r = jax.jacfwd(around)(jnp.zeros(6)), around(jnp.zeros(6))
+    normal = jacobian.T @ jacobian
+    last = jnp.linalg.solve(jax.lax.stop_gradient(normal + 1e-9 * jnp.eye(6)), jacobian.T @ r)
+    # Zero in value: only its derivative is wanted, and in float32 a last step may be uphill.
+    return move(found, jax.lax.stop_gradient(last) - last), normal, fit.cost
+
+
+def pnp_dlt(pixels: Pixels, points: Points, valid: Bool[Array, " n"], K: Matrix3) -> SE3:
+    """Pose by the direct linear transform: P = [R | t] of 6 or more points without the constraint
+    that R be a rotation, then the nearest rotation. A start, not an estimate: its error is tens
+    of millimetres for a target of 40 mm."""
+    return pose_of_projection(projection_dlt(points, to_slopes(K, pixels), valid))
+
+
+def pnp_lm(
+    pixels: Pixels,
+    points: Points,
+    weight: Float[Array, " n"],
+    K: Matrix3,
+    start: SE3,
+    *,
+    num_steps: int = 10,
+) -> tuple[PoseFit, Status]:
+    """Pose with the least weighted sum of squared reprojection errors, from a start.
+
+    TOO_FEW_FIDUCIALS below 6 points of weight, DEGENERATE_GEOMETRY if the points lie behind the
+    source, POSE_NOT_CONVERGED if the rms exceeds 2 px; the pose is returned all the same.
+    Differentiable in the pixels (see `fit_pose`).
+    """
+    pose, normal, cost = _reprojection_steps(pixels, points, weight, K, start, num_steps)
+    count = jnp.sum(weight)
+    variance = 2.0 * cost / jnp.maximum(2.0 * count - 6.0, 1.0)
+    covariance = jnp.linalg.inv(normal + 1e-9 * jnp.eye(6)) * variance
+    rms = jnp.sqrt(2.0 * cost / jnp.maximum(count, 1e-6))
+    status = first_status(
+        (StatusCode.TOO_FEW_FIDUCIALS, jnp.sum(weight > 0.0) < MIN_POINTS),
+        (StatusCode.DEGENERATE_GEOMETRY, jnp.any(apply(pose, points)[:, 2] <= 0.0)),
+        (StatusCode.POSE_NOT_CONVERGED, ~(rms < MAX_RMS_PX)),
+    )
+    return PoseFit(pose, covariance, rms), status
+
+
+class _Motion(eqx.Module):
+    """A pose as matrix and vector: cheaper than a quaternion for a batch of a million."""
+
+    rotation: Matrix3
+    translation: Float[Array, "3"]
+
+
+def _moved(pose: _Motion, step: Float[Array, "6"]) -> _Motion:
+    """Turned about its own origin by a rotation vector (by its Cayley map, which is a rotation
+    for any step), then shifted."""
+    w = 0.5 * step[3:]
+    cross = _cross_matrix(w)
+    turn = jnp.eye(3) + 2.0 / (1.0 + jnp.sum(w**2)) * (cross + cross @ cross)
+    return _Motion(turn @ pose.rotation, pose.translation + step[:3])
+
+
+def _cross_matrix(w: Float[Array, "3"]) -> Matrix3:
+    zero = jnp.zeros(())
+    return jnp.array([[zero, -w[2], w[1]], [w[2], zero, -w[0]], [-w[1], w[0], zero]])
+
+
+def _equations(
+    pose: _Motion, pixels: Pixels, points: Points, weight: Float[Array, " n"], K: Matrix3
+) -> tuple[Float[Array, "6 6"], Float[Array, "6"], Scalar]:
+    """J^T W J, J^T W r and the cost of the reprojection."""
+    turned = points @ pose.rotation.T
+    x, y, z = (turned + pose.translation[None]).T
+    a, b, c = turned.T
+    fx, fy = K[0, 0] / z, K[1, 1] / z
+    xz, yz, zero = x / z, y / z, jnp.zeros_like(z)
+    along_u = [fx, zero, -fx * xz, -fx * xz * b, fx * (c + xz * a), -fx * b]
+    along_v = [zero, fy, -fy * yz, -fy * (c + yz * b), fy * yz * a, fy * a]
+    jacobian = jnp.concatenate([jnp.stack(along_u, axis=1), jnp.stack(along_v, axis=1)])
+    r = jnp.concatenate(
+        [z * fx * xz + K[0, 2] - pixels[:, 0], z * fy * yz + K[1, 2] - pixels[:, 1]]
+    )
+    both = jnp.concatenate([weight, weight])
+    weighted = jacobian * both[:, None]
+    return weighted.T @ jacobian, weighted.T @ r, 0.5 * jnp.sum(both * r**2)
+
+
+def _reprojection_steps(
+    pixels: Pixels,
+    points: Points,
+    weight: Float[Array, " n"],
+    K: Matrix3,
+    start: SE3,
+    num_steps: int,
+) -> tuple[SE3, Float[Array, "6 6"], Scalar]:
+    """Levenberg-Marquardt with the Jacobian written out, for batches of many poses.
+
+    The result's derivative is the implicit one at the solution, as in `fit_pose`.
+    """
+    data = jax.lax.stop_gradient((pixels, points, weight, K))
+
+    def step(carry, _):
+        pose, (normal, gradient, cost), damping = carry
+        damped = normal + jnp.diag(damping * jnp.diag(normal) + 1e-9)
+        candidate = _moved(pose, -_solve6(damped, gradient))
+        equations = _equations(candidate, *data)
+        better = equations[2] < cost  # false for NaN
+        keep = (candidate, equations), (pose, (normal, gradient, cost))
+        pose, equations = jax.tree.map(lambda new, old: jnp.where(better, new, old), *keep)
+        damping = jnp.clip(damping * jnp.where(better, 0.1, 10.0), 1e-9, 1e9)
+        return (pose, equations, damping), None
+
+    first = _Motion(start.rotation().as_matrix(), start.translation())
+    first = jax.lax.stop_gradient(first)
+    carry = first, _equations(first, *data), jnp.asarray(1e-4, pixels.dtype)
+    (pose, _, _), _ = jax.lax.scan(step, carry, length=num_steps)
+    normal, gradient, cost = _equations(pose, pixels, points, weight, K)
+    last = _solve6(jax.lax.stop_gradient(normal) + 1e-9 * jnp.eye(6), gradient)
+    pose = _moved(pose, jax.lax.stop_gradient(last) - last)
+    T = SE3.from_rotation_and_translation(SO3.from_matrix(pose.rotation), pose.translation)
+    return T, normal, cost
+
+
+def _solve6(matrix: Float[Array, "6 6"], right: Float[Array, "6"]) -> Float[Array, "6"]:
+    """Gauss elimination of a positive definite system in vector operations: a batch of small
+    systems would otherwise be one call of LAPACK each."""
+    index = jnp.arange(6)
+
+    def eliminate(rows: Float[Array, "6 7"], i: Array) -> tuple[Float[Array, "6 7"], None]:
+        pivot = rows[i] / rows[i, i]
+        cleared = rows - rows[:, i][:, None] * pivot[None]
+        return jnp.where((index == i)[:, None], pivot[None], cleared), None
+
+    rows = jnp.concatenate([matrix, right[:, None]], axis=1)
+    return jax.lax.scan(eliminate, rows, index)[0][:, 6]
+
+
+def estimate_pose(
+    pixels: Pixels, points: Points, valid: Bool[Array, " n"], K: Matrix3, *, num_steps: int = 12
+) -> tuple[PoseFit, Status]:
+    """Pose by DLT and least squares (NL-DLT): the estimator of choice for points in two planes."""
+    start = pnp_dlt(pixels, points, valid, K)
+    return pnp_lm(pixels, points, valid.astype(pixels.dtype), K, start, num_steps=num_steps)
+
+
+def residual_2d_mm(
+    pixels: Pixels, points: Points, K: Matrix3, T: SE3, pixel_spacing: float
+) -> Float[Array, " n"]:
+    """Distance between seen and projected points on the detector, mm: the 2D error of [Y]."""
+    error = project_points(K, T, points) - pixels
+    return jnp.linalg.norm(error, axis=1) * pixel_spacing
+
+
+def residual_3d_mm(pixels: Pixels, points: Points, K: Matrix3, T: SE3) -> Float[Array, " n"]:
+    """Distance of every point from the ray of its pixel, mm: the 3D error of [Y]."""
+    slopes = to_slopes(K, pixels)
+    ray = jnp.concatenate([slopes, jnp.ones_like(slopes[:, :1])], axis=1)
+    ray = ray / jnp.linalg.norm(ray, axis=1, keepdims=True)
+    in_camera = apply(T, points)
+    along = jnp.sum(in_camera * ray, axis=1, keepdims=True)
+    return jnp.linalg.norm(in_camera - along * ray, axis=1)
