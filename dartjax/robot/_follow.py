@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dartjax._numerics import normalize
 from dartjax._types import Point, Scalar
@@ -149,7 +149,7 @@ def _pose_before(entry: Point, target: Point, distance: Scalar) -> ToolPose:
     return wire_pose(entry - distance * direction, direction)
 
 
-def _worst(status: Status, feed: Scalar, robot: HybridRobot) -> Status:
+def _worst(status: Int[Array, " sample"], feed: Scalar, robot: HybridRobot) -> Status:
     order = (
         StatusCode.BAD_PARAMETER,
         StatusCode.UNREACHABLE_POSE,

@@ -14,7 +14,7 @@ leaves the tool point along -z of the tool; the feed is a pure advance along it.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dartjax._types import Point, Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
@@ -192,8 +192,8 @@ def tool_frame(pose: ToolPose) -> SE3:
 
 def sample_joints(
     robot: HybridRobot, num_samples: int, *, key: Array
-) -> tuple[Float[Array, "sample 5"], Float[Array, "sample 5"], Status]:
-    """Joint positions drawn evenly within limits, their poses and their statuses (sample,)."""
+) -> tuple[Float[Array, "sample 5"], Float[Array, "sample 5"], Int[Array, " sample"]]:
+    """Joint positions drawn evenly within limits, their poses and their statuses."""
     share = jax.random.uniform(key, (num_samples, 5), robot.lower.dtype)
     q = robot.lower[None, :5] + share * (robot.upper - robot.lower)[None, :5]
     poses, status = jax.vmap(lambda each: hybrid_forward(each, robot))(q)

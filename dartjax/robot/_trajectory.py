@@ -71,9 +71,8 @@ def straight(start: Float[Array, " joint"], end: Float[Array, " joint"]) -> Join
 
 def joined(*parts: Trajectory) -> Trajectory:
     """Trajectories one after the other; each begins where the one before came to rest."""
-    starts = jnp.cumsum(
-        jnp.stack([jnp.zeros_like(parts[0].duration), *[p.duration for p in parts]])
-    )
+    durations = jnp.stack([part.duration for part in parts])
+    ends = jnp.cumsum(durations)
     return Trajectory(
         jnp.concatenate([p.times + t for p, t in zip(parts, ends - durations, strict=True)]),
         jnp.concatenate([p.positions for p in parts]),
