@@ -135,7 +135,7 @@ def motion_below_threshold() -> float:
         filtered, velocity, position = state
         filtered = robot.filter_step(filtered, push, law)
         force = robot.dead_band(filtered.second, law.threshold)
-        velocity, _ = robot.admittance_step(velocity, force, jnp.asarray(LOW_DAMPING), law)
+        velocity = robot.admittance_step(velocity, force, jnp.asarray(LOW_DAMPING), law)[0]
         return (filtered, velocity, position + law.step * velocity), None
 
     zero = jnp.zeros(3)

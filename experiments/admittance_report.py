@@ -130,14 +130,16 @@ def draw_rules(path: pathlib.Path, ours: DampingLaw, classical: DampingLaw) -> N
         (ours, "intent of the hand: 1 = holds the speed, 0 = lets go", (-0.5, 2.0), "tuned rules"),
         (classical, "force over 15 N", (0.0, 1.0), "classical rules"),
     )
+    levels, shown = np.linspace(0.0, 1.0, 11), None
     for axis, (law, label, (low, high), title) in zip(
         figure.subplots(1, 2, sharey=True), panels, strict=True
     ):
         speed, column = jnp.linspace(0.0, 1.0, 61), jnp.linspace(low, high, 61)
         rho = jax.vmap(jax.vmap(law.rules, (None, 0)), (0, None))(speed, column)
-        shown = axis.contourf(column, speed, rho, levels=np.linspace(0.0, 1.0, 11), cmap="viridis")
+        shown = axis.contourf(column, speed, rho, levels=levels, cmap="viridis")
         axis.set_xlabel(label)
         axis.set_title(title, fontsize=10)
     figure.axes[0].set_ylabel("speed over its limit")
+    assert shown is not None
     figure.colorbar(shown, ax=figure.axes, label="rho")
     figure.savefig(path, dpi=110)

@@ -33,10 +33,8 @@ def draw_tasks(rng: np.random.Generator, per_kind: int) -> Tasks:
     directions and speeds (peak 40-130 mm/s), tremor of 7 to 11 Hz, sensor noise and a bias from
     the tool's weight."""
     made = [_task(rng, kind) for kind in KINDS for _ in range(per_kind)]
-    intention = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[one[0] for one in made])
-    goal, direction, stop = (np.stack([one[i] for one in made]) for i in (1, 2, 3))
-    as_jax = (jnp.asarray(part, jnp.float32) for part in (goal, direction, stop))
-    return Tasks(intention, *as_jax)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
+    return Tasks(*stacked)
 
 
 class Controllers(NamedTuple):
@@ -74,20 +72,21 @@ def drag_all(
     return over_laws(given.law, given.knows_arm, stiffness, *tasks)
 
 
-def _task(
-    rng: np.random.Generator, kind: str
-) -> tuple[Intention, np.ndarray, np.ndarray, np.ndarray]:
+def _task(rng: np.random.Generator, kind: str) -> Tasks:
     length, peak = rng.uniform(40.0, 140.0), rng.uniform(40.0, 130.0)
     share, duration = _progress(kind, length, peak)
     position = _curve(rng, kind, length, share)
     velocity = np.gradient(position, 0.001, axis=0)
     end = round((_START_S + duration) * 1000)
     last = position[end - 30] - position[end - 60]
-    disturbance = _tremor(rng), rng.normal(0.0, _NOISE_N, position.shape)
-    bias = rng.normal(0.0, _BIAS_N, 3)
-    parts = (position, velocity, disturbance[0], disturbance[1] + bias)
-    intention = Intention(*(jnp.asarray(part, jnp.float32) for part in parts))
-    return intention, position[-1], last / np.linalg.norm(last), np.array(_START_S + duration)
+    tremor, noise = _tremor(rng), rng.normal(0.0, _NOISE_N, position.shape)
+    parts = (position, velocity, tremor, noise + rng.normal(0.0, _BIAS_N, 3))
+    ends = (position[-1], last / np.linalg.norm(last), _START_S + duration)
+    return Tasks(Intention(*map(_single, parts)), *map(_single, ends))
+
+
+def _single(values: np.ndarray | float) -> jax.Array:
+    return jnp.asarray(values, jnp.float32)
 
 
 def _progress(kind: str, length: float, peak: float) -> tuple[np.ndarray, float]:
@@ -97,11 +96,10 @@ def _progress(kind: str, length: float, peak: float) -> tuple[np.ndarray, float]
     time = np.arange(NUM_STEPS) * 0.001 - _START_S
     if kind != "stop":
         return _minimum_jerk(time / duration), float(duration)
-    rising, falling = duration / 1.5, duration / 3.0  # of whole motions of which halves are used
+    rising, falling = duration / 1.5, duration / 3.0
     u = np.where(time < rising, time / rising / 2.0, 0.5 + (time - rising) / falling / 2.0)
-    speed = np.gradient(_minimum_jerk(u), 0.001)
-    speed = np.where(time < rising, speed * rising, speed * falling)  # one speed at the seam
-    way = np.cumsum(speed)
+    u = np.clip(u, 0.0, 1.0)
+    way = np.cumsum(30.0 * u**2 * (1.0 - u) ** 2)  # the same bell of speeds
     return way / way[-1], float(rising + falling)
 
 

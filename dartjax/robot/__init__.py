@@ -20,6 +20,7 @@ from dartjax.robot._arm_stiffness import start_arm_estimate as start_arm_estimat
 from dartjax.robot._balls import BallOptions as BallOptions
 from dartjax.robot._balls import Balls as Balls
 from dartjax.robot._balls import detect_balls as detect_balls
+from dartjax.robot._base_placement import CART as CART
 from dartjax.robot._base_placement import Placement as Placement
 from dartjax.robot._base_placement import PlacementOptions as PlacementOptions
 from dartjax.robot._base_placement import moved_base as moved_base

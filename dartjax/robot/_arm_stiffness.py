@@ -1,6 +1,8 @@
 """How stiff the operator's arm is, from force and motion, and the damping that keeps a stiff
 arm on the robot stable."""
 
+from typing import cast
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,8 @@ _FIRST_COVARIANCE, _MAX_COVARIANCE = 1e6, 1e7
 # What an operator means to do is slower than this band, tremor faster; in between an arm is
 # a spring and a damper.
 _BAND_HZ = (1.5, 5.0)
-_FILTER = signal.butter(2, _BAND_HZ, "bandpass", fs=1.0 / ESTIMATE_STEP_S, output="ba")
+_FILTER = signal.butter(2, _BAND_HZ, "bandpass", fs=1.0 / ESTIMATE_STEP_S)
+_NUMERATOR, _DENOMINATOR = cast("tuple[np.ndarray, np.ndarray]", _FILTER)
 
 
 class LeastSquares(eqx.Module):
@@ -74,7 +77,7 @@ def arm_estimate_step(state: ArmEstimate, force: Point, position: Point) -> ArmE
     falls no faster than by a factor e in 3 s of motion.
     """
     now = jnp.concatenate([force, position])
-    taps_in, taps_out = (jnp.asarray(taps, now.dtype) for taps in _FILTER)
+    taps_in, taps_out = (jnp.asarray(t, now.dtype) for t in (_NUMERATOR, _DENOMINATOR))
     inputs = jnp.concatenate([now[None], state.past_inputs])
     filtered = taps_in @ inputs - taps_out[1:] @ state.past_outputs
     before = state.past_outputs[0]

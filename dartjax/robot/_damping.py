@@ -5,6 +5,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array
 
 from dartjax._numerics import safe_norm
 from dartjax._types import Point, Scalar
@@ -18,7 +19,8 @@ _CLASSICAL = np.array([[1.0, 0.85, 0.6], [0.85, 0.5, 0.25], [0.6, 0.25, 0.0]])
 _ALWAYS_LOW = np.zeros((3, 3))
 # Found by experiments/admittance_tuning.py: rows speed, columns intent, small to big.
 _TUNED = np.array([[0.885, 0.912, 0.077], [0.856, 0.546, 0.269], [0.85, 0.107, 0.223]])
-_TUNED_SPEEDS, _TUNED_INTENTS = [0.0, 0.14, 0.61], [0.0, 0.4707, 0.9414]
+_TUNED_SPEEDS = np.array([0.0, 0.14, 0.61])
+_TUNED_INTENTS = np.array([0.0, 0.4707, 0.9414])
 _TUNED_MOST, _TUNED_RATE, _TUNED_SMALL_FORCE = 121.549, 1462.445, 1.437
 
 
@@ -72,19 +74,18 @@ def intent_rules() -> DampingLaw:
 def tuned_law(
     table: ArrayLike,
     *,
-    most: float | Scalar,
-    rate: float | Scalar,
-    small_force: float | Scalar,
+    most: ArrayLike,
+    rate: ArrayLike,
+    small_force: ArrayLike,
     speeds: ArrayLike,
     columns: ArrayLike,
-    by_intent: float | Scalar = 1.0,
+    by_intent: ArrayLike = 1.0,
 ) -> DampingLaw:
     """Rules of one's own (3 x 3), with a high damping `most` that does not depend on the arm.
     `speeds` and `columns` are the three apexes of the sets, from 0 up."""
     law = _law(table, most=most, rate=rate, arm_ratio=1e3, by_intent=by_intent)
-    apexes = (jnp.asarray(values, jnp.float32) for values in (speeds, columns))
-    rules = SugenoRules(law.rules.table, *apexes)
-    parts = (jnp.asarray(small_force, jnp.float32), rules)
+    rules = SugenoRules(law.rules.table, _number(speeds), _number(columns))
+    parts = (_number(small_force), rules)
     return eqx.tree_at(lambda own: (own.small_force, own.rules), law, parts)
 
 
@@ -92,16 +93,27 @@ def _law(
     table: ArrayLike,
     *,
     least: float = 8.0,
-    most: float | Scalar = 80.0,
+    most: ArrayLike = 80.0,
     margin: float = 1.2,
     arm_ratio: float = 1.4,
-    rate: float | Scalar = 400.0,
-    by_intent: float | Scalar = 0.0,
+    rate: ArrayLike = 400.0,
+    by_intent: ArrayLike = 0.0,
 ) -> DampingLaw:
-    numbers = (least, most, margin, arm_ratio, rate, by_intent, 1.0)
     apexes = jnp.array([0.0, 0.5, 1.0])
-    rules = SugenoRules(jnp.asarray(table, jnp.float32), apexes, apexes)
-    return DampingLaw(*(jnp.asarray(number, jnp.float32) for number in numbers), rules)
+    return DampingLaw(
+        least=_number(least),
+        most=_number(most),
+        margin=_number(margin),
+        arm_ratio=_number(arm_ratio),
+        rate=_number(rate),
+        by_intent=_number(by_intent),
+        small_force=_number(1.0),
+        rules=SugenoRules(_number(table), apexes, apexes),
+    )
+
+
+def _number(values: ArrayLike) -> Array:
+    return jnp.asarray(values, jnp.float32)
 
 
 def intent(

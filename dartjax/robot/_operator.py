@@ -55,12 +55,12 @@ class Intention(eqx.Module):
 class Drag(eqx.Module):
     """What happened, every 10 ms."""
 
-    position: Float[Array, "tick 3"]  # mm
-    velocity: Float[Array, "tick 3"]  # mm/s
-    force: Float[Array, "tick 3"]  # of the hand, N
-    damping: Float[Array, " tick"]  # N s/m
-    stiffness: Float[Array, " tick"]  # as estimated, N/m
-    work: Float[Array, " tick"]  # integral of |F . v| so far, J
+    position: Float[Array, "*tick 3"]  # mm
+    velocity: Float[Array, "*tick 3"]  # mm/s
+    force: Float[Array, "*tick 3"]  # of the hand, N
+    damping: Float[Array, "*tick"]  # N s/m
+    stiffness: Float[Array, "*tick"]  # as estimated, N/m
+    work: Float[Array, "*tick"]  # integral of |F . v| so far, J
 
 
 class _State(eqx.Module):
@@ -93,7 +93,7 @@ def simulate_drag(
     """
 
     def one_try(
-        carry: tuple[Scalar, ArmEstimate | None], _: None
+        carry: tuple[Scalar, ArmEstimate], _: None
     ) -> tuple[tuple[Scalar, ArmEstimate], Drag]:
         felt, arm = carry
         drag, last = _try(intention, stiffness, felt, arm, damping, law)
@@ -206,17 +206,15 @@ def stop_quality(
     """How a motion ended that was meant to stop at the time `stop` (s), coming along the unit
     vector `direction`.
 
-    overshoot_mm: farthest beyond the goal along the direction; tremor_mm: rms of the way off the
-    intended motion less its Gaussian mean over 40 ms (passes above 3.3 Hz), from 0.2 s before
-    the stop to 1 s after; error_mm: distance to the goal at the end; swing_mm: peak to peak of
-    the last 0.5 s.
+    overshoot_mm: farthest beyond the goal along the direction; tremor_mm: rms of the position
+    less its Gaussian mean over 40 ms (passes above 3.3 Hz), in the second after the stop;
+    error_mm: distance to the goal at the end; swing_mm: peak to peak of the last 0.5 s.
     """
     goal = intention.position[-1]
     beyond = (drag.position - goal[None]) @ direction
     time = ESTIMATE_STEP_S * (1.0 + jnp.arange(len(beyond)))
-    window = (time > stop - 0.2) & (time < stop + 1.0)
-    off = drag.position - intention.position[_PER_TICK - 1 :: _PER_TICK]
-    jitter = jnp.sum((off - _smooth(off)) ** 2, axis=1)
+    window = (time > stop) & (time < stop + 1.0)
+    jitter = jnp.sum((drag.position - _smooth(drag.position)) ** 2, axis=1)
     last = drag.position[-50:]
     return {
         "overshoot_mm": jnp.maximum(jnp.max(beyond), 0.0),
