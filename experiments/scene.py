@@ -60,6 +60,7 @@ class TrueVertebra:
     solid: metrics.Solid
     field: planning.DistanceField
     pose: transforms.SE3  # of the dense registration of the template
+    dense: jax.Array  # its vertices: the template on the true surface
     landmarks: jax.Array | None  # (10, 3); None when that registration is not trusted
     paths: jax.Array  # (2, 2, 3), carried by that registration
     oracle: ssm.Registration  # best fit of the 15-mode model to the true surface
@@ -122,6 +123,7 @@ def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVer
         solid=fit.solid,
         field=planning.distance_field_from_mesh(fit.surface),
         pose=fit.registration.pose,
+        dense=fit.registration.vertices,
         landmarks=fit.registration.landmarks if fit.is_trusted else None,
         paths=fit.registration.paths,
         oracle=fit.oracle,

@@ -4,6 +4,10 @@ Whatever a user gives wrongly raises `DataError` with one message that says what
 what to do.
 """
 
+from dartjax.data._weights import load_weights as load_weights
+from dartjax.data._weights import read_card as read_card
+from dartjax.data._weights import save_weights as save_weights
+
 from . import synthverse as synthverse
 from ._assets import SUPERNUMERARY as SUPERNUMERARY
 from ._assets import as_stored as as_stored

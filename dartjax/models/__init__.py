@@ -1,5 +1,11 @@
 """Networks: written for one case, their parameters plain dicts."""
 
+from dartjax.models._isolation import ISOLATION_PRESETS as ISOLATION_PRESETS
+from dartjax.models._isolation import Hint as Hint
+from dartjax.models._isolation import Isolated as Isolated
+from dartjax.models._isolation import IsolationConfig as IsolationConfig
+from dartjax.models._isolation import IsolationNet as IsolationNet
+from dartjax.models._isolation import no_hint as no_hint
 from dartjax.models._swin import SWIN_PRESETS as SWIN_PRESETS
 from dartjax.models._swin import PatchMerging as PatchMerging
 from dartjax.models._swin import SwinBlock as SwinBlock

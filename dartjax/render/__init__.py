@@ -37,6 +37,7 @@ from dartjax.render._raycast import line_integral as line_integral
 from dartjax.render._raycast import paired_drr as paired_drr
 from dartjax.render._similarity import Similarity as Similarity
 from dartjax.render._similarity import gradient_ncc as gradient_ncc
+from dartjax.render._similarity import gray_dice as gray_dice
 from dartjax.render._similarity import local_gradient_ncc as local_gradient_ncc
 from dartjax.render._similarity import mutual_information as mutual_information
 from dartjax.render._similarity import ncc as ncc

@@ -30,6 +30,16 @@ def ncc(rendered: Image, observed: Image, weights: Image) -> Scalar:
     return _weighted_mean(a * b, weights)
 
 
+def gray_dice(rendered: Image, observed: Image, weights: Image) -> Scalar:
+    """2 sum w a b / (sum w a^2 + sum w b^2): 1 only for images that are equal, gain and offset
+    included. For images of the same quantity, such as path lengths of one bone."""
+    counted = weights > 0.0
+    a, b = (jnp.where(counted, image, 0.0) for image in (rendered, observed))
+    return safe_divide(
+        2.0 * jnp.sum(weights * a * b), jnp.sum(weights * a * a) + jnp.sum(weights * b * b)
+    )
+
+
 def patch_ncc(
     rendered: Image, observed: Image, weights: Image, *, window: int = 9, eps: float = 1e-5
 ) -> Scalar:

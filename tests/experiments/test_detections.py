@@ -49,6 +49,7 @@ def vertebra(level="T9", up_mm=0.0):
         solid=solid,
         field=cast(Any, None),
         pose=pose,
+        dense=shape,
         landmarks=ssm.landmarks(model, shape),
         paths=ssm.paths(model, shape),
         oracle=cast(Any, None),

@@ -103,6 +103,7 @@ def test_own_xrays(tmp_path):
     assert np.linalg.norm(left - expected[0, 1]) < 3.0
 
 
+@pytest.mark.slow
 def test_nearly_parallel_views_are_flagged_and_warned_of(tmp_path):
     write_views(tmp_path, (0.0, 9.0))
     done = own_xrays(tmp_path, "--level=L3")

@@ -117,6 +117,7 @@ def test_sandwich_covers_in_a_linear_problem_with_wrong_weights():
     np.testing.assert_allclose(typical, np.sqrt(np.diag(exact)), rtol=0.1)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_vertices_of_rendered_vertebrae():
     errors, stds, path_errors, path_stds = [], [], [], []
     for _, result, uncertainty, truth in solved():
@@ -165,6 +166,7 @@ def test_one_view_is_less_certain_and_most_so_in_depth():
     assert values[-1] > 4.0 * values[-2]
 
 
+@pytest.mark.slow
 def test_the_best_next_view_looks_across():
     seen, result, _, _ = solved()[0]
     only = dataclasses.replace(seen, view_valid=jnp.array([True, False]))

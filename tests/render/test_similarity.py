@@ -11,6 +11,7 @@ from scipy import interpolate, ndimage
 from dartjax.image import gaussian_blur
 from dartjax.render import (
     gradient_ncc,
+    gray_dice,
     local_gradient_ncc,
     mutual_information,
     ncc,
@@ -264,3 +265,17 @@ def test_vmap_over_views(name):
     found = jax.jit(jax.vmap(SIMILARITIES[name]))(*batch)
     expected = [value(name, *images(seed=seed)) for seed in (0, 1)]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_gray_dice_knows_gain_and_offset():
+    a, _, weights = images()
+    assert float(gray_dice(a, a, weights)) == pytest.approx(1.0)
+    for other in (2.0 * a, a + 1.0, -a):
+        expected = 2 * np.sum(weights * a * other) / np.sum(weights * (a**2 + other**2))
+        assert float(gray_dice(a, other, weights)) == pytest.approx(float(expected), rel=1e-4)
+        assert float(expected) < 0.99
+    unread = jnp.where(weights > 0.0, a, jnp.nan)
+    assert float(gray_dice(unread, a, weights)) == pytest.approx(1.0)
+    nothing = jnp.zeros_like(a)
+    assert float(gray_dice(nothing, nothing, weights)) == 0.0
+    assert np.isfinite(np.asarray(jax.grad(gray_dice)(nothing, nothing, weights))).all()

@@ -1,0 +1,61 @@
+"""Isolation at work: X-rays of one vertebra alone, for a fit that compares like with like."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from dartjax import transforms
+from dartjax._types import Coefficients, Image, Vertices
+from dartjax.camera import Camera
+from dartjax.models import Hint, Isolated, IsolationNet
+from dartjax.observations import NUM_LANDMARKS, Observations
+from dartjax.render import XrayChannels, splat, two_compartment
+from dartjax.ssm import ShapeModel, posed
+from dartjax.training._isolation import SPLATS
+
+
+def isolate(
+    net: IsolationNet,
+    params: PyTree,
+    model: ShapeModel,
+    observations: Observations,
+    pose: transforms.SE3,
+    coefficients: Coefficients,
+) -> Isolated:
+    """What the network makes of every view (leading axis), given a first guess of the vertebra.
+    The crops must show as many mm as those it was trained on (110). Pure; vmap over cases."""
+    guess: Vertices = posed(model, pose, coefficients)
+
+    def one(view: Camera, image: Image, mask: Image) -> Isolated:
+        rendered = splat(guess, model.faces, view, SPLATS)
+        hint = Hint(mask, rendered.thickness, rendered.shell, rendered.silhouette)
+        return net.apply({"params": params}, image, hint)  # pyright: ignore[reportReturnType]
+
+    return jax.vmap(one)(observations.cameras, observations.images, observations.masks)
+
+
+def alone(observations: Observations, isolated: Isolated) -> Observations:
+    """The evidence with the isolated images in place of the radiographs: in each, the line
+    integrals a render of the vertebra would give (`two_compartment`), no less than 0."""
+
+    def image(thickness: Image, shell: Image) -> Image:
+        channels = XrayChannels(shell, thickness, jnp.zeros_like(shell))
+        return jnp.maximum(two_compartment(channels), 0.0)
+
+    images = jax.vmap(image)(isolated.thickness, isolated.shell)
+    return dataclasses.replace(observations, images=images)
+
+
+def beside(observations: Observations, isolated: Isolated) -> Observations:
+    """Radiographs and isolated images as 2 K views of a fit: the second half has the same cameras
+    and the network's masks, but no landmarks, which are evidence once."""
+    second = alone(observations, isolated)
+    unseen = jnp.full((len(second.view_valid), NUM_LANDMARKS), jnp.inf)
+    second = dataclasses.replace(
+        second,
+        masks=observations.exposed * jax.nn.sigmoid(isolated.mask_logit),
+        landmark_sigma=unseen.astype(second.landmark_sigma.dtype),
+    )
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), observations, second)

@@ -1,0 +1,88 @@
+"""The fits that see each vertebra alone, as methods of the tables."""
+
+import functools
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from dartjax import data, ssm, transforms
+from dartjax.models import ISOLATION_PRESETS, IsolationNet, no_hint
+from dartjax.observations import Observations
+from dartjax.registration import (
+    FitOptions,
+    Reconstruction,
+    fit,
+    fit_landmarks,
+    map_cases,
+    moved_pose,
+    stack,
+)
+from dartjax.training import alone, beside, isolate
+from experiments.grading import Task
+from experiments.scene import CROP_PIXELS
+
+WEIGHTS = pathlib.Path(data.__file__).parent.parent / "assets" / "isolation"
+
+
+def is_available() -> bool:
+    """Whether weights are packaged."""
+    return (WEIGHTS / "card.json").is_file()
+
+
+@functools.cache
+def network(folder: pathlib.Path = WEIGHTS):
+    """The network and its parameters. DataError if they are missing or damaged."""
+    net = IsolationNet(ISOLATION_PRESETS[data.read_card(folder)["preset"]])
+    image = jnp.zeros((CROP_PIXELS, CROP_PIXELS))
+    like = jax.eval_shape(net.init, jax.random.key(0), image, no_hint(image))["params"]
+    params, _ = data.load_weights(folder, like)
+    return net, params
+
+
+def fit_isolated(
+    options: FitOptions,
+    rounds: int,
+    with_radiographs: bool,
+    tasks: Sequence[Task],
+    *,
+    num_starts: int,
+    seed: int,
+    step: Callable[[str], None],
+) -> tuple[list[Reconstruction], float]:
+    """A `Fitter`: the landmarks' fit is the first guess; each round isolates with the latest guess
+    and fits from it. One start: `num_starts` and `seed` are not used."""
+    del num_starts, seed
+    stacked = [stack([getattr(t, k) for t in tasks]) for k in ("model", "observations", "start")]
+    clock: list[float] = []
+
+    def on_chunk(done: int, total: int) -> None:
+        clock.append(time.monotonic())
+        step(f"{done}/{total}" if done else "compiled")
+
+    program = _program(options, rounds, with_radiographs)
+    found = map_cases(program, *stacked, chunk=len(jax.local_devices()), on_chunk=on_chunk)
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))]
+    return each, clock[-1] - clock[0]
+
+
+@functools.cache
+def _program(options: FitOptions, rounds: int, with_radiographs: bool):
+    """The same object for the same arguments, so that it is compiled once."""
+    net, params = network()
+
+    def one(model: ssm.ShapeModel, seen: Observations, start: transforms.SE3) -> Reconstruction:
+        first = fit_landmarks(model, seen, start)
+        pose, coefficients = moved_pose(start, first), first.coefficients
+        found = None
+        for _ in range(rounds):
+            isolated = isolate(net, params, model, seen, pose, coefficients)
+            shown = (beside if with_radiographs else alone)(seen, isolated)
+            found = fit(model, shown, pose, options)
+            pose, coefficients = found.pose, found.coefficients
+        assert found is not None
+        return found
+
+    return one

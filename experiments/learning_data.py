@@ -1,0 +1,162 @@
+"""What the networks of the fit learn from: crops of simulated X-rays around vertebrae whose
+surface is known, each vertebra in several views.
+
+Made once per cohort and subject and kept as npz without pickle; a folder that was stopped goes
+on where it was. A batch is a pure function of seed and step, so training resumes exactly.
+"""
+
+import dataclasses
+import pathlib
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from dartjax import camera as cameras
+from dartjax import data, ssm, transforms
+from dartjax.camera import Camera
+from dartjax.registration import disturbed_mask, stack
+from dartjax.render import drr
+from experiments import scene, truths
+from experiments.scene import CROP_PIXELS, CROP_WIDTH_MM
+
+LEVELS = data.MODELLED_LEVELS
+NUM_VIEWS = 8
+_OFF_CENTER_MM = 4.0  # per axis, of the crop: a detector does not know the middle better
+_MASK_DICE, _MASK_DICE_SPREAD = 0.9, 0.04
+_MASK_NOISE_MM = 6.0
+_SAMPLES = 320  # per ray
+Step = Callable[[str], None]
+
+
+class Crops(NamedTuple):
+    """Vertebrae of one or more subjects; leading axis vertebra."""
+
+    subject: np.ndarray
+    level: Int[np.ndarray, " n"]  # index into LEVELS
+    images: Float[np.ndarray, "n view h w"]  # line integrals, float16
+    masks: UInt8[np.ndarray, "n view h w"]
+    camera_from_world: Float[np.ndarray, "n view 7"]
+    focal_length: Float[np.ndarray, "n view 2"]
+    principal_point: Float[np.ndarray, "n view 2"]
+    sdd: Float[np.ndarray, "n view"]
+    vertices: Float[np.ndarray, "n vertex 3"]  # the template on the true surface, world mm
+    pose: Float[np.ndarray, "n 7"]  # of the best fit of the model
+    coefficients: Float[np.ndarray, "n mode"]
+
+
+def camera_of(crops: Crops, vertebra: int | np.ndarray, view: int | np.ndarray) -> Camera:
+    """Cameras of the chosen views (arrays of the same shape give leading axes)."""
+    at = (vertebra, view)
+    return Camera(
+        camera_from_world=transforms.SE3(jnp.asarray(crops.camera_from_world[at])),
+        focal_length=jnp.asarray(crops.focal_length[at]),
+        principal_point=jnp.asarray(crops.principal_point[at]),
+        sdd=jnp.asarray(crops.sdd[at]),
+        image_size=crops.images.shape[-2:],
+    )
+
+
+def stacked_models(without: Sequence[str]) -> ssm.ShapeModel:
+    """The packaged models of LEVELS that have not seen these people, on a leading axis."""
+    return stack([data.load_shape_model(level, exclude=without) for level in LEVELS])
+
+
+def prepare(folder: pathlib.Path, case: data.Case, seed: int, step: Step) -> pathlib.Path:
+    """The crops of one subject, made unless they are there."""
+    file = folder / f"{case.subject}-seed{seed}.npz"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.stem}.partial.npz")
+        np.savez_compressed(partial, **_crops_of(case, seed, step)._asdict())
+        partial.replace(file)
+    return file
+
+
+def load(files: Sequence[pathlib.Path]) -> Crops:
+    """The crops of several subjects as one; DataError if a file holds something else."""
+    parts = []
+    for file in files:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                parts.append(Crops(*(arrays[name] for name in Crops._fields)))
+        except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
+            raise data.DataError(f"{file} holds no crops, or is damaged: remove it") from error
+    return Crops(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _crops_of(case: data.Case, seed: int, step: Step) -> Crops:
+    known = [t for t in truths.true_vertebrae(case, (), step) if t.landmarks is not None]
+    if not known:
+        raise data.DataError(f"{case.subject} has no vertebra whose surface can be trusted")
+    render = jax.jit(lambda view: drr(case.ct, view, num_samples=_SAMPLES))
+    rows = []
+    for truth in known:
+        rng = np.random.default_rng([seed, *case.subject.encode(), *truth.level.encode()])
+        rows.append(_vertebra(case, truth, rng, render))
+        step(f"X-rays of {case.subject} {truth.level}")
+    return Crops(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _vertebra(
+    case: data.Case,
+    truth: scene.TrueVertebra,
+    rng: np.random.Generator,
+    render: Callable[[Camera], jax.Array],
+) -> tuple:
+    crops = _views(truth, rng)
+    noise_px = _MASK_NOISE_MM * CROP_PIXELS / CROP_WIDTH_MM
+    masks = []
+    for mask in scene.true_masks(truth, crops):
+        dice = float(np.clip(rng.normal(_MASK_DICE, _MASK_DICE_SPREAD), 0.75, 0.98))
+        masks.append(disturbed_mask(mask, rng, dice, noise_px))
+    view = jax.device_get(stack(crops))
+    return (
+        np.array(case.subject),
+        np.array(LEVELS.index(truth.level)),
+        np.stack([np.asarray(render(crop), np.float16) for crop in crops]),
+        np.stack(masks).astype(np.uint8),
+        view.camera_from_world.parameters(),
+        view.focal_length,
+        view.principal_point,
+        view.sdd,
+        np.asarray(truth.dense, np.float32),
+        np.asarray(truth.oracle.pose.parameters(), np.float32),
+        np.asarray(truth.oracle.coefficients, np.float32),
+    )
+
+
+def _views(truth: scene.TrueVertebra, rng: np.random.Generator) -> list[Camera]:
+    """Crops of random views, each in a scene of its own, so that the vertebra lies anywhere on
+    the detector and not always in the central beam."""
+    setup, crops = scene.CarmSetup(), []
+    center = np.asarray(truth.pose.translation(), float)
+    for _ in range(NUM_VIEWS):
+        isocenter = center + np.array([15.0, 15.0, 120.0]) * rng.uniform(-1.0, 1.0, 3)
+        (view,) = scene.random_views(rng, isocenter, setup, num_views=1)
+        middle = jnp.asarray(center + _OFF_CENTER_MM * rng.normal(size=3), jnp.float32)
+        crops.append(
+            cameras.region_around(view, middle, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS)
+        )
+    return crops
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Which vertebrae and views a step is trained on: a pure function of seed and step."""
+
+    num_vertebrae: int
+    num_views: int
+    batch_size: int
+    seed: int
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (batch,) and views (batch, NUM_VIEWS in random order, the first num_views)."""
+        rng = np.random.default_rng([self.seed, step])
+        chosen = rng.integers(self.num_vertebrae, size=self.batch_size)
+        order = np.stack([rng.permutation(NUM_VIEWS) for _ in range(self.batch_size)])
+        return chosen, order[:, : self.num_views]

@@ -1,0 +1,63 @@
+"""Weights on disk: what comes back, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dartjax.data import DataError, load_weights, save_weights
+
+PARAMS = {"stem": {"kernel": np.linspace(-1, 1, 12).reshape(3, 4)}, "head": {"bias": np.ones(2)}}
+CARD = {
+    "name": "isolation",
+    "preset": "smoke",
+    "subjects_included": ["synth0000"],
+    "never_seen": ["lidc0001"],
+    "command": [],
+    "quality": {},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_weights(tmp_path, PARAMS, CARD)
+    return tmp_path
+
+
+def test_they_come_back_at_half_precision(folder):
+    found, card = load_weights(folder, PARAMS)
+    assert card == CARD
+    assert found["stem"]["kernel"].dtype == np.float32
+    np.testing.assert_allclose(found["stem"]["kernel"], PARAMS["stem"]["kernel"], atol=5e-4)
+    np.testing.assert_array_equal(found["head"]["bias"], PARAMS["head"]["bias"])
+
+
+def test_those_of_another_network_are_refused(folder):
+    other = {"stem": {"kernel": np.zeros((3, 5))}, "head": {"bias": np.ones(2)}}
+    with pytest.raises(DataError, match=r"another network than preset smoke \(at stem/kernel\)"):
+        load_weights(folder, other)
+    with pytest.raises(DataError, match="another network"):
+        load_weights(folder, {"stem": PARAMS["stem"]})
+
+
+def test_missing_and_damaged_files_are_named(folder, tmp_path_factory):
+    with pytest.raises(DataError, match=r"no weights.npz in"):
+        load_weights(tmp_path_factory.mktemp("empty"), PARAMS)
+    (folder / "weights.npz").write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(DataError, match="damaged"):
+        load_weights(folder, PARAMS)
+
+
+def test_a_card_that_says_too_little_is_refused(folder):
+    (folder / "card.json").write_text(json.dumps({"name": "isolation"}))
+    with pytest.raises(DataError, match=r"lacks .*never_seen"):
+        load_weights(folder, PARAMS)
+    (folder / "card.json").write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        load_weights(folder, PARAMS)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    save_weights(tmp_path, {"w": np.array([1.0, np.nan])}, CARD)
+    with pytest.raises(DataError, match="not finite"):
+        load_weights(tmp_path, {"w": np.zeros(2)})
