@@ -60,7 +60,7 @@ def _verdict(found: Any, i: int) -> str:
 def draw_placements(patient: Patient, places: Mapping[str, Any]) -> Figure:
     """The paths in the base's frame, from above and from the side."""
     figure = Figure(figsize=(12.0, 9.6), layout="constrained")
-    axes = figure.subplots(2, len(places), squeeze=False, sharex="col")
+    axes = figure.subplots(2, len(places), squeeze=False)
     for column, (name, place) in enumerate(places.items()):
         approach = place.approach
         entry, target = np.asarray(approach.entry_point), np.asarray(approach.target_point)
@@ -106,7 +106,8 @@ def draw_margins(patient: Patient, places: Mapping[str, Any]) -> Figure:
     for colour, (name, place) in zip(_COLOURS, places.items(), strict=False):
         style = {"color": colour, "label": name, "markersize": 4, "linewidth": 1.0}
         upper.plot(at, np.asarray(place.approach.margin), "o-", **style)
-        lower.plot(at, np.asarray(place.approach.clearance), "o-", **style)
+    room = np.asarray(list(places.values())[1].approach.clearance)
+    lower.plot(at, room, "o-", color=_COLOURS[1], markersize=4, linewidth=1.0)
     for axis, label in (
         (upper, "least margin\n(1 = half a joint's range)"),
         (lower, "room between tool\nand patient [mm]"),
@@ -134,13 +135,10 @@ def draw_trajectory(trajectories: robots.Trajectory, index: int, name: str) -> F
         below.plot(run.times, run.rates[:, joint] / float(limits.rate[joint]), label=label)
     parts = len(run.times) // 3
     for axis in (above, below):
-        for end in (parts, 2 * parts):
-            axis.axvline(run.times[end], color="0.6", linewidth=0.8)
+        axis.axvspan(run.times[parts], run.times[2 * parts], color="0.9", label="straight approach")
         axis.grid(alpha=0.3)
-    for start, text in ((0, "to the retreat"), (parts, "straight approach"), (2 * parts, "feed")):
-        above.text(run.times[start] + 0.1, 1.03, text, fontsize=8)
-    above.set(ylabel="position in its range", ylim=(-0.02, 1.12))
+    above.set(ylabel="position in its range", ylim=(-0.02, 1.02))
     below.set(ylabel="rate over its limit", xlabel="time [s]", ylim=(-1.1, 1.1))
-    above.legend(fontsize=8, ncols=6, loc="lower center")
+    above.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     above.set_title(f"{name}: {run.duration:.1f} s", fontsize=10)
     return figure

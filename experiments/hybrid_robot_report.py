@@ -82,9 +82,9 @@ def write(
     }
     shown = []
     for name, figure in pictures.items():
-        png = report.png_of(figure)
-        (out / f"{name}.png").write_bytes(png)
-        shown.append(report.Figure(png, captions[name]))
+        path = out / f"{name}.png"
+        figure.savefig(path, dpi=110)
+        shown.append(report.Figure(path.read_bytes(), captions[name]))
     columns = [
         report.Column("leg", "leg", digits=0),
         report.Column("table_4_mm", "table 4", "mm"),
@@ -139,7 +139,7 @@ def write_tables(
         "The 14 legs (table 4)": legs,
         "What measurements determine (1 = wholly, 0 = not at all)": parameters,
         "Weight of the tool (table 7)": weight,
-        "Everything else": [{"number": k, "value": v} for k, v in summary.items()],
+        "Everything else": [{"number": k, "value": f"{v:.4g}"} for k, v in summary.items()],
     }
     text = "\n".join(
         f"## {title}\n\n{results.markdown_table(record, rows, digits=4)}"
@@ -186,13 +186,14 @@ def draw_legs(study: Study) -> Figure:
         left.plot(at, middle, "o", color=_COLOURS[name], markersize=4, label=_LABELS[name])
         means = np.sort(legs.mean(axis=1))
         share = np.arange(1, len(means) + 1) / len(means)
-        right.plot(means, share, color=_COLOURS[name], label=_LABELS[name])
+        style = "--" if name == "true" else "-"
+        right.plot(means, share, style, color=_COLOURS[name], linewidth=1.8)
     left.set(yscale="log", ylim=(5e-4, 2.0), xlabel="leg", ylabel="distance error [mm]")
     left.set_title("every leg: median, and 5 to 95 % of robots", fontsize=10)
     left.set_xticks(range(1, 15))
     left.legend(fontsize=8, ncols=3, loc="upper left")
     right.axvline(PUBLISHED_MEAN_MM, color="black", linewidth=0.8, linestyle=":")
-    right.text(PUBLISHED_MEAN_MM * 1.06, 0.03, "0.17 mm, reported\nby the authors", fontsize=7)
+    right.text(0.16, 0.75, "0.17 mm, reported\nby the authors", fontsize=7, ha="right")
     right.set(xscale="log", xlabel="mean of the 14 legs [mm]", ylabel="share of robots")
     right.set_title("every robot", fontsize=10)
     for axis in (left, right):
@@ -208,14 +209,14 @@ def draw_weight(fields: ToolWeightFields) -> Figure:
     for row, method in enumerate(methods):
         for column, name in enumerate(AXES):
             is_force = column < 3
-            unit, most = ("N", 1.5) if is_force else ("N m", 0.1)
-            values = fields.residual[method][:, :, column]
+            unit, factor, most = ("N", 1.0, 1.5) if is_force else ("mN m", 1000.0, 20.0)
+            values = factor * fields.residual[method][:, :, column]
             shown = _map(axes[row, column], fields, values, most)
             if column in (2, 5):
                 figure.colorbar(shown, ax=axes[row, column - 2 : column + 1], label=unit)
             size = np.abs(values)
             axes[row, column].set_title(
-                f"{name}: mean {size.mean():.2g}, max {size.max():.2g}", fontsize=9
+                f"{name}: mean {size.mean():.2g}, max {size.max():.2g}", fontsize=8
             )
         axes[row, 0].set_ylabel(f"{method}\ntilt about x [deg]")
     for axis in axes[-1]:

@@ -6,6 +6,7 @@ raise what its status says. Inside jit use the pure functions.
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -35,11 +36,18 @@ from dartjax.robot._hybrid import (
 )
 from dartjax.transforms import SE3
 
-Numbers = Sequence[float] | Float[np.ndarray, "..."] | Float[Array, "..."]
+Numbers = Sequence[float | int] | Float[np.ndarray, "..."] | Float[Array, "..."]
 _POSE_NAMES = ("x", "y", "z", "tilt_x", "tilt_y")
 _LENGTH_NAMES = ("l12", "l13", "L1", "L2")
 _LEAST_LENGTH_MM = 5.0  # a spine robot's link is no shorter: these are metres
 _GREATEST_ANGLE = 2.0 * np.pi
+
+_hybrid_forward = jax.jit(hybrid_forward)
+_hybrid_inverse = jax.jit(hybrid_inverse)
+_reach_ratios = jax.jit(reach_ratios)
+_guide_forward, _guide_inverse = jax.jit(guide_forward), jax.jit(guide_inverse)
+_chain_forward = jax.jit(chain_forward)
+_chain_inverse = jax.jit(solve_levenberg_marquardt)
 
 
 def checked_hybrid_forward(q: Numbers, robot: HybridRobot) -> ToolPose:
@@ -47,7 +55,7 @@ def checked_hybrid_forward(q: Numbers, robot: HybridRobot) -> ToolPose:
     JointLimit with the joint and its value."""
     _check_robot(robot)
     joints = _numbers(q, JOINT_NAMES[:5], "joint", angles=("th4", "th5"))
-    pose, status = hybrid_forward(joints, robot)
+    pose, status = _hybrid_forward(joints, robot)
     problem = {
         StatusCode.UNREACHABLE_POSE: f"the links do not close at l11 = {joints[0]:.1f}, "
         f"l14 = {joints[1]:.1f} mm: bring the sliders within their limits",
@@ -67,8 +75,10 @@ def checked_hybrid_inverse(
     JointLimit with the axis or joint and its value."""
     _check_robot(robot)
     target = _numbers(pose, _POSE_NAMES, "pose value", angles=("tilt_x", "tilt_y"))
-    q, status = hybrid_inverse(target, robot, branch=branch)
-    reach, rise = (float(ratio) for ratio in reach_ratios(target, robot, branch=branch))
+    q, status = _hybrid_inverse(target, robot, branch=jnp.asarray(branch, float))
+    reach, rise = (
+        float(ratio) for ratio in _reach_ratios(target, robot, branch=jnp.asarray(branch, float))
+    )
     axis, ratio = ("y", reach) if abs(reach) > 1.0 else ("z", rise)
     problem = {
         StatusCode.UNREACHABLE_POSE: f"the pose is out of reach along {axis} ({target[1]:.1f}, "
@@ -85,7 +95,7 @@ def checked_guide_inverse(T_base_platform: SE3, robot: GuideRobot) -> Float[Arra
     """`guide_inverse` that raises BadParameter, SingularConfiguration or JointLimit with the
     leg and its length."""
     _check_pose(T_base_platform)
-    legs, status = guide_inverse(T_base_platform, robot)
+    legs, status = _guide_inverse(T_base_platform, robot)
     _raise_for_legs(legs, T_base_platform, int(status), robot)
     return legs
 
@@ -94,7 +104,7 @@ def checked_guide_forward(legs: Numbers, robot: GuideRobot) -> SE3:
     """`guide_forward` that raises BadParameter, UnreachablePose, SingularConfiguration or
     JointLimit with the leg and its length."""
     lengths = _numbers(legs, tuple(f"leg {i}" for i in range(1, 7)), "leg")
-    pose, status = guide_forward(lengths, robot)
+    pose, status = _guide_forward(lengths, robot)
     _raise_for_legs(lengths, pose, int(status), robot)
     return pose
 
@@ -103,7 +113,7 @@ def checked_chain_forward(q: Numbers, chain: SerialChain) -> SE3:
     """`chain_forward` that raises BadParameter or JointLimit with the joint and its value."""
     turning = [n for n, turns in zip(chain.names, chain.is_revolute, strict=True) if turns]
     joints = _numbers(q, chain.names, "joint")
-    pose, status = chain_forward(joints, chain)
+    pose, status = _chain_forward(joints, chain)
     excess = np.asarray(chain_excess(joints, chain))
     worst = int(np.argmax(excess))
     name, value = chain.names[worst], float(joints[worst])
@@ -121,7 +131,7 @@ def checked_chain_inverse(target: SE3, chain: SerialChain, start: Numbers) -> Fl
     SingularConfiguration with the distance left."""
     _check_pose(target)
     first = _numbers(start, chain.names, "joint")
-    found, status = solve_levenberg_marquardt(target, chain, first)
+    found, status = _chain_inverse(target, chain, first)
     message = (
         f"{float(found.distance_mm):.3g} mm and {float(found.angle_rad):.3g} rad are left to the "
         "target: try other starts, or a pose in reach"

@@ -7,6 +7,7 @@ held parallel to itself L2, d and theta shift all points alike and drop out.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -25,20 +26,21 @@ from dartjax.robot._hybrid import (
     hybrid_margins,
     sample_joints,
 )
-from dartjax.robot._least_squares import levenberg_marquardt
+from dartjax.robot._least_squares import LeastSquares, levenberg_marquardt
 from dartjax.transforms import SE3
 
 STRUCTURE_NAMES: tuple[str, ...] = ("l12", "l13", "L1", "L2", "gamma", "theta", "d")
 Structure = Float[Array, "7"]
 _UNIT_MM, _UNIT_RAD = 1.0, 2e-3  # errors of machining that weigh alike, for scaling
-_LEAST_SINGULAR = 1e-6  # of the greatest: below it a direction is not seen
+_LEAST_SINGULAR = 1e-2  # of the greatest: below it a direction is not seen
 _NUM_STEPS = 12
 _CLEAR_SINE, _CLEAR_REACH = 0.4, 0.03  # kept from singularities by planned poses
 
 
 class Identifiability(eqx.Module):
     """What measurements say about each parameter, by the singular values of their Jacobian with
-    parameters in units of 1 mm and 2 mrad."""
+    parameters in units of 1 mm and 2 mrad. A direction a hundred times less visible than the
+    best counts as not seen: noise would throw it farther than any error of machining."""
 
     singular_values: Float[Array, " n"]  # descending, mm per unit
     rank: Int[Array, ""]
@@ -104,8 +106,7 @@ def calibrate_from_points(
         robot, T_tracker_base = unpack(x)
         return (transforms.apply(T_tracker_base, tool_points(q, robot)) - points_tracker).ravel()
 
-    found = levenberg_marquardt(residual, jnp.zeros(13, q.dtype), num_steps=_NUM_STEPS)
-    seen = identifiability_of(found.jacobian)
+    found, seen = _solve(residual, jnp.zeros(13, q.dtype))
     freedom = max(3 * len(q) - 13, 1)
     variance = 2.0 * found.cost / freedom
     sigma = _units() * jnp.sqrt(variance * _inverse_diagonal(found.jacobian)[:7])
@@ -133,8 +134,7 @@ def calibrate_from_legs(
     def unpack(x: Structure) -> HybridRobot:
         return with_structure(nominal, structure_of(nominal) + _units() * x)
 
-    found = levenberg_marquardt(residual, jnp.zeros(7, q.dtype), num_steps=_NUM_STEPS)
-    seen = identifiability_of(found.jacobian)
+    found, seen = _solve(residual, jnp.zeros(7, q.dtype))
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~found.finite),
         (StatusCode.DEGENERATE_GEOMETRY, seen.rank < 7),
@@ -186,6 +186,21 @@ def plan_calibration(
     start = (1e-6 * jnp.eye(13, dtype=q.dtype), jnp.zeros(num_candidates, bool))
     _, chosen = jax.lax.scan(choose, start, length=num_poses)
     return q[chosen]
+
+
+def _solve(
+    residual: Callable[[Float[Array, " n"]], Float[Array, " m"]], start: Float[Array, " n"]
+) -> tuple[LeastSquares, Identifiability]:
+    """Least squares over the directions that are seen at the start; the others stay there."""
+    jacobian = jax.jacfwd(residual)(start)
+    _, values, rows = jnp.linalg.svd(jacobian, full_matrices=False)
+    kept = jnp.where((values > _LEAST_SINGULAR * values[0])[:, None], rows, 0.0)
+    onto_seen = kept.T @ kept
+    found = levenberg_marquardt(
+        lambda x: residual(start + onto_seen @ (x - start)), start, num_steps=_NUM_STEPS
+    )
+    x = start + onto_seen @ (found.x - start)
+    return dataclasses.replace(found, x=x), identifiability_of(jacobian)
 
 
 def _keeps_clear(q: Joints, pose: ToolPose, robot: HybridRobot) -> Bool[Array, ""]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from dartjax._types import Scalar
 
 _FIRST_DAMPING = 1e-3
+_UNSEEN = 1e-9  # of the largest column: such an unknown stays where it is
 _LEAST_DAMPING, _GREATEST_DAMPING = 1e-9, 1e9
 
 
@@ -44,7 +45,8 @@ def levenberg_marquardt(
         x, damping = state
         r, jacobian = residual(x), jacobian_of(x)
         norms = jnp.linalg.norm(jacobian, axis=0)
-        scale = jnp.where(norms > 0.0, 1.0 / jnp.where(norms > 0.0, norms, 1.0), 1.0)
+        is_seen = norms > _UNSEEN * jnp.max(norms)
+        scale = jnp.where(is_seen, 1.0 / jnp.where(is_seen, norms, 1.0), 0.0)
         scaled = jacobian * scale[None, :]
         normal = scaled.T @ scaled + damping * jnp.eye(len(x), dtype=x.dtype)
         move = -scale * jnp.linalg.solve(normal, scaled.T @ r)

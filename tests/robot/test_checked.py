@@ -60,7 +60,7 @@ def test_good_input_passes(x64):
         (changed(POSE, 2, np.nan), BadParameter, "z is nan"),
         (changed(POSE, 3, 20.0), BadParameter, "tilt_x = 20 rad looks like degrees"),
         (POSE[:4], BadParameter, r"shape \(4,\)"),
-        ([POSE], BadParameter, r"shape \(1, 5\)"),
+        (np.array([POSE]), BadParameter, r"shape \(1, 5\)"),
     ],
 )
 def test_poses_of_the_hybrid_robot(x64, pose, error, words):
