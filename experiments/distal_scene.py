@@ -110,6 +110,49 @@ def photograph(scene: Scene, anatomy: np.ndarray, seed: int) -> jax.Array:
     return _record(anatomy, metal, jax.random.key(seed))
 
 
+class Arrangement(NamedTuple):
+    """How nail and drill guide lie: ranges of uniform random numbers. mm and degrees."""
+
+    nail_tilt_deg: tuple[float, float] = (0.0, 10.0)  # of the holes' axis from the beam
+    nail_depth: tuple[float, float] = (610.0, 670.0)
+    nail_shift: float = 15.0  # of the first hole from the middle of the image, to each side
+    guide_height: tuple[float, float] = (30.0, 60.0)  # over the nail, toward the source
+    guide_along: float = 8.0  # to each side of where it should be
+    guide_across: tuple[float, float] = (-8.0, 8.0)
+    guide_tilt_deg: float = 6.0  # about each axis
+
+
+def random_scene(rng: np.random.Generator, arrangement: Arrangement = Arrangement()) -> Scene:
+    """Nail and drill guide at random, in a C-arm that stands at random."""
+    a = arrangement
+    tilt, lean = np.deg2rad(rng.uniform(*a.nail_tilt_deg)), rng.uniform(-np.pi, np.pi)
+    depth = rng.uniform(*a.nail_depth)
+    turn = rng.uniform(-np.pi, np.pi)
+    # The middle of both holes, not the first alone, is kept near the middle of the image.
+    middle = rng.uniform(-a.nail_shift, a.nail_shift, 2)
+    first = middle + 15.0 * np.array([np.cos(turn), np.sin(turn)])
+    # Tilt is counted from the ray to the hole, not from the camera's axis.
+    slope = first / depth
+    nail = looking_down(
+        turn,
+        tilt * np.cos(lean) - slope[1],
+        tilt * np.sin(lean) + slope[0],
+        np.array([*first, depth]),
+    )
+    place = np.array(
+        [
+            rng.uniform(-a.guide_along, a.guide_along),
+            rng.uniform(*a.guide_across),
+            rng.uniform(*a.guide_height),
+        ]
+    )
+    angles = np.deg2rad(rng.uniform(-a.guide_tilt_deg, a.guide_tilt_deg, 3))
+    offset = SE3.from_rotation_and_translation(
+        SO3.from_rpy_radians(*angles), jnp.asarray(place, jnp.float32)
+    )
+    return Scene(random_view(rng), nail @ offset, nail)
+
+
 def looking_down(in_plane: float, tilt_x: float, tilt_y: float, position: np.ndarray) -> SE3:
     """Pose of a frame whose z points to the source when both tilts (rad, about the camera's x and
     y) are 0."""

@@ -128,7 +128,7 @@ def _circles(
         return _ransac_circle(points, slope, options)
 
     points, slope = edges(start)
-    center, radius, _, _ = jax.vmap(fit)(points, slope)
+    center, *_ = jax.vmap(fit)(points, slope)
     moved = jnp.linalg.norm(center - start, axis=1, keepdims=True) < 1.2 * options.radius_px
     points, slope = edges(jnp.where(moved, center, start))
     return jax.vmap(fit)(points, slope)

@@ -1,4 +1,4 @@
-"""The C-arm as a pinhole camera, calibrated from one image of a phantom with two planes of balls."""
+"""The C-arm as a pinhole camera, calibrated from an image of a phantom with two planes of balls."""
 
 import equinox as eqx
 import jax.numpy as jnp

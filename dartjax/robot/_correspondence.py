@@ -24,7 +24,7 @@ MIN_BALLS, MIN_PER_PLANE = 12, 4
 MAX_RMS_PX = 0.5
 INLIER_PX = 1.0
 _NUM_DIRECTIONS = 90
-_NUM_PLACES, _NUM_HYPOTHESES = 16, 5
+_NUM_SHIFTS, _NUM_PLACES, _NUM_HYPOTHESES = 160, 12, 10
 _MAX_TILT = 0.35  # rad
 _TILT_STEPS = 9
 _COARSE, _FINE = 0.28, 0.14  # of the pitch: how near a ball found must be to where it should be
@@ -64,7 +64,7 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
     angle = _lattice_direction(found.centers, weight, scale)
     hypotheses = _hypotheses(found, guide, angle, scale, K)
     tried = jax.vmap(lambda h: _pose_of(h, found, guide, K))(hypotheses)
-    pixels, seen, poses = tried
+    _, seen, poses = tried
     count = jnp.sum(seen, axis=1)
     score = count - jnp.minimum(poses.rms_px, 5.0) * 0.1
     best = jnp.argmax(jnp.where(jnp.isfinite(score), score, -1.0))
@@ -149,7 +149,13 @@ def _hypotheses(
         return _count_near(laid[turn] + shift[None], found, reach)
 
     usable = jnp.broadcast_to(found.valid[None, :, None], shifts.shape[:3]).reshape(-1)
-    scores, best = jax.lax.top_k(usable * jax.vmap(far_score)(turn, flat), _NUM_PLACES)
+    scores, best = jax.lax.top_k(usable * jax.vmap(far_score)(turn, flat), _NUM_SHIFTS)
+    turn, flat = turn[best], flat[best]
+    # A place is found once from every ball that is seen: only the best of each goes on.
+    square = jnp.sum((flat[:, None] - flat[None]) ** 2, axis=-1)
+    same = (turn[:, None] == turn[None]) & (square < (0.3 * GUIDE_PITCH * scale) ** 2)
+    repeated = jnp.any(jnp.tril(same, -1), axis=1)
+    scores, best = jax.lax.top_k(jnp.where(repeated, -1.0, scores), _NUM_PLACES)
     turn, flat = turn[best], flat[best]
     sine = jnp.linspace(-1.0, 1.0, _TILT_STEPS) * jnp.sin(_MAX_TILT)
     tilts = jnp.stack(jnp.meshgrid(sine, sine), axis=-1).reshape(-1, 2)
@@ -163,10 +169,12 @@ def _hypotheses(
 
     every = jax.vmap(jax.vmap(near_score, (None, 0)), (0, None))
     total = every(jnp.arange(_NUM_PLACES), jnp.arange(len(tilts))) + scores[:, None]
-    # Only the best tilt of a place goes on, so that the few hypotheses kept are different ones.
-    best_tilt = jnp.argmax(total, axis=1)
-    _, best = jax.lax.top_k(jnp.max(total, axis=1), _NUM_HYPOTHESES)
-    near_shift = above[best] + drift[best_tilt[best]]
+    grid = total.reshape(_NUM_PLACES, _TILT_STEPS, _TILT_STEPS)
+    around = jax.lax.reduce_window(grid, -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
+    peaks = jnp.where(grid >= around, grid, -1.0).reshape(-1)
+    _, best = jax.lax.top_k(peaks, _NUM_HYPOTHESES)
+    tilt, best = best % len(tilts), best // len(tilts)
+    near_shift = above[best] + drift[tilt]
     return _Hypothesis(
         angle=turns[turn[best]],
         scale=jnp.broadcast_to(scales, (_NUM_HYPOTHESES, 2)),

@@ -3,6 +3,8 @@
 Poses are T_camera_object. Weights are 0 for points that were not seen. [Y] section V.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -37,28 +39,36 @@ def move(T: SE3, step: Float[Array, "6"]) -> SE3:
     return T @ SE3.exp(step * jnp.asarray(_UNITS))
 
 
-def fit_pose(residual, start: SE3, num_steps: int) -> tuple[SE3, Float[Array, "6 6"], Scalar]:
-    """Pose with the least |residual(T)|^2, its normal matrix J^T J in the units of `move`, and
-    the cost |residual|^2 / 2.
+def fit_pose(
+    residual: Callable[[SE3, Float[Array, " k"]], Float[Array, " m"]],
+    start: SE3,
+    others: Float[Array, " k"],
+    *,
+    num_steps: int,
+) -> tuple[SE3, Float[Array, " k"], Float[Array, "n n"], Scalar]:
+    """Pose and other unknowns with the least |residual(T, others)|^2.
 
-    The derivative with respect to what `residual` closes over is that of one last Gauss-Newton
-    step at the solution: the implicit derivative, up to terms of the size of the residual.
+    Returns them, the normal matrix J^T J (pose in the units of `move` first) and the cost
+    |residual|^2 / 2. The derivative with respect to what `residual` closes over is that of one
+    last Gauss-Newton step at the solution: the implicit derivative, up to terms of the size of
+    the residual.
     """
 
-    def local(step: Float[Array, "6"]) -> Float[Array, " m"]:
-        return residual(move(start, step))
+    def moved(T: SE3, x: Float[Array, " k"], step: Float[Array, " n"]) -> Float[Array, " m"]:
+        return residual(move(T, step[:6]), x + step[6:])
 
-    fit = levenberg_marquardt(local, jnp.zeros(6), num_steps=num_steps)
-    found = jax.lax.stop_gradient(move(start, fit.x))
-
-    def around(step: Float[Array, "6"]) -> Float[Array, " m"]:
-        return residual(move(found, step))
-
-    jacobian, r = jax.jacfwd(around)(jnp.zeros(6)), around(jnp.zeros(6))
+    size = 6 + len(others)
+    fit = levenberg_marquardt(
+        lambda s: moved(start, others, s), jnp.zeros(size), num_steps=num_steps
+    )
+    T, x = jax.lax.stop_gradient((move(start, fit.x[:6]), others + fit.x[6:]))
+    r, along = jax.linearize(lambda s: moved(T, x, s), jnp.zeros(size))
+    jacobian = jax.vmap(along)(jnp.eye(size)).T
     normal = jacobian.T @ jacobian
-    last = jnp.linalg.solve(jax.lax.stop_gradient(normal + 1e-9 * jnp.eye(6)), jacobian.T @ r)
+    last = jnp.linalg.solve(jax.lax.stop_gradient(normal + 1e-9 * jnp.eye(size)), jacobian.T @ r)
     # Zero in value: only its derivative is wanted, and in float32 a last step may be uphill.
-    return move(found, jax.lax.stop_gradient(last) - last), normal, fit.cost
+    last = jax.lax.stop_gradient(last) - last
+    return move(T, last[:6]), x + last[6:], normal, fit.cost
 
 
 def pnp_dlt(pixels: Pixels, points: Points, valid: Bool[Array, " n"], K: Matrix3) -> SE3:
