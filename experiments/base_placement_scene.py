@@ -127,10 +127,10 @@ def _parts(name: str, run: pathlib.Path) -> tuple[str, str, str]:
 
 
 def _path(ends: dict[str, list[float]], run: pathlib.Path) -> NeedlePath:
-    points = np.array([ends["entry_point"], ends["target_point"]], float)
-    if points.shape != (2, 3) or not np.isfinite(points).all():
+    entry, target = (np.array(ends[name], float) for name in ("entry_point", "target_point"))
+    if not entry.shape == target.shape == (3,) or not np.isfinite(entry + target).all():
         raise data.DataError(f"{run}/paths.json: a path is not two points of three numbers")
-    return _needle(*points)
+    return _needle(entry, target)
 
 
 def _needle(entry: np.ndarray, target: np.ndarray) -> NeedlePath:

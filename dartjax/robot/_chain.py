@@ -54,9 +54,15 @@ def chain_jacobian(q: JointPositions, chain: SerialChain) -> Jacobian:
     """Geometric Jacobian: (velocity of the tool's origin, angular velocity), both along the
     base's axes, per joint rate."""
     after, before = _moved(q, chain)
-    spatial = jax.vmap(lambda T, screw: T.adjoint() @ screw)(before, chain.screws).T
     origin = (after @ chain.home).translation()
-    return spatial.at[:3].add(jnp.cross(spatial[3:].T, origin[None]).T)
+
+    def column(T_base_moved: SE3, screw: Float[Array, "6"]) -> Float[Array, "6"]:
+        turn = T_base_moved.rotation()
+        axis = turn.apply(screw[3:])
+        lever = origin - T_base_moved.translation()
+        return jnp.concatenate([turn.apply(screw[:3]) + jnp.cross(axis, lever), axis])
+
+    return jax.vmap(column)(before, chain.screws).T
 
 
 def _moved(q: JointPositions, chain: SerialChain) -> tuple[SE3, SE3]:

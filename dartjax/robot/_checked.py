@@ -75,10 +75,9 @@ def checked_hybrid_inverse(
     JointLimit with the axis or joint and its value."""
     _check_robot(robot)
     target = _numbers(pose, _POSE_NAMES, "pose value", angles=("tilt_x", "tilt_y"))
-    q, status = _hybrid_inverse(target, robot, branch=jnp.asarray(branch, float))
-    reach, rise = (
-        float(ratio) for ratio in _reach_ratios(target, robot, branch=jnp.asarray(branch, float))
-    )
+    sides = jnp.asarray(branch, float)
+    q, status = _hybrid_inverse(target, robot, branch=sides)
+    reach, rise = (float(ratio) for ratio in _reach_ratios(target, robot, branch=sides))
     axis, ratio = ("y", reach) if abs(reach) > 1.0 else ("z", rise)
     problem = {
         StatusCode.UNREACHABLE_POSE: f"the pose is out of reach along {axis} ({target[1]:.1f}, "

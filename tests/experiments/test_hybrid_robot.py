@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -129,17 +128,3 @@ def test_bad_flags_end_with_code_2(tmp_path):
     assert done.stderr.startswith("error: ")
     assert "reconstruct --demo" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_study_of_one_robot_is_finite(x64):
-    """One robot of the calibration study, with few poses."""
-    from dartjax import robot
-
-    nominal = robot.spine_hybrid()
-    plan = robot.plan_calibration(nominal, 15, key=jax.random.key(0), num_candidates=60)
-    study = jax.jit(lambda key: hybrid_robot_legs.study(key, plan, nominal))(jax.random.key(1))
-    assert int(study.status) == 0
-    nominal_mm, calibrated_mm = (
-        float(study.legs_mm[name].mean()) for name in ("nominal", "calibrated")
-    )
-    assert calibrated_mm < 0.05 < nominal_mm

@@ -128,7 +128,7 @@ def test_thousands_of_paths_in_one_program(robot, x64):
     rng, few = np.random.default_rng(0), stack_paths([pedicle(-1), pedicle(1)])
     jitter = jnp.asarray(rng.normal(0.0, 5.0, (2000, 3)))
     paths = jax.tree.map(lambda leaf: jnp.repeat(leaf, 1000, axis=0), few)
-    paths = NeedlePath(paths.entry_point, paths.target_point + jitter, paths.radius)
+    paths = jax.vmap(NeedlePath)(paths.entry_point, paths.target_point + jitter, paths.radius)
     found, status = approach_all(paths, prone(), robot)
     assert (np.asarray(status) == StatusCode.OK).mean() > 0.9
     good = np.asarray(status) == StatusCode.OK
