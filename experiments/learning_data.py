@@ -21,11 +21,12 @@ from dartjax import data, ssm, transforms
 from dartjax.camera import Camera
 from dartjax.registration import disturbed_mask, stack
 from dartjax.render import drr
-from experiments import scene, truths
+from experiments import launch, scene, truths
 from experiments.scene import CROP_PIXELS, CROP_WIDTH_MM
 
 LEVELS = data.MODELLED_LEVELS
 NUM_VIEWS = 8
+NEVER_SEEN = ("lidc0001", "tptct")  # numbers are reported on them
 _OFF_CENTER_MM = 4.0  # per axis, of the crop: a detector does not know the middle better
 _MASK_DICE, _MASK_DICE_SPREAD = 0.9, 0.04
 _MASK_NOISE_MM = 6.0
@@ -87,6 +88,31 @@ def load(files: Sequence[pathlib.Path]) -> Crops:
         except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
             raise data.DataError(f"{file} holds no crops, or is damaged: remove it") from error
     return Crops(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def cohort_crops(
+    cohort: str, folder: str, wanted: Sequence[str], validation: Sequence[str], seed: int
+) -> tuple[Crops, Crops]:
+    """Of the subjects to train on (all others if `wanted` is empty), and of those left out.
+    DataError for subjects that are unknown or real: numbers are reported on those."""
+    subjects = {s.id: s for s in data.find_subjects(cohort)}
+    if not validation:
+        raise data.DataError("give --validation=SUBJECTS, which are left out of the training")
+    wanted = list(wanted) or [name for name in subjects if name not in validation]
+    if unknown := sorted({*wanted, *validation} - set(subjects)):
+        raise data.DataError(f"{cohort} has no {', '.join(unknown)}")
+    if both := sorted(set(wanted) & set(validation)):
+        raise data.DataError(f"{', '.join(both)}: either trained or validated on, not both")
+    files = {}
+    with launch.progress("X-rays to learn from", len(wanted) + len(validation)) as step:
+        for name in (*wanted, *validation):
+            case = data.load_case(subjects[name])
+            if case.dataset_kind != "synthetic":
+                raise data.DataError(f"{name} is {case.dataset_kind}: train on synthetic subjects")
+            files[name] = prepare(pathlib.Path(folder), case, seed, lambda note: None)
+            step(name)
+    held = [files.pop(name) for name in validation]
+    return load(list(files.values())), load(held)
 
 
 def _crops_of(case: data.Case, seed: int, step: Step) -> Crops:

@@ -25,8 +25,10 @@ from dartjax.camera import Camera
 from dartjax.models import ISOLATION_PRESETS, IsolationNet, no_hint
 from dartjax.render import splat
 from dartjax.training import (
+    ISOLATION_SPLATS,
     RANDOMISATIONS,
     GuessErrors,
+    Loss,
     Schedule,
     guessed_surface,
     hint_of,
@@ -34,7 +36,6 @@ from dartjax.training import (
     isolation_loss,
     randomise,
 )
-from dartjax.training._isolation import SPLATS
 from experiments import isolation_report, launch, learning_data, training_run
 from experiments.learning_data import Crops, Sampler
 
@@ -45,7 +46,6 @@ _SUBJECTS = flags.DEFINE_list("subjects", [], "Only these subjects beside them."
 _WORK = flags.DEFINE_string("work", None, "Folder for checkpoints. Default: CROPS/work-PRESET.")
 _ASSET = flags.DEFINE_string("asset", None, "Folder to write the weights to as well.")
 _MINUTES = flags.DEFINE_float("minutes", float("inf"), "Stop after these; go on by another call.")
-NEVER_SEEN = ("lidc0001", "tptct")  # numbers are reported on them
 
 
 class Preset(NamedTuple):
@@ -95,8 +95,10 @@ def main(ctx: launch.RunContext) -> None:
     preset = PRESETS[ctx.preset]
     if _COHORT.value is None or _CROPS.value is None:
         raise data.DataError("give --cohort=FOLDER of make_synthverse and --crops=FOLDER")
-    train, held = _crops(ctx.seed)
-    models = learning_data.stacked_models(NEVER_SEEN)
+    train, held = learning_data.cohort_crops(
+        _COHORT.value, _CROPS.value, _SUBJECTS.value, _VALIDATION.value, ctx.seed
+    )
+    models = learning_data.stacked_models(learning_data.NEVER_SEEN)
     net = IsolationNet(ISOLATION_PRESETS[ctx.preset])
     nothing = jnp.zeros(train.images.shape[-2:])
     params = jax.jit(net.init)(jax.random.key(ctx.seed), nothing, no_hint(nothing))["params"]
@@ -115,26 +117,6 @@ def main(ctx: launch.RunContext) -> None:
     _write(ctx, net, models, train, held, trained, preset)
 
 
-def _crops(seed: int) -> tuple[Crops, Crops]:
-    """Of the subjects to train on, and of those left out."""
-    subjects = {s.id: s for s in data.find_subjects(str(_COHORT.value))}
-    if unknown := [name for name in _VALIDATION.value if name not in subjects]:
-        raise data.DataError(f"{_COHORT.value} has no {', '.join(unknown)} to validate on")
-    if not _VALIDATION.value:
-        raise data.DataError("give --validation=SUBJECTS, which are left out of the training")
-    wanted = _SUBJECTS.value or [name for name in subjects if name not in _VALIDATION.value]
-    folder, files = pathlib.Path(str(_CROPS.value)), {}
-    with launch.progress("X-rays to learn from", len(wanted) + len(_VALIDATION.value)) as step:
-        for name in (*wanted, *_VALIDATION.value):
-            case = data.load_case(subjects[name])
-            if case.dataset_kind != "synthetic":
-                raise data.DataError(f"{name} is {case.dataset_kind}: train on synthetic subjects")
-            files[name] = learning_data.prepare(folder, case, seed, lambda note: None)
-            step(name)
-    held = [files.pop(name) for name in _VALIDATION.value]
-    return learning_data.load(list(files.values())), learning_data.load(held)
-
-
 def _batches(crops: Crops, preset: Preset, seed: int):
     sampler = Sampler(len(crops.level), 1, preset.batch_size, seed)
 
@@ -151,11 +133,11 @@ def _shown(models: ssm.ShapeModel, own: Batch, key: jax.Array, tone: str):
     keys = jax.random.split(key, 3)
     guess = guessed_surface(model, own.pose, own.coefficients, GuessErrors(), key=keys[0])
     hint = hint_of(own.mask, guess, model.faces, own.camera, key=keys[1])
-    truth = splat(own.vertices, model.faces, own.camera, SPLATS)
+    truth = splat(own.vertices, model.faces, own.camera, ISOLATION_SPLATS)
     return randomise(own.image, RANDOMISATIONS[tone], key=keys[2]), hint, truth
 
 
-def _loss(net: IsolationNet, models: ssm.ShapeModel) -> training_run.Loss:
+def _loss(net: IsolationNet, models: ssm.ShapeModel) -> Loss:
     def of_batch(params: PyTree, batch: Batch, key: jax.Array):
         keys = jax.random.split(key, len(batch.level))
         shown = jax.lax.map(lambda each: _shown(models, each[0], each[1], "mild"), (batch, keys))
@@ -203,7 +185,7 @@ def _write(
         dataset_kind="synthetic",
         subjects=sorted(set(map(str, held.subject))),
         n_vertebrae=len(held.level),
-        ssm_excludes=sorted({*NEVER_SEEN, *map(str, held.subject)}),
+        ssm_excludes=sorted({*learning_data.NEVER_SEEN, *map(str, held.subject)}),
         nsd_tolerance_mm=None,
     )
     summary: dict[str, Any] = {
@@ -212,14 +194,14 @@ def _write(
         "mask_dice": scores["mask_dice"],
         "best_step": trained.step,
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.params)),
-        "images_per_second": trained.steps_run * preset.batch_size / max(trained.seconds, 1e-9),
+        "images_per_second": trained.steps_run * preset.batch_size / trained.seconds,
     }
     card = {
         "name": "isolation",
         "preset": ctx.preset,
         "subjects_included": subjects,
         "validated_on": sorted(set(map(str, held.subject))),
-        "never_seen": list(NEVER_SEEN),
+        "never_seen": list(learning_data.NEVER_SEEN),
         "num_crops": int(train.images.shape[0] * train.images.shape[1]),
         "seed": ctx.seed,
         "commit": record["commit"],

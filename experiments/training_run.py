@@ -18,8 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dartjax import data
-from dartjax.training import Schedule, TrainState, train_state, train_step
-from dartjax.training._loop import Loss
+from dartjax.training import Loss, Schedule, TrainState, train_state, train_step
 
 Step = Callable[[str], None]
 

@@ -13,7 +13,7 @@ from dartjax.models import Hint, Isolated, IsolationNet
 from dartjax.observations import NUM_LANDMARKS, Observations
 from dartjax.render import XrayChannels, splat, two_compartment
 from dartjax.ssm import ShapeModel, posed
-from dartjax.training._isolation import SPLATS
+from dartjax.training._isolation import ISOLATION_SPLATS
 
 
 def isolate(
@@ -29,7 +29,7 @@ def isolate(
     guess: Vertices = posed(model, pose, coefficients)
 
     def one(view: Camera, image: Image, mask: Image) -> Isolated:
-        rendered = splat(guess, model.faces, view, SPLATS)
+        rendered = splat(guess, model.faces, view, ISOLATION_SPLATS)
         hint = Hint(mask, rendered.thickness, rendered.shell, rendered.silhouette)
         return net.apply({"params": params}, image, hint)  # pyright: ignore[reportReturnType]
 

@@ -12,19 +12,10 @@ from dartjax.models import Hint, Isolated
 from dartjax.render import SplatOptions, splat
 from dartjax.ssm import ShapeModel, posed
 
-SPLATS = SplatOptions(window=11)
+ISOLATION_SPLATS = SplatOptions(window=11)
 _REGION = 8.0  # weight of a pixel of the vertebra or of the guess beside one far away
 _MASK_WEIGHT, _SHELL_WEIGHT = 0.5, 0.5
 _NO_MASK, _NO_GUESS = 0.15, 0.15  # shares of the views without
-
-
-class IsolationSample(eqx.Module):
-    """One view of one vertebra, and its true surface."""
-
-    image: Image  # line integrals
-    mask: Image  # as a segmentation network would give it
-    camera: Camera
-    vertices: Vertices  # true surface, world mm
 
 
 class GuessErrors(eqx.Module):
@@ -57,7 +48,7 @@ def hint_of(
 ) -> Hint:
     """Mask and rendered guess, each sometimes left out."""
     without_mask, without_guess = jax.random.uniform(key, (2,)) < jnp.array([_NO_MASK, _NO_GUESS])
-    rendered = splat(guess, faces, camera, SPLATS)
+    rendered = splat(guess, faces, camera, ISOLATION_SPLATS)
     shown = jax.tree.map(lambda image: jnp.where(without_guess, 0.0, image), rendered)
     return Hint(
         mask=jnp.where(without_mask, 0.0, mask),

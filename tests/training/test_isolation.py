@@ -9,6 +9,7 @@ from dartjax.models import ISOLATION_PRESETS, Isolated, IsolationNet, no_hint
 from dartjax.render import splat, two_compartment
 from dartjax.ssm import posed
 from dartjax.training import (
+    ISOLATION_SPLATS,
     GuessErrors,
     alone,
     beside,
@@ -18,7 +19,6 @@ from dartjax.training import (
     isolation_errors,
     isolation_loss,
 )
-from dartjax.training._isolation import SPLATS
 from tests.registration import scenes
 
 pytestmark = pytest.mark.xdist_group("isolation")
@@ -79,7 +79,7 @@ def test_hints_are_renderings_left_out_now_and_then():
     no_guess = [not np.asarray(h.silhouette).any() for h in hints]
     assert 2 <= sum(no_mask) <= 20 and 2 <= sum(no_guess) <= 20
     shown = hints[no_guess.index(False)]
-    expected = splat(guess, faces, view, SPLATS)
+    expected = splat(guess, faces, view, ISOLATION_SPLATS)
     np.testing.assert_allclose(shown.thickness, expected.thickness, rtol=1e-4, atol=1e-3)
 
 
@@ -102,7 +102,7 @@ def test_every_view_is_isolated_with_its_own_guess(isolated):
     np.testing.assert_allclose(images, seen.images, atol=0.02 * float(seen.images.max()))
     view = jax.tree.map(lambda leaf: leaf[1], seen.cameras)
     true = posed(scenes.model(), scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
-    expected = two_compartment(splat(true, scenes.model().faces, view, SPLATS))
+    expected = two_compartment(splat(true, scenes.model().faces, view, ISOLATION_SPLATS))
     np.testing.assert_allclose(images[1], jnp.maximum(expected, 0.0), rtol=1e-3, atol=1e-4)
 
 

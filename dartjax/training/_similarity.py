@@ -1,0 +1,150 @@
+"""Training of the multi-view similarity: pairs of X-rays and renders of wrong fits, how wrong they
+are, and what a prediction costs."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dartjax import camera as cameras
+from dartjax import mesh, transforms
+from dartjax._numerics import pseudo_huber, safe_divide, safe_norm
+from dartjax._types import Coefficients, Image, Images, Scalar, Vertices
+from dartjax.camera import Camera
+from dartjax.models import PredictedError, ViewPair, view_code
+from dartjax.render import SplatOptions, splat, two_compartment
+from dartjax.ssm import ShapeModel, posed
+
+# Units in which a step of pose and shape is about as long in each direction.
+TURN_UNIT, SHIFT_UNIT_MM = 0.05, 2.5
+_SPLATS = SplatOptions(window=9)
+_RANKING, _MARGIN = 0.5, 0.5  # weight, and how much of a difference in log must be shown
+_DIRECTION, _AUXILIARY = 0.5, 0.1
+
+
+class Fit(eqx.Module):
+    """Pose and shape of one vertebra."""
+
+    pose: transforms.SE3  # T_world_vertebra
+    coefficients: Coefficients
+
+
+class FitErrors(eqx.Module):
+    """Disturbances of a best fit: normal with these deviations per axis, for one guess in four a
+    tenth of them, so that the floor of the basin is seen as well."""
+
+    turn_rad: float = 0.2
+    shift_mm: float = 6.0
+    shape_sd: float = 0.8
+    small: float = 0.1
+
+
+def disturbed(true: Fit, errors: FitErrors, *, key: PRNGKeyArray) -> Fit:
+    """A wrong fit."""
+    keys = jax.random.split(key, 4)
+    size = jnp.where(jax.random.uniform(keys[0]) < 0.25, errors.small, 1.0)
+    turn, shift = (
+        size * sigma * jax.random.normal(k, (3,))
+        for sigma, k in ((errors.turn_rad, keys[1]), (errors.shift_mm, keys[2]))
+    )
+    shape = true.coefficients + size * errors.shape_sd * jax.random.normal(
+        keys[3], true.coefficients.shape
+    )
+    return Fit(transforms.perturb(true.pose, turn, shift), shape)
+
+
+def moved(fit: Fit, x: Float[Array, " unknown"]) -> Fit:
+    """A fit after a step: rotation vector and shift in their units (about the vertebra's own
+    origin, world axes), then coefficients."""
+    pose = transforms.perturb(fit.pose, TURN_UNIT * x[:3], SHIFT_UNIT_MM * x[3:6])
+    return Fit(pose, fit.coefficients + x[6:])
+
+
+def way_to(true: Fit, fit: Fit) -> Float[Array, " unknown"]:
+    """The step with which `moved` leads from a fit to the truth."""
+    turn = (true.pose.rotation() @ fit.pose.rotation().inverse()).log() / TURN_UNIT
+    shift = (true.pose.translation() - fit.pose.translation()) / SHIFT_UNIT_MM
+    return jnp.concatenate([turn, shift, true.coefficients - fit.coefficients])
+
+
+def view_pairs(
+    model: ShapeModel, fit: Fit, views: Camera, images: Images, masks: Images, size: int
+) -> ViewPair:
+    """What the network sees of a fit in K views: crops averaged down to `size` pixels."""
+    vertices = posed(model, fit.pose, fit.coefficients)
+    into_vertebra = fit.pose.rotation().inverse()
+    middle, right = fit.pose.translation(), jnp.array([1.0, 0.0, 0.0])
+
+    def one(view: Camera, image: Image, mask: Image) -> ViewPair:
+        small = cameras.resize(view, (size, size))
+        channels = splat(vertices, model.faces, small, _SPLATS)
+        code = view_code(
+            into_vertebra.apply(view.beam),
+            into_vertebra.apply(view.camera_from_world.rotation().inverse().apply(right)),
+            safe_norm(view.source - middle),
+        )
+        return ViewPair(
+            observed=_averaged(image, size),
+            mask=_averaged(mask, size),
+            rendered=two_compartment(channels),
+            silhouette=channels.silhouette,
+            code=code,
+        )
+
+    return jax.vmap(one)(views, images, masks)
+
+
+def _averaged(image: Image, size: int) -> Image:
+    factor = image.shape[-1] // size
+    return image.reshape(size, factor, size, factor).mean((1, 3))
+
+
+def surface_error(vertices: Vertices, true: Vertices, faces: Array) -> Scalar:
+    """Mean distance along the normals between surfaces in correspondence, of either's normals:
+    close to the MASD, and smooth."""
+    step = vertices - true
+    along = [
+        jnp.mean(jnp.abs(jnp.sum(step * mesh.vertex_normals(each, faces), axis=1)))
+        for each in (vertices, true)
+    ]
+    return 0.5 * (along[0] + along[1])
+
+
+def prediction_loss(
+    found: PredictedError, error_mm: Scalar, fit: Fit, true: Fit
+) -> tuple[Scalar, dict[str, Scalar]]:
+    """Of one fit: the normal negative log likelihood of log(1 + MASD), and what the auxiliary
+    heads miss of the way to the truth (pseudo-Huber, in units)."""
+    off = found.log_masd - jnp.log1p(error_mm)
+    likelihood = 0.5 * (off**2 * jnp.exp(-found.log_variance) + found.log_variance)
+    missed = predicted_way(found, fit) - way_to(true, fit)
+    auxiliary = jnp.mean(pseudo_huber(missed**2, 1.0))
+    error = jnp.abs(jnp.expm1(found.log_masd) - error_mm)
+    return likelihood + _AUXILIARY * auxiliary, {"masd_error_mm": error}
+
+
+def predicted_way(found: PredictedError, fit: Fit) -> Float[Array, " unknown"]:
+    """The step of `moved` that the auxiliary heads ask for."""
+    rotation = fit.pose.rotation()
+    turn, shift = rotation.apply(found.turn), rotation.apply(found.shift)
+    return jnp.concatenate([turn / TURN_UNIT, shift / SHIFT_UNIT_MM, found.coefficients])
+
+
+def ranking_loss(
+    found: tuple[PredictedError, PredictedError], errors_mm: tuple[Scalar, Scalar]
+) -> Scalar:
+    """Of two fits of the same vertebra: the worse must be predicted worse, by at least half of
+    the difference in log(1 + MASD)."""
+    true = jnp.log1p(errors_mm[1]) - jnp.log1p(errors_mm[0])
+    predicted = found[1].log_masd - found[0].log_masd
+    return _RANKING * jax.nn.relu(_MARGIN * jnp.abs(true) - jnp.sign(true) * predicted)
+
+
+def direction_loss(
+    gradient: Float[Array, " unknown"], way: Float[Array, " unknown"]
+) -> tuple[Scalar, Scalar]:
+    """1 - cosine between minus the gradient of the prediction and the way to the truth, and the
+    cosine itself."""
+    length = safe_norm(gradient) * safe_norm(way)
+    cosine = safe_divide(-jnp.sum(gradient * way), length)
+    return _DIRECTION * (1.0 - cosine), cosine
