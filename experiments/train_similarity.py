@@ -211,7 +211,7 @@ def _validation(task: Task, held: Crops):
         return {
             "score": float(np.sqrt(np.mean(off**2))),
             "masd_error_mm": float(np.mean(np.abs(predicted - true))),
-            "one_less_rank": 1.0 - float(stats.spearmanr(predicted, true)[0]),
+            "one_less_rank": 1.0 - _rank_correlation(predicted, true),
         }
 
     return of
@@ -240,6 +240,11 @@ def _predictions(task: Task):
     return of
 
 
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's."""
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+
+
 def _write(
     ctx: launch.RunContext,
     task: Task,
@@ -261,7 +266,7 @@ def _write(
     summary: dict[str, Any] = {
         "masd_error_mm": float(np.mean(np.abs(predicted - true))),
         "masd_error_of_the_mean_mm": float(np.mean(np.abs(true - np.median(true)))),
-        "rank_correlation": float(stats.spearmanr(predicted, true)[0]),
+        "rank_correlation": _rank_correlation(predicted, true),
         "direction_cosine_train": trained.curve[-1]["cosine"],
         "best_step": trained.step,
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.params)),

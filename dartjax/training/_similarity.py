@@ -94,7 +94,7 @@ def view_pairs(
     return jax.vmap(one)(views, images, masks)
 
 
-def _averaged(image: Image, size: int) -> Image:
+def _averaged(image: Image, size: int) -> Float[Array, "small small"]:
     factor = image.shape[-1] // size
     return image.reshape(size, factor, size, factor).mean((1, 3))
 
