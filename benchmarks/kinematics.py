@@ -81,7 +81,7 @@ def _hybrid(sizes: list[int], most: int) -> tuple[list[dict[str, Any]], float]:
     def inverse(pose):
         return robot.hybrid_inverse(pose, model)[0]
 
-    rows = []
+    rows, q = [], np.empty((0, 5))
     rng = np.random.default_rng(0)
     low, high = [550, 350, -250, -0.5, -0.5], [700, 600, -20, 0.5, 0.5]
     for size in sizes:

@@ -66,7 +66,8 @@ def draw_placements(patient: Patient, places: Mapping[str, Any]) -> Figure:
         entry, target = np.asarray(approach.entry_point), np.asarray(approach.target_point)
         along = (target - entry) / np.linalg.norm(target - entry, axis=1, keepdims=True)
         back = entry - 70.0 * along
-        for row, (a, b) in enumerate(((0, 1), (0, 2))):
+        long = int(np.ptp(entry[:, :2], axis=0).argmax())  # the way the spine lies
+        for row, (a, b) in enumerate(((0, 1), (long, 2))):
             axis = axes[row, column]
             for i, is_reached in enumerate(place.reached):
                 colour = _GOOD if is_reached else _BAD
@@ -83,7 +84,7 @@ def draw_placements(patient: Patient, places: Mapping[str, Any]) -> Figure:
                     textcoords="offset points",
                     xytext=(12, 12),
                 )
-            axis.set(xlabel="x [mm]", ylabel=("y [mm]", "z, up [mm]")[row])
+            axis.set(xlabel=f"{'xy'[a]} [mm]", ylabel=("y [mm]", "z, up [mm]")[row])
             axis.set_aspect("equal", adjustable="datalim")
             axis.grid(alpha=0.3)
         reached = int(place.reached.sum())

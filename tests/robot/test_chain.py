@@ -107,33 +107,52 @@ def test_both_dh_conventions_describe_one_arm(x64):
 
 def test_jacobian_is_the_derivative_of_the_pose(seven, x64):
     q, step = samples(seven, 1)[0], 1e-6
-    jacobian = np.asarray(chain_jacobian(q, seven))
-    for joint in range(7):
-        move = step * jnp.zeros(7).at[joint].set(1.0)
-        error = pose_error(tool_pose(q - move, seven), tool_pose(q + move, seven))
+    gap = jax.jit(lambda a, b: pose_error(tool_pose(a, seven), tool_pose(b, seven)))
+    jacobian = np.asarray(jax.jit(chain_jacobian)(q, seven))
+    for joint, move in enumerate(step * np.eye(7)):
+        error = gap(q - move, q + move)
         np.testing.assert_allclose(jacobian[:, joint], error / (2.0 * step), atol=1e-5)
 
 
-@pytest.mark.parametrize("solve", [solve_damped, solve_levenberg_marquardt])
-def test_inverse_reaches_what_the_arm_reaches(seven, x64, solve):
-    """From starts 0.3 rad off; the joints stay in their ranges."""
-    q = samples(seven, 50)
-    targets = jax.vmap(lambda x: tool_pose(x, seven))(q)
-    start = q + 0.3 * jax.random.normal(jax.random.key(1), q.shape)
-    found, status = jax.jit(jax.vmap(lambda t, s: solve(t, seven, s)))(targets, start)
+def start_near(q):
+    return q + 0.3 * jax.random.normal(jax.random.key(1), q.shape)
+
+
+def check_reached(found, status, chain):
     reached = np.isin(np.asarray(status), (StatusCode.OK, StatusCode.SINGULAR_CONFIGURATION))
     assert reached.mean() >= 0.9
     assert np.asarray(found.distance_mm)[reached].max() < 1e-3
-    assert (found.q >= seven.lower[None] - 1e-12).all()
-    assert (found.q <= seven.upper[None] + 1e-12).all()
+    assert (found.q >= chain.lower[None] - 1e-12).all()
+    assert (found.q <= chain.upper[None] + 1e-12).all()
+
+
+# Fifty targets at a time, so that tests share one compiled program.
+poses_of = jax.jit(jax.vmap(tool_pose, in_axes=(0, None)))
+damped = jax.jit(
+    jax.vmap(lambda t, chain, s, c: solve_damped(t, chain, s, centering=c), (0, None, 0, 0))
+)
+marquardt = jax.jit(jax.vmap(solve_levenberg_marquardt, (0, None, 0)))
+
+
+def test_damped_steps_reach_what_the_arm_reaches(seven, x64):
+    """From starts 0.3 rad off; the joints stay in their ranges."""
+    q = samples(seven, 50)
+    centering = jnp.full(50, 0.05)
+    check_reached(*damped(poses_of(q, seven), seven, start_near(q), centering), seven)
+
+
+def test_levenberg_marquardt_reaches_what_the_arm_reaches(seven, x64):
+    q = samples(seven, 50)
+    check_reached(*marquardt(poses_of(q, seven), seven, start_near(q)), seven)
 
 
 def test_out_of_reach_is_said(seven, x64):
-
-    far = SE3.from_rotation_and_translation(seven.home.rotation(), jnp.array([3000.0, 0.0, 0.0]))
-    middle = 0.5 * (seven.lower + seven.upper)
-    _, status = jax.jit(solve_damped)(far, seven, middle)
-    assert int(status) == StatusCode.UNREACHABLE_POSE
+    poses = poses_of(samples(seven, 50), seven)
+    away = jnp.tile(jnp.array([3000.0, 0.0, 0.0]), (50, 1))
+    far = jax.vmap(SE3.from_rotation_and_translation)(poses.rotation(), away)
+    middle = jnp.tile(0.5 * (seven.lower + seven.upper), (50, 1))
+    assert (damped(far, seven, middle, jnp.full(50, 0.05))[1] == StatusCode.UNREACHABLE_POSE).all()
+    assert (marquardt(far, seven, middle)[1] == StatusCode.UNREACHABLE_POSE).all()
 
 
 def test_null_space_motion_leaves_the_tool(seven, x64):
@@ -148,9 +167,10 @@ def test_null_space_motion_leaves_the_tool(seven, x64):
 def test_null_space_brings_joints_to_the_middle(seven, x64):
     middle = 0.5 * (seven.lower + seven.upper)
     start = middle + jnp.array([0.8, 0.2, -0.8, 0.3, 0.5, 0.4, 0.5])
-    target = tool_pose(start, seven)
-    solve = jax.jit(lambda c: solve_damped(target, seven, start, centering=c)[0].q)
-    away = [float(jnp.linalg.norm(solve(c) - middle)) for c in (0.0, 0.05)]
+    starts = jnp.tile(start, (50, 1))
+    centering = jnp.zeros(50).at[1].set(0.05)
+    found, _ = damped(poses_of(starts, seven), seven, starts, centering)
+    away = np.linalg.norm(found.q - middle, axis=1)
     assert away[1] < 0.9 * away[0]
 
 
