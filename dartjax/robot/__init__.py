@@ -26,6 +26,11 @@ from dartjax.robot._base_placement import PlacementOptions as PlacementOptions
 from dartjax.robot._base_placement import moved_base as moved_base
 from dartjax.robot._base_placement import place_base as place_base
 from dartjax.robot._base_placement import reachability as reachability
+from dartjax.robot._biplanar import BiPlanar as BiPlanar
+from dartjax.robot._biplanar import PartMatch as PartMatch
+from dartjax.robot._biplanar import aligned_target as aligned_target
+from dartjax.robot._biplanar import biplanar_target as biplanar_target
+from dartjax.robot._biplanar import match_part as match_part
 from dartjax.robot._carm import CarmCalibration as CarmCalibration
 from dartjax.robot._carm import CarmView as CarmView
 from dartjax.robot._carm import calibrate_carm as calibrate_carm
