@@ -48,6 +48,9 @@ _ASSET = flags.DEFINE_string("asset", None, "Folder to write the weights to as w
 _MINUTES = flags.DEFINE_float("minutes", float("inf"), "Stop after these; go on by another call.")
 
 
+_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Instead of the preset's.", lower_bound=1)
+
+
 class Preset(NamedTuple):
     """How long a preset trains."""
 
@@ -93,6 +96,7 @@ def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
 def main(ctx: launch.RunContext) -> None:
     """Make the crops, train, and write what was found."""
     preset = PRESETS[ctx.preset]
+    preset = preset._replace(num_steps=_NUM_STEPS.value or preset.num_steps)
     if _COHORT.value is None or _CROPS.value is None:
         raise data.DataError("give --cohort=FOLDER of make_synthverse and --crops=FOLDER")
     train, held = learning_data.cohort_crops(

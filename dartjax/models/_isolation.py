@@ -44,18 +44,20 @@ class Hint(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class IsolationConfig:
-    """Widths from fine to coarse, each level at half the resolution of the one before; on the
-    coarsest `num_blocks` pairs of Swin blocks, plain and shifted."""
+    """Widths from fine to coarse, each level at half the resolution of the one before, the first
+    at that of the crop over `stride`; on the coarsest `num_blocks` pairs of Swin blocks, plain and
+    shifted."""
 
     widths: tuple[int, ...]
+    stride: int = 1
     num_blocks: int = 1
     num_heads: int = 4
     window: int = 4
 
 
 ISOLATION_PRESETS: dict[str, IsolationConfig] = {
-    "smoke": IsolationConfig((4, 8, 12, 16)),
-    "cpu60": IsolationConfig((8, 16, 32, 64, 96)),
+    "smoke": IsolationConfig((8, 12, 16), stride=2),
+    "cpu60": IsolationConfig((16, 32, 64, 96), stride=2),
     "h200_30": IsolationConfig((32, 64, 128, 256, 384), num_blocks=2, num_heads=8, window=8),
     "paper": IsolationConfig((48, 96, 192, 384, 768), num_blocks=3, num_heads=12, window=8),
 }
@@ -63,14 +65,15 @@ ISOLATION_PRESETS: dict[str, IsolationConfig] = {
 
 class IsolationNet(nn.Module):
     """U-Net with Swin blocks where the image is coarsest. The sides of the crop must be multiples
-    of 2^(levels - 1)."""
+    of stride 2^(levels - 1)."""
 
     config: IsolationConfig
 
     @nn.compact
     def __call__(self, image: Image, hint: Hint) -> Isolated:
         """`image` holds line integrals in any unit: it is standardised over the crop."""
-        x = nn.Conv(self.config.widths[0], (3, 3), name="stem")(_stacked(image, hint))
+        stride = (self.config.stride,) * 2
+        x = nn.Conv(self.config.widths[0], (3, 3), stride, name="stem")(_stacked(image, hint))
         skips = []
         for level, width in enumerate(self.config.widths):
             if level:
@@ -85,6 +88,7 @@ class IsolationNet(nn.Module):
             x = _ConvBlock(width, name=f"decode{level}")(nn.Dense(width, name=f"mix{level}")(x))
         # The guess is a first answer, so that the network has to find only what is wrong with it.
         out = nn.Dense(4, name="head", kernel_init=nn.initializers.zeros)(x)
+        out = jax.image.resize(out, (*image.shape, 4), "bilinear")
         known = jnp.max(hint.silhouette) > 0.0
         return Isolated(
             thickness=jnp.where(known, hint.thickness, 0.0) + THICKNESS_UNIT_MM * out[..., 0],
