@@ -25,9 +25,19 @@ _COLUMNS = ((-42.0, -36.0, 36.0, 42.0), (-60.0, -54.0, 54.0, 60.0))  # u of each
 # Balls of a layer by column, from v = -60 to 60 mm. Of all shifts and mirrors, of a part against
 # itself or the other part, none brings more than 43 of the 60 balls onto each other.
 _PATTERNS = (
-    ("xxx......xxx.x.xxxxxx", "x.x..x..xx.xxxxxxxxx.", "xx..xxxx..x.xxxxxxxxx", "x.xxxx.xxxxxxxx..xxxx"),
-    ("xx...xxxxxxxxxxxxx.xx", "xxx.xxxxxxxxxxx.xx..x", ".x.x..xxx.xx.x.xxxxxx", "x....x.xx...x.xxxxxxx"),
-)  # fmt: skip
+    (
+        "xxx......xxx.x.xxxxxx",
+        "x.x..x..xx.xxxxxxxxx.",
+        "xx..xxxx..x.xxxxxxxxx",
+        "x.xxxx.xxxxxxxx..xxxx",
+    ),
+    (
+        "xx...xxxxxxxxxxxxx.xx",
+        "xxx.xxxxxxxxxxx.xx..x",
+        ".x.x..xxx.xx.x.xxxxxx",
+        "x....x.xx...x.xxxxxxx",
+    ),
+)
 
 MIN_LAYER = 8  # balls of a layer
 MIN_SHARE = 0.8  # of a part's balls that must be recognised; a wrong match reaches 0.72

@@ -1,0 +1,99 @@
+"""An optical tracker: frames of a marker, their mean, and the tool as the patient's marker sees it.
+
+Markers report a pose per frame. Noise is normal and independent, so the mean of n frames has
+1 / sqrt(n) of it; a point far from its marker adds the marker's turn times that lever.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from dartjax._types import Scalar
+from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.transforms import SE3, SO3
+
+NUM_FRAMES = 60  # of one measurement: a second of most trackers
+MIN_VISIBLE = 0.5  # of the frames
+_MAX_SCATTER = 3.0  # times the tracker's own
+
+
+class Tracker(eqx.Module):
+    """Noise of one frame of one marker: standard deviation along and about each axis."""
+
+    sigma_mm: float = 0.1
+    sigma_rad: float = 8.7e-4  # 0.05 degrees
+
+
+class MarkerPose(eqx.Module):
+    """Mean of a marker's frames, and their root-mean-square scatter about it per axis."""
+
+    T_tracker_marker: SE3
+    scatter_mm: Scalar
+    scatter_rad: Scalar
+
+
+def marker_frames(
+    T_tracker_marker: SE3, tracker: Tracker, num_frames: int = NUM_FRAMES, *, key: PRNGKeyArray
+) -> SE3:
+    """`num_frames` noisy poses (stacked) of a marker that stands still."""
+    for_shift, for_turn = jax.random.split(key)
+    shift = tracker.sigma_mm * jax.random.normal(for_shift, (num_frames, 3))
+    turn = tracker.sigma_rad * jax.random.normal(for_turn, (num_frames, 3))
+
+    def noisy(shift: Float[Array, "3"], turn: Float[Array, "3"]) -> SE3:
+        return SE3.from_rotation_and_translation(
+            T_tracker_marker.rotation() @ SO3.exp(turn), T_tracker_marker.translation() + shift
+        )
+
+    return jax.vmap(noisy)(shift, turn)
+
+
+def mean_marker(
+    frames: SE3, visible: Bool[Array, " frame"], tracker: Tracker
+) -> tuple[MarkerPose, Status]:
+    """Mean pose of the frames in which the marker was seen.
+
+    DETECTION_FAILED when it was seen in fewer than half of them; CLOSURE_TOO_LARGE when they
+    scatter by more than three times the tracker's noise: the marker moved or is loose.
+    """
+    weight = visible.astype(frames.translation().dtype)
+    total = jnp.maximum(jnp.sum(weight), 1.0)
+    translations = jnp.where(visible[:, None], frames.translation(), 0.0)
+    shift = jnp.sum(translations, axis=0) / total
+    first = jax.tree.map(lambda leaf: leaf[jnp.argmax(visible)], frames).rotation()
+
+    def turns_from(R: SO3) -> Float[Array, "frame 3"]:
+        turns = jax.vmap(lambda T: (R.inverse() @ T.rotation()).log())(frames)
+        return jnp.where(visible[:, None], turns, 0.0)
+
+    rotation = first @ SO3.exp(jnp.sum(turns_from(first), axis=0) / total)
+    off = jnp.where(visible[:, None], translations - shift[None], 0.0)
+    scatter_mm = jnp.sqrt(jnp.sum(off**2) / (3.0 * total))
+    scatter_rad = jnp.sqrt(jnp.sum(turns_from(rotation) ** 2) / (3.0 * total))
+    loose = (scatter_mm > _MAX_SCATTER * tracker.sigma_mm) | (
+        scatter_rad > _MAX_SCATTER * tracker.sigma_rad
+    )
+    status = first_status(
+        (StatusCode.DETECTION_FAILED, ~(jnp.mean(weight) >= MIN_VISIBLE)),
+        (StatusCode.CLOSURE_TOO_LARGE, ~jnp.isfinite(scatter_mm + scatter_rad) | loose),
+    )
+    mean = SE3.from_rotation_and_translation(rotation, shift)
+    return MarkerPose(mean, scatter_mm, scatter_rad), status
+
+
+def measure_marker(
+    T_tracker_marker: SE3, tracker: Tracker, num_frames: int = NUM_FRAMES, *, key: PRNGKeyArray
+) -> SE3:
+    """One measurement by a simulated tracker that always sees the marker: the mean frame."""
+    frames = marker_frames(T_tracker_marker, tracker, num_frames, key=key)
+    return mean_marker(frames, jnp.ones(num_frames, bool), tracker)[0].T_tracker_marker
+
+
+def tool_in_patient(
+    T_tracker_patientmarker: SE3, T_tracker_robotmarker: SE3, T_robotmarker_tool: SE3
+) -> SE3:
+    """[L] section III: T_patientmarker_tool = T_patientmarker_tracker T_tracker_robotmarker
+    T_robotmarker_tool. Where the tracker stands cancels. The same chain gives the bi-planar
+    target, with T_robotmarker_biplanar in the tool's place."""
+    return T_tracker_patientmarker.inverse() @ T_tracker_robotmarker @ T_robotmarker_tool
