@@ -61,8 +61,8 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
     weight = found.valid.astype(found.centers.dtype)
     radius = jnp.nanmedian(jnp.where(found.valid, found.radius, jnp.nan))
     scale = jnp.nan_to_num(radius / guide.radius, nan=1.0)
-    angle = _lattice_direction(found.centers, weight, scale)
-    hypotheses = _hypotheses(found, guide, angle, scale, K)
+    angles = _lattice_directions(found.centers, weight, scale)
+    hypotheses = _hypotheses(found, guide, angles, scale, K)
     tried = jax.vmap(lambda h: _pose_of(h, found, guide, K))(hypotheses)
     _, seen, poses = tried
     count = jnp.sum(seen, axis=1)
@@ -84,11 +84,11 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
     return match, status
 
 
-def _lattice_direction(
+def _lattice_directions(
     centers: Pixels, weight: Float[Array, " n"], scale: Scalar | float
-) -> Scalar:
-    """Direction of the lines of balls in [0, pi/2): that in which, together with its
-    perpendicular, most pairs of balls lie on a common line."""
+) -> Float[Array, "2"]:
+    """Directions of the lines of balls in [0, pi/2): the two in which, together with their
+    perpendiculars, most pairs of balls lie on a common line."""
     offset = (centers[:, None] - centers[None]) / scale  # mm
     length = jnp.linalg.norm(offset, axis=-1)
     pair = weight[:, None] * weight[None] * ((length > 0.6 * GUIDE_PITCH) & (length < 50.0))
@@ -101,12 +101,21 @@ def _lattice_direction(
         off = jnp.minimum(jnp.abs(along), jnp.abs(across))
         return jnp.sum(pair * jnp.exp(-((off / 0.5) ** 2)))
 
-    coarse = angles[jnp.argmax(jax.vmap(votes)(angles))]
-    # Mean deviation of the pairs on common lines, by the fourfold angle.
-    turn = jnp.arctan2(offset[..., 1], offset[..., 0]) - coarse
-    turn = turn - 0.5 * jnp.pi * jnp.round(turn / (0.5 * jnp.pi))
-    near = pair * length**2 * (jnp.abs(turn * length) < 0.8)
-    return coarse + jnp.sum(near * turn) / jnp.maximum(jnp.sum(near), 1e-6)
+    score = jax.vmap(votes)(angles)
+    best = jnp.argmax(score)
+    # Diagonals of the lattice have lines too: the second best direction is tried as well.
+    away = jnp.abs(jnp.arange(len(angles)) - best)
+    away = jnp.minimum(away, len(angles) - away)
+    second = jnp.argmax(jnp.where(away > 3, score, -1.0))
+
+    def refined(coarse: Scalar) -> Scalar:
+        # Mean deviation of the pairs on common lines, by the fourfold angle.
+        turn = jnp.arctan2(offset[..., 1], offset[..., 0]) - coarse
+        turn = turn - 0.5 * jnp.pi * jnp.round(turn / (0.5 * jnp.pi))
+        near = pair * length**2 * (jnp.abs(turn * length) < 0.8)
+        return coarse + jnp.sum(near * turn) / jnp.maximum(jnp.sum(near), 1e-6)
+
+    return jax.vmap(refined)(angles[jnp.stack([best, second])])
 
 
 def _lay(points: Points, angle: Scalar, scale: Scalar) -> Pixels:
@@ -125,7 +134,7 @@ def _count_near(expected: Pixels, found: Balls, reach: Scalar) -> Scalar:
 
 
 def _hypotheses(
-    found: Balls, guide: DrillGuide, angle: Scalar, scale: Scalar, K: Matrix3
+    found: Balls, guide: DrillGuide, angles: Float[Array, "2"], scale: Scalar, K: Matrix3
 ) -> _Hypothesis:
     """The best few ways in which the target may lie in the image."""
     # Half of the balls are in each plane.
@@ -137,13 +146,13 @@ def _hypotheses(
     grow = 1.0 + height * scale / K[0, 0]
     scales = scale * jnp.stack([2.0 / (1.0 + grow), 2.0 * grow / (1.0 + grow)])
     reach = _COARSE * GUIDE_PITCH * scale
-    turns = angle + 0.5 * jnp.pi * jnp.arange(4)
-    laid = jax.vmap(lambda a: _lay(guide.balls[far], a, scales[0]))(turns)  # (4, half, 2)
+    turns = (angles[:, None] + 0.5 * jnp.pi * jnp.arange(4)[None]).reshape(-1)
+    laid = jax.vmap(lambda a: _lay(guide.balls[far], a, scales[0]))(turns)  # (8, half, 2)
     raised = jax.vmap(lambda a: _lay(guide.balls[near], a, scales[1]))(turns)
     anchored = laid[:, None, ::2]  # every other ball: the nail never hides all of these
     shifts = found.centers[None, :, None] - anchored
     flat = shifts.reshape(-1, 2)
-    turn = jnp.repeat(jnp.arange(4), len(flat) // 4)
+    turn = jnp.repeat(jnp.arange(8), len(flat) // 8)
 
     def far_score(turn: Array, shift: Float[Array, "2"]) -> Scalar:
         return _count_near(laid[turn] + shift[None], found, reach)

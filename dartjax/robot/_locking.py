@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from dartjax._types import Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot._nail_pose import tilt_deg, viewing_geometry
 from dartjax.transforms import SE3, SO3
 
 MIN_FACING = 0.2  # |cos| of the angle between hole axis and viewing direction
@@ -58,10 +59,8 @@ def turn_advice(T_camera_nail: SE3, *, good_enough_deg: float = 0.5) -> TurnAdvi
     The two angles are the rotation vector, in the camera's frame, that brings the viewing ray
     onto the holes' axis: turn source and detector together, about the nail, by it.
     """
-    axis = -np.asarray(T_camera_nail.rotation().as_matrix(), float)[:, 2]
-    ray = np.asarray(T_camera_nail.translation(), float)
-    ray = ray / np.linalg.norm(ray)
-    tilt = float(np.degrees(np.arccos(np.clip(axis @ ray, -1.0, 1.0))))
+    axis, ray = viewing_geometry(T_camera_nail)
+    tilt = tilt_deg(T_camera_nail)
     normal = np.cross(ray, axis)
     length = np.linalg.norm(normal)
     turn = normal / length * tilt if length > 1e-9 else np.zeros(3)

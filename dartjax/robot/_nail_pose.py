@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from dartjax._types import Matrix3, Pixels, Points, Scalar
 from dartjax.robot._carm import to_slopes
 from dartjax.robot._errors import Status, StatusCode, first_status
-from dartjax.robot._phantoms import Nail
+from dartjax.robot._phantoms import HOLE_SPACING, Nail
 from dartjax.robot._pose import fit_pose
 from dartjax.transforms import SE3, SO3
 
@@ -114,15 +114,19 @@ def fronto_parallel_pose(
     The hole further along `x_axis` (image direction of the nail's x, from the drill guide) is the
     first. R = [[a, b, 0], [b, -a, 0], [0, 0, -1]] with (a, b) the direction from the second to
     the first; depth from the spacing: z = f 30 / |p - q|. [Y] section VI B with the missing
-    normalisation.
+    normalisation. A view is straight through when the axes of the holes lie along the ray to the
+    middle between them, so R is turned onto that ray; where the holes are in the middle of the
+    image this is [Y]'s formula.
     """
     swap = jnp.sum((holes[0] - holes[1]) * x_axis) < 0.0
     p, q = jnp.where(swap, holes[::-1], holes)
     a, b = (p - q) / jnp.linalg.norm(p - q)
     rotation = jnp.array([[a, b, 0.0], [b, -a, 0.0], [0.0, 0.0, -1.0]])
+    x, y = to_slopes(K, 0.5 * (p + q)[None])[0]
+    onto_ray = SO3.exp(jnp.array([-y, x, 0.0]))  # a few degrees: slope and angle are the same
     depth = K[0, 0] * nail.spacing / jnp.linalg.norm(p - q)
     position = depth * jnp.append(to_slopes(K, p[None])[0], 1.0)
-    return SE3.from_rotation_and_translation(SO3.from_matrix(rotation), position)
+    return SE3.from_rotation_and_translation(onto_ray @ SO3.from_matrix(rotation), position)
 
 
 def through_hole_pose(
@@ -210,8 +214,15 @@ def _distance_to_segments(points: Float[Array, "2 ray 2"], centers: Pixels) -> A
 
 
 def tilt_deg(T_camera_nail: SE3) -> float:
-    """Angle between the holes' axes and the ray to the first hole, degrees: 0 is a view straight
-    through. Host."""
-    axis = np.asarray(T_camera_nail.rotation().as_matrix())[:, 2]
-    ray = np.asarray(T_camera_nail.translation())
-    return float(np.degrees(np.arccos(np.clip(-axis @ ray / np.linalg.norm(ray), -1.0, 1.0))))
+    """Angle between the holes' axes and the ray to the middle between the holes, degrees: 0 is a
+    view straight through. Host."""
+    axis, ray = viewing_geometry(T_camera_nail)
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(axis, ray)), axis @ ray)))
+
+
+def viewing_geometry(T_camera_nail: SE3) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors, camera frame: along the holes away from the source, and from the source to the
+    middle between the holes. Host."""
+    matrix = np.asarray(T_camera_nail.as_matrix(), float)
+    middle = matrix[:3] @ np.array([-0.5 * HOLE_SPACING, 0.0, 0.0, 1.0])
+    return -matrix[:3, 2], middle / np.linalg.norm(middle)

@@ -200,9 +200,35 @@ def _solve6(matrix: Float[Array, "6 6"], right: Float[Array, "6"]) -> Float[Arra
 def estimate_pose(
     pixels: Pixels, points: Points, valid: Bool[Array, " n"], K: Matrix3, *, num_steps: int = 12
 ) -> tuple[PoseFit, Status]:
-    """Pose by DLT and least squares (NL-DLT): the estimator of choice for points in two planes."""
-    start = pnp_dlt(pixels, points, valid, K)
-    return pnp_lm(pixels, points, valid.astype(pixels.dtype), K, start, num_steps=num_steps)
+    """Pose by DLT and least squares (NL-DLT): the estimator of choice for points in two planes.
+
+    A second start is the similar (parallel) projection, which noise of two pixels does not
+    upset as it does the DLT; the lower of both residuals is kept.
+    """
+    weight = valid.astype(pixels.dtype)
+    starts = pnp_dlt(pixels, points, valid, K), _similar_pose(pixels, points, weight, K)
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), *starts)
+    fits = jax.vmap(lambda T: pnp_lm(pixels, points, weight, K, T, num_steps=num_steps))(both)
+    rms = jnp.where(jnp.isfinite(fits[0].rms_px), fits[0].rms_px, jnp.inf)
+    best = jnp.argmin(rms)
+    return jax.tree.map(lambda leaf: leaf[best], fits)
+
+
+def _similar_pose(pixels: Pixels, points: Points, weight: Float[Array, " n"], K: Matrix3) -> SE3:
+    """Pose of the linear map of points to slopes, as if they were all equally far."""
+    slopes = to_slopes(K, pixels)
+    total = jnp.maximum(jnp.sum(weight), 1.0)
+    middle = jnp.sum(weight[:, None] * points, axis=0) / total
+    seen = jnp.sum(weight[:, None] * slopes, axis=0) / total
+    X = points - middle[None]
+    normal = X.T @ (weight[:, None] * X) + 1e-6 * jnp.eye(3)
+    rows = jnp.linalg.solve(normal, X.T @ (weight[:, None] * (slopes - seen[None]))).T
+    u, s, vt = jnp.linalg.svd(rows, full_matrices=False)
+    flat = u @ vt
+    rotation = jnp.concatenate([flat, jnp.cross(flat[0], flat[1])[None]])
+    depth = 1.0 / jnp.maximum(jnp.mean(s), 1e-9)
+    place = depth * jnp.append(seen, 1.0) - rotation @ middle
+    return SE3.from_rotation_and_translation(SO3.from_matrix(rotation), place)
 
 
 def residual_2d_mm(

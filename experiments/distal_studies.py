@@ -1,0 +1,418 @@
+"""Parts of the distal-locking experiment: detection, pose estimators, sensitivity to noise."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax.robot import (
+    EdgePoints,
+    NavigationError,
+    check_guide,
+    check_nail,
+    estimate_pose,
+    fronto_parallel_pose,
+    fronto_parallel_view,
+    generic_view,
+    hull_ellipse,
+    pnp_depths,
+    pnp_dlt,
+    pnp_evolution,
+    pnp_lm,
+    project_points,
+    residual_2d_mm,
+    residual_3d_mm,
+    through_hole_pose,
+)
+from dartjax.transforms import SE3, SO3
+from experiments import distal_scene as scenes
+from experiments.distal_scene import Arrangement, CarmPose
+
+PIXEL_MM = scenes.SDD / scenes.FOCAL_LENGTH
+SIGMAS_PX = (0.1, 0.22, 0.5, 1.0, 1.5, 2.0, 2.5)
+EDGE_SIGMAS_PX = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+K_NOMINAL = np.array([[scenes.FOCAL_LENGTH, 0, 384.0], [0, scenes.FOCAL_LENGTH, 288.0], [0, 0, 1]])
+
+
+class Detected(NamedTuple):
+    """The drill guide in one image: its balls in ideal pixels, and the true pose in the frame of
+    the calibrated camera."""
+
+    pixels: np.ndarray
+    seen: np.ndarray
+    K: np.ndarray
+    T_true: SE3
+
+
+def detection(
+    num_images: int,
+    carms: Sequence[CarmPose],
+    backgrounds: np.ndarray,
+    rng: np.random.Generator,
+    step: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], list[Detected], list[np.ndarray]]:
+    """Random images with guide and nail: one row each, what was detected, a few images."""
+    rows, found, shown = [], [], []
+    for i in range(num_images):
+        carm = carms[i % len(carms)]
+        guide, nail = scenes.random_poses(rng)
+        anatomy = scenes.varied(rng, backgrounds[i % len(backgrounds)])
+        image = scenes.photograph(scenes.Scene(carm.view, guide, nail), anatomy, i)
+        started = time.perf_counter()
+        sighting = jax.block_until_ready(scenes.look(image, carm))
+        seconds = time.perf_counter() - started
+        row: dict[str, Any] = {
+            "image": i,
+            "seconds": seconds,
+            "balls": int(sighting.guide.seen.sum()),
+        }
+        for part, check in (("guide", check_guide), ("nail", check_nail)):
+            try:
+                check(sighting)
+                row |= {part: True, f"{part}_reason": ""}
+            except NavigationError as error:
+                row |= {part: False, f"{part}_reason": f"{type(error).__name__}: {error}"}
+        row |= _errors(sighting, guide, nail, carm, row["guide"], row["nail"])
+        rows.append(row)
+        if row["guide"]:
+            true = carm.T_found_true @ guide
+            pixels, seen = np.asarray(sighting.guide.pixels), np.asarray(sighting.guide.seen)
+            found.append(Detected(pixels, seen, np.asarray(carm.calibrated.carm.K), true))
+        if len(shown) < 6:
+            shown.append(np.asarray(image))
+        step("" if row["guide"] and row["nail"] else f"image {i}: not found")
+    return rows, found, shown
+
+
+def _errors(
+    sighting: Any, guide: SE3, nail: SE3, carm: CarmPose, has_guide: bool, has_nail: bool
+) -> dict[str, float]:
+    """Errors of what was found, against the truth in the calibrated camera's frame."""
+    row = {}
+    if has_guide:
+        # Centres against the recorded image's own truth: the lattice's noise is not theirs.
+        projected = project_points(carm.view.K, guide, scenes.GUIDE.balls)
+        recorded = np.asarray(carm.view.recorded(projected))
+        ideal = scenes.ideal_in(carm, recorded)
+        off = (np.asarray(sighting.guide.pixels) - ideal)[np.asarray(sighting.guide.seen)]
+        row |= {
+            "center_rms_u_px": float(np.sqrt(np.mean(off[:, 0] ** 2))),
+            "center_rms_v_px": float(np.sqrt(np.mean(off[:, 1] ** 2))),
+        }
+        row |= _pose_error("guide", carm.T_found_true @ guide, sighting.guide.pose.T_camera_object)
+    if has_nail:
+        row |= _pose_error("nail", carm.T_found_true @ nail, sighting.nail.T_camera_nail)
+    return row
+
+
+def _pose_error(name: str, true: SE3, found: SE3) -> dict[str, float]:
+    """Angle of the z-axes; in-plane and depth error of the origin, in the true frame."""
+    off = np.asarray((true.inverse() @ found).as_matrix())
+    angle = np.degrees(np.arctan2(np.hypot(*off[:2, 2]), off[2, 2]))
+    return {
+        f"{name}_axis_deg": float(angle),
+        f"{name}_in_plane_mm": float(np.hypot(off[0, 3], off[1, 3])),
+        f"{name}_depth_mm": float(abs(off[2, 3])),
+    }
+
+
+def negatives(
+    num_images: int,
+    carms: Sequence[CarmPose],
+    backgrounds: np.ndarray,
+    rng: np.random.Generator,
+    step: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Images without a target: half of them anatomy alone, a quarter with six stray balls, and one
+    eighth each with a nail but no guide, and with a guide but no nail."""
+    rows = []
+    kinds = (
+        "anatomy",
+        "anatomy",
+        "stray balls",
+        "nail",
+        "anatomy",
+        "anatomy",
+        "stray balls",
+        "guide",
+    )
+    for i in range(num_images):
+        kind = kinds[i % len(kinds)]
+        carm = carms[i % len(carms)]
+        guide, nail = scenes.random_poses(rng)
+        scene = scenes.Scene(
+            carm.view,
+            guide if kind == "guide" else None,
+            nail if kind == "nail" else None,
+            scenes.stray_balls(rng) if kind == "stray balls" else None,
+        )
+        anatomy = scenes.varied(rng, backgrounds[int(rng.integers(len(backgrounds)))])
+        sighting = scenes.look(scenes.photograph(scene, anatomy, 10_000 + i), carm)
+        false_guide = kind != "guide" and _passes(check_guide, sighting)
+        false_nail = kind != "nail" and _passes(check_nail, sighting)
+        rows.append({"kind": kind, "false_guide": false_guide, "false_nail": false_nail})
+        step("FALSE POSITIVE" if false_guide or false_nail else "")
+    return rows
+
+
+def _passes(check: Callable[[Any], Any], sighting: Any) -> bool:
+    try:
+        check(sighting)
+    except NavigationError:
+        return False
+    return True
+
+
+def pose_table(
+    sets: tuple[jax.Array, jax.Array, jax.Array, SE3], key: jax.Array
+) -> list[dict[str, Any]]:
+    """Table II: estimators on sets of (pixels, seen, K, true pose), leading axis one set each."""
+    pixels, seen, K, true = sets
+    count = len(pixels)
+    rng = np.random.default_rng(0)
+    chosen = np.stack([rng.permutation(np.flatnonzero(row))[:8] for row in np.asarray(seen)])
+    eights = jnp.asarray(chosen, float)
+    keys = jax.random.split(key, count)
+    found = {}
+    for name, estimator in _ESTIMATORS.items():
+        run = jax.jit(jax.vmap(estimator))
+        poses = jax.block_until_ready(run(pixels, seen, K, eights, keys))
+        started = time.perf_counter()
+        poses = jax.block_until_ready(run(pixels, seen, K, eights, keys))
+        found[name] = poses, (time.perf_counter() - started) / count
+    reference = found["NL-EV"][0]
+    return [
+        _table_row(name, poses, seconds, pixels, seen, K, true, reference)
+        for name, (poses, seconds) in found.items()
+    ]
+
+
+def _start() -> SE3:
+    """Where evolution starts: straight below the source, seen head on."""
+    turn = SO3.from_x_radians(jnp.pi)
+    return SE3.from_rotation_and_translation(turn, jnp.array([0.0, 0.0, 610.0]))
+
+
+_SPREAD = np.array([25.0, 25.0, 40.0, 0.2, 0.2, 1.8])  # of the first population
+
+
+def _dlt(pixels, seen, K, eights, key):
+    return pnp_dlt(pixels, scenes.GUIDE.balls, seen, K)
+
+
+def _depths(pixels, seen, K, eights, key):
+    return pnp_depths(pixels, scenes.GUIDE.balls, eights, K)
+
+
+def _evolution(pixels, seen, K, eights, key):
+    weight = seen.astype(pixels.dtype)
+    spread = jnp.asarray(_SPREAD)
+    return pnp_evolution(pixels, scenes.GUIDE.balls, weight, K, _start(), spread, key=key)
+
+
+def _refined(estimator):
+    def refined(pixels, seen, K, eights, key):
+        start = estimator(pixels, seen, K, eights, key)
+        weight = seen.astype(pixels.dtype)
+        fit, _ = pnp_lm(pixels, scenes.GUIDE.balls, weight, K, start, num_steps=20)
+        return fit.T_camera_object
+
+    return refined
+
+
+_ESTIMATORS = {
+    "DLT": _dlt,
+    "DB": _depths,
+    "EV": _evolution,
+    "NL-DLT": _refined(_dlt),
+    "NL-DB": _refined(_depths),
+    "NL-EV": _refined(_evolution),
+}
+
+
+def _table_row(name, poses, seconds, pixels, seen, K, true, reference) -> dict[str, Any]:
+    balls = scenes.GUIDE.balls
+    flat = jax.vmap(lambda uv, k, T: residual_2d_mm(uv, balls, k, T, PIXEL_MM))(pixels, K, poses)
+    deep = jax.vmap(lambda uv, k, T: residual_3d_mm(uv, balls, k, T))(pixels, K, poses)
+    mask = np.asarray(seen)
+    two, three = (
+        np.array([own[m].mean() for own, m in zip(np.asarray(part), mask, strict=True)])
+        for part in (flat, deep)
+    )
+    from_truth = _deviation(true, poses)
+    same = np.abs(_deviation(reference, poses)).max(axis=1) < 1e-2
+    row: dict[str, Any] = {
+        "estimator": name,
+        "n": len(two),
+        "time [ms]": 1e3 * seconds,
+        "2D [mm]": float(two.mean()),
+        "2D sd": float(two.std()),
+        "3D [mm]": float(three.mean()),
+        "3D sd": float(three.std()),
+        "same minimum as NL-EV": float(same.mean()),
+    }
+    for i, axis in enumerate(("x [mm]", "y [mm]", "z [mm]", "rx [deg]", "ry [deg]", "rz [deg]")):
+        row[f"error {axis}"] = float(np.abs(from_truth[:, i]).mean())
+    return row
+
+
+def _deviation(true: SE3, found: SE3) -> np.ndarray:
+    """(n, 6): translation in mm and rotation vector in degrees, camera axes."""
+    shift = np.asarray(found.translation() - true.translation())
+    turn = jax.vmap(lambda a, b: (b.rotation() @ a.rotation().inverse()).log())(true, found)
+    return np.concatenate([shift, np.degrees(np.asarray(turn))], axis=1)
+
+
+def ideal_sets(count: int, sigma_px: float, rng: np.random.Generator):
+    """Sets of all 28 balls in the published range of poses, with noise of the centres."""
+    limits = ((-10.1, 11.7), (-5.4, 9.7), (-21.1, 39.4))
+    turns = [
+        SO3.from_rpy_radians(*np.deg2rad([rng.uniform(*own) for own in limits]))
+        @ SO3.from_x_radians(jnp.pi)
+        for _ in range(count)
+    ]
+    turn = jax.tree.map(lambda *leaves: jnp.stack(leaves), *turns)
+    place = rng.uniform((-16.5, -19.8, 605.5), (28.3, 24.7, 640.4), (count, 3))
+    true = jax.vmap(SE3.from_rotation_and_translation)(turn, jnp.asarray(place, jnp.float32))
+    K = jnp.asarray(np.broadcast_to(K_NOMINAL, (count, 3, 3)), jnp.float32)
+    pixels = jax.vmap(lambda k, T: project_points(k, T, scenes.GUIDE.balls))(K, true)
+    pixels = pixels + jnp.asarray(rng.normal(0.0, sigma_px, pixels.shape), jnp.float32)
+    return pixels, jnp.ones(pixels.shape[:2], bool), K, true
+
+
+def image_sets(found: Sequence[Detected]):
+    """The sets of `pose_table` from images."""
+    true = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[own.T_true for own in found])
+    arrays = (jnp.stack([jnp.asarray(own[i]) for own in found]) for i in range(3))
+    return *arrays, true
+
+
+_estimate = jax.jit(
+    jax.vmap(lambda uv, seen, K: estimate_pose(uv, scenes.GUIDE.balls, seen, K, num_steps=20)[0])
+)
+
+
+def center_noise_curve(draws: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Figure 9: NL-DLT against the noise of the balls' centres."""
+    rows = []
+    for sigma in SIGMAS_PX:
+        pixels, seen, K, true = ideal_sets(draws, sigma, rng)
+        poses = _estimate(pixels, seen, K).T_camera_object
+        off = np.abs(_deviation(true, poses))
+        row: dict[str, Any] = {"sigma [px]": sigma, "n": draws}
+        for i, axis in enumerate(
+            ("x [mm]", "y [mm]", "z [mm]", "rx [deg]", "ry [deg]", "rz [deg]")
+        ):
+            row[axis] = float(off[:, i].mean())
+        rows.append(row)
+    return rows
+
+
+def throughput(count: int, rng: np.random.Generator) -> float:
+    """Poses per second by NL-DLT in one batch."""
+    pixels, seen, K, _ = ideal_sets(min(count, 500), 0.1, rng)
+    repeat = -(-count // len(pixels))
+    pixels, seen, K = (jnp.concatenate([own] * repeat)[:count] for own in (pixels, seen, K))
+    run = jax.jit(
+        jax.vmap(lambda uv, m, k: estimate_pose(uv, scenes.GUIDE.balls, m, k, num_steps=5))
+    )
+    jax.block_until_ready(run(pixels, seen, K))
+    started = time.perf_counter()
+    jax.block_until_ready(run(pixels, seen, K))
+    return count / (time.perf_counter() - started)
+
+
+class NailView(NamedTuple):
+    """One image of the nail seen straight on: its edge points, and the truth."""
+
+    edges: EdgePoints
+    K: jax.Array
+    T_true: SE3
+
+
+def fronto_parallel_views(
+    count: int,
+    carms: Sequence[CarmPose],
+    backgrounds: np.ndarray,
+    rng: np.random.Generator,
+    step: Callable[[str], None],
+) -> list[NailView]:
+    """Images of nail and guide with the holes at most a degree from the beam (figure 10 of [Y])."""
+    views: list[NailView] = []
+    straight = Arrangement(nail_tilt_deg=(0.0, 1.0))
+    while len(views) < count:
+        carm = carms[len(views) % len(carms)]
+        guide, nail = scenes.random_poses(rng, straight)
+        anatomy = backgrounds[int(rng.integers(len(backgrounds)))]
+        image = scenes.photograph(scenes.Scene(carm.view, guide, nail), anatomy, len(views))
+        sighting = scenes.look(image, carm)
+        if _passes(check_guide, sighting) and _passes(check_nail, sighting):
+            K = carm.calibrated.carm.K
+            views.append(NailView(sighting.edges, K, carm.T_found_true @ nail))
+            step("")
+    return views
+
+
+@functools.partial(jax.jit, static_argnames="draws")
+def _disturbed(view: NailView, sigma: jax.Array, key: jax.Array, draws: int):
+    """Deviations (draw, estimator, 3) in axis angle (rad), in-plane and depth (mm)."""
+    nail, edges, K = scenes.NAIL, view.edges, view.K
+    x_axis = view.T_true.rotation().as_matrix()[:2, 0]
+
+    def one(key: jax.Array) -> jax.Array:
+        on_holes, on_contour = jax.random.split(key)
+        hole = edges.hole + sigma * jax.random.normal(on_holes, edges.hole.shape)
+        contour = edges.contour + sigma * jax.random.normal(on_contour, edges.contour.shape)
+        moved = EdgePoints(hole, edges.hole_valid, contour, edges.contour_valid)
+        ellipses, _ = jax.vmap(hull_ellipse)(moved.hole, moved.hole_valid)
+        first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], ellipses) for i in (0, 1))
+        fronto, _ = fronto_parallel_view(first, second, x_axis, K, nail)
+        generic, _, _ = generic_view(first, second, K, nail)
+        centers = jnp.stack([first.center, second.center])
+        start = fronto_parallel_pose(centers, x_axis, K, nail)
+        through, _ = through_hole_pose(moved, start, K, nail)
+        poses = (through.T_camera_nail, fronto, generic)
+        return jnp.stack([_three_errors(view.T_true, pose) for pose in poses])
+
+    return jax.lax.map(one, jax.random.split(key, draws))
+
+
+def _three_errors(true: SE3, found: SE3) -> jax.Array:
+    off = true.inverse() @ found
+    axis, place = off.rotation().as_matrix()[:, 2], off.translation()
+    angle = jnp.arctan2(jnp.hypot(axis[0], axis[1]), axis[2])
+    return jnp.stack([angle, jnp.hypot(place[0], place[1]), jnp.abs(place[2])])
+
+
+def edge_noise_curve(
+    views: Sequence[NailView], draws: int, names: Sequence[str], step: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Figure 10: every estimator of the nail's pose against noise of the edge points."""
+    rows = []
+    for sigma in EDGE_SIGMAS_PX:
+        errors = []
+        for i, view in enumerate(views):
+            key = jax.random.key(i)
+            errors.append(np.asarray(_disturbed(view, jnp.asarray(sigma), key, draws)))
+        stacked = np.concatenate(errors)  # (draws, estimator, 3)
+        for j, name in enumerate(names):
+            own = stacked[:, j]
+            good = np.isfinite(own).all(axis=1)
+            mean = own[good].mean(axis=0)
+            rows.append(
+                {
+                    "sigma [px]": sigma,
+                    "estimator": name,
+                    "n": len(own),
+                    "no answer": int((~good).sum()),
+                    "axis [deg]": float(np.degrees(mean[0])),
+                    "in plane [mm]": float(mean[1]),
+                    "depth [mm]": float(mean[2]),
+                }
+            )
+        step(f"{sigma:g} px")
+    return rows
