@@ -70,6 +70,7 @@ def test_jacobian_is_the_derivative(robot, x64):
         np.testing.assert_allclose(jacobian[:, axis], expected, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_tool_error_is_that_of_a_monte_carlo(robot, x64):
     pose, tool = jax.tree.map(lambda leaf: leaf[1], poses(robot, 2)), jnp.array([5.0, 0.0, 40.0])
     predicted = guide_error(pose, robot, 0.02, tool)

@@ -87,7 +87,8 @@ def by_the_chain(q, robot):
 
 
 def test_forward_is_the_chain_of_links(robot, x64):
-    q, found, status = sample_joints(robot, 40, key=jax.random.key(3))
+    drawn = jax.jit(lambda: sample_joints(robot, 40, key=jax.random.key(3)))()
+    q, found, status = map(np.asarray, drawn)
     for each, pose in zip(q[status == 0], found[status == 0], strict=True):
         point, rotation = by_the_chain(np.asarray(each), robot)
         np.testing.assert_allclose(pose[:3], point, atol=1e-9)
@@ -155,7 +156,7 @@ def test_every_branch_reaches_the_pose(robot, poses, branch, x64):
     gap[..., 3] -= 2.0 * np.pi * np.round(gap[..., 3] / (2.0 * np.pi))  # th4: up to whole turns
     gap = np.abs(gap).max(2)
     assert gap.min(1).max() < 1e-8
-    assert (sides[np.arange(len(q)), gap.argmin(1)] == np.asarray(branch)).all()
+    assert (np.asarray(sides)[np.arange(len(q)), gap.argmin(1)] == np.asarray(branch)).all()
 
 
 def test_jacobian_is_the_derivative(robot, poses, x64):
