@@ -52,14 +52,16 @@ class Crops(NamedTuple):
 
 def camera_of(crops: Crops, vertebra: int | np.ndarray, view: int | np.ndarray) -> Camera:
     """Cameras of the chosen views (arrays of the same shape give leading axes)."""
-    at = (vertebra, view)
-    return Camera(
-        camera_from_world=transforms.SE3(jnp.asarray(crops.camera_from_world[at])),
-        focal_length=jnp.asarray(crops.focal_length[at]),
-        principal_point=jnp.asarray(crops.principal_point[at]),
-        sdd=jnp.asarray(crops.sdd[at]),
-        image_size=crops.images.shape[-2:],
-    )
+    size = crops.images.shape[-2:]
+
+    def one(pose: jax.Array, focal: jax.Array, center: jax.Array, sdd: jax.Array) -> Camera:
+        return Camera(transforms.SE3(pose), focal, center, sdd, size)
+
+    parts = (crops.camera_from_world, crops.focal_length, crops.principal_point, crops.sdd)
+    leaves = [jnp.asarray(part[vertebra, view]) for part in parts]
+    for _ in range(leaves[-1].ndim):
+        one = jax.vmap(one)
+    return one(*leaves)
 
 
 def stacked_models(without: Sequence[str]) -> ssm.ShapeModel:

@@ -81,7 +81,9 @@ def test_views_are_described_in_the_frame_of_the_fit(wrong):
     turned = world @ np.asarray(TRUE.pose.rotation().as_matrix())
     np.testing.assert_allclose(beams, turned, atol=1e-5)
     distance = np.linalg.norm(
-        np.asarray(jax.vmap(lambda c: c.source)(seen.cameras)) - TRUE.pose.translation(), axis=1
+        np.asarray(jax.vmap(lambda c: c.source)(seen.cameras))
+        - np.asarray(TRUE.pose.translation()),
+        axis=1,
     )
     np.testing.assert_allclose(views.code[:, 6], distance / 1000.0, rtol=1e-5)
 
