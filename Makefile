@@ -42,7 +42,7 @@ lint: setup  ## Check style and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: setup  ## Time dartjax against its peers; tables in runs/bench
-	@for name in splat drr radiograph reconstruct; do \
+	@for name in splat drr radiograph reconstruct kinematics; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name --out=runs/bench/$$name.json || exit 1; done
 
 docs: setup  ## Build the documentation into site/
