@@ -24,7 +24,7 @@ $(SETUP): pyproject.toml
 	    exit 1; }; \
 	  echo "making $(VENV) with $$python"; "$$python" -m venv $(VENV); }
 	@echo "installing dartjax and its dependencies (some minutes)"
-	@$(BIN)/python -m pip install --quiet -e ".[test,io,data]"
+	@$(BIN)/python -m pip install --quiet -e ".[test,io,data,robot]"
 	@touch $@
 
 demo: setup  ## Reconstruct vertebrae from two X-rays; report in runs/demo/report.html
