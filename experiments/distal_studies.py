@@ -287,8 +287,8 @@ def ideal_sets(count: int, sigma_px: float, rng: np.random.Generator):
 def image_sets(found: Sequence[Detected]):
     """The sets of `pose_table` from images."""
     true = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[own.T_true for own in found])
-    arrays = (jnp.stack([jnp.asarray(own[i]) for own in found]) for i in range(3))
-    return *arrays, true
+    pixels, seen, K = (jnp.stack([jnp.asarray(own[i]) for own in found]) for i in range(3))
+    return pixels, seen, K, true
 
 
 _estimate = jax.jit(

@@ -46,9 +46,9 @@ class GuideMatch(eqx.Module):
 class _Hypothesis(eqx.Module):
     """Similar projection of both planes: p -> scale R(angle) (x, -y) + shift, px."""
 
-    angle: Scalar
-    scale: Float[Array, "2"]  # px / mm of each plane
-    shift: Float[Array, "2 2"]  # of each plane
+    angle: Float[Array, "*batch"]
+    scale: Float[Array, "*batch 2"]  # px / mm of each plane
+    shift: Float[Array, "*batch 2 2"]  # of each plane
 
 
 def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch, Status]:

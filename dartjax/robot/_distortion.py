@@ -50,18 +50,15 @@ def intensifier(
     bump_width: float = 0.13,
 ) -> Intensifier:
     """An intensifier of a 9 inch C-arm whose field of 576 px distorts by a few per cent."""
-    return jax.tree.map(
-        jnp.asarray,
-        Intensifier(
-            jnp.asarray(center, float),
-            float(radius),  # pyright: ignore
-            float(pincushion),  # pyright: ignore
-            float(sigmoid),  # pyright: ignore
-            jnp.asarray(earth_field, float),
-            float(bump),  # pyright: ignore
-            jnp.asarray(bump_center, float),
-            float(bump_width),  # pyright: ignore
-        ),
+    return Intensifier(
+        center=jnp.asarray(center, float),
+        radius=jnp.asarray(radius, float),
+        pincushion=jnp.asarray(pincushion, float),
+        sigmoid=jnp.asarray(sigmoid, float),
+        earth_field=jnp.asarray(earth_field, float),
+        bump=jnp.asarray(bump, float),
+        bump_center=jnp.asarray(bump_center, float),
+        bump_width=jnp.asarray(bump_width, float),
     )
 
 

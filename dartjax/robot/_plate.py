@@ -108,7 +108,10 @@ def _of_plate(
 
 
 def _nearest(
-    expected: Pixels, centers: Pixels, valid: Bool[Array, " m"], pitch_px: Array | float
+    expected: Pixels,
+    centers: Float[Array, "m 2"],
+    valid: Bool[Array, " m"],
+    pitch_px: Array | float,
 ) -> tuple[Pixels, Bool[Array, " n"]]:
     square = jnp.sum((expected[:, None] - centers[None]) ** 2, axis=-1)
     square = jnp.where(valid[None], square, jnp.inf)

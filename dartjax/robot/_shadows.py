@@ -51,7 +51,7 @@ def image_rays(view: CarmView, supersample: int = SUPERSAMPLE) -> Rays:
     return jnp.stack([_between(nodes[..., i], RAY_STEP * supersample) for i in (0, 1)], axis=-1)
 
 
-def _between(nodes: Image, count: int) -> Image:
+def _between(nodes: Image, count: int) -> Float[Array, "fine_h fine_w"]:
     """`count` x `count` samples in every cell of a grid of nodes, bilinear."""
     share = ((jnp.arange(count) + 0.5) / count)[None, :, None]
     for _ in range(2):
@@ -140,7 +140,7 @@ def block_thickness(rays: Rays, corners: Float[Array, "2 3"], T_camera_object: S
 
 
 def balls_attenuation(
-    rays: Rays, view: CarmView, balls: Points, radius: Scalar, T_camera_object: SE3
+    rays: Rays, view: CarmView, balls: Points, radius: Scalar | float, T_camera_object: SE3
 ) -> Image:
     """-log transmission of steel balls (object frame) whose shadows are at most 16 px wide."""
     samples = rays.shape[0] // view.image_size[0]

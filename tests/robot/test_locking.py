@@ -53,14 +53,16 @@ def test_error_of_a_shifted_and_tilted_guide():
 )
 def test_advice_turns_the_beam_onto_the_holes_axis(tilt, axis):
     turn = SO3.from_x_radians(tilt[0]) @ SO3.from_y_radians(tilt[1]) @ SO3.from_x_radians(np.pi)
-    T = SE3.from_rotation_and_translation(turn, jnp.array([0.0, 0.0, 620.0]))
+    middle = jnp.array([0.0, 0.0, 620.0])  # between the holes
+    half = jnp.array([15.0, 0.0, 0.0])
+    T = SE3.from_rotation_and_translation(turn, middle + turn.apply(half))
     advice = robot.turn_advice(T)
     assert advice.tilt_deg == pytest.approx(np.degrees(0.1), abs=0.01)
     angles = (advice.about_x_deg, advice.about_y_deg)
     assert angles[axis] == pytest.approx(np.degrees(tilt[axis]), abs=0.01)
     # Turning the C-arm turns the nail the other way in its frame: it then looks straight through.
     turned = SO3.exp(-jnp.deg2rad(jnp.array([*angles, 0.0]))) @ turn
-    straight = SE3.from_rotation_and_translation(turned, T.translation())
+    straight = SE3.from_rotation_and_translation(turned, middle + turned.apply(half))
     assert robot.tilt_deg(straight) < 0.05
     assert "take this view" in robot.turn_advice(straight).text
 

@@ -120,6 +120,6 @@ def test_fronto_parallel_view_in_closed_form(x64):
     swapped, _ = robot.fronto_parallel_view(*ellipses(T)[::-1], x_axis, jnp.asarray(K), NAIL)
     np.testing.assert_allclose(swapped.as_matrix(), found.as_matrix(), atol=1e-6)
     _, status = robot.fronto_parallel_view(
-        *ellipses(nail_pose(0.3, 0)), x_axis, jnp.asarray(K), NAIL
+        *ellipses(nail_pose(0.3, 0.0)), x_axis, jnp.asarray(K), NAIL
     )
     assert int(status) == StatusCode.NOT_FRONTO_PARALLEL
