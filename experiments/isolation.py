@@ -1,7 +1,6 @@
 """The fits that see each vertebra alone, as methods of the tables."""
 
 import functools
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,20 +19,26 @@ from dartjax.registration import (
     moved_pose,
     stack,
 )
-from dartjax.training import alone, beside, isolate
+from dartjax.training import alone, isolate
 from experiments.grading import Task
 from experiments.scene import CROP_PIXELS
 
-WEIGHTS = pathlib.Path(data.__file__).parent.parent / "assets" / "isolation"
+_ROUNDS = 2
 
 
-def is_available() -> bool:
-    """Whether weights are packaged."""
-    return (WEIGHTS / "card.json").is_file()
+def check(folder: str, subjects: Sequence[str]) -> None:
+    """DataError if the weights are missing, damaged, or have seen one of the subjects."""
+    network(folder)
+    seen = data.read_card(folder)["subjects_included"]
+    if leaked := [subject for subject in subjects if data.same_subject(subject, seen)]:
+        raise data.DataError(
+            f"the isolation network in {folder} was trained on {', '.join(leaked)}: leave "
+            "--isolation out, or reconstruct other subjects"
+        )
 
 
 @functools.cache
-def network(folder: pathlib.Path = WEIGHTS):
+def network(folder: str):
     """The network and its parameters. DataError if they are missing or damaged."""
     net = IsolationNet(ISOLATION_PRESETS[data.read_card(folder)["preset"]])
     image = jnp.zeros((CROP_PIXELS, CROP_PIXELS))
@@ -43,17 +48,17 @@ def network(folder: pathlib.Path = WEIGHTS):
 
 
 def fit_isolated(
+    folder: str,
     options: FitOptions,
-    rounds: int,
-    with_radiographs: bool,
     tasks: Sequence[Task],
     *,
     num_starts: int,
     seed: int,
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
-    """A `Fitter`: the landmarks' fit is the first guess; each round isolates with the latest guess
-    and fits from it. One start: `num_starts` and `seed` are not used."""
+    """A `Fitter` with the network in a folder. The landmarks' fit is the first guess; each round
+    isolates with the latest guess and fits from it. One start: `num_starts` and `seed` are not
+    used."""
     del num_starts, seed
     stacked = [stack([getattr(t, k) for t in tasks]) for k in ("model", "observations", "start")]
     clock: list[float] = []
@@ -62,16 +67,16 @@ def fit_isolated(
         clock.append(time.monotonic())
         step(f"{done}/{total}" if done else "compiled")
 
-    program = _program(options, rounds, with_radiographs)
+    program = _program(folder, options)
     found = map_cases(program, *stacked, chunk=len(jax.local_devices()), on_chunk=on_chunk)
     each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))]
     return each, clock[-1] - clock[0]
 
 
 @functools.cache
-def _program(options: FitOptions, rounds: int, with_radiographs: bool):
+def _program(folder: str, options: FitOptions, rounds: int = _ROUNDS):
     """The same object for the same arguments, so that it is compiled once."""
-    net, params = network()
+    net, params = network(folder)
 
     def one(model: ssm.ShapeModel, seen: Observations, start: transforms.SE3) -> Reconstruction:
         first = fit_landmarks(model, seen, start)
@@ -79,8 +84,7 @@ def _program(options: FitOptions, rounds: int, with_radiographs: bool):
         found = None
         for _ in range(rounds):
             isolated = isolate(net, params, model, seen, pose, coefficients)
-            shown = (beside if with_radiographs else alone)(seen, isolated)
-            found = fit(model, shown, pose, options)
+            found = fit(model, alone(seen, isolated), pose, options)
             pose, coefficients = found.pose, found.coefficients
         assert found is not None
         return found

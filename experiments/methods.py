@@ -25,7 +25,7 @@ from dartjax.registration import (
     stack,
 )
 from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
-from experiments import joint, scene
+from experiments import isolation, joint, scene
 from experiments.grading import Estimate, Task, estimate_of
 from experiments.scene import CROP_WIDTH_MM
 
@@ -35,6 +35,7 @@ _LOCAL = (_COARSE, _FINE)
 
 OURS = "dartjax"  # all vertebrae of a scene together
 ALONE = "each alone"  # the same objective, without neighbours
+LEARNED = "isolated"  # the same with what a network makes of the X-rays, see `isolation`
 ISOLATED = "true isolated DRR"  # the same again, with nothing else in the X-rays: a bound
 FIT_OPTIONS: dict[str, FitOptions] = {
     "landmarks+masks": FitOptions(similarity=_LOCAL, weights=ObjectiveWeights(similarity=0.0)),
@@ -62,6 +63,7 @@ RECIPES = {
     "xvr": "xvr",
     "alone": ALONE,
     "classical": OURS,
+    "isolated": LEARNED,
 }
 # Cases in one compiled program, for every subject of a run the same: as many as there are cores,
 # since a CPU gains nothing from more, or enough to fill a GPU.
@@ -91,15 +93,22 @@ def run_method(
     num_starts: int,
     seed: int,
     step: Callable[[str], None],
+    isolation_weights: str | None = None,
 ) -> tuple[list[Estimate], float]:
     """Estimates of one method for all tasks, and its seconds per task after compilation."""
-    found, seconds = METHODS[name](
+    fitter = METHODS[name] if name != LEARNED else _with_network(isolation_weights)
+    found, seconds = fitter(
         tasks,
         num_starts=1 if name == "landmarks" else num_starts,
         seed=seed,
         step=lambda note: step(f"{name}: {note}"),
     )
     return [estimate_of(each) for each in found], seconds / len(tasks)
+
+
+def _with_network(folder: str | None) -> Fitter:
+    assert folder is not None, "the experiment checks that there are weights"
+    return functools.partial(isolation.fit_isolated, folder, FIT_OPTIONS[ALONE])
 
 
 def fit_each_case(

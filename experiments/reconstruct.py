@@ -37,6 +37,7 @@ from dartjax.registration import crop_cameras, observe
 from experiments import (
     detections,
     grading,
+    isolation,
     judgement,
     launch,
     methods,
@@ -87,6 +88,9 @@ _RESTARTS = flags.DEFINE_integer(
 )
 _BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the table.")
 _SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
+_ISOLATION = flags.DEFINE_string(
+    "isolation", None, "Folder of weights of experiments.train_isolation: adds the row `isolated`."
+)
 _WORK = flags.DEFINE_string(
     "work",
     None,
@@ -145,6 +149,10 @@ def join() -> int:
 
 
 def _settings(seed: int) -> Settings:
+    if _RECIPE.value == "isolated" and _ISOLATION.value is None:
+        raise data.DataError(
+            "--recipe=isolated needs --isolation=FOLDER with weights of experiments.train_isolation"
+        )
     if _DETECTOR.value != "standard" and _OBSERVATIONS.value != "simulated":
         raise data.DataError("--detector is only for --observations=simulated")
     if _RESTARTS.value > 1 and _RECIPE.value == "classical":
@@ -163,6 +171,7 @@ def _settings(seed: int) -> Settings:
         restarts=_RESTARTS.value,
         xray_physics=_XRAY_PHYSICS.value,
         ssm=_SSM.value,
+        isolation=_ISOLATION.value,
     )
 
 
@@ -211,6 +220,8 @@ def _reconstruct_cohort(
 
     This process makes the units of its share of the subjects; process 0 reports on all.
     """
+    if settings.isolation is not None:
+        isolation.check(settings.isolation, [source.subject for source in sources])
     work, is_kept = _work_folder(ctx)
     has_units = any(work.glob("scans/*/unit"))
     keep = is_kept or _NUM_PROCESSES.value > 1 or (has_units and not flags.FLAGS.overwrite)

@@ -35,6 +35,7 @@ class Settings:
     restarts: int = 1
     xray_physics: bool = False
     ssm: str | None = None
+    isolation: str | None = None  # folder of weights
 
     @property
     def headline(self) -> str:
@@ -45,6 +46,8 @@ class Settings:
     def methods(self) -> tuple[str, ...]:
         """Every method that is run, the headline last."""
         others = [name for name in methods.RECIPES.values() if name != self.headline]
+        if self.isolation is None:
+            others = [name for name in others if name != methods.LEARNED]
         return (*((*others, methods.ISOLATED) if self.baselines else ()), self.headline)
 
     def seed_of(self, index: int) -> int:
@@ -83,7 +86,12 @@ def answer(case: data.Case, settings: Settings, seed: int, judge: Judge | None =
     with launch.progress("reconstruction") as step:
         for name in settings.methods:
             estimates[name], seconds[name] = methods.run_method(
-                name, tasks, num_starts=settings.restarts, seed=seed, step=step
+                name,
+                tasks,
+                num_starts=settings.restarts,
+                seed=seed,
+                step=step,
+                isolation_weights=settings.isolation,
             )
             seconds[name] += seconds_to_start
     headline = settings.headline

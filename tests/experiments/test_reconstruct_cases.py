@@ -114,7 +114,7 @@ def test_the_joint_fit_answers_in_the_order_of_the_tasks_scene_by_scene(tasks, m
 def test_a_method_over_cases_is_one_function_object_for_one_setting():
     assert methods._case_fit("ncc", 1) is methods._case_fit("ncc", 1)
     assert methods._case_fit("ncc", 1) is not methods._case_fit("ncc", 2)
-    assert set(methods.RECIPES.values()) <= set(methods.METHODS)
+    assert set(methods.RECIPES.values()) <= {*methods.METHODS, methods.LEARNED}
 
 
 def test_rows_hold_grades_paths_and_judgements(answers):
