@@ -1,0 +1,425 @@
+"""Wires in pedicles by two-plane navigation, end to end from rendered X-rays (Li, Du, Yu 2020).
+
+  python -m experiments.navigate
+  python -m experiments.navigate --cohort=FOLDER --levels=L1-L5 --repeats=10
+  python -m experiments.navigate --run=FOLDER     also the plans of a `reconstruct` run
+
+Per vertebra: AP and lateral views, each calibrated from an image of a plate; per repeat the
+robot holds the bi-planar target into both, the path is marked in the images, a tracker closes
+the loop about a robot whose structure is off, and the wire is placed in the true anatomy and
+graded after Gertzbein and Robbins. The plan is the best corridor in the true bone; where it
+leaves less than 1.5 mm around a 5 mm cylinder, no wire is placed and the table says so. Leaves
+tables.md, pictures, report.html and every placement in metrics.json.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from dartjax import data, planning
+from dartjax import robot as robots
+from dartjax.observations import SIDES, NeedlePath
+from dartjax.planning import DistanceField
+from dartjax.robot import NavigationError
+from dartjax.transforms import SE3
+from experiments import launch, navigate_loop, navigate_report, truths
+from experiments import navigate_scene as scenes
+from experiments.navigate_scene import Registered, Residual, View
+from experiments.scene import TrueVertebra
+
+_COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks; default: the example CT.")
+_SUBJECTS = flags.DEFINE_list("subjects", [], "Only these subjects of the cohort.")
+_LEVELS = flags.DEFINE_string("levels", "T11,T12,L1", "Levels, such as L1-L5 or T10,L1.")
+_REPEATS = flags.DEFINE_integer("repeats", 4, "Placements per pedicle.", lower_bound=1)
+_CLICK = flags.DEFINE_float("click_px", 1.0, "Standard deviation of marks, px per axis.")
+_TARGETS = flags.DEFINE_integer("targets", 40, "Points located per pair of images.", lower_bound=1)
+_ROBOTS = flags.DEFINE_integer("robots", 200, "Robots of the closed-loop study.", lower_bound=2)
+_RUN = flags.DEFINE_string("run", None, "Run folder of `reconstruct` whose plans to follow too.")
+
+CYLINDER_MM, FEASIBLE_MM, FIELD_MM = 2.5, 1.5, 25.0
+TRUTH, RECONSTRUCTED = "best corridor", "reconstruction"
+_EXPOSURES = 3  # of one placement, before it is given up
+_CHECKED = 4  # placements whose check images are kept
+Row = dict[str, Any]
+
+_place = jax.jit(navigate_loop.place)
+_best = jax.jit(planning.best_corridor)
+_room = jax.jit(planning.clearance)
+_locate = jax.jit(jax.vmap(robots.locate_point, (0, None)))
+_pose = jax.jit(robots.estimate_pose)
+_dlt = jax.jit(robots.projection_dlt)
+
+
+class Plan(NamedTuple):
+    """One pedicle's path in the world, and the room the true anatomy leaves about it."""
+
+    side: str
+    source: str
+    path: NeedlePath
+    clearance_mm: float
+    feasible: bool  # of the best corridor
+
+
+@dataclasses.dataclass
+class Found:
+    """What the run gathers."""
+
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    errors: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
+    residuals: list[Residual] = dataclasses.field(default_factory=list)
+    checks: list[navigate_report.Check] = dataclasses.field(default_factory=list)
+    example: Registered | None = None
+    example_pixels: Sequence[np.ndarray] = ()  # of its balls as recorded, (layer, ball, 2)
+    refused: int = 0
+    pairs: int = 0
+
+    def add(self, name: str, errors: np.ndarray) -> None:
+        """More errors of points under a name."""
+        self.errors.setdefault(name, []).append(errors)
+
+
+def main(ctx: launch.RunContext) -> None:
+    """Every vertebra in turn, the closed-loop study, then tables and pictures."""
+    cases, found = list(_cases()), Found()
+    plans = _planned_elsewhere()
+    wanted = tuple(data.parse_levels(_LEVELS.value)) if _LEVELS.value else ()
+    number, levels = 0, 0
+    for case in cases:
+        known = truths.true_vertebrae(case, wanted)
+        with launch.progress(f"wires in {case.subject}", len(known)) as step:
+            for truth in known:
+                _vertebra(case, truth, plans, found, ctx.seed, number)
+                number += 1
+                step(truth.level)
+        levels += len(known)
+    with launch.progress("closed loop", 1) as step:
+        loop = navigate_loop.study(_ROBOTS.value, ctx.seed)
+        step(f"{_ROBOTS.value} robots")
+    record = ctx.record(
+        dataset=cases[0].dataset,
+        dataset_kind=cases[0].dataset_kind,
+        subjects=[case.subject for case in cases],
+        n_vertebrae=levels,
+        ssm_excludes=truths.excluded(cases),
+        nsd_tolerance_mm=None,
+        ssm_leak=any(truths.is_leak(case) for case in cases),
+    )
+    summary = summary_of(found) | navigate_report.loop_summary(loop)
+    navigate_report.write(ctx.out, record, summary, found, loop)
+    ctx.save_metrics(record, summary, found.rows)
+
+
+def _cases() -> Iterator[data.Case]:
+    if _COHORT.value is None:
+        with launch.progress("example chest CT"):
+            yield data.example_case()
+        return
+    subjects = data.find_subjects(_COHORT.value)
+    chosen = [s for s in subjects if not _SUBJECTS.value or s.id in _SUBJECTS.value]
+    if not chosen:
+        raise data.DataError(f"{_COHORT.value} has none of {', '.join(_SUBJECTS.value)}")
+    if len(kinds := {s.dataset_kind for s in chosen}) > 1:
+        raise data.DataError(f"the cohort mixes {' and '.join(sorted(kinds))} data: run them apart")
+    for subject in chosen:
+        yield data.load_case(subject)
+
+
+def _planned_elsewhere() -> Mapping[str, Any]:
+    """paths.json of a `reconstruct` run: by SUBJECT_LEVEL_pairN and side."""
+    if _RUN.value is None:
+        return {}
+    path = pathlib.Path(_RUN.value) / "paths.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["paths"]
+    except (OSError, ValueError, KeyError) as error:
+        raise data.DataError(
+            f"{path} cannot be read: give --run=FOLDER of a finished `reconstruct` run"
+        ) from error
+
+
+def _vertebra(
+    case: data.Case,
+    truth: TrueVertebra,
+    elsewhere: Mapping[str, Any],
+    found: Found,
+    seed: int,
+    number: int,
+) -> None:
+    """All placements in one vertebra."""
+    given = elsewhere.get(f"{case.subject}_{truth.level}_pair1")
+    plans = plans_of(truth.paths, truth.field, given)
+    name = {"subject": case.subject, "level": truth.level}
+    for plan in plans:
+        if plan.source == TRUTH and not plan.feasible:
+            found.rows.append(_infeasible(name, plan))
+    rng = np.random.default_rng([seed, number, 2])
+    center = np.mean([np.asarray(p.path.entry_point + p.path.target_point) / 2 for p in plans], 0)
+    pair = scenes.views_of(case.ct, center, seed, number)
+    found.residuals += [scenes.distortion_residual(view, rng) for view in pair]
+    for repeat in range(_REPEATS.value):
+        tried = [p for p in plans if p.feasible or p.source == RECONSTRUCTED]
+        seen, T_world_target = _exposed(pair, center, rng, found)
+        if seen is None:
+            reason = f"no pair of images could be registered in {_EXPOSURES} exposures"
+            place = [{"side": p.side, "plan": p.source, "repeat": repeat} for p in tried]
+            found.rows += [{**name, **each, "status": reason} for each in place]
+            continue
+        measure_points(seen, pair, T_world_target, rng, found)
+        if found.example is None:
+            found.example, found.example_pixels = seen, scenes.recorded_balls(seen, pair)
+        for plan in tried:
+            row, wire = _placement(plan, truth, seen, pair, T_world_target, rng)
+            found.rows.append({**name, "repeat": repeat, **row})
+            if wire is not None and len(found.checks) < _CHECKED:
+                title = f"{truth.level} {plan.side}, grade {row['grade_cylinder']}"
+                found.checks.append(_check(title, plan, wire, pair, seed + number))
+
+
+def _exposed(
+    pair: tuple[View, View], center: np.ndarray, rng: np.random.Generator, found: Found
+) -> tuple[Registered | None, SE3]:
+    """Images that could be registered. After a refusal the target is held anew, as its message
+    asks."""
+    T_world_target = scenes.held_target(center, rng)
+    for _ in range(_EXPOSURES):
+        found.pairs += 1
+        try:
+            seen = scenes.register_pair(pair, T_world_target, int(rng.integers(2**30)))
+            return seen, T_world_target
+        except NavigationError:
+            found.refused += 1
+            T_world_target = scenes.held_target(center, rng)
+    return None, T_world_target
+
+
+def plans_of(
+    paths: jax.Array, field: DistanceField, elsewhere: Mapping[str, Any] | None
+) -> list[Plan]:
+    """Best corridor of each side in the true bone, sought from `paths` (2, 2, 3), and the
+    reconstruction's path if there is one."""
+    plans = []
+    for i, side in enumerate(SIDES):
+        entry, target = paths[i]
+        carried = NeedlePath(entry, target, jnp.asarray(CYLINDER_MM))
+        path, room = _best(carried, field)
+        feasible = float(room.clearance) >= FEASIBLE_MM
+        plans.append(Plan(side, TRUTH, path, float(room.clearance), feasible))
+        if elsewhere:
+            entry, target = (
+                jnp.asarray(elsewhere[side][end], jnp.float32)
+                for end in ("entry_point", "target_point")
+            )
+            path = NeedlePath(entry, target, jnp.asarray(CYLINDER_MM))
+            room = _room(path, field)
+            plans.append(Plan(side, RECONSTRUCTED, path, float(room.clearance), feasible))
+    return plans
+
+
+def _infeasible(name: Row, plan: Plan) -> Row:
+    return {
+        **name,
+        "side": plan.side,
+        "plan": plan.source,
+        "plan_clearance_mm": plan.clearance_mm,
+        "status": f"no feasible plan: the best corridor leaves {plan.clearance_mm:.1f} mm "
+        f"around a 5 mm cylinder, less than {FEASIBLE_MM:g} mm",
+    }
+
+
+def measure_points(
+    seen: Registered,
+    pair: tuple[View, View],
+    T_world_target: SE3,
+    rng: np.random.Generator,
+    found: Found,
+) -> None:
+    """Errors of points within 25 mm of the middle, by every way to locate them."""
+    points = rng.uniform(-FIELD_MM, FIELD_MM, (_TARGETS.value, 3))
+    in_world = np.asarray(T_world_target.apply(jnp.asarray(points, jnp.float32)))
+    for name, click in (("exact", 0.0), ("clicked", _CLICK.value)):
+        marks = scenes.marks_of(in_world, pair, rng, click)
+        located, status = _locate(marks, seen.views)
+        good = np.asarray(status) == 0
+        found.add(name, np.linalg.norm(np.asarray(located.point) - points, axis=1)[good])
+        if name == "exact":
+            found.add("gap", np.asarray(located.gap)[good])
+            sigma = np.sqrt(np.trace(np.asarray(located.covariance), axis1=1, axis2=2))
+            found.add("predicted", sigma[good])
+            found.add("cameras", np.linalg.norm(_by_cameras(seen, pair, marks) - points, axis=1))
+            found.add("dlt", np.linalg.norm(_by_dlt(seen, marks) - points, axis=1))
+
+
+def _balls_of(seen: Registered, part: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    match = seen.matches[part]
+    points = scenes.TARGET.points(part).reshape(-1, 3)
+    return match.pixels.reshape(-1, 2), points, match.seen.reshape(-1)
+
+
+def _by_dlt(seen: Registered, marks: jax.Array) -> np.ndarray:
+    """The same points by projection matrices of 11 parameters instead of two planes."""
+    sources, directions = [], []
+    for part in (0, 1):
+        pixels, points, valid = _balls_of(seen, part)
+        P = np.asarray(_dlt(points, pixels, valid), float)
+        rays = np.linalg.solve(P[:, :3], np.c_[np.asarray(marks[:, part]), np.ones(len(marks))].T).T
+        directions.append(rays / np.linalg.norm(rays, axis=1, keepdims=True))
+        sources.append(np.broadcast_to(-np.linalg.solve(P[:, :3], P[:, 3]), rays.shape))
+    return _triangulated(sources, directions)
+
+
+def _by_cameras(seen: Registered, pair: tuple[View, View], marks: jax.Array) -> np.ndarray:
+    """The same points by the calibrated cameras, which a planner sees them with: K from the
+    plate, the pose from the target's balls."""
+    sources, directions = [], []
+    for part, view in enumerate(pair):
+        pixels, points, valid = _balls_of(seen, part)
+        K = view.calibrated.carm.K
+        T_target_camera = _pose(pixels, points, valid, K)[0].T_camera_object.inverse()
+        slopes = np.asarray(robots.to_slopes(K, marks[:, part]))
+        rays = (
+            np.c_[slopes, np.ones(len(slopes))]
+            @ np.asarray(T_target_camera.rotation().as_matrix()).T
+        )
+        directions.append(rays / np.linalg.norm(rays, axis=1, keepdims=True))
+        sources.append(np.broadcast_to(np.asarray(T_target_camera.translation()), rays.shape))
+    return _triangulated(sources, directions)
+
+
+def _triangulated(sources: Sequence[np.ndarray], directions: Sequence[np.ndarray]) -> np.ndarray:
+    both = np.stack(sources, axis=1), np.stack(directions, axis=1)
+    X, _ = jax.vmap(robots.triangulate_rays)(*(jnp.asarray(each, jnp.float32) for each in both))
+    return np.asarray(X)
+
+
+def _placement(
+    plan: Plan,
+    truth: TrueVertebra,
+    seen: Registered,
+    pair: tuple[View, View],
+    T_world_target: SE3,
+    rng: np.random.Generator,
+) -> tuple[Row, NeedlePath | None]:
+    """One wire from its marks to its grade."""
+    row: Row = {"side": plan.side, "plan": plan.source, "plan_clearance_mm": plan.clearance_mm}
+    ends = np.stack([np.asarray(plan.path.entry_point), np.asarray(plan.path.target_point)])
+    try:
+        marks = scenes.marks_of(ends, pair, rng, _CLICK.value)
+        located, points = robots.locate_path(marks[0], marks[1], seen.views)
+    except NavigationError as error:
+        return row | {"status": str(error)}, None
+    key = jax.random.key(int(rng.integers(2**31)))
+    placed = _place(located, T_world_target, navigate_loop.base_of(plan.path), key=key)
+    if int(placed.status):
+        code = robots.StatusCode(int(placed.status)).name.lower().replace("_", " ")
+        return row | {"status": f"not positioned: {code}"}, None
+    wire = NeedlePath(placed.entry_point, placed.target_point, jnp.asarray(scenes.WIRE_RADIUS_MM))
+    return row | graded(wire, truth.field) | deviation(wire, plan.path) | {
+        "gap_mm": float(np.max(points.gap)),
+        "open_loop_mm": float(placed.open_error[0]),
+        "measurements": int(placed.measurements),
+        "status": "placed",
+    }, wire
+
+
+def graded(wire: NeedlePath, field: DistanceField) -> Row:
+    """Breach and grade of the wire itself and of a 5 mm cylinder about it."""
+    row: Row = {}
+    for name, radius in (("wire", scenes.WIRE_RADIUS_MM), ("cylinder", CYLINDER_MM)):
+        path = NeedlePath(wire.entry_point, wire.target_point, jnp.asarray(radius))
+        breach = float(_room(path, field).breach_depth)
+        row[f"breach_{name}_mm"] = breach
+        row[f"grade_{name}"] = planning.PedicleGrade(int(planning.pedicle_grade(breach))).name
+    return row
+
+
+def deviation(wire: NeedlePath, plan: NeedlePath) -> Row:
+    """How far the wire is from its plan: across it at the entry, at the tip, and in angle."""
+    axis = np.asarray(plan.target_point - plan.entry_point, float)
+    axis /= np.linalg.norm(axis)
+    own = np.asarray(wire.target_point - wire.entry_point, float)
+    own /= np.linalg.norm(own)
+    turn = np.arctan2(np.linalg.norm(np.cross(own, axis)), own @ axis)
+    off = np.asarray(wire.entry_point - plan.entry_point, float)
+    return {
+        "entry_error_mm": float(np.linalg.norm(np.cross(off, axis))),
+        "tip_error_mm": float(np.linalg.norm(wire.target_point - plan.target_point)),
+        "axis_error_deg": float(np.rad2deg(turn)),
+    }
+
+
+def _check(
+    title: str, plan: Plan, wire: NeedlePath, pair: tuple[View, View], shot: int
+) -> navigate_report.Check:
+    """AP and lateral images after the wire, with the plan's pixels."""
+    ends = jnp.stack([plan.path.entry_point, plan.path.target_point])
+    images = [scenes.check_image(view, wire, shot + 5 + i) for i, view in enumerate(pair)]
+    planned = [
+        np.asarray(v.carm.recorded(robots.project_points(v.carm.K, v.T_camera_world, ends)))
+        for v in pair
+    ]
+    return navigate_report.Check(title, images, planned)
+
+
+def summary_of(found: Found) -> Row:
+    """Numbers over all points and placements; grades of feasible plans alone."""
+    errors = {name: np.concatenate(each) for name, each in found.errors.items()}
+    exact = errors.get("exact", np.array([np.nan]))
+    local = np.concatenate([r.local for r in found.residuals])
+    polynomial = np.concatenate([r.polynomial for r in found.residuals])
+    raw = np.concatenate([r.uncorrected for r in found.residuals])
+    summary: Row = {
+        "target_error_mean_mm": float(np.mean(exact)),
+        "target_error_p95_mm": float(np.percentile(exact, 95)),
+        "target_error_max_mm": float(np.max(exact)),
+        "target_points": len(exact),
+        **{
+            f"target_error_{name}_mean_mm": float(np.mean(errors.get(name, [np.nan])))
+            for name in ("clicked", "dlt", "cameras", "predicted")
+        },
+        "ray_gap_mean_mm": float(np.mean(errors.get("gap", [np.nan]))),
+        "distortion_residual_mean_mm": float(np.mean(local)),
+        "distortion_residual_max_mm": float(np.max(local)),
+        "distortion_polynomial_mean_mm": float(np.mean(polynomial)),
+        "distortion_polynomial_max_mm": float(np.max(polynomial)),
+        "distortion_uncorrected_mean_mm": float(np.mean(raw)),
+        "image_pairs": found.pairs,
+        "image_pairs_refused": found.refused,
+        "infeasible_plans": sum(r["status"].startswith("no feasible") for r in found.rows),
+    }
+    summary |= grades_of([r for r in found.rows if r["plan"] == TRUTH])
+    if other := [r for r in found.rows if r["plan"] == RECONSTRUCTED]:
+        summary |= {f"reconstructed_{key}": value for key, value in grades_of(other).items()}
+    return summary
+
+
+def grades_of(rows: Sequence[Row]) -> Row:
+    """Shares of grades over the placements tried; one that was refused counts as no grade I."""
+    tried = [r for r in rows if not r["status"].startswith("no feasible")]
+    placed = [r for r in tried if r["status"] == "placed"]
+    reason = "no pedicle had a feasible plan" if not tried else "no wire was placed"
+    summary: Row = {"placements": len(tried), "placed": len(placed)}
+    for name, key in (("", "grade_cylinder"), ("wire_", "grade_wire")):
+        for label, good in (("grade_1", ("I",)), ("grade_1_or_2", ("I", "II"))):
+            share = sum(r[key] in good for r in placed) / len(tried) if tried else np.nan
+            summary[f"{name}{label}_fraction"] = share
+            if not tried:
+                summary[f"{name}{label}_fraction_reason"] = reason
+    for key in ("entry_error_mm", "tip_error_mm", "axis_error_deg"):
+        stem, unit = key.rsplit("_", 1)
+        values = [r[key] for r in placed]
+        summary[f"{stem}_mean_{unit}"] = float(np.mean(values)) if values else np.nan
+        summary[f"{stem}_max_{unit}"] = float(np.max(values)) if values else np.nan
+        if not values:
+            summary |= {f"{stem}_{k}_{unit}_reason": reason for k in ("mean", "max")}
+    return summary
+
+
+if __name__ == "__main__":
+    launch.run(main)
