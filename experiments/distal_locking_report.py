@@ -240,7 +240,7 @@ def draw_sensitivity(path: pathlib.Path, found: Results) -> None:
         axis.set_ylabel(f"mean error, {key}")
         axis.set_title("nail, fronto-parallel images", fontsize=10)
         axis.set_yscale("log")
-    axes[2].legend(fontsize=8)
+    axes[3].legend(fontsize=8)
     for axis in axes:
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

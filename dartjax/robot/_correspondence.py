@@ -18,11 +18,12 @@ from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.robot._homography import apply_homography
 from dartjax.robot._phantoms import GUIDE_PITCH, DrillGuide
 from dartjax.robot._pose import PoseFit, pnp_lm
-from dartjax.transforms import SE3, SO3
+from dartjax.transforms import SE3, SO3, apply
 
 MIN_BALLS, MIN_PER_PLANE = 12, 4
 MAX_RMS_PX = 0.5
 INLIER_PX = 1.0
+_BESIDE, _MAX_FOREIGN = 0.8, 0.4  # pitches round the target; share of the balls that fit
 _NUM_DIRECTIONS = 90
 _NUM_SHIFTS, _NUM_PLACES, _NUM_HYPOTHESES = 160, 12, 10
 _MAX_TILT = 0.35  # rad
@@ -55,8 +56,8 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
     """Correspondence and pose from balls found (their `centers` in ideal pixels).
 
     Status: TOO_FEW_FIDUCIALS when fewer than 12 balls, or 4 of a plane, fit any pose;
-    CORRESPONDENCE_FAILED when they fit with more than 0.5 px rms or when another pose explains
-    as many balls but one.
+    CORRESPONDENCE_FAILED when they fit with more than 0.5 px rms, when another pose explains as
+    many balls but one, or when many balls among those of the target fit nowhere.
     """
     weight = found.valid.astype(found.centers.dtype)
     radius = jnp.nanmedian(jnp.where(found.valid, found.radius, jnp.nan))
@@ -73,6 +74,12 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
     apart = jnp.mean(jnp.linalg.norm(projected - projected[best][None], axis=-1), axis=1) > 2.0
     runner_up = jnp.max(jnp.where(apart & (poses.rms_px < MAX_RMS_PX), count, 0))
     match = GuideMatch(*chosen, runner_up=runner_up)
+    T = match.pose.T_camera_object
+    behind = jnp.any(apply(T, guide.balls)[:, 2] <= 0.0)
+    # Balls where the target is that belong to none of it: a mirrored or another target.
+    gap = jnp.linalg.norm(found.centers[:, None] - projected[best][None], axis=-1)
+    inside = found.valid & (jnp.min(gap, axis=1) < _BESIDE * GUIDE_PITCH * scale)
+    foreign = jnp.sum(inside) - count[best] > _MAX_FOREIGN * count[best]
     in_far = jnp.sum(match.seen & guide.plane)
     in_near = jnp.sum(match.seen & ~guide.plane)
     status = first_status(
@@ -80,6 +87,7 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
         (StatusCode.TOO_FEW_FIDUCIALS, jnp.minimum(in_far, in_near) < MIN_PER_PLANE),
         (StatusCode.CORRESPONDENCE_FAILED, ~(match.pose.rms_px < MAX_RMS_PX)),
         (StatusCode.CORRESPONDENCE_FAILED, runner_up >= count[best] - 1),
+        (StatusCode.CORRESPONDENCE_FAILED, behind | foreign),
     )
     return match, status
 

@@ -209,8 +209,9 @@ def estimate_pose(
     starts = pnp_dlt(pixels, points, valid, K), _similar_pose(pixels, points, weight, K)
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), *starts)
     fits = jax.vmap(lambda T: pnp_lm(pixels, points, weight, K, T, num_steps=num_steps))(both)
-    rms = jnp.where(jnp.isfinite(fits[0].rms_px), fits[0].rms_px, jnp.inf)
-    best = jnp.argmin(rms)
+    # A target seen from behind with its relief turned inside out is the wrong minimum next door.
+    usable = jnp.isfinite(fits[0].rms_px) & (fits[1] != StatusCode.DEGENERATE_GEOMETRY)
+    best = jnp.argmin(jnp.where(usable, fits[0].rms_px, jnp.inf))
     return jax.tree.map(lambda leaf: leaf[best], fits)
 
 
