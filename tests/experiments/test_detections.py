@@ -215,6 +215,7 @@ def task_of(truth, detection, radiographs, pair=0):
     )
 
 
+@pytest.mark.slow
 def test_starts_with_the_help_of_neighbours_and_without_enough(truth, sure, radiographs):
     apart = -np.diff([spine.positions_mm(MODELS)[level] for level in ("T8", "T9", "T10")])
     above, below = vertebra("T8", -apart[0]), vertebra("T10", apart[1])

@@ -83,6 +83,7 @@ def written(cohort, cache, tmp_path_factory):
     return folder / "set", folder / "run"
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_up_the_same_byte_for_byte(written, cohort, cache, tmp_path):
     calm, _ = written
     killed = tmp_path / "set"

@@ -173,6 +173,7 @@ def test_right_cameras_stay(run, seen, poses, coefficients):
     np.testing.assert_allclose(identity.as_matrix(), np.eye(4), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_cameras_that_always_move_follow_the_noise(run, seen, poses, coefficients):
     pixels = np.array(seen.landmarks) + np.random.default_rng(2).normal(size=seen.landmarks.shape)
     noisy, always = (
@@ -185,6 +186,7 @@ def test_cameras_that_always_move_follow_the_noise(run, seen, poses, coefficient
     assert float(moved.residual_mm) < float(kept.residual_mm) + 0.1
 
 
+@pytest.mark.slow
 def test_noise_misses_and_exchanged_sides_leave_an_improvement(run, seen, poses):
     rng = np.random.default_rng(11)
     motions, mean_shape = motions_of(), jnp.zeros((NUM_VERTEBRAE, 15))

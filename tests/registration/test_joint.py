@@ -77,6 +77,7 @@ def errors(models, result, truth):
     return np.asarray(jnp.mean(jnp.linalg.norm(fitted - truth, axis=-1), axis=-1))
 
 
+@pytest.mark.slow
 def test_neighbours_make_the_fit_better(scene):
     arguments, truth = scene
     joint = errors(arguments[0], together(*arguments), truth)

@@ -32,6 +32,7 @@ def test_calibration_returns_what_made_the_pixels(x64):
     np.testing.assert_allclose(found.T_camera_phantom.as_matrix(), T.as_matrix(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_stated_uncertainty_is_the_scatter(x64):
     points, K, T = phantom_view()
     pixels = robot.project_points(K, T, points)

@@ -33,6 +33,7 @@ def ellipses(T):
     return [fit_hull(points, jnp.ones(64, bool))[0] for points in flat_circles(T)]
 
 
+@pytest.mark.slow
 def test_the_hull_drops_what_lies_inside(x64):
     points = np.column_stack([100 + 12 * np.cos(ANGLES), 80 + 8 * np.sin(ANGLES)])
     points[::6] = 0.6 * (points[::6] - [100, 80]) + [100, 80]
@@ -93,6 +94,7 @@ def test_tangents_touch_both_ellipses(x64):
     assert not np.isfinite(np.asarray(overlapping[0])).all()
 
 
+@pytest.mark.slow
 def test_generic_view_of_flat_circles_is_exact(x64):
     T = nail_pose()
     found, rms, status = robot.generic_view(*ellipses(T), jnp.asarray(K), NAIL)
