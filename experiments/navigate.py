@@ -16,22 +16,32 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from dartjax import data, planning
+from dartjax import data
 from dartjax import robot as robots
-from dartjax.observations import SIDES, NeedlePath
-from dartjax.planning import DistanceField
+from dartjax.observations import NeedlePath
 from dartjax.robot import NavigationError
 from dartjax.transforms import SE3
 from experiments import launch, navigate_loop, navigate_report, truths
 from experiments import navigate_scene as scenes
 from experiments.navigate_scene import Registered, Residual, View
+from experiments.navigate_wires import (
+    FEASIBLE_MM,
+    RECONSTRUCTED,
+    TRUTH,
+    Plan,
+    Row,
+    deviation,
+    graded,
+    grades_of,
+    plans_of,
+)
 from experiments.scene import TrueVertebra
 
 _COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks; default: the example CT.")
@@ -43,28 +53,14 @@ _TARGETS = flags.DEFINE_integer("targets", 40, "Points located per pair of image
 _ROBOTS = flags.DEFINE_integer("robots", 200, "Robots of the closed-loop study.", lower_bound=2)
 _RUN = flags.DEFINE_string("run", None, "Run folder of `reconstruct` whose plans to follow too.")
 
-CYLINDER_MM, FEASIBLE_MM, FIELD_MM = 2.5, 1.5, 25.0
-TRUTH, RECONSTRUCTED = "best corridor", "reconstruction"
+FIELD_MM = 25.0
 _EXPOSURES = 3  # of one placement, before it is given up
 _CHECKED = 4  # placements whose check images are kept
-Row = dict[str, Any]
 
 _place = jax.jit(navigate_loop.place)
-_best = jax.jit(planning.best_corridor)
-_room = jax.jit(planning.clearance)
 _locate = jax.jit(jax.vmap(robots.locate_point, (0, None)))
 _pose = jax.jit(robots.estimate_pose)
 _dlt = jax.jit(robots.projection_dlt)
-
-
-class Plan(NamedTuple):
-    """One pedicle's path in the world, and the room the true anatomy leaves about it."""
-
-    side: str
-    source: str
-    path: NeedlePath
-    clearance_mm: float
-    feasible: bool  # of the best corridor
 
 
 @dataclasses.dataclass
@@ -199,29 +195,6 @@ def _exposed(
     return None, T_world_target
 
 
-def plans_of(
-    paths: jax.Array, field: DistanceField, elsewhere: Mapping[str, Any] | None
-) -> list[Plan]:
-    """Best corridor of each side in the true bone, sought from `paths` (2, 2, 3), and the
-    reconstruction's path if there is one."""
-    plans = []
-    for i, side in enumerate(SIDES):
-        entry, target = paths[i]
-        carried = NeedlePath(entry, target, jnp.asarray(CYLINDER_MM))
-        path, room = _best(carried, field)
-        feasible = float(room.clearance) >= FEASIBLE_MM
-        plans.append(Plan(side, TRUTH, path, float(room.clearance), feasible))
-        if elsewhere:
-            entry, target = (
-                jnp.asarray(elsewhere[side][end], jnp.float32)
-                for end in ("entry_point", "target_point")
-            )
-            path = NeedlePath(entry, target, jnp.asarray(CYLINDER_MM))
-            room = _room(path, field)
-            plans.append(Plan(side, RECONSTRUCTED, path, float(room.clearance), feasible))
-    return plans
-
-
 def _infeasible(name: Row, plan: Plan) -> Row:
     return {
         **name,
@@ -328,32 +301,6 @@ def _placement(
     }, wire
 
 
-def graded(wire: NeedlePath, field: DistanceField) -> Row:
-    """Breach and grade of the wire itself and of a 5 mm cylinder about it."""
-    row: Row = {}
-    for name, radius in (("wire", scenes.WIRE_RADIUS_MM), ("cylinder", CYLINDER_MM)):
-        path = NeedlePath(wire.entry_point, wire.target_point, jnp.asarray(radius))
-        breach = float(_room(path, field).breach_depth)
-        row[f"breach_{name}_mm"] = breach
-        row[f"grade_{name}"] = planning.PedicleGrade(int(planning.pedicle_grade(breach))).name
-    return row
-
-
-def deviation(wire: NeedlePath, plan: NeedlePath) -> Row:
-    """How far the wire is from its plan: across it at the entry, at the tip, and in angle."""
-    axis = np.asarray(plan.target_point - plan.entry_point, float)
-    axis /= np.linalg.norm(axis)
-    own = np.asarray(wire.target_point - wire.entry_point, float)
-    own /= np.linalg.norm(own)
-    turn = np.arctan2(np.linalg.norm(np.cross(own, axis)), own @ axis)
-    off = np.asarray(wire.entry_point - plan.entry_point, float)
-    return {
-        "entry_error_mm": float(np.linalg.norm(np.cross(off, axis))),
-        "tip_error_mm": float(np.linalg.norm(wire.target_point - plan.target_point)),
-        "axis_error_deg": float(np.rad2deg(turn)),
-    }
-
-
 def _check(
     title: str, plan: Plan, wire: NeedlePath, pair: tuple[View, View], shot: int
 ) -> navigate_report.Check:
@@ -396,28 +343,6 @@ def summary_of(found: Found) -> Row:
     summary |= grades_of([r for r in found.rows if r["plan"] == TRUTH])
     if other := [r for r in found.rows if r["plan"] == RECONSTRUCTED]:
         summary |= {f"reconstructed_{key}": value for key, value in grades_of(other).items()}
-    return summary
-
-
-def grades_of(rows: Sequence[Row]) -> Row:
-    """Shares of grades over the placements tried; one that was refused counts as no grade I."""
-    tried = [r for r in rows if not r["status"].startswith("no feasible")]
-    placed = [r for r in tried if r["status"] == "placed"]
-    reason = "no pedicle had a feasible plan" if not tried else "no wire was placed"
-    summary: Row = {"placements": len(tried), "placed": len(placed)}
-    for name, key in (("", "grade_cylinder"), ("wire_", "grade_wire")):
-        for label, good in (("grade_1", ("I",)), ("grade_1_or_2", ("I", "II"))):
-            share = sum(r[key] in good for r in placed) / len(tried) if tried else np.nan
-            summary[f"{name}{label}_fraction"] = share
-            if not tried:
-                summary[f"{name}{label}_fraction_reason"] = reason
-    for key in ("entry_error_mm", "tip_error_mm", "axis_error_deg"):
-        stem, unit = key.rsplit("_", 1)
-        values = [r[key] for r in placed]
-        summary[f"{stem}_mean_{unit}"] = float(np.mean(values)) if values else np.nan
-        summary[f"{stem}_max_{unit}"] = float(np.max(values)) if values else np.nan
-        if not values:
-            summary |= {f"{stem}_{k}_{unit}_reason": reason for k in ("mean", "max")}
     return summary
 
 

@@ -9,14 +9,14 @@ from dartjax import robot as robots
 from dartjax import transforms
 from dartjax.observations import NeedlePath
 from dartjax.planning import DistanceField
-from experiments import navigate, navigate_loop, navigate_report
+from experiments import navigate_loop, navigate_report, navigate_wires
 from experiments import navigate_scene as scenes
-from experiments.navigate import Plan
+from experiments.navigate_wires import Plan
 
 pytestmark = pytest.mark.xdist_group("experiments_navigate")
 
 
-def row(status, grade="I", wire="I", plan=navigate.TRUTH):
+def row(status, grade="I", wire="I", plan=navigate_wires.TRUTH):
     return {
         "level": "L1",
         "plan": plan,
@@ -32,7 +32,7 @@ def row(status, grade="I", wire="I", plan=navigate.TRUTH):
 def test_a_refused_placement_counts_and_a_missing_plan_does_not():
     rows = [row("placed"), row("placed", "II"), row("placed", "III", "II")]
     rows += [row("the marks of the entry give rays 3 mm apart"), row("no feasible plan: 0.3 mm")]
-    found = navigate.grades_of(rows)
+    found = navigate_wires.grades_of(rows)
     assert found["placements"] == 4 and found["placed"] == 3
     assert found["grade_1_fraction"] == 0.25 and found["grade_1_or_2_fraction"] == 0.5
     assert found["wire_grade_1_fraction"] == 0.5
@@ -40,7 +40,7 @@ def test_a_refused_placement_counts_and_a_missing_plan_does_not():
 
 
 def test_without_a_feasible_plan_there_is_a_reason():
-    found = navigate.grades_of([row("no feasible plan: 0.3 mm")])
+    found = navigate_wires.grades_of([row("no feasible plan: 0.3 mm")])
     assert np.isnan(found["grade_1_fraction"])
     assert "feasible" in found["grade_1_fraction_reason"]
     assert "feasible" in found["entry_error_mean_mm_reason"]
@@ -50,11 +50,13 @@ def test_deviation_of_a_shifted_and_a_tilted_wire():
     plan = NeedlePath(jnp.zeros(3), jnp.array([0.0, 40.0, 0.0]), jnp.asarray(2.5))
     shift = jnp.array([0.3, 5.0, 0.4])
     moved = NeedlePath(shift, plan.target_point + shift, plan.radius)
-    found = navigate.deviation(moved, plan)
+    found = navigate_wires.deviation(moved, plan)
     assert found["entry_error_mm"] == pytest.approx(0.5, abs=1e-5)
     assert found["axis_error_deg"] == pytest.approx(0.0, abs=1e-3)
     tilted = NeedlePath(plan.entry_point, jnp.array([40.0 * np.tan(0.02), 40.0, 0.0]), plan.radius)
-    assert navigate.deviation(tilted, plan)["axis_error_deg"] == pytest.approx(np.rad2deg(0.02))
+    assert navigate_wires.deviation(tilted, plan)["axis_error_deg"] == pytest.approx(
+        np.rad2deg(0.02)
+    )
 
 
 class Bone:
@@ -78,13 +80,13 @@ def test_wires_are_graded_in_the_true_bone():
     bone = Bone()
     for x, cylinder, wire in ((3.0, "I", "I"), (7.0, "II", "I"), (9.0, "III", "II")):
         path = NeedlePath(jnp.array([x, 0.0, 0.0]), jnp.array([x, 40.0, 0.0]), jnp.asarray(1.0))
-        found = navigate.graded(path, bone.field)
+        found = navigate_wires.graded(path, bone.field)
         assert (found["grade_cylinder"], found["grade_wire"]) == (cylinder, wire)
 
 
 def test_plans_are_the_best_corridors():
     bone = Bone()
-    left, right = navigate.plans_of(bone.paths, bone.field, None)
+    left, right = navigate_wires.plans_of(bone.paths, bone.field, None)
     assert isinstance(left, Plan) and left.feasible and right.feasible
     assert right.clearance_mm > 1.9  # carried 4 mm off the middle, moved back toward it
 

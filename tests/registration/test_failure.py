@@ -282,6 +282,7 @@ def test_nothing_seen_gives_numbers():
     assert all(feature[name] == 0.0 for name in new)
 
 
+@pytest.mark.slow
 def test_spread_of_restarts():
     model, seen = ssm.truncate(scenes.model(), NUM_MODES), scenes.observations(-30.0, 50.0)
     found, uncertainty = result(seen)

@@ -150,6 +150,7 @@ def test_objective_gradient_against_finite_differences(x64):
         assert float(gradient[i]) == pytest.approx(float(slope), rel=1e-4, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_best_of_several_starts_is_not_worse():
     seen, start = scenes.observations(-30.0, 50.0), scenes.disturbed_start()
     one = quick_fit(seen, start)
