@@ -5,7 +5,6 @@ through the detections: crops are centred on what was detected, never on the tru
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -30,13 +29,12 @@ from dartjax.registration import (
     detect_mask,
     initialise,
     is_lateral,
-    map_cases,
     no_neighbour,
     observe,
-    stack,
     triangulate,
 )
 from experiments import scene, spine
+from experiments.batches import run_cases
 from experiments.grading import Task, scenes_of
 from experiments.scene import CROP_PIXELS, CROP_WIDTH_MM, TrueVertebra
 
@@ -238,22 +236,16 @@ def _run_ladder(
     note: str = "ladder",
 ) -> tuple[list[Initialisation], float]:
     """Starts of all tasks in one batch, and the seconds it took after compilation."""
-    arguments = (
-        stack([task.model for task in tasks]),
-        stack([task.observations for task in tasks]),
-        stack(list(neighbours)),
-    )
-    clock: list[float] = []
-
-    def on_chunk(done: int, total: int) -> None:
-        clock.append(time.monotonic())
-        step(f"{note}: {done}/{total}" if done else f"{note}: compiled")
-
     # On one device: singular values on several CPU devices at once have been seen to stall.
-    one = jax.local_devices()[:1]
-    found = map_cases(initialise, *arguments, chunk=_CHUNK, devices=one, on_chunk=on_chunk)
-    each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))]
-    return each, clock[-1] - clock[0]
+    return run_cases(
+        initialise,
+        [task.model for task in tasks],
+        [task.observations for task in tasks],
+        neighbours,
+        step=lambda done: step(f"{note}: {done}"),
+        chunk=_CHUNK,
+        devices=jax.local_devices()[:1],
+    )
 
 
 def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, Neighbour]:

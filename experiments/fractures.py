@@ -22,8 +22,9 @@ from absl import flags
 
 from dartjax import data, ssm
 from dartjax.data import synthverse
-from dartjax.registration import Disturbance, FitOptions, fit, map_cases, stack
+from dartjax.registration import Disturbance, FitOptions, fit
 from experiments import fractures_report, grading, launch, methods, results, scene, truths
+from experiments.batches import columns_of, run_cases
 from experiments.fractures_report import OFF, ON, Answer
 from experiments.grading import Estimate, Task
 
@@ -106,15 +107,12 @@ def _options(arm: str) -> FitOptions:
 def _fitted(tasks: Sequence[Task], arm: str) -> list[Answer]:
     """Each task with its answer."""
     options = _options(arm)
-    stacked = [stack([getattr(t, k) for t in tasks]) for k in ("model", "observations", "start")]
     with launch.progress(f"fits, {arm}") as step:
-        found = map_cases(
+        each, _ = run_cases(
             lambda model, seen, start: fit(model, seen, start, options),
-            *stacked,
-            chunk=len(jax.local_devices()),
-            on_chunk=lambda done, total: step(f"{done}/{total}"),
+            *columns_of(tasks),
+            step=step,
         )
-    each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))]
     return [
         Answer(task, Estimate(own.pose, own.coefficients, int(own.status), np.nan))
         for task, own in zip(tasks, each, strict=True)

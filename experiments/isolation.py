@@ -1,7 +1,6 @@
 """The fits that see each vertebra alone, as methods of the tables."""
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,11 +14,10 @@ from dartjax.registration import (
     Reconstruction,
     fit,
     fit_landmarks,
-    map_cases,
     moved_pose,
-    stack,
 )
 from dartjax.training import alone, isolate
+from experiments.batches import columns_of, run_cases
 from experiments.grading import Task
 from experiments.scene import CROP_PIXELS
 
@@ -60,17 +58,7 @@ def fit_isolated(
     isolates with the latest guess and fits from it. One start: `num_starts` and `seed` are not
     used."""
     del num_starts, seed
-    stacked = [stack([getattr(t, k) for t in tasks]) for k in ("model", "observations", "start")]
-    clock: list[float] = []
-
-    def on_chunk(done: int, total: int) -> None:
-        clock.append(time.monotonic())
-        step(f"{done}/{total}" if done else "compiled")
-
-    program = _program(folder, options)
-    found = map_cases(program, *stacked, chunk=len(jax.local_devices()), on_chunk=on_chunk)
-    each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(tasks))]
-    return each, clock[-1] - clock[0]
+    return run_cases(_program(folder, options), *columns_of(tasks), step=step)
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """The joint fit of all vertebrae of a scene, as a method of the tables."""
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,10 +16,10 @@ from dartjax.registration import (
     Reconstruction,
     SpineOrder,
     fit_together,
-    map_cases,
     stack,
 )
 from experiments import spine
+from experiments.batches import run_cases
 from experiments.grading import Task, scenes_of
 
 # A start on another rung may be far off: it is helped by its neighbours and helps none.
@@ -53,20 +52,13 @@ def fit_jointly(
     del num_starts, seed
     members = scenes_of(tasks)
     size = -(-max(map(len, members)) // _MULTIPLE) * _MULTIPLE
-    scenes = stack([_scene([tasks[i] for i in each], size) for each in members])
-    clock: list[float] = []
-
-    def on_chunk(done: int, total: int) -> None:
-        clock.append(time.monotonic())
-        step(f"{done}/{total} scenes" if done else "compiled")
-
-    chunk = len(jax.local_devices())
-    found = map_cases(_program(options), *scenes, chunk=chunk, on_chunk=on_chunk)
+    scenes = [_scene([tasks[i] for i in each], size) for each in members]
+    found, seconds = run_cases(_program(options), *zip(*scenes, strict=True), step=step)
     answers: dict[int, Reconstruction] = {}
     for k, each in enumerate(members):
         for j, i in enumerate(each):
-            answers[i] = jax.tree.map(lambda leaf, k=k, j=j: leaf[k, j], found)
-    return [answers[i] for i in range(len(tasks))], clock[-1] - clock[0]
+            answers[i] = jax.tree.map(lambda leaf, j=j: leaf[j], found[k])
+    return [answers[i] for i in range(len(tasks))], seconds
 
 
 def is_relied_on(task: Task) -> bool:

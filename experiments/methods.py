@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -20,12 +19,11 @@ from dartjax.registration import (
     fit,
     fit_from_starts,
     fit_landmarks,
-    map_cases,
     moved_pose,
-    stack,
 )
 from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
 from experiments import isolation, joint, scene
+from experiments.batches import columns_of, run_cases
 from experiments.grading import Estimate, Task, estimate_of
 from experiments.scene import CROP_WIDTH_MM
 
@@ -65,9 +63,6 @@ RECIPES = {
     "classical": OURS,
     "isolated": LEARNED,
 }
-# Cases in one compiled program, for every subject of a run the same: as many as there are cores,
-# since a CPU gains nothing from more, or enough to fill a GPU.
-_CHUNK_GPU = 64
 
 
 class Fitter(Protocol):
@@ -120,21 +115,8 @@ def fit_each_case(
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
     """A `Fitter` for which every vertebra in its views is a case of its own."""
-    stacked = [
-        stack([getattr(t, key) for t in tasks]) for key in ("model", "observations", "start")
-    ]
     keys = jax.random.split(jax.random.key(seed), len(tasks))
-    clock: list[float] = []
-
-    def on_chunk(done: int, total: int) -> None:
-        clock.append(time.monotonic())
-        step(f"{done}/{total}" if done else "compiled")
-
-    result = map_cases(
-        _case_fit(name, num_starts), *stacked, keys, chunk=chunk_size(), on_chunk=on_chunk
-    )
-    each = [jax.tree.map(lambda leaf, i=i: leaf[i], result) for i in range(len(tasks))]
-    return each, clock[-1] - clock[0]
+    return run_cases(_case_fit(name, num_starts), *columns_of(tasks), list(keys), step=step)
 
 
 def fit_isolated(
@@ -148,11 +130,6 @@ def fit_isolated(
             dataclasses.replace(task, observations=scene.isolated(task.truth, task.observations))
         )
     return fit_each_case(ALONE, told, num_starts=num_starts, seed=seed, step=step)
-
-
-def chunk_size() -> int:
-    """How many cases one compiled program takes."""
-    return len(jax.local_devices()) if jax.default_backend() == "cpu" else _CHUNK_GPU
 
 
 @functools.cache

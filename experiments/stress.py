@@ -6,7 +6,6 @@ What `fit_failure_model` learns from and `evaluate_failure_model` reports on.
 
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -218,11 +217,10 @@ def save_trials(file: str | pathlib.Path, found: Trials) -> None:
 
 def load_trials(file: str | pathlib.Path) -> Trials:
     """Read what `save_trials` wrote; DataError if it is something else."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = Trials(*(arrays[name] for name in Trials._fields))
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
-        raise data.DataError(f"{file} holds no trials, or is damaged ({error})") from error
+    with data.open_arrays(
+        file, otherwise="holds no trials, or is damaged", remedy="collect them again"
+    ) as arrays:
+        found = Trials(*(arrays[name] for name in Trials._fields))
     if found.features.shape[1] != len(judgement.ALL_FEATURE_NAMES):
         raise data.DataError(f"{file} holds other features than today's: make it again")
     return found

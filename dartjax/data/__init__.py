@@ -4,10 +4,6 @@ Whatever a user gives wrongly raises `DataError` with one message that says what
 what to do.
 """
 
-from dartjax.data._weights import load_weights as load_weights
-from dartjax.data._weights import read_card as read_card
-from dartjax.data._weights import save_weights as save_weights
-
 from . import synthverse as synthverse
 from ._assets import SUPERNUMERARY as SUPERNUMERARY
 from ._assets import as_stored as as_stored
@@ -72,6 +68,7 @@ from ._nifti import load_labels as load_labels
 from ._radiographs import Kind as Kind
 from ._radiographs import load_radiograph as load_radiograph
 from ._radiographs import load_radiographs as load_radiographs
+from ._stored import open_arrays as open_arrays
 from ._subject import Layout as Layout
 from ._subject import Scan as Scan
 from ._subject import Split as Split
@@ -94,6 +91,9 @@ from ._verse_small import read_ids as read_ids
 from ._verse_small import verse_small as verse_small
 from ._views import angle_between as angle_between
 from ._views import check_views as check_views
+from ._weights import load_weights as load_weights
+from ._weights import read_card as read_card
+from ._weights import save_weights as save_weights
 from ._xray_dataset import PACKED as PACKED
 from ._xray_dataset import XRAY_FORMAT as XRAY_FORMAT
 from ._xray_dataset import XrayDataset as XrayDataset

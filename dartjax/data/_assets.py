@@ -9,29 +9,28 @@ per level `LEVEL/mean_shape` and its annotations. Lengths are integers in units 
 micrometres; weights, which must sum to 1, are kept as they are.
 """
 
-import json
 import pathlib
-import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from dartjax.data import _stored
 from dartjax.data._errors import DataError
 from dartjax.data._levels import region_of, unknown_name
+from dartjax.data._stored import PathLike
 from dartjax.ssm import CarriedPoints, ShapeModel, Template, Topology, truncate
 
 SHAPE_MODELS = pathlib.Path(__file__).parent.parent / "assets" / "ssm"
 TEMPLATE = SHAPE_MODELS / "template.npz"
-_MODELS, _CARD = "models.npz", "card.json"
+_MODELS = "models.npz"
 # Levels some people have beside the usual ones, and whose model they take.
 SUPERNUMERARY = {"T13": "T12", "L6": "L5"}
 _COMMON = ("faces", "mirror", "parts")
 _POINTS = ("landmark_points", "backup_points", "path_points", "isthmus_points")
 _STEP_MM = 5e-5
-
-PathLike = str | pathlib.Path
+_FIELDS = ("name", "subjects_included", "sources", "levels")
 
 
 def load_shape_model(
@@ -86,17 +85,9 @@ def shape_model_card(path: PathLike | None = None) -> dict[str, Any]:
     subjects_included, sources, levels, quality. DataError when it is missing, damaged or no
     such card."""
     folder = shape_model_set() if path is None else pathlib.Path(path)
-    for name in (_MODELS, _CARD):
-        if not (folder / name).is_file():
-            raise DataError(f"no {name} in {folder}: give a folder written by build_ssm")
-    try:
-        card = json.loads((folder / _CARD).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder / _CARD} is damaged ({error}): install dartjax again") from error
-    missing = {"name", "subjects_included", "sources", "levels"} - set(card)
-    if missing:
-        raise DataError(f"{folder / _CARD} lacks {', '.join(sorted(missing))}: not a card")
-    return card
+    return _stored.read_card(
+        folder, beside=_MODELS, fields=_FIELDS, what="shape models", maker="build_ssm"
+    )
 
 
 def includes_subject(card: Mapping[str, Any], subject: str, ct_hash: str | None = None) -> bool:
@@ -129,7 +120,7 @@ def save_shape_models(
             arrays[f"{level}/{name}/vertices"] = np.asarray(points.vertices, np.int16)
             arrays[f"{level}/{name}/weights"] = np.asarray(points.weights, np.float32)
     np.savez_compressed(target / _MODELS, **arrays)
-    (target / _CARD).write_text(json.dumps(card, indent=1) + "\n")
+    _stored.write_card(target, dict(card))
 
 
 def save_template(file: PathLike, template: Template) -> None:
@@ -143,13 +134,10 @@ def save_template(file: PathLike, template: Template) -> None:
 
 def load_template(file: PathLike = TEMPLATE) -> Template:
     """The packaged template, or the one in a file; DataError if it is missing or damaged."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            topology = Topology(*(arrays[name].astype(np.int64) for name in _COMMON))
-            levels = [name for name in arrays.files if name not in _COMMON]
-            return Template(topology, {level: arrays[level] * _STEP_MM for level in levels})
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{file} is no template, or damaged ({error})") from error
+    with _stored.open_arrays(file, otherwise="is no template, or damaged") as arrays:
+        topology = Topology(*(arrays[name].astype(np.int64) for name in _COMMON))
+        levels = [name for name in arrays.files if name not in _COMMON]
+        return Template(topology, {level: arrays[level] * _STEP_MM for level in levels})
 
 
 def _plain(subject: str) -> str:
@@ -157,7 +145,7 @@ def _plain(subject: str) -> str:
 
 
 def _packaged_sets() -> list[pathlib.Path]:
-    folders = sorted(card.parent for card in SHAPE_MODELS.glob(f"*/{_CARD}"))
+    folders = sorted(card.parent for card in SHAPE_MODELS.glob(f"*/{_stored.CARD}"))
     if not folders:
         raise DataError(f"no shape models in {SHAPE_MODELS}: install dartjax again")
     return folders
@@ -173,14 +161,11 @@ def _quantized(values: Any) -> np.ndarray:
 
 
 def _read_model(file: pathlib.Path, stored_level: str, level: str) -> ShapeModel:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            levels = [key.split("/")[0] for key in arrays.files if key.endswith("/mean_shape")]
-            if stored_level not in levels:
-                raise DataError(f"{file}: {unknown_name('level', level, levels)}")
-            return _assembled(arrays, stored_level)
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{file} is damaged ({error}): install dartjax again") from error
+    with _stored.open_arrays(file) as arrays:
+        levels = [key.split("/")[0] for key in arrays.files if key.endswith("/mean_shape")]
+        if stored_level not in levels:
+            raise DataError(f"{file}: {unknown_name('level', level, levels)}")
+        return _assembled(arrays, stored_level)
 
 
 def _assembled(arrays: Mapping[str, np.ndarray], level: str) -> ShapeModel:

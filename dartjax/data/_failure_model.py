@@ -4,18 +4,17 @@
 fitted on, the command, and how well it did on subjects left out.
 """
 
-import json
 import pathlib
-import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from dartjax.data import _stored
 from dartjax.data._errors import DataError
 
 FAILURE_MODEL = pathlib.Path(__file__).parent.parent / "assets" / "failure"
-_MODEL, _CARD = "model.npz", "card.json"
+_MODEL = "model.npz"
 _ROWS = ("mean", "scale", "weights")
 _NUMBERS = ("bias", "threshold")
 _PAIRS = ("inflation", "path_inflation")  # of answers that are given, and of those refused
@@ -48,8 +47,11 @@ def load_failure_model(path: str | pathlib.Path | None = None) -> StoredFailureM
     DataError when it is missing, damaged, or its parts do not belong together.
     """
     folder = FAILURE_MODEL if path is None else pathlib.Path(path)
-    card = _read_card(folder)
-    arrays = _read_arrays(folder / _MODEL)
+    card = _stored.read_card(
+        folder, beside=_MODEL, fields=_FIELDS, what="a failure model", maker="fit_failure_model"
+    )
+    with _stored.open_arrays(folder / _MODEL) as stored_arrays:
+        arrays = {name: stored_arrays[name] for name in _ARRAYS}
     parts: dict[str, Any] = {name: arrays[name] for name in (*_ROWS, *_PAIRS)}
     parts |= {name: _number(arrays[name], folder) for name in _NUMBERS}
     stored = StoredFailureModel(features=tuple(card["features"]), card=card, **parts)
@@ -65,31 +67,7 @@ def save_failure_model(folder: str | pathlib.Path, stored: StoredFailureModel) -
         name: np.asarray(getattr(stored, name), np.float32) for name in _ARRAYS
     }
     np.savez(target / _MODEL, **arrays)
-    card = {**stored.card, "features": list(stored.features)}
-    (target / _CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-
-
-def _read_card(folder: pathlib.Path) -> dict[str, Any]:
-    for name in (_MODEL, _CARD):
-        if not (folder / name).is_file():
-            raise DataError(f"no {name} in {folder}: give a folder written by fit_failure_model")
-    try:
-        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder / _CARD} is damaged ({error}): install dartjax again") from error
-    missing = _FIELDS - set(card) if isinstance(card, dict) else _FIELDS
-    if missing:
-        lacking = ", ".join(sorted(missing))
-        raise DataError(f"{folder / _CARD} lacks {lacking}: not the card of a failure model")
-    return card
-
-
-def _read_arrays(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in _ARRAYS}
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{file} is damaged ({error}): install dartjax again") from error
+    _stored.write_card(target, {**stored.card, "features": list(stored.features)})
 
 
 def _number(array: np.ndarray, folder: pathlib.Path) -> float:
@@ -101,7 +79,9 @@ def _number(array: np.ndarray, folder: pathlib.Path) -> float:
 def _check(stored: StoredFailureModel, folder: pathlib.Path) -> None:
     shape = (len(stored.features),)
     if any(np.shape(getattr(stored, name)) != shape for name in _ROWS):
-        raise DataError(f"{folder}: {_MODEL} does not have the {shape[0]} features of {_CARD}")
+        raise DataError(
+            f"{folder}: {_MODEL} does not have the {shape[0]} features of {_stored.CARD}"
+        )
     factors = [np.asarray(getattr(stored, name)) for name in _PAIRS]
     finite = [stored.mean, stored.weights, stored.bias, stored.threshold, *factors]
     sound = all(np.isfinite(number).all() for number in finite)

@@ -1,16 +1,15 @@
 """Parameters of a network on disk: one npz without pickle and a card that says what they are."""
 
-import json
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from dartjax.data import _stored
 from dartjax.data._errors import DataError
 
-_WEIGHTS, _CARD = "weights.npz", "card.json"
+_WEIGHTS = "weights.npz"
 _FIELDS = {"name", "preset", "subjects_included", "never_seen", "command", "quality"}
 _SEPARATOR = "/"
 
@@ -23,7 +22,7 @@ def save_weights(
     target.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(leaf, np.float16) for name, leaf in _flat(params)}
     np.savez_compressed(target / _WEIGHTS, **arrays)  # pyright: ignore[reportArgumentType]
-    (target / _CARD).write_text(json.dumps(dict(card), indent=1) + "\n", encoding="utf-8")
+    _stored.write_card(target, dict(card))
 
 
 def load_weights(
@@ -35,13 +34,8 @@ def load_weights(
     """
     source = pathlib.Path(folder)
     card = read_card(source)
-    try:
-        with np.load(source / _WEIGHTS, allow_pickle=False) as stored:
-            found = {name: np.asarray(stored[name], np.float32) for name in stored.files}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise DataError(
-            f"{source / _WEIGHTS} is damaged ({error}): train or install again"
-        ) from error
+    with _stored.open_arrays(source / _WEIGHTS, remedy="train or install again") as arrays:
+        found = {name: np.asarray(arrays[name], np.float32) for name in arrays.files}
     expected = {name: tuple(leaf.shape) for name, leaf in _flat(like)}
     shapes = {name: array.shape for name, array in found.items()}
     if shapes != expected:
@@ -57,17 +51,13 @@ def load_weights(
 
 def read_card(folder: str | pathlib.Path) -> dict[str, Any]:
     """What the weights in a folder are; DataError if there are none."""
-    source = pathlib.Path(folder)
-    for name in (_WEIGHTS, _CARD):
-        if not (source / name).is_file():
-            raise DataError(f"no {name} in {source}: give a folder that a training run has written")
-    try:
-        card = json.loads((source / _CARD).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{source / _CARD} is damaged ({error}): install dartjax again") from error
-    if not isinstance(card, dict) or _FIELDS - set(card):
-        raise DataError(f"{source / _CARD} lacks {', '.join(sorted(_FIELDS - set(card)))}")
-    return card
+    return _stored.read_card(
+        folder,
+        beside=_WEIGHTS,
+        fields=_FIELDS,
+        what="a network",
+        maker="train_isolation or train_similarity",
+    )
 
 
 def _flat(params: Mapping[str, Any], prefix: str = ""):

@@ -46,7 +46,8 @@ from dartjax.registration._joint import REACH as REACH
 from dartjax.registration._joint import SpineOrder as SpineOrder
 from dartjax.registration._joint import fit_together as fit_together
 from dartjax.registration._landmark_fit import fit_landmarks as fit_landmarks
-from dartjax.registration._landmark_fit import levenberg_marquardt as levenberg_marquardt
+from dartjax.registration._least_squares import LeastSquares as LeastSquares
+from dartjax.registration._least_squares import levenberg_marquardt as levenberg_marquardt
 from dartjax.registration._objective import FitParameters as FitParameters
 from dartjax.registration._objective import Neighbour as Neighbour
 from dartjax.registration._objective import ObjectiveWeights as ObjectiveWeights

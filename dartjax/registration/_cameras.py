@@ -19,7 +19,7 @@ from dartjax._types import Coefficients, Point, Points, Scalar
 from dartjax.camera import Camera
 from dartjax.observations import Observations
 from dartjax.registration._detected import centroid_of, exchangeable_residuals, robust
-from dartjax.registration._landmark_fit import levenberg_marquardt
+from dartjax.registration._least_squares import levenberg_marquardt
 from dartjax.ssm import ShapeModel, instance, landmarks
 
 CAMERA_STATUS: dict[int, str] = {
@@ -207,7 +207,7 @@ class _Adjustment(eqx.Module):
             def at_width(x: Float[Array, " unknown"]) -> Float[Array, " residual"]:
                 return self.residual(x, moving, width)
 
-            return levenberg_marquardt(at_width, x, num_steps=num_steps), None
+            return levenberg_marquardt(at_width, x, num_steps=num_steps).x, None
 
         num_vertebrae, num_views = self.scene.sigma.shape[:2]
         start = jnp.zeros(6 * (num_views + num_vertebrae) + 1)

@@ -21,6 +21,7 @@ from dartjax.registration._landmark_fit import fit_landmarks
 from dartjax.registration._objective import (
     Evidence,
     FitParameters,
+    MultiViewScore,
     ObjectiveWeights,
     Similarity,
     Surroundings,
@@ -69,6 +70,7 @@ class FitOptions:
     crop_width_mm: float = 110.0
     region_dilation_mm: float = 4.0
     nonnegative_modes: int = 0  # the last ones, such as those of fractures
+    multiview: MultiViewScore | None = None  # beside or instead of the similarity, at every scale
 
 
 class Reconstruction(eqx.Module):
@@ -88,16 +90,23 @@ def fit(
     start: transforms.SE3,
     options: FitOptions,
     around: Surroundings | None = None,
+    coefficients: Coefficients | None = None,
 ) -> Reconstruction:
     """Pose (6) and shape (m) of one vertebra from K views.
 
     `start` is T_world_vertebra, within about 10 mm and 15 degrees. Landmarks that were seen
-    move the start first. `around` are vertebrae already reconstructed that stand in the same
+    move the start first, unless `coefficients` are given: then the descent begins at exactly
+    that pose and shape. `around` are vertebrae already reconstructed that stand in the same
     beams: they are rendered with this one. Fitting all vertebrae of a scene in turn, each with
     the latest of its neighbours, fits them together (block coordinate descent). jit with
     `options` static; vmap over cases and starts. Never raises: read `status`.
     """
-    parameters = _start_parameters(model, observations, start, options)
+    if coefficients is None:
+        parameters = _start_parameters(model, observations, start, options)
+    else:
+        parameters = dataclasses.replace(
+            zero_parameters(len(model.modes)), coefficients=coefficients
+        )
     histories = []
     for scale, similarity in zip(options.scales, options.similarity, strict=True):
         evidence, splat_options = _prepare(
@@ -190,7 +199,8 @@ def _descend(
     optimizer = optax.adam(schedule, b2=0.99)
 
     def loss_of(x: FitParameters) -> Scalar:
-        return objective(x, model, start, evidence, similarity, options.weights, splat_options)
+        weights, score = options.weights, options.multiview
+        return objective(x, model, start, evidence, similarity, weights, splat_options, score)
 
     def step(carry, _):
         x, state = carry

@@ -21,7 +21,7 @@ from dartjax._types import Point, Points, Scalar
 from dartjax.camera import Camera
 from dartjax.observations import NUM_LANDMARKS, PARTNER, Observations
 from dartjax.registration._detected import centroid_of, exchangeable_residuals, robust
-from dartjax.registration._landmark_fit import levenberg_marquardt
+from dartjax.registration._least_squares import levenberg_marquardt
 from dartjax.registration._objective import Neighbour, no_neighbour
 from dartjax.registration._triangulate import nearest_to_rays, triangulate, viewing_rays
 from dartjax.ssm import ShapeModel, landmarks
@@ -86,7 +86,7 @@ def initialise(
         def residual(x: Float[Array, "6"]) -> Float[Array, " residual"]:
             return _residuals(moved(x), evidence, neighbour)
 
-        best = levenberg_marquardt(residual, jnp.zeros(6), num_steps=num_steps)
+        best = levenberg_marquardt(residual, jnp.zeros(6), num_steps=num_steps).x
         return moved(best), jnp.sum(residual(best) ** 2)
 
     poses, costs = jax.vmap(refine)(starts)

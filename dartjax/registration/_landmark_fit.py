@@ -1,14 +1,12 @@
 """Pose and shape from landmarks alone: the maximum a posteriori by Levenberg-Marquardt."""
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dartjax import transforms
 from dartjax.observations import Observations
+from dartjax.registration._least_squares import levenberg_marquardt
 from dartjax.registration._objective import (
     FitParameters,
     evidence_at_scale,
@@ -17,31 +15,6 @@ from dartjax.registration._objective import (
     zero_parameters,
 )
 from dartjax.ssm import ShapeModel, landmarks
-
-Residual = Callable[[Float[Array, " unknown"]], Float[Array, " residual"]]
-
-
-def levenberg_marquardt(
-    residual: Residual, start: Float[Array, " unknown"], *, num_steps: int
-) -> Float[Array, " unknown"]:
-    """Minimise |residual(x)|^2 / 2 in a fixed number of damped Gauss-Newton steps.
-
-    A step that does not lower the sum is rejected and the damping raised tenfold, else it is
-    lowered; so the result is never worse than the start. Fixed length: suits `vmap`.
-    """
-
-    def step(carry, _):
-        x, damping = carry
-        r, jacobian = residual(x), jax.jacfwd(residual)(x)
-        normal = jacobian.T @ jacobian
-        scale = jnp.diag(normal) + 1e-6
-        delta = jnp.linalg.solve(normal + damping * jnp.diag(scale), -jacobian.T @ r)
-        better = jnp.sum(residual(x + delta) ** 2) < jnp.sum(r**2)
-        damping = jnp.clip(jnp.where(better, damping / 10.0, damping * 10.0), 1e-6, 1e6)
-        return (jnp.where(better, x + delta, x), damping), None
-
-    (x, _), _ = jax.lax.scan(step, (start, jnp.asarray(1e-3, start.dtype)), length=num_steps)
-    return x
 
 
 def fit_landmarks(
@@ -60,4 +33,4 @@ def fit_landmarks(
         )
         return jnp.concatenate([reprojection.reshape(-1), parameters.coefficients])
 
-    return unravel(levenberg_marquardt(residual, flat, num_steps=num_steps))
+    return unravel(levenberg_marquardt(residual, flat, num_steps=num_steps).x)

@@ -1,7 +1,8 @@
 """What a posed, shaped vertebra is compared with, and how the terms are summed.
 
 All terms are for one vertebra in K views. Similarities are plain callables
-(rendered, observed, weights) -> score, higher is better, so learned ones fit in unchanged.
+(rendered, observed, weights) -> score of one view, higher is better. One that looks at all views
+at once, such as a learned one, is a callable of a `Comparison`.
 """
 
 import dataclasses
@@ -64,9 +65,11 @@ def posed_vertices(model: ShapeModel, start: transforms.SE3, parameters: FitPara
 @dataclasses.dataclass(frozen=True)
 class ObjectiveWeights:
     """Weights of the terms. `landmarks` multiplies sum r^2 / (2 sigma^2), `prior` |b|^2 / 2,
-    `neighbours` the same of the deviation from the pose that each neighbour suggests."""
+    `neighbours` the same of the deviation from the pose that each neighbour suggests,
+    `multiview` the score of all views at once, where there is one."""
 
     similarity: float = 1.0
+    multiview: float = 1.0
     silhouette: float = 1.5
     landmarks: float = 0.01
     prior: float = 0.01
@@ -98,6 +101,23 @@ class Evidence(eqx.Module):
     landmark_sigma: Float[Array, "view landmark"]
     view_weight: Float[Array, " view"]  # adds up to 1 over the valid views
     neighbours: Neighbour  # with a leading axis, such as (above, below)
+
+
+class Comparison(eqx.Module):
+    """A fit beside what was seen, in all views at once (leading axis): for similarities that do
+    not judge view by view."""
+
+    rendered: Images  # of this vertebra alone, line integrals
+    silhouettes: Images
+    observed: Images
+    masks: Images  # all 0 = unknown
+    cameras: Camera
+    pose: transforms.SE3  # T_world_vertebra of the fit: the frame its cameras are described in
+    valid: Bool[Array, " view"]
+
+
+# Higher is better; its gradient is that of pose and shape, through render and camera geometry.
+MultiViewScore = Callable[[Comparison], Scalar]
 
 
 def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: float) -> Evidence:
@@ -203,12 +223,13 @@ def objective(
     similarity: Similarity,
     weights: ObjectiveWeights,
     options: SplatOptions,
+    multiview: MultiViewScore | None = None,
 ) -> Scalar:
     """Weighted sum of image dissimilarity, silhouette, landmarks and shape prior.
 
     mean over views of [w_s (1 - similarity) + w_m (1 - soft Dice)]
-    + w_l sum huber(r / sigma) + w_b |b|^2 / 2 + w_n sum huber(neighbour_residuals). Views without
-    a mask skip the silhouette.
+    + w_l sum huber(r / sigma) + w_b |b|^2 / 2 + w_n sum huber(neighbour_residuals)
+    - w_v multiview. Views without a mask skip the silhouette.
     """
     vertices = posed_vertices(model, start, parameters)
     rendered = render_views(vertices, model, evidence.cameras, options)
@@ -217,6 +238,9 @@ def objective(
         drr = jax.vmap(two_compartment)(rendered) + evidence.background
         scores = jax.vmap(similarity)(drr, evidence.images, evidence.weights)
         total = total + weights.similarity * jnp.sum(evidence.view_weight * (1.0 - scores))
+    if multiview is not None and weights.multiview > 0.0:
+        compared = _comparison(rendered, evidence, moved_pose(start, parameters))
+        total = total - weights.multiview * multiview(compared)
     if weights.silhouette > 0.0:
         known = jnp.max(evidence.masks, axis=(1, 2)) > 0.0
         seen = evidence.exposed * rendered.silhouette
@@ -234,6 +258,18 @@ def objective(
         robust = pseudo_huber(jnp.sum(residuals**2, axis=-1), HUBER_DELTA)
         total = total + weights.neighbours * jnp.sum(robust)
     return total
+
+
+def _comparison(rendered: XrayChannels, evidence: Evidence, pose: transforms.SE3) -> Comparison:
+    return Comparison(
+        rendered=jax.vmap(two_compartment)(rendered),
+        silhouettes=rendered.silhouette,
+        observed=evidence.images,
+        masks=evidence.masks,
+        cameras=evidence.cameras,
+        pose=pose,
+        valid=evidence.view_weight > 0.0,
+    )
 
 
 def neighbour_residuals(pose: transforms.SE3, expected: Neighbour) -> Float[Array, "neighbour 6"]:

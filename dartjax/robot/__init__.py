@@ -285,3 +285,6 @@ from dartjax.robot._two_plane import snap_to_epipolar as snap_to_epipolar
 from dartjax.robot._two_plane import triangulate_rays as triangulate_rays
 from dartjax.robot._two_plane import two_plane_points as two_plane_points
 from dartjax.robot._two_plane import two_plane_ray as two_plane_ray
+from dartjax.robot._wire import WireOptions as WireOptions
+from dartjax.robot._wire import WireSeen as WireSeen
+from dartjax.robot._wire import detect_wire as detect_wire

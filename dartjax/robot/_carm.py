@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Matrix3, Pixels, Points, Scalar
+from dartjax.registration import levenberg_marquardt
 from dartjax.robot._distortion import Intensifier, distort_points, undistort_points
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.robot._homography import normalisation
-from dartjax.robot._least_squares import levenberg_marquardt
 from dartjax.transforms import SE3, SO3, apply
 
 MIN_POINTS = 12

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Matrix3, Pixels
+from dartjax.registration import levenberg_marquardt
 from dartjax.robot._errors import Status, StatusCode, first_status
-from dartjax.robot._least_squares import levenberg_marquardt
 
 NUM_DIRECTIONS = 128  # in which a hull point must be the furthest
 _SAMPLES = 96  # of five points, for the consensus

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Matrix3, Pixels, Scalar
+from dartjax.registration import levenberg_marquardt
 from dartjax.robot._errors import Status, StatusCode, first_status
-from dartjax.robot._least_squares import levenberg_marquardt
 
 MAX_CONDITION = 1e6
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dartjax import transforms
 from dartjax._types import Points, Scalar
+from dartjax.registration import LeastSquares, levenberg_marquardt
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.robot._hybrid import (
     HybridRobot,
@@ -26,7 +27,6 @@ from dartjax.robot._hybrid import (
     hybrid_margins,
     sample_joints,
 )
-from dartjax.robot._least_squares import LeastSquares, levenberg_marquardt
 from dartjax.transforms import SE3
 
 STRUCTURE_NAMES: tuple[str, ...] = ("l12", "l13", "L1", "L2", "gamma", "theta", "d")

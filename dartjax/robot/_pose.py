@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Matrix3, Pixels, Points, Scalar
+from dartjax.registration import levenberg_marquardt
 from dartjax.robot._carm import pose_of_projection, project_points, projection_dlt, to_slopes
 from dartjax.robot._errors import Status, StatusCode, first_status
-from dartjax.robot._least_squares import levenberg_marquardt
 from dartjax.transforms import SE3, SO3, apply
 
 MIN_POINTS = 6

@@ -118,7 +118,7 @@ def test_levenberg_marquardt_on_rosenbrock(x64):
     def residual(x):
         return jnp.array([10.0 * (x[1] - x[0] ** 2), 1.0 - x[0]])
 
-    found = levenberg_marquardt(residual, jnp.array([-1.2, 1.0]), num_steps=60)
+    found = levenberg_marquardt(residual, jnp.array([-1.2, 1.0]), num_steps=60).x
     np.testing.assert_allclose(found, [1.0, 1.0], atol=1e-8)
 
 
