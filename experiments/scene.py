@@ -1,6 +1,7 @@
 """A case with a CT made into a reconstruction task: truth, simulated X-rays, observations."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -187,12 +188,7 @@ def carm_view(rotation: transforms.SO3, isocenter: np.ndarray, setup: CarmSetup)
 
 def pair_angles_deg(views: Sequence[Camera]) -> list[float]:
     """Angle between the beams of every two views."""
-    beams = [np.asarray(view.beam, np.float64) for view in views]
-    return [
-        float(np.rad2deg(np.arccos(np.clip(a @ b, -1.0, 1.0))))
-        for i, a in enumerate(beams)
-        for b in beams[i + 1 :]
-    ]
+    return [data.angle_between(a, b) for a, b in itertools.combinations(views, 2)]
 
 
 def simulate(

@@ -18,7 +18,7 @@ MIN_ANGLE_DEG = 20.0
 def angle_between(first: Camera, second: Camera) -> float:
     """Angle between two central beams in degrees, 0 to 180; opposed beams, 180 apart, see the
     same silhouette mirrored."""
-    cosine = float(jnp.dot(first.beam, second.beam))
+    cosine = np.asarray(first.beam, np.float64) @ np.asarray(second.beam, np.float64)
     return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 

@@ -35,15 +35,19 @@ from dartjax.registration._objective import (
     with_surroundings,
     zero_parameters,
 )
+from dartjax.registration._triangulate import ray_angle
 from dartjax.render import SplatOptions
 from dartjax.ssm import ShapeModel
 
+_NEARLY_PARALLEL_DEG = 20.0
 STATUS_MEANING: dict[int, str] = {
     0: "converged",
     1: "the result is not finite",
     2: "the result disagrees with the masks",
     3: "a shape coefficient is beyond 3.5 standard deviations",
     4: "one view, or views that are nearly parallel: depth is poorly determined",
+    5: "the network that judged the result expects it to be wrong",
+    6: "the result disagrees with the landmarks",
 }
 
 
@@ -258,17 +262,8 @@ def _status(
 ) -> Int[Array, ""]:
     leaves = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(parameters)])
     finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(leaves))
-    status = jnp.where(_nearly_parallel(observations), 4, 0)
+    angle = ray_angle(observations.cameras, observations.view_valid.astype(loss.dtype))
+    status = jnp.where(angle < jnp.deg2rad(_NEARLY_PARALLEL_DEG), 4, 0)
     status = jnp.where(jnp.max(jnp.abs(parameters.coefficients)) > 3.5, 3, status)
     status = jnp.where(jnp.min(agreement) < 0.75, 2, status)
     return jnp.where(finite, status, 1).astype(jnp.int32)
-
-
-def _nearly_parallel(observations: Observations, limit_deg: float = 20.0):
-    """Whether no two valid beams make an angle (of their lines) of at least the limit: never
-    with a single view."""
-    beams = jax.vmap(lambda c: c.beam)(observations.cameras)
-    sine = jnp.linalg.norm(jnp.cross(beams[:, None, :], beams[None, :, :]), axis=-1)
-    both = observations.view_valid[:, None] & observations.view_valid[None, :]
-    widest = jnp.max(jnp.where(both, sine, 0.0))
-    return widest < jnp.sin(jnp.deg2rad(limit_deg))
