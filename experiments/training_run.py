@@ -187,6 +187,6 @@ def draw_curves(path: pathlib.Path, trained: Trained, title: str) -> None:
         values = np.array([row[name] for row in trained.validations])
         right.plot([row["step"] for row in trained.validations], values, label=name)
     right.axvline(trained.step, color="0.7", linewidth=0.8)
-    right.set(xlabel="step", title="subjects left out", yscale="log")
+    right.set(xlabel="step", title="subjects left out")
     right.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)

@@ -48,7 +48,9 @@ from dartjax.registration._joint import fit_together as fit_together
 from dartjax.registration._landmark_fit import fit_landmarks as fit_landmarks
 from dartjax.registration._least_squares import LeastSquares as LeastSquares
 from dartjax.registration._least_squares import levenberg_marquardt as levenberg_marquardt
+from dartjax.registration._objective import Comparison as Comparison
 from dartjax.registration._objective import FitParameters as FitParameters
+from dartjax.registration._objective import MultiViewScore as MultiViewScore
 from dartjax.registration._objective import Neighbour as Neighbour
 from dartjax.registration._objective import ObjectiveWeights as ObjectiveWeights
 from dartjax.registration._objective import Surroundings as Surroundings

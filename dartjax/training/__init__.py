@@ -2,7 +2,6 @@
 to look like another machine's."""
 
 from dartjax.training._isolate import alone as alone
-from dartjax.training._isolate import beside as beside
 from dartjax.training._isolate import isolate as isolate
 from dartjax.training._isolation import ISOLATION_SPLATS as ISOLATION_SPLATS
 from dartjax.training._isolation import GuessErrors as GuessErrors
@@ -10,6 +9,11 @@ from dartjax.training._isolation import guessed_surface as guessed_surface
 from dartjax.training._isolation import hint_of as hint_of
 from dartjax.training._isolation import isolation_errors as isolation_errors
 from dartjax.training._isolation import isolation_loss as isolation_loss
+from dartjax.training._judged import guarded as guarded
+from dartjax.training._judged import landmark_rms as landmark_rms
+from dartjax.training._judged import learned_score as learned_score
+from dartjax.training._judged import one_shot as one_shot
+from dartjax.training._judged import predicted_error as predicted_error
 from dartjax.training._loop import Loss as Loss
 from dartjax.training._loop import Schedule as Schedule
 from dartjax.training._loop import TrainState as TrainState
@@ -26,6 +30,7 @@ from dartjax.training._similarity import FitErrors as FitErrors
 from dartjax.training._similarity import direction_loss as direction_loss
 from dartjax.training._similarity import disturbed as disturbed
 from dartjax.training._similarity import moved as moved
+from dartjax.training._similarity import pairs_of as pairs_of
 from dartjax.training._similarity import predicted_way as predicted_way
 from dartjax.training._similarity import prediction_loss as prediction_loss
 from dartjax.training._similarity import ranking_loss as ranking_loss

@@ -10,7 +10,7 @@ from dartjax import transforms
 from dartjax._types import Coefficients, Image, Vertices
 from dartjax.camera import Camera
 from dartjax.models import Hint, Isolated, IsolationNet
-from dartjax.observations import NUM_LANDMARKS, Observations
+from dartjax.observations import Observations
 from dartjax.render import XrayChannels, splat, two_compartment
 from dartjax.ssm import ShapeModel, posed
 from dartjax.training._isolation import ISOLATION_SPLATS
@@ -46,16 +46,3 @@ def alone(observations: Observations, isolated: Isolated) -> Observations:
 
     images = jax.vmap(image)(isolated.thickness, isolated.shell)
     return dataclasses.replace(observations, images=images)
-
-
-def beside(observations: Observations, isolated: Isolated) -> Observations:
-    """Radiographs and isolated images as 2 K views of a fit: the second half has the same cameras
-    and the network's masks, but no landmarks, which are evidence once."""
-    second = alone(observations, isolated)
-    unseen = jnp.full((len(second.view_valid), NUM_LANDMARKS), jnp.inf)
-    second = dataclasses.replace(
-        second,
-        masks=observations.exposed * jax.nn.sigmoid(isolated.mask_logit),
-        landmark_sigma=unseen.astype(second.landmark_sigma.dtype),
-    )
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), observations, second)

@@ -20,10 +20,11 @@ _NO_MASK, _NO_GUESS = 0.15, 0.15  # shares of the views without
 
 class GuessErrors(eqx.Module):
     """How wrong a first guess of a vertebra is: normal, per axis, times a factor uniform in
-    [0, 1] of its own for every guess. The shape is between the mean and the truth."""
+    [0, 1] of its own for every guess. The shape is between the mean and the truth. A fit of
+    landmarks with 3 mm noise is off by about 0.045 rad and 1 mm."""
 
-    turn_rad: float = 0.15
-    shift_mm: float = 5.0
+    turn_rad: float = 0.1
+    shift_mm: float = 3.0
 
 
 def guessed_surface(

@@ -9,9 +9,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dartjax import camera as cameras
 from dartjax import mesh, transforms
 from dartjax._numerics import pseudo_huber, safe_divide, safe_norm
-from dartjax._types import Coefficients, Image, Images, Scalar, Vertices
+from dartjax._types import Coefficients, Images, Scalar, Vertices
 from dartjax.camera import Camera
 from dartjax.models import PredictedError, ViewPair, view_code
+from dartjax.registration import Comparison
 from dartjax.render import SplatOptions, splat, two_compartment
 from dartjax.ssm import ShapeModel, posed
 
@@ -72,31 +73,47 @@ def view_pairs(
 ) -> ViewPair:
     """What the network sees of a fit in K views: crops averaged down to `size` pixels."""
     vertices = posed(model, fit.pose, fit.coefficients)
-    into_vertebra = fit.pose.rotation().inverse()
-    middle, right = fit.pose.translation(), jnp.array([1.0, 0.0, 0.0])
+    small = jax.vmap(lambda view: cameras.resize(view, (size, size)))(views)
+    channels = jax.vmap(lambda view: splat(vertices, model.faces, view, _SPLATS))(small)
+    comparison = Comparison(
+        rendered=jax.vmap(two_compartment)(channels),
+        silhouettes=channels.silhouette,
+        observed=averaged(images, size),
+        masks=averaged(masks, size),
+        cameras=small,
+        pose=fit.pose,
+        valid=jnp.ones(len(images), bool),
+    )
+    return pairs_of(comparison, size)
 
-    def one(view: Camera, image: Image, mask: Image) -> ViewPair:
-        small = cameras.resize(view, (size, size))
-        channels = splat(vertices, model.faces, small, _SPLATS)
-        code = view_code(
+
+def pairs_of(comparison: Comparison, size: int) -> ViewPair:
+    """The same from what an objective compares, at any resolution that `size` divides."""
+    into_vertebra = comparison.pose.rotation().inverse()
+    middle, right = comparison.pose.translation(), jnp.array([1.0, 0.0, 0.0])
+
+    def code(view: Camera) -> Float[Array, "7"]:
+        return view_code(
             into_vertebra.apply(view.beam),
             into_vertebra.apply(view.camera_from_world.rotation().inverse().apply(right)),
             safe_norm(view.source - middle),
         )
-        return ViewPair(
-            observed=_averaged(image, size),
-            mask=_averaged(mask, size),
-            rendered=two_compartment(channels),
-            silhouette=channels.silhouette,
-            code=code,
-        )
 
-    return jax.vmap(one)(views, images, masks)
+    return ViewPair(
+        observed=averaged(comparison.observed, size),
+        mask=averaged(comparison.masks, size),
+        rendered=averaged(comparison.rendered, size),
+        silhouette=averaged(comparison.silhouettes, size),
+        code=jax.vmap(code)(comparison.cameras),
+    )
 
 
-def _averaged(image: Image, size: int) -> Float[Array, "small small"]:
-    factor = image.shape[-1] // size
-    return image.reshape(size, factor, size, factor).mean((1, 3))
+def averaged(images: Images, size: int) -> Float[Array, "view small small"]:
+    """Square images made smaller by a whole factor. ValueError if there is none."""
+    factor = images.shape[-1] // size
+    if factor * size != images.shape[-1]:
+        raise ValueError(f"crops of {images.shape[-1]} px cannot be averaged down to {size} px")
+    return images.reshape(-1, size, factor, size, factor).mean((2, 4))
 
 
 def surface_error(vertices: Vertices, true: Vertices, faces: Array) -> Scalar:

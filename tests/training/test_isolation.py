@@ -12,7 +12,6 @@ from dartjax.training import (
     ISOLATION_SPLATS,
     GuessErrors,
     alone,
-    beside,
     guessed_surface,
     hint_of,
     isolate,
@@ -104,14 +103,3 @@ def test_every_view_is_isolated_with_its_own_guess(isolated):
     true = posed(scenes.model(), scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
     expected = two_compartment(splat(true, scenes.model().faces, view, ISOLATION_SPLATS))
     np.testing.assert_allclose(images[1], jnp.maximum(expected, 0.0), rtol=1e-3, atol=1e-4)
-
-
-def test_isolated_views_stand_beside_the_radiographs_without_landmarks(isolated):
-    seen, found = isolated
-    both = beside(seen, found)
-    assert both.images.shape[0] == 4 and both.view_valid.shape == (4,)
-    np.testing.assert_array_equal(both.images[:2], seen.images)
-    np.testing.assert_array_equal(both.landmark_sigma[:2], seen.landmark_sigma)
-    assert np.isinf(np.asarray(both.landmark_sigma[2:])).all()
-    overlap = 2 * np.sum(both.masks[2] * seen.masks[0]) / np.sum(both.masks[2] + seen.masks[0])
-    assert overlap > 0.9
