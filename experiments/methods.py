@@ -22,7 +22,7 @@ from dartjax.registration import (
     moved_pose,
 )
 from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
-from experiments import isolation, joint, scene
+from experiments import isolation, joint, scene, similarity
 from experiments.batches import columns_of, run_cases
 from experiments.grading import Estimate, Task, estimate_of
 from experiments.scene import CROP_WIDTH_MM
@@ -34,6 +34,9 @@ _LOCAL = (_COARSE, _FINE)
 OURS = "dartjax"  # all vertebrae of a scene together
 ALONE = "each alone"  # the same objective, without neighbours
 LEARNED = "isolated"  # the same with what a network makes of the X-rays, see `isolation`
+FAITHFUL = "faithful"  # a learned similarity and nothing else, as in Spine-DART
+SUM = "ours"  # all together, with the learned similarity as one more term
+NEEDS = {LEARNED: "isolation", FAITHFUL: "similarity", SUM: "similarity"}  # whose weights
 ISOLATED = "true isolated DRR"  # the same again, with nothing else in the X-rays: a bound
 FIT_OPTIONS: dict[str, FitOptions] = {
     "landmarks+masks": FitOptions(similarity=_LOCAL, weights=ObjectiveWeights(similarity=0.0)),
@@ -62,6 +65,8 @@ RECIPES = {
     "alone": ALONE,
     "classical": OURS,
     "isolated": LEARNED,
+    "faithful": FAITHFUL,
+    "ours": SUM,
 }
 
 
@@ -88,10 +93,11 @@ def run_method(
     num_starts: int,
     seed: int,
     step: Callable[[str], None],
-    isolation_weights: str | None = None,
+    weights: Mapping[str, str | None] | None = None,
 ) -> tuple[list[Estimate], float]:
-    """Estimates of one method for all tasks, and its seconds per task after compilation."""
-    fitter = METHODS[name] if name != LEARNED else _with_network(isolation_weights)
+    """Estimates of one method for all tasks, and its seconds per task after compilation.
+    `weights` are the folders of the networks that some need (`NEEDS`)."""
+    fitter = METHODS[name] if name not in NEEDS else _with_network(name, weights or {})
     found, seconds = fitter(
         tasks,
         num_starts=1 if name == "landmarks" else num_starts,
@@ -101,9 +107,14 @@ def run_method(
     return [estimate_of(each) for each in found], seconds / len(tasks)
 
 
-def _with_network(folder: str | None) -> Fitter:
+def _with_network(name: str, weights: Mapping[str, str | None]) -> Fitter:
+    folder = weights[NEEDS[name]]
     assert folder is not None, "the experiment checks that there are weights"
-    return functools.partial(isolation.fit_isolated, folder, FIT_OPTIONS[ALONE])
+    if name == LEARNED:
+        return functools.partial(isolation.fit_isolated, folder, FIT_OPTIONS[ALONE])
+    if name == FAITHFUL:
+        return functools.partial(similarity.fit_faithful, folder)
+    return functools.partial(similarity.fit_ours, folder, FIT_OPTIONS[OURS])
 
 
 def fit_each_case(

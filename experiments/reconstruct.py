@@ -37,10 +37,10 @@ from dartjax.registration import crop_cameras, observe
 from experiments import (
     detections,
     grading,
-    isolation,
     judgement,
     launch,
     methods,
+    networks,
     reconstruct_report,
     reconstruct_subject,
     reconstruct_units,
@@ -90,6 +90,11 @@ _BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the
 _SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
 _ISOLATION = flags.DEFINE_string(
     "isolation", None, "Folder of weights of experiments.train_isolation: adds the row `isolated`."
+)
+_SIMILARITY = flags.DEFINE_string(
+    "similarity",
+    None,
+    "Folder of weights of experiments.train_similarity: adds the rows `faithful` and `ours`.",
 )
 _WORK = flags.DEFINE_string(
     "work",
@@ -149,13 +154,15 @@ def join() -> int:
 
 
 def _settings(seed: int) -> Settings:
-    if _RECIPE.value == "isolated" and _ISOLATION.value is None:
+    need = methods.NEEDS.get(methods.RECIPES[_RECIPE.value])
+    if need and flags.FLAGS[need].value is None:
         raise data.DataError(
-            "--recipe=isolated needs --isolation=FOLDER with weights of experiments.train_isolation"
+            f"--recipe={_RECIPE.value} needs --{need}=FOLDER with weights of "
+            f"experiments.train_{need}"
         )
     if _DETECTOR.value != "standard" and _OBSERVATIONS.value != "simulated":
         raise data.DataError("--detector is only for --observations=simulated")
-    if _RESTARTS.value > 1 and _RECIPE.value == "classical":
+    if _RESTARTS.value > 1 and _RECIPE.value in ("classical", "ours"):
         raise data.DataError(
             "--restarts is for vertebrae each by itself: give --recipe=alone, or leave it out"
         )
@@ -172,6 +179,7 @@ def _settings(seed: int) -> Settings:
         xray_physics=_XRAY_PHYSICS.value,
         ssm=_SSM.value,
         isolation=_ISOLATION.value,
+        similarity=_SIMILARITY.value,
     )
 
 
@@ -220,8 +228,10 @@ def _reconstruct_cohort(
 
     This process makes the units of its share of the subjects; process 0 reports on all.
     """
-    if settings.isolation is not None:
-        isolation.check(settings.isolation, [source.subject for source in sources])
+    for name, folder in settings.weights.items():
+        if folder is not None:
+            getattr(networks, name)(folder)
+            networks.check_unseen(folder, [source.subject for source in sources], name)
     work, is_kept = _work_folder(ctx)
     has_units = any(work.glob("scans/*/unit"))
     keep = is_kept or _NUM_PROCESSES.value > 1 or (has_units and not flags.FLAGS.overwrite)

@@ -36,6 +36,12 @@ class Settings:
     xray_physics: bool = False
     ssm: str | None = None
     isolation: str | None = None  # folder of weights
+    similarity: str | None = None
+
+    @property
+    def weights(self) -> dict[str, str | None]:
+        """Folders of the networks, by what they do."""
+        return {"isolation": self.isolation, "similarity": self.similarity}
 
     @property
     def headline(self) -> str:
@@ -46,8 +52,8 @@ class Settings:
     def methods(self) -> tuple[str, ...]:
         """Every method that is run, the headline last."""
         others = [name for name in methods.RECIPES.values() if name != self.headline]
-        if self.isolation is None:
-            others = [name for name in others if name != methods.LEARNED]
+        missing = {name for name, need in methods.NEEDS.items() if self.weights[need] is None}
+        others = [name for name in others if name not in missing]
         return (*((*others, methods.ISOLATED) if self.baselines else ()), self.headline)
 
     def seed_of(self, index: int) -> int:
@@ -91,7 +97,7 @@ def answer(case: data.Case, settings: Settings, seed: int, judge: Judge | None =
                 num_starts=settings.restarts,
                 seed=seed,
                 step=step,
-                isolation_weights=settings.isolation,
+                weights=settings.weights,
             )
             seconds[name] += seconds_to_start
     headline = settings.headline

@@ -1,0 +1,57 @@
+"""Trained networks from a folder of weights, for the fits that use them."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from dartjax import data
+from dartjax.models import (
+    ISOLATION_PRESETS,
+    SIMILARITY_PRESETS,
+    IsolationNet,
+    MultiViewSimilarity,
+    ViewPair,
+    no_hint,
+)
+from experiments.scene import CROP_PIXELS
+
+
+def check_unseen(folder: str, subjects: Sequence[str], flag: str) -> None:
+    """DataError if the network in a folder has seen one of the subjects."""
+    seen = data.read_card(folder)["subjects_included"]
+    if leaked := [subject for subject in subjects if data.same_subject(subject, seen)]:
+        raise data.DataError(
+            f"the network in {folder} was trained on {', '.join(leaked)}: leave --{flag} out, "
+            "or take other subjects"
+        )
+
+
+@functools.cache
+def isolation(folder: str) -> tuple[IsolationNet, PyTree]:
+    """The network and its parameters. DataError if they are missing, damaged, or of another one."""
+    net = IsolationNet(ISOLATION_PRESETS[_preset(folder, "isolation")])
+    image = jnp.zeros((CROP_PIXELS, CROP_PIXELS))
+    like = jax.eval_shape(net.init, jax.random.key(0), image, no_hint(image))["params"]
+    return net, data.load_weights(folder, like)[0]
+
+
+@functools.cache
+def similarity(folder: str) -> tuple[MultiViewSimilarity, PyTree]:
+    """The network and its parameters. DataError if they are missing, damaged, or of another one."""
+    net = MultiViewSimilarity(SIMILARITY_PRESETS[_preset(folder, "similarity")])
+    image = jnp.zeros((1, net.config.size, net.config.size))
+    views = ViewPair(image, image, image, image, jnp.zeros((1, 7)))
+    like = jax.eval_shape(net.init, jax.random.key(0), views, jnp.ones(1, bool))["params"]
+    return net, data.load_weights(folder, like)[0]
+
+
+def _preset(folder: str, name: str) -> str:
+    card = data.read_card(folder)
+    if card["name"] != name:
+        raise data.DataError(
+            f"the network in {folder} is one of {card['name']}: give --{card['name']}={folder}"
+        )
+    return card["preset"]
