@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import PyTree
 
-from dartjax import data
+from dartjax import data, ssm
 from experiments import launch, learning_data, training_run
 from experiments.learning_data import Crops
 
@@ -25,13 +25,15 @@ _NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Instead of the preset's.",
 _MINUTES = flags.DEFINE_float("minutes", float("inf"), "Stop after these; go on by another call.")
 
 
-def crops_of(ctx: launch.RunContext) -> tuple[Crops, Crops]:
-    """To train on, and of the subjects left out; made where they are missing."""
+def crops_of(ctx: launch.RunContext, models: ssm.ShapeModel) -> tuple[Crops, Crops]:
+    """To train on, and of the subjects left out; made where they are missing, and fitted by the
+    models that training uses."""
     if _COHORT.value is None or _CROPS.value is None:
         raise data.DataError("give --cohort=FOLDER of make_synthverse and --crops=FOLDER")
-    return learning_data.cohort_crops(
+    seen, held = learning_data.cohort_crops(
         _COHORT.value, _CROPS.value, _SUBJECTS.value, _VALIDATION.value, ctx.seed
     )
+    return learning_data.fitted_by(seen, models), learning_data.fitted_by(held, models)
 
 
 def num_steps(of_preset: int) -> int:

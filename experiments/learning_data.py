@@ -31,6 +31,7 @@ _OFF_CENTER_MM = 4.0  # per axis, of the crop: a detector does not know the midd
 _MASK_DICE, _MASK_DICE_SPREAD = 0.9, 0.04
 _MASK_NOISE_MM = 6.0
 _SAMPLES = 320  # per ray
+_PROJECTION_NOISE_MM = 5.0
 Step = Callable[[str], None]
 
 
@@ -46,7 +47,7 @@ class Crops(NamedTuple):
     principal_point: Float[np.ndarray, "n view 2"]
     sdd: Float[np.ndarray, "n view"]
     vertices: Float[np.ndarray, "n vertex 3"]  # the template on the true surface, world mm
-    pose: Float[np.ndarray, "n 7"]  # of the best fit of the model
+    pose: Float[np.ndarray, "n 7"]  # of the best fit of a model, see `fitted_by`
     coefficients: Float[np.ndarray, "n mode"]
 
 
@@ -67,6 +68,20 @@ def camera_of(crops: Crops, vertebra: int | np.ndarray, view: int | np.ndarray) 
 def stacked_models(without: Sequence[str]) -> ssm.ShapeModel:
     """The packaged models of LEVELS that have not seen these people, on a leading axis."""
     return stack([data.load_shape_model(level, exclude=without) for level in LEVELS])
+
+
+def fitted_by(crops: Crops, models: ssm.ShapeModel) -> Crops:
+    """The crops with pose and coefficients of the best fit of these models (`stacked_models`) to
+    the true surfaces. In the files are those of the models that had not seen the subject."""
+
+    @jax.jit
+    def one(level: jax.Array, vertices: jax.Array):
+        model = jax.tree.map(lambda leaf: leaf[level], models)
+        return ssm.project(model, vertices, noise=_PROJECTION_NOISE_MM)
+
+    found = [one(*each) for each in zip(crops.level, crops.vertices, strict=True)]
+    poses = np.stack([np.asarray(pose.parameters()) for pose, _ in found])
+    return crops._replace(pose=poses, coefficients=np.stack([np.asarray(c) for _, c in found]))
 
 
 def prepare(folder: pathlib.Path, case: data.Case, seed: int, step: Step) -> pathlib.Path:

@@ -47,8 +47,8 @@ PRESETS = {
 def main(ctx: launch.RunContext) -> None:
     """Make the crops, train, and write what was found."""
     preset = PRESETS[ctx.preset]
-    seen, held = learning.crops_of(ctx)
     models = learning_data.stacked_models(learning_data.NEVER_SEEN)
+    seen, held = learning.crops_of(ctx, models)
     net = IsolationNet(ISOLATION_PRESETS[ctx.preset])
     nothing = jnp.zeros(seen.images.shape[-2:])
     params = jax.jit(net.init)(jax.random.key(ctx.seed), nothing, no_hint(nothing))["params"]

@@ -48,8 +48,8 @@ PRESETS = {
 def main(ctx: launch.RunContext) -> None:
     """Make the crops, train, and write what was found."""
     preset = PRESETS[ctx.preset]
-    seen, held = learning.crops_of(ctx)
     models = learning_data.stacked_models(learning_data.NEVER_SEEN)
+    seen, held = learning.crops_of(ctx, models)
     task = similarity_task.Task(ctx.preset, models)
     training = training_run.Training(
         loss=task.loss(preset.num_directions),
