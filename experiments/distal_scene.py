@@ -46,15 +46,6 @@ GUIDE, NAIL, PHANTOM = drill_guide(), locking_nail(), calibration_phantom()
 _NUM_STRAY, _STRAY_RADIUS = 6, 1.75  # balls that belong to nothing
 
 
-class Scene(NamedTuple):
-    """What is in one image. None: it is not there."""
-
-    view: CarmView
-    T_camera_guide: SE3 | None
-    T_camera_nail: SE3 | None
-    stray_balls: np.ndarray | None = None  # (6, 3) in the camera frame, mm
-
-
 def backgrounds(case: data.Case, count: int, seed: int) -> np.ndarray:
     """-log transmission of the case's CT in `count` views all round it, (count, 288, 384): half
     the resolution of the images, finer than the CT. Remembered between runs."""
@@ -96,8 +87,18 @@ class CarmPose(NamedTuple):
     """The C-arm in one pose as it is, and as one image of the calibration phantom shows it."""
 
     view: CarmView
+    rays: jax.Array  # of every sample of its images
     calibrated: Calibrated
     T_found_true: SE3  # from the true camera's frame to that of the calibrated one
+
+
+class Scene(NamedTuple):
+    """What is in one image. None: it is not there."""
+
+    carm: CarmPose
+    T_camera_guide: SE3 | None
+    T_camera_nail: SE3 | None
+    stray_balls: np.ndarray | None = None  # (6, 3) in the camera frame, mm
 
 
 def carm_pose(rng: np.random.Generator) -> CarmPose:
@@ -107,18 +108,20 @@ def carm_pose(rng: np.random.Generator) -> CarmPose:
     middle = (np.array([384.0, 288.0]) - np.asarray(view.K)[:2, 2]) / FOCAL_LENGTH * PLATE_DEPTH
     place = np.array([*(middle + rng.normal(0.0, 1.0, 2)), PLATE_DEPTH + rng.normal()])
     T = SE3.from_rotation_and_translation(lean, jnp.asarray(place, jnp.float32))
-    image = _phantom_image(view, T, jax.random.key(int(rng.integers(2**31))))
+    rays = _rays(view)
+    image = _phantom_image(rays, view, T, jax.random.key(int(rng.integers(2**31))))
     calibrated, status = _calibrate(image)
     if int(status):
         raise data.DataError(f"the C-arm could not be calibrated (status {int(status)})")
-    return CarmPose(view, calibrated, calibrated.carm.T_camera_phantom @ T.inverse())
+    return CarmPose(view, rays, calibrated, calibrated.carm.T_camera_phantom @ T.inverse())
 
 
 @jax.jit
-def _phantom_image(view: CarmView, T_camera_phantom: SE3, key: jax.Array) -> jax.Array:
+def _phantom_image(
+    rays: jax.Array, view: CarmView, T_camera_phantom: SE3, key: jax.Array
+) -> jax.Array:
     on_plate = np.flatnonzero(np.asarray(PHANTOM.on_plate).reshape(-1))
     balls = jnp.concatenate([PHANTOM.plate.reshape(-1, 3)[on_plate], PHANTOM.upper])
-    rays = image_rays(view)
     metal = balls_attenuation(rays, view, balls, PHANTOM.radius, T_camera_phantom)
     return record_image(jnp.full(IMAGE_SIZE, 0.7), metal, key=key)
 
@@ -191,14 +194,14 @@ def photograph(scene: Scene, anatomy: np.ndarray, seed: int) -> jax.Array:
     """The image of a scene in front of one anatomy (288, 384)."""
     if all(thing is None for thing in scene[1:]):
         return _record(anatomy, jnp.zeros(IMAGE_SIZE), jax.random.key(seed))
-    rays = _rays(scene.view)
+    rays, view = scene.carm.rays, scene.carm.view
     metal = jnp.zeros(rays.shape[:2])
     if scene.T_camera_guide is not None:
-        metal = metal + _guide(rays, scene.view, scene.T_camera_guide)
+        metal = metal + _guide(rays, view, scene.T_camera_guide)
     if scene.T_camera_nail is not None:
         metal = metal + _nail(rays, scene.T_camera_nail)
     if scene.stray_balls is not None:
-        metal = metal + _stray(rays, scene.view, jnp.asarray(scene.stray_balls, jnp.float32))
+        metal = metal + _stray(rays, view, jnp.asarray(scene.stray_balls, jnp.float32))
     return jax.block_until_ready(_record(anatomy, metal, jax.random.key(seed)))
 
 

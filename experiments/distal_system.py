@@ -151,7 +151,7 @@ def operate(
             protocol = protocol.after(Event.CALIBRATE)
         elif protocol.state is State.CALIBRATED:
             anatomy = backgrounds[int(rng.integers(len(backgrounds)))]
-            scene = scenes.Scene(carm.view, guide, nail)
+            scene = scenes.Scene(carm, guide, nail)
             image = scenes.photograph(scene, anatomy, int(rng.integers(2**31)))
             try:
                 views = estimates(image, carm)

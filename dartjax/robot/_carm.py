@@ -9,6 +9,7 @@ from dartjax.registration import levenberg_marquardt
 from dartjax.robot._distortion import Intensifier, distort_points, undistort_points
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.robot._homography import normalisation
+from dartjax.robot._small import nearest_rotation
 from dartjax.transforms import SE3, SO3, apply
 
 MIN_POINTS = 12
@@ -94,9 +95,9 @@ def pose_of_projection(P: Float[Array, "3 4"]) -> SE3:
     """Rigid pose nearest to P = s [R | t] of normalised pixels: polar projection of its left part,
     sign chosen so that the determinant is positive."""
     P = P * jnp.sign(jnp.linalg.det(P[:, :3]))
-    u, s, vt = jnp.linalg.svd(P[:, :3])
-    rotation = SO3.from_matrix(u @ vt)
-    return SE3.from_rotation_and_translation(rotation, P[:, 3] / jnp.mean(s))
+    rotation = nearest_rotation(P[:, :3])
+    scale = jnp.sum(rotation * P[:, :3]) / 3.0
+    return SE3.from_rotation_and_translation(SO3.from_matrix(rotation), P[:, 3] / scale)
 
 
 def split_projection(P: Float[Array, "3 4"]) -> tuple[Matrix3, SE3]:

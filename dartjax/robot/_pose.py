@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Matrix3, Pixels, Points, Scalar
 from dartjax.registration import levenberg_marquardt
-from dartjax.robot._carm import pose_of_projection, project_points, projection_dlt, to_slopes
+from dartjax.robot._carm import pose_of_projection, project_points, to_slopes
 from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot._small import smallest_eigenvector, solve_positive
 from dartjax.transforms import SE3, SO3, apply
 
 MIN_POINTS = 6
@@ -74,8 +75,36 @@ def fit_pose(
 def pnp_dlt(pixels: Pixels, points: Points, valid: Bool[Array, " n"], K: Matrix3) -> SE3:
     """Pose by the direct linear transform: P = [R | t] of 6 or more points without the constraint
     that R be a rotation, then the nearest rotation. A start, not an estimate: its error is tens
-    of millimetres for a target of 40 mm."""
-    return pose_of_projection(projection_dlt(points, to_slopes(K, pixels), valid))
+    of millimetres for a target of 40 mm.
+
+    The third row of R has unit length (Faugeras, Toscani 1986), so that all but that row can be
+    eliminated, and what is left is the least eigenvector of a 3 x 3 matrix.
+    """
+    slopes, weight = to_slopes(K, pixels), valid.astype(pixels.dtype)
+    seen, middle = (_weighted_mean(each, weight) for each in (slopes, points))
+    extent, size = (
+        jnp.sqrt(_weighted_mean(jnp.sum((each - mean[None]) ** 2, axis=1), weight) + 1e-12)
+        for each, mean in ((slopes, seen), (points, middle))
+    )
+    X = jnp.concatenate([(points - middle[None]) / size, jnp.ones((len(points), 1))], axis=1)
+    x, y = ((slopes - seen[None]) / extent).T
+    outer = (X[:, :, None] * X[:, None, :]).reshape(len(points), 16)
+    sums = weight[None] * jnp.stack([jnp.ones_like(x), x, y, x**2 + y**2])
+    A, of_x, of_y, of_both = (sums @ outer).reshape(4, 4, 4)
+    rows = solve_positive(A + 1e-9 * jnp.eye(4), jnp.concatenate([of_x, of_y], axis=1))
+    S = of_both - of_x @ rows[:, :4] - of_y @ rows[:, 4:]  # of the third row and the depth
+    left = S[:3, :3] - S[:3, 3:] @ S[3:, :3] / jnp.maximum(S[3, 3], 1e-12)
+    third = smallest_eigenvector(0.5 * (left + left.T))
+    q = jnp.append(third, -S[3, :3] @ third / jnp.maximum(S[3, 3], 1e-12))
+    first, second = extent * (rows[:, :4] @ q), extent * (rows[:, 4:] @ q)
+    P = jnp.stack([first + seen[0] * q, second + seen[1] * q, q])
+    turn = P[:, :3] / size
+    P = jnp.concatenate([turn, (P[:, 3] - turn @ middle)[:, None]], axis=1)
+    return pose_of_projection(P)
+
+
+def _weighted_mean(each: Float[Array, " n *k"], weight: Float[Array, " n"]) -> Float[Array, " *k"]:
+    return jnp.tensordot(weight, each, 1) / jnp.maximum(jnp.sum(weight), 1e-6)
 
 
 def pnp_lm(
@@ -164,7 +193,7 @@ def _reprojection_steps(
     def step(carry, _):
         pose, (normal, gradient, cost), damping = carry
         damped = normal + jnp.diag(damping * jnp.diag(normal) + 1e-9)
-        candidate = _moved(pose, -_solve6(damped, gradient))
+        candidate = _moved(pose, -solve_positive(damped, gradient[:, None])[:, 0])
         equations = _equations(candidate, *data)
         better = equations[2] < cost  # false for NaN
         keep = (candidate, equations), (pose, (normal, gradient, cost))
@@ -177,24 +206,12 @@ def _reprojection_steps(
     carry = first, _equations(first, *data), jnp.asarray(1e-4, pixels.dtype)
     (pose, _, _), _ = jax.lax.scan(step, carry, length=num_steps)
     normal, gradient, cost = _equations(pose, pixels, points, weight, K)
-    last = _solve6(jax.lax.stop_gradient(normal) + 1e-9 * jnp.eye(6), gradient)
+    last = solve_positive(jax.lax.stop_gradient(normal) + 1e-9 * jnp.eye(6), gradient[:, None])[
+        :, 0
+    ]
     pose = _moved(pose, jax.lax.stop_gradient(last) - last)
     T = SE3.from_rotation_and_translation(SO3.from_matrix(pose.rotation), pose.translation)
     return T, normal, cost
-
-
-def _solve6(matrix: Float[Array, "6 6"], right: Float[Array, "6"]) -> Float[Array, "6"]:
-    """Gauss elimination of a positive definite system in vector operations: a batch of small
-    systems would otherwise be one call of LAPACK each."""
-    index = jnp.arange(6)
-
-    def eliminate(rows: Float[Array, "6 7"], i: Array) -> tuple[Float[Array, "6 7"], None]:
-        pivot = rows[i] / rows[i, i]
-        cleared = rows - rows[:, i][:, None] * pivot[None]
-        return jnp.where((index == i)[:, None], pivot[None], cleared), None
-
-    rows = jnp.concatenate([matrix, right[:, None]], axis=1)
-    return jax.lax.scan(eliminate, rows, index)[0][:, 6]
 
 
 def estimate_pose(
@@ -203,31 +220,40 @@ def estimate_pose(
     """Pose by DLT and least squares (NL-DLT): the estimator of choice for points in two planes.
 
     A second start is the similar (parallel) projection, which noise of two pixels does not
-    upset as it does the DLT; the lower of both residuals is kept.
+    upset as it does the DLT; the start with the lower residual is refined.
     """
     weight = valid.astype(pixels.dtype)
     starts = pnp_dlt(pixels, points, valid, K), _similar_pose(pixels, points, weight, K)
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), *starts)
-    fits = jax.vmap(lambda T: pnp_lm(pixels, points, weight, K, T, num_steps=num_steps))(both)
-    # A target seen from behind with its relief turned inside out is the wrong minimum next door.
-    usable = jnp.isfinite(fits[0].rms_px) & (fits[1] != StatusCode.DEGENERATE_GEOMETRY)
-    best = jnp.argmin(jnp.where(usable, fits[0].rms_px, jnp.inf))
-    return jax.tree.map(lambda leaf: leaf[best], fits)
+    cost = jax.vmap(lambda T: _cost(T, pixels, points, weight, K))(both)
+    best = jnp.argmin(jnp.where(jnp.isfinite(cost), cost, jnp.inf))
+    start = jax.tree.map(lambda leaf: leaf[best], both)
+    return pnp_lm(pixels, points, weight, K, start, num_steps=num_steps)
+
+
+def _cost(T: SE3, pixels: Pixels, points: Points, weight: Float[Array, " n"], K: Matrix3) -> Scalar:
+    """Squared reprojection error; infinite for a pose that puts points behind the source: a
+    target seen from behind with its relief turned inside out is the wrong minimum next door."""
+    off = project_points(K, T, points) - pixels
+    behind = jnp.any(apply(T, points)[:, 2] <= 0.0)
+    return jnp.where(behind, jnp.inf, jnp.sum(weight * jnp.sum(off**2, axis=1)))
 
 
 def _similar_pose(pixels: Pixels, points: Points, weight: Float[Array, " n"], K: Matrix3) -> SE3:
     """Pose of the linear map of points to slopes, as if they were all equally far."""
     slopes = to_slopes(K, pixels)
-    total = jnp.maximum(jnp.sum(weight), 1.0)
-    middle = jnp.sum(weight[:, None] * points, axis=0) / total
-    seen = jnp.sum(weight[:, None] * slopes, axis=0) / total
+    seen, middle = (_weighted_mean(each, weight) for each in (slopes, points))
     X = points - middle[None]
     normal = X.T @ (weight[:, None] * X) + 1e-6 * jnp.eye(3)
-    rows = jnp.linalg.solve(normal, X.T @ (weight[:, None] * (slopes - seen[None]))).T
-    u, s, vt = jnp.linalg.svd(rows, full_matrices=False)
-    flat = u @ vt
+    rows = solve_positive(normal, X.T @ (weight[:, None] * (slopes - seen[None]))).T
+    # The nearest pair of orthogonal unit rows, (M M^T)^-1/2 M; the scale is their mean length.
+    (a, b), (_, d) = rows @ rows.T
+    root = jnp.sqrt(jnp.maximum(a * d - b**2, 1e-30))
+    double = jnp.sqrt(a + d + 2.0 * root)  # the sum of the two singular values
+    inverse_root = jnp.array([[d + root, -b], [-b, a + root]]) / (root * double)
+    flat = inverse_root @ rows
     rotation = jnp.concatenate([flat, jnp.cross(flat[0], flat[1])[None]])
-    depth = 1.0 / jnp.maximum(jnp.mean(s), 1e-9)
+    depth = 2.0 / jnp.maximum(double, 1e-9)
     place = depth * jnp.append(seen, 1.0) - rotation @ middle
     return SE3.from_rotation_and_translation(SO3.from_matrix(rotation), place)
 

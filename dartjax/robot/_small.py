@@ -1,0 +1,58 @@
+"""Small dense algebra in vector operations.
+
+Under `vmap` a routine of LAPACK is one call for each matrix; these are a few loops over the whole
+batch, and run on accelerators.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dartjax._types import Matrix3
+
+_SQUARINGS = 5
+_POLAR_STEPS = 8
+
+
+def solve_positive(matrix: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """Solution of a positive definite system, by Gauss and Jordan without a search for pivots."""
+    index = jnp.arange(len(matrix))
+
+    def eliminate(rows: Float[Array, "n m"], i: Array) -> tuple[Float[Array, "n m"], None]:
+        pivot = rows[i] / rows[i, i]
+        cleared = rows - rows[:, i][:, None] * pivot[None]
+        return jnp.where((index == i)[:, None], pivot[None], cleared), None
+
+    rows = jnp.concatenate([matrix, right], axis=1)
+    return jax.lax.scan(eliminate, rows, index)[0][:, len(matrix) :]
+
+
+def cofactors(M: Matrix3) -> Matrix3:
+    """det(M) M^-T."""
+    a, b, c = M
+    return jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)])
+
+
+def smallest_eigenvector(M: Matrix3) -> Float[Array, "3"]:
+    """Unit eigenvector of the least eigenvalue of a symmetric positive semidefinite matrix: its
+    adjugate, squared until one direction is left. Arbitrary if the two least are equal."""
+    power = cofactors(M / (jnp.trace(M) + 1e-30))
+    for _ in range(_SQUARINGS):
+        power = power / (jnp.trace(power) + 1e-30)
+        power = power @ power
+    length = jnp.sum(power**2, axis=1)
+    column = power[jnp.argmax(length)]
+    return column / jnp.sqrt(jnp.max(length) + 1e-30)
+
+
+def nearest_rotation(M: Matrix3) -> Matrix3:
+    """The rotation R with the greatest trace of R^T M, for a matrix of positive determinant:
+    Higham's iteration for the polar decomposition, X -> (g X + X^-T / g) / 2."""
+
+    def step(X: Matrix3, _) -> tuple[Matrix3, None]:
+        inverse = cofactors(X)
+        inverse = inverse / jnp.sum(inverse[0] * X[0])
+        g = (jnp.sum(inverse**2) / jnp.sum(X**2)) ** 0.25
+        return 0.5 * (g * X + inverse / g), None
+
+    return jax.lax.scan(step, M, length=_POLAR_STEPS)[0]
