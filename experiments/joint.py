@@ -41,10 +41,11 @@ def fit_jointly(
     num_starts: int,
     seed: int,
     step: Callable[[str], None],
+    among_others: bool = True,
 ) -> tuple[list[Reconstruction], float]:
     """Answers for all tasks, fitted scene by scene (one subject in one set of views), and the
-    seconds after compilation. A task with a poor start is fitted too, but no
-    other relies on it.
+    seconds after compilation. A task with a poor start is fitted too, but no other relies on it;
+    unless `among_others`, none relies on any.
 
     One start each: `num_starts` and `seed` are not used. The vertebrae of a scene are in the
     order of the tasks, from head to foot.
@@ -52,7 +53,7 @@ def fit_jointly(
     del num_starts, seed
     members = scenes_of(tasks)
     size = -(-max(map(len, members)) // _MULTIPLE) * _MULTIPLE
-    scenes = [_scene([tasks[i] for i in each], size) for each in members]
+    scenes = [_scene([tasks[i] for i in each], size, among_others) for each in members]
     found, seconds = run_cases(_program(options), *zip(*scenes, strict=True), step=step)
     answers: dict[int, Reconstruction] = {}
     for k, each in enumerate(members):
@@ -72,12 +73,12 @@ def _program(options: FitOptions) -> Callable[..., Reconstruction]:
     return functools.partial(fit_together, options=options)
 
 
-def _scene(tasks: Sequence[Task], size: int) -> _Scene:
+def _scene(tasks: Sequence[Task], size: int, among_others: bool) -> _Scene:
     """Tasks of one scene, filled up with the last one, which then stands for nothing."""
     order = spine.order_of({task.level: task.model for task in tasks})
     missing = size - len(tasks)
     filled = [*tasks, *[tasks[-1]] * missing]
-    present = np.array([*map(is_relied_on, tasks), *[False] * missing])
+    present = np.array([*map(is_relied_on, tasks), *[False] * missing]) & among_others
     along, tilt = (jnp.pad(each, (0, missing)) for each in (order.along, order.tilt))
     models, observations, starts = (
         stack([getattr(task, key) for task in filled]) for key in ("model", "observations", "start")

@@ -170,7 +170,27 @@ def _from_landmarks(
     )
 
 
+def _without(term: str) -> Fitter:
+    weights = dataclasses.replace(FIT_OPTIONS[OURS].weights, **{term: 0.0})
+    return functools.partial(
+        joint.fit_jointly, dataclasses.replace(FIT_OPTIONS[OURS], weights=weights)
+    )
+
+
+# What every part of OURS is worth: the same fit without it. Landmarks still move the start.
+ABLATION: Mapping[str, Fitter] = {
+    "without images": _without("similarity"),
+    "without masks": _without("silhouette"),
+    "without landmarks": _without("landmarks"),
+    "without shape prior": _without("prior"),
+    "without prior along the spine": _without("neighbours"),
+    "without neighbours": functools.partial(
+        joint.fit_jointly, FIT_OPTIONS[OURS], among_others=False
+    ),
+}
 # Every row of the table that is an answer.
-METHODS: Mapping[str, Fitter] = {
-    name: functools.partial(fit_each_case, name) for name in ("landmarks", *FIT_OPTIONS)
-} | {OURS: functools.partial(joint.fit_jointly, FIT_OPTIONS[OURS]), ISOLATED: fit_isolated}
+METHODS: Mapping[str, Fitter] = (
+    {name: functools.partial(fit_each_case, name) for name in ("landmarks", *FIT_OPTIONS)}
+    | {OURS: functools.partial(joint.fit_jointly, FIT_OPTIONS[OURS]), ISOLATED: fit_isolated}
+    | ABLATION
+)

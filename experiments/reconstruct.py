@@ -87,6 +87,9 @@ _RESTARTS = flags.DEFINE_integer(
     "restarts", 1, "Starts per vertebra; the best is kept (not for --recipe=classical).", 1
 )
 _BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the table.")
+_ABLATION = flags.DEFINE_bool(
+    "ablation", False, "Also run `dartjax` without each of its terms in turn."
+)
 _SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
 _ISOLATION = flags.DEFINE_string(
     "isolation", None, "Folder of weights of experiments.train_isolation: adds the row `isolated`."
@@ -175,6 +178,7 @@ def _settings(seed: int) -> Settings:
         views=_VIEWS.value,
         recipe=_RECIPE.value,
         baselines=_BASELINES.value,
+        ablation=_ABLATION.value,
         restarts=_RESTARTS.value,
         xray_physics=_XRAY_PHYSICS.value,
         ssm=_SSM.value,

@@ -32,6 +32,7 @@ class Settings:
     views: str = "random"
     recipe: str = "classical"
     baselines: bool = True
+    ablation: bool = False
     restarts: int = 1
     xray_physics: bool = False
     ssm: str | None = None
@@ -54,7 +55,8 @@ class Settings:
         others = [name for name in methods.RECIPES.values() if name != self.headline]
         missing = {name for name, need in methods.NEEDS.items() if self.weights[need] is None}
         others = [name for name in others if name not in missing]
-        return (*((*others, methods.ISOLATED) if self.baselines else ()), self.headline)
+        baselines = (*others, methods.ISOLATED) if self.baselines else ()
+        return (*baselines, *(methods.ABLATION if self.ablation else ()), self.headline)
 
     def seed_of(self, index: int) -> int:
         """Seed of a subject by its place in the cohort; the first has the seed of the run."""
