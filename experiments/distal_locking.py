@@ -8,8 +8,8 @@
   python -m experiments.distal_locking --cohort=FOLDER
       Anatomy from your own CTs (docs/input_formats.md).
 
-Leaves tables.md, images.png, sensitivity.png, whole_system.png and every case in metrics.json;
-docs/distal_locking.md says what they mean.
+Leaves report.html, tables.md, images.png, sensitivity.png, whole_system.png and every case in
+metrics.json; docs/distal_locking.md says what they mean.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,13 @@ import numpy as np
 from absl import flags
 
 from dartjax import data
-from experiments import distal_locking_report, distal_studies, distal_system, launch
+from experiments import (
+    distal_locking_report,
+    distal_opencv,
+    distal_studies,
+    distal_system,
+    launch,
+)
 from experiments import distal_scene as scenes
 
 _COHORT = flags.DEFINE_string("cohort", None, "Folder or manifest of CTs for the anatomy.")
@@ -66,10 +72,11 @@ def main(ctx: launch.RunContext) -> None:
         images, negatives, tables, *curves, operations, spread, _calibration_rows(carms)
     )
     summary = distal_locking_report.summary(results)
+    if distal_opencv.installed() and found:
+        sets = [np.stack([getattr(own, key) for own in found]) for key in ("pixels", "seen")]
+        summary["opencv_homography_gap_px"] = distal_opencv.homography_gap_px(*sets)
     distal_locking_report.write_tables(ctx.out / "tables.md", record, results)
-    distal_locking_report.draw_images(ctx.out / "images.png", shown, images)
-    distal_locking_report.draw_sensitivity(ctx.out / "sensitivity.png", results)
-    distal_locking_report.draw_operations(ctx.out / "whole_system.png", operations)
+    distal_locking_report.write_pictures(ctx.out, record, summary, results, shown)
     ctx.save_metrics(record, summary, [*_labelled("image", images), *_labelled("lock", operations)])
     print(distal_locking_report.short_text(summary))
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import results
+from dartjax import report
+from experiments import distal_opencv, results
 
 Rows = list[dict[str, Any]]
 THROUGH, FRONTO, GENERIC = (
@@ -119,6 +120,7 @@ def write_tables(path: pathlib.Path, record: Mapping[str, Any], found: Results) 
     """tables.md."""
     parts = [
         ("Detection", _detection_rows(found)),
+        ("Balls, beside OpenCV on the same images", distal_opencv.detection_rows(found.images)),
         *[
             (f"Pose of the drill guide: {k}", _with_authors(t))
             for k, t in found.pose_tables.items()
@@ -156,8 +158,8 @@ def _detection_rows(found: Results) -> Rows:
 def _with_authors(table: Rows) -> Rows:
     rows = []
     for row in table:
-        two, three = _AUTHORS[row["estimator"]]
-        note = f"{two:g} / {three:g}"
+        published = _AUTHORS.get(row["estimator"])
+        note = "{:g} / {:g}".format(*published) if published else ""
         rows.append({**row, "2D / 3D reported by the authors": note})
     return rows
 
@@ -203,7 +205,47 @@ def _spread_rows(spread: Rows) -> Rows:
     ]
 
 
-def draw_images(path: pathlib.Path, shown: Sequence[np.ndarray], rows: Rows) -> None:
+def write_pictures(
+    out: pathlib.Path,
+    record: Mapping[str, Any],
+    values: Mapping[str, Any],
+    found: Results,
+    shown: Sequence[np.ndarray],
+) -> None:
+    """The pictures and report.html in the run folder."""
+    pictures = {
+        "images": (draw_images(shown, found.images), "What was found in some of the images."),
+        "sensitivity": (draw_sensitivity(found), "Errors of the poses against noise."),
+        "whole_system": (draw_operations(found.operations), "Errors of the drill's axis."),
+    }
+    figures = []
+    for name, (figure, caption) in pictures.items():
+        path = out / f"{name}.png"
+        figure.savefig(path, dpi=100)
+        figures.append(report.Figure(path.read_bytes(), caption))
+    page = report.Report(
+        title="Distal locking of a nail",
+        record=record,
+        summary=values,
+        columns=[
+            report.Column("mounting", "robot on"),
+            report.Column("view", "view"),
+            report.Column("operation", "operation"),
+            report.Column("estimator", "nail by"),
+            report.Column("images", "images"),
+            report.Column("angle_deg", "angle", "°"),
+            report.Column("entry_mm", "entry error", "mm"),
+            report.Column("exit_mm", "exit error", "mm"),
+            report.Column("outcome", "outcome"),
+        ],
+        rows=found.operations,
+        cases=[report.ReportCase("Pictures", figures)],
+        subtitle="drill guide and nail from rendered C-arm images, and where the drill would go",
+    )
+    report.write_html(page, out / "report.html")
+
+
+def draw_images(shown: Sequence[np.ndarray], rows: Rows) -> Figure:
     """Some of the images, with what was found in them."""
     figure = Figure(figsize=(13.0, 6.9), layout="constrained")
     axes = figure.subplots(2, 3).reshape(-1)
@@ -214,10 +256,10 @@ def draw_images(path: pathlib.Path, shown: Sequence[np.ndarray], rows: Rows) -> 
         nail = f"nail {row['nail_axis_deg']:.2f}\N{DEGREE SIGN} off" if row["nail"] else "no nail"
         axis.set_title(f"{guide}, {nail}", fontsize=10)
     figure.suptitle("Nail and drill guide rendered over anatomy radiographs", fontsize=11)
-    figure.savefig(path, dpi=100)
+    return figure
 
 
-def draw_sensitivity(path: pathlib.Path, found: Results) -> None:
+def draw_sensitivity(found: Results) -> Figure:
     """Figures 9 and 10 of [Y]."""
     figure = Figure(figsize=(14.0, 4.0), layout="constrained")
     axes = figure.subplots(1, 4)
@@ -243,10 +285,10 @@ def draw_sensitivity(path: pathlib.Path, found: Results) -> None:
     axes[3].legend(fontsize=8)
     for axis in axes:
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
-def draw_operations(path: pathlib.Path, operations: Rows) -> None:
+def draw_operations(operations: Rows) -> Figure:
     """Errors of the drill's axis in every operation."""
     figure = Figure(figsize=(12.0, 4.2), layout="constrained")
     kinds = list(dict.fromkeys((row["mounting"], row["view"]) for row in operations))
@@ -272,4 +314,4 @@ def draw_operations(path: pathlib.Path, operations: Rows) -> None:
     figure.suptitle(
         "Where the drill would go; dotted: a 4 mm rod passes the 5 mm hole", fontsize=11
     )
-    figure.savefig(path, dpi=110)
+    return figure

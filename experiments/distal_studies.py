@@ -29,6 +29,7 @@ from dartjax.robot import (
     through_hole_pose,
 )
 from dartjax.transforms import SE3, SO3
+from experiments import distal_opencv
 from experiments import distal_scene as scenes
 from experiments.distal_scene import Arrangement, CarmPose
 
@@ -77,6 +78,7 @@ def detection(
             except NavigationError as error:
                 row |= {part: False, f"{part}_reason": f"{type(error).__name__}: {error}"}
         row |= _errors(sighting, guide, nail, carm, row["guide"], row["nail"])
+        row |= _ball_scores(sighting, np.asarray(image), guide, carm)
         rows.append(row)
         if row["guide"]:
             true = carm.T_found_true @ guide
@@ -88,16 +90,35 @@ def detection(
     return rows, found, shown
 
 
+def _true_pixels(guide: SE3, carm: CarmPose) -> np.ndarray:
+    """Where the balls are in the corrected image, by the truth: the lattice's noise is not
+    theirs. NaN off the plate."""
+    projected = project_points(carm.view.K, guide, scenes.GUIDE.balls)
+    return scenes.ideal_in(carm, np.asarray(carm.view.recorded(projected)))
+
+
+def _ball_scores(sighting: Any, image: np.ndarray, guide: SE3, carm: CarmPose) -> dict[str, float]:
+    """Balls of the guide found among all that were found, by us and by OpenCV."""
+    truth = _true_pixels(guide, carm)
+    truth = truth[np.isfinite(truth[:, 0])]
+    found = {"balls": np.asarray(sighting.balls.centers)[np.asarray(sighting.balls.valid)]}
+    if distal_opencv.installed():
+        circles = scenes.ideal_in(carm, distal_opencv.circles(image).astype(np.float32))
+        found["opencv"] = circles[np.isfinite(circles[:, 0])]
+    return {
+        f"{name}_{key}": value
+        for name, centers in found.items()
+        for key, value in distal_opencv.ball_scores(centers, truth).items()
+    }
+
+
 def _errors(
     sighting: Any, guide: SE3, nail: SE3, carm: CarmPose, has_guide: bool, has_nail: bool
 ) -> dict[str, float]:
     """Errors of what was found, against the truth in the calibrated camera's frame."""
     row = {}
     if has_guide:
-        # Centres against the recorded image's own truth: the lattice's noise is not theirs.
-        projected = project_points(carm.view.K, guide, scenes.GUIDE.balls)
-        recorded = np.asarray(carm.view.recorded(projected))
-        ideal = scenes.ideal_in(carm, recorded)
+        ideal = _true_pixels(guide, carm)
         off = (np.asarray(sighting.guide.pixels) - ideal)[np.asarray(sighting.guide.seen)]
         row |= {
             "center_rms_u_px": float(np.sqrt(np.mean(off[:, 0] ** 2))),
@@ -182,6 +203,8 @@ def pose_table(
         poses, more = _timed(_refine, pixels, seen, K, poses)
         refined[f"NL-{name}"] = poses, seconds + more
     reference = refined["NL-EV"][0]
+    if distal_opencv.installed():
+        refined[distal_opencv.NAME] = distal_opencv.poses(*map(np.asarray, (pixels, seen, K)))
     return [
         _table_row(name, poses, seconds, pixels, seen, K, true, reference)
         for name, (poses, seconds) in (linear | refined).items()

@@ -1,20 +1,21 @@
 """Wires in pedicles by two-plane navigation, end to end from rendered X-rays (Li, Du, Yu 2020).
 
   python -m experiments.navigate
-  python -m experiments.navigate --cohort=FOLDER --levels=L1-L5 --repeats=10
+  python -m experiments.navigate --cohort=FOLDER[,FOLDER] --levels=L1-L5 --repeats=3
   python -m experiments.navigate --run=FOLDER     also the plans of a `reconstruct` run
 
 Per vertebra: AP and lateral views, each calibrated from an image of a plate; per repeat the
 robot holds the bi-planar target into both, the path is marked in the images, a tracker closes
-the loop about a robot whose structure is off, and the wire is placed in the true anatomy and
-graded after Gertzbein and Robbins. The plan is the best corridor in the true bone; where it
-leaves less than 1.5 mm around a 5 mm cylinder, no wire is placed and the table says so. Leaves
-tables.md, pictures, report.html and every placement in metrics.json.
+the loop about a robot whose structure is off, and the wire is placed in the true anatomy, looked
+at in both views and graded after Gertzbein and Robbins. The plan is the best corridor in the true
+bone; where it leaves less than 1.5 mm around a 5 mm cylinder, no wire is placed and the table says
+so. Leaves tables.md, pictures, report.html and every placement in metrics.json.
 """
 
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,10 +26,11 @@ from absl import flags
 
 from dartjax import data
 from dartjax import robot as robots
+from dartjax.image import Volume
 from dartjax.observations import NeedlePath
 from dartjax.robot import NavigationError
 from dartjax.transforms import SE3
-from experiments import launch, navigate_loop, navigate_report, truths
+from experiments import launch, navigate_check, navigate_loop, navigate_report, truths
 from experiments import navigate_scene as scenes
 from experiments.navigate_scene import Registered, Residual, View
 from experiments.navigate_wires import (
@@ -44,18 +46,19 @@ from experiments.navigate_wires import (
 )
 from experiments.scene import TrueVertebra
 
-_COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks; default: the example CT.")
+_COHORT = flags.DEFINE_list("cohort", [], "Folders of CTs with masks; default: the example CT.")
 _SUBJECTS = flags.DEFINE_list("subjects", [], "Only these subjects of the cohort.")
 _LEVELS = flags.DEFINE_string("levels", "T11,T12,L1", "Levels, such as L1-L5 or T10,L1.")
 _REPEATS = flags.DEFINE_integer("repeats", 4, "Placements per pedicle.", lower_bound=1)
 _CLICK = flags.DEFINE_float("click_px", 1.0, "Standard deviation of marks, px per axis.")
 _TARGETS = flags.DEFINE_integer("targets", 40, "Points located per pair of images.", lower_bound=1)
 _ROBOTS = flags.DEFINE_integer("robots", 200, "Robots of the closed-loop study.", lower_bound=2)
+_BOLUS = flags.DEFINE_bool("bolus", True, "Bags of saline where the beam would be bare.")
 _RUN = flags.DEFINE_string("run", None, "Run folder of `reconstruct` whose plans to follow too.")
 
 FIELD_MM = 25.0
 _EXPOSURES = 3  # of one placement, before it is given up
-_CHECKED = 4  # placements whose check images are kept
+_CHECKED = 8  # placements whose check images are kept
 
 _place = jax.jit(navigate_loop.place)
 _locate = jax.jit(jax.vmap(robots.locate_point, (0, None)))
@@ -70,7 +73,7 @@ class Found:
     rows: list[Row] = dataclasses.field(default_factory=list)
     errors: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
     residuals: list[Residual] = dataclasses.field(default_factory=list)
-    checks: list[navigate_report.Check] = dataclasses.field(default_factory=list)
+    checks: list[navigate_check.Check] = dataclasses.field(default_factory=list)
     example: Registered | None = None
     example_pixels: Sequence[np.ndarray] = ()  # of its balls as recorded, (layer, ball, 2)
     refused: int = 0
@@ -83,11 +86,11 @@ class Found:
 
 def main(ctx: launch.RunContext) -> None:
     """Every vertebra in turn, the closed-loop study, then tables and pictures."""
-    cases, found = list(_cases()), Found()
+    found, cases, number, levels = Found(), [], 0, 0
     plans = _planned_elsewhere()
     wanted = tuple(data.parse_levels(_LEVELS.value)) if _LEVELS.value else ()
-    number, levels = 0, 0
-    for case in cases:
+    for case in _cases(wanted):
+        cases.append(_without_voxels(case))
         known = truths.true_vertebrae(case, wanted)
         with launch.progress(f"wires in {case.subject}", len(known)) as step:
             for truth in known:
@@ -99,7 +102,7 @@ def main(ctx: launch.RunContext) -> None:
         loop = navigate_loop.study(_ROBOTS.value, ctx.seed)
         step(f"{_ROBOTS.value} robots")
     record = ctx.record(
-        dataset=cases[0].dataset,
+        dataset=" + ".join(sorted({case.dataset for case in cases})),
         dataset_kind=cases[0].dataset_kind,
         subjects=[case.subject for case in cases],
         n_vertebrae=levels,
@@ -112,19 +115,34 @@ def main(ctx: launch.RunContext) -> None:
     ctx.save_metrics(record, summary, found.rows)
 
 
-def _cases() -> Iterator[data.Case]:
-    if _COHORT.value is None:
+def _cases(wanted: Sequence[str]) -> Iterator[data.Case]:
+    """One at a time; subjects that have none of the wanted levels are named and left out."""
+    if not _COHORT.value:
         with launch.progress("example chest CT"):
             yield data.example_case()
         return
-    subjects = data.find_subjects(_COHORT.value)
+    subjects = [subject for folder in _COHORT.value for subject in data.find_subjects(folder)]
     chosen = [s for s in subjects if not _SUBJECTS.value or s.id in _SUBJECTS.value]
     if not chosen:
-        raise data.DataError(f"{_COHORT.value} has none of {', '.join(_SUBJECTS.value)}")
+        raise data.DataError(f"the cohort has none of {', '.join(_SUBJECTS.value)}")
     if len(kinds := {s.dataset_kind for s in chosen}) > 1:
         raise data.DataError(f"the cohort mixes {' and '.join(sorted(kinds))} data: run them apart")
+    some = False
     for subject in chosen:
-        yield data.load_case(subject)
+        case = data.load_case(subject)
+        if wanted and not set(wanted) & set(case.levels):
+            print(f"{case.subject} has no complete {', '.join(wanted)}", file=sys.stderr)
+            continue
+        some = True
+        yield case
+    if not some:
+        raise data.DataError(f"no subject has a complete {', '.join(wanted)}")
+
+
+def _without_voxels(case: data.Case) -> data.Case:
+    """Who it was, for the record: a cohort's CTs do not all fit in memory."""
+    empty = Volume(jnp.zeros((1, 1, 1)), case.ct.world_from_voxel)
+    return dataclasses.replace(case, ct=empty, labels=np.zeros((1, 1, 1), np.uint8))
 
 
 def _planned_elsewhere() -> Mapping[str, Any]:
@@ -157,7 +175,7 @@ def _vertebra(
             found.rows.append(_infeasible(name, plan))
     rng = np.random.default_rng([seed, number, 2])
     center = np.mean([np.asarray(p.path.entry_point + p.path.target_point) / 2 for p in plans], 0)
-    pair = scenes.views_of(case.ct, center, seed, number)
+    pair = scenes.views_of(case, center, seed, number, bolus=_BOLUS.value)
     found.residuals += [scenes.distortion_residual(view, rng) for view in pair]
     for repeat in range(_REPEATS.value):
         tried = [p for p in plans if p.feasible or p.source == RECONSTRUCTED]
@@ -172,10 +190,16 @@ def _vertebra(
             found.example, found.example_pixels = seen, scenes.recorded_balls(seen, pair)
         for plan in tried:
             row, wire = _placement(plan, truth, seen, pair, T_world_target, rng)
-            found.rows.append({**name, "repeat": repeat, **row})
-            if wire is not None and len(found.checks) < _CHECKED:
+            if wire is not None:
                 title = f"{truth.level} {plan.side}, grade {row['grade_cylinder']}"
-                found.checks.append(_check(title, plan, wire, pair, seed + number))
+                shot = int(rng.integers(2**30))
+                own, check = navigate_check.check(
+                    title, plan, wire, seen, pair, T_world_target, shot
+                )
+                row |= own
+                if len(found.checks) < _CHECKED:
+                    found.checks.append(check)
+            found.rows.append({**name, "repeat": repeat, **row})
 
 
 def _exposed(
@@ -301,19 +325,6 @@ def _placement(
     }, wire
 
 
-def _check(
-    title: str, plan: Plan, wire: NeedlePath, pair: tuple[View, View], shot: int
-) -> navigate_report.Check:
-    """AP and lateral images after the wire, with the plan's pixels."""
-    ends = jnp.stack([plan.path.entry_point, plan.path.target_point])
-    images = [scenes.check_image(view, wire, shot + 5 + i) for i, view in enumerate(pair)]
-    planned = [
-        np.asarray(v.carm.recorded(robots.project_points(v.carm.K, v.T_camera_world, ends)))
-        for v in pair
-    ]
-    return navigate_report.Check(title, images, planned)
-
-
 def summary_of(found: Found) -> Row:
     """Numbers over all points and placements; grades of feasible plans alone."""
     errors = {name: np.concatenate(each) for name, each in found.errors.items()}
@@ -341,6 +352,7 @@ def summary_of(found: Found) -> Row:
         "infeasible_plans": sum(r["status"].startswith("no feasible") for r in found.rows),
     }
     summary |= grades_of([r for r in found.rows if r["plan"] == TRUTH])
+    summary |= navigate_check.summary_of(found.rows)
     if other := [r for r in found.rows if r["plan"] == RECONSTRUCTED]:
         summary |= {f"reconstructed_{key}": value for key, value in grades_of(other).items()}
     return summary

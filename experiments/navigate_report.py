@@ -2,13 +2,15 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dartjax import report
 from experiments import results
+from experiments.navigate_check import NAMES, Check
 from experiments.navigate_loop import Placed
 
 if TYPE_CHECKING:
@@ -24,14 +26,6 @@ _NAMES = {
     "cameras": "calibrated cameras (the planner's), exact marks",
     "clicked": "two planes, marks of a hand",
 }
-
-
-class Check(NamedTuple):
-    """Images after a wire, AP and lateral, with the pixels of the plan's ends."""
-
-    title: str
-    images: Sequence[np.ndarray]
-    planned: Sequence[np.ndarray]
 
 
 def loop_rows(loop: Mapping[str, Placed]) -> list[dict[str, Any]]:
@@ -88,7 +82,10 @@ def write(
         caption = "Balls of the target as recognised in one pair of images."
         pictures["registration"] = (draw_registration(found), caption)
     if found.checks:
-        caption = "After the wire: AP (left) and lateral. Orange: the plan's entry and target."
+        caption = (
+            "After the wire: AP and lateral of each. Orange: the plan's entry and target; "
+            "cyan: the wire's axis and tip as measured in the image."
+        )
         pictures["checks"] = (draw_checks(found.checks), caption)
     shown = []
     for name, (figure, caption) in pictures.items():
@@ -107,6 +104,7 @@ def write(
             report.Column("plan_clearance_mm", "room of the plan", "mm"),
             report.Column("entry_error_mm", "entry error", "mm"),
             report.Column("axis_error_deg", "axis error", "°"),
+            report.Column("check_tip_mm", "tip error in the check images", "mm"),
             report.Column("breach_cylinder_mm", "breach, 5 mm", "mm"),
             report.Column("grade_cylinder", "grade, 5 mm"),
             report.Column("grade_wire", "grade, wire"),
@@ -128,6 +126,8 @@ def _tables(record: Row, summary: Row, found: "Found", loop: Mapping[str, Placed
     ]
     parts += ["## Closed loop\n", results.markdown_table(record, loop_rows(loop))]
     parts += ["## Grades by level\n", results.markdown_table(record, _grade_rows(found.rows))]
+    if any(key.startswith("check_ap") for row in found.rows for key in row):
+        parts += ["## Check images\n", results.markdown_table(record, _check_rows(found.rows))]
     parts.append(f"Reported by the authors, cadaver: {PUBLISHED}.\n")
     return "\n".join(parts)
 
@@ -179,6 +179,35 @@ def _grade_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return table
 
 
+def _check_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The wires' deviations from the plan as measured in the check images, and how far the
+    measurements are from the truth."""
+    table = []
+    for key, title in _CHECKED.items():
+        stem, unit = key.rsplit("_", 1)
+        own = np.array([r[key] for r in rows if key in r])
+        off = np.array([r[f"{stem}_off_{unit}"] for r in rows if f"{stem}_off_{unit}" in r])
+        table.append(
+            {
+                "measured": f"{title} [{unit}]",
+                "wires": len(own),
+                "mean": float(own.mean()),
+                "95 %": float(np.percentile(own, 95)),
+                "max": float(own.max()),
+                "off the truth, mean": float(off.mean()),
+                "off the truth, 95 %": float(np.percentile(off, 95)),
+            }
+        )
+    return table
+
+
+_CHECKED = {
+    "check_ap_offset_mm": "offset at the entry, AP",
+    "check_lateral_offset_mm": "offset at the entry, lateral",
+    "check_ap_angle_deg": "angle, AP",
+    "check_lateral_angle_deg": "angle, lateral",
+    "check_tip_mm": "tip from the target, both views",
+}
 _GRADES = ("I", "II", "III", "IV")
 
 
@@ -242,23 +271,28 @@ def draw_registration(found: "Found") -> Figure:
 
 def draw_checks(checks: Sequence[Check]) -> Figure:
     """The check images, cropped about the path."""
-    figure = Figure(
-        (2.6 * 2 * min(2, len(checks)), 2.8 * -(-len(checks) // 2)), layout="constrained"
-    )
+    rows = -(-len(checks) // 2)
+    figure = Figure((10.4, 2.8 * rows), layout="constrained")
     _spaced(figure)
-    grid = figure.subplots(-(-len(checks) // 2), 2 * min(2, len(checks)), squeeze=False)
+    grid = figure.subplots(rows, 4, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
     for i, check in enumerate(checks):
-        for part, (image, ends) in enumerate(zip(check.images, check.planned, strict=True)):
-            axes = grid[i // 2, 2 * (i % 2) + part]
-            u, v = ends.mean(axis=0)
-            extent = (0, image.shape[1], image.shape[0], 0)
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent)
-            axes.plot(*ends.T, "o", ms=7, mfc="none", mec="#f59e0b", mew=1.2)
-            axes.set(xlim=(u - 140, u + 140), ylim=(v + 140, v - 140))
-            axes.set_title(f"{check.title}, {('AP', 'lateral')[part]}", fontsize=8)
+        for part, name in enumerate(NAMES):
+            _draw_check(grid[i // 2, 2 * (i % 2) + part], check, part)
+            grid[i // 2, 2 * (i % 2) + part].set_title(f"{check.title}, {name}", fontsize=8)
     return figure
+
+
+def _draw_check(axes: Axes, check: Check, part: int) -> None:
+    image, ends = check.images[part], check.planned[part]
+    u, v = ends.mean(axis=0)
+    extent = (0, image.shape[1], image.shape[0], 0)
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent)
+    axes.plot(*check.axis[part].T, ".", ms=2, color="#22d3ee")
+    axes.plot(*check.tips[part].T, "x", ms=6, mew=1.2, color="#22d3ee")
+    axes.plot(*ends.T, "o", ms=8, mfc="none", mec="#f59e0b", mew=1.2)
+    axes.set(xlim=(u - 140, u + 140), ylim=(v + 140, v - 140))
 
 
 def _spaced(figure: Figure) -> None:

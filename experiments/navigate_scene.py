@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dartjax import camera as cameras
-from dartjax import render, transforms
+from dartjax import data, render, transforms
 from dartjax import robot as robots
-from dartjax.image import Volume
 from dartjax.observations import NeedlePath
 from dartjax.robot import (
     BallOptions,
@@ -40,8 +39,9 @@ TUBE = robots.intensifier(bump=0.02)
 CARM_TILT_DEG = 2.0  # of a view from its name, to each side and about each axis
 HOLD_TILT_DEG, HOLD_SHIFT_MM = 1.5, 4.0  # how nearly the robot holds the target
 WIRE_RADIUS_MM = 1.0
+_BOLUS = 0.75  # log of the brightest grey that bags of saline leave, over the median
 _RAY_SAMPLES = 300
-_ANATOMY_VERSION = "1"
+_ANATOMY_VERSION = "2"
 _STRAY_MM = 100.0  # of a wire that is drawn, before its entry
 
 
@@ -63,6 +63,7 @@ class Registered(NamedTuple):
     images: tuple[np.ndarray, np.ndarray]
 
 
+_shoot = jax.jit(functools.partial(render.drr, num_samples=_RAY_SAMPLES))
 _rays = jax.jit(robots.image_rays, static_argnums=1)
 _balls = jax.jit(robots.balls_attenuation)
 _record = jax.jit(lambda anatomy, metal, key: robots.record_image(anatomy, metal, key=key))
@@ -70,14 +71,22 @@ _detect = jax.jit(robots.detect_balls, static_argnums=1)
 _wire = jax.jit(robots.nail_attenuation)
 
 
-def views_of(ct: Volume, center: np.ndarray, seed: int, number: int) -> tuple[View, View]:
+def views_of(
+    case: data.Case, center: np.ndarray, seed: int, number: int, *, bolus: bool = True
+) -> tuple[View, View]:
     """AP and lateral views about a vertebra's centre, each off by up to 2 degrees, calibrated
-    from an image of the plate. NavigationError if a plate is not recognised."""
+    from an image of the plate. NavigationError if a plate is not recognised.
+
+    With `bolus`, bags of saline lie on the patient so that no beam is bare: white on white the
+    balls could not be seen.
+    """
     rng = np.random.default_rng([seed, number, 1])
-    return _view(ct, center, 0, rng), _view(ct, center, 1, rng)
+    return _view(case, center, 0, rng, bolus), _view(case, center, 1, rng, bolus)
 
 
-def _view(ct: Volume, center: np.ndarray, part: int, rng: np.random.Generator) -> View:
+def _view(
+    case: data.Case, center: np.ndarray, part: int, rng: np.random.Generator, bolus: bool
+) -> View:
     tilt = np.deg2rad(rng.uniform(-CARM_TILT_DEG, CARM_TILT_DEG, 3))
     rotation = transforms.view_rotation(VIEWS[part]) @ SO3.from_rpy_radians(*tilt)
     half = cameras.from_carm(
@@ -91,20 +100,22 @@ def _view(ct: Volume, center: np.ndarray, part: int, rng: np.random.Generator) -
     middle = jnp.asarray(np.array(CENTER) + rng.normal(0.0, 4.0, 2), jnp.float32)
     K = robots.intrinsics(FOCAL_LENGTH + rng.normal(0.0, 6.0), middle)
     carm = CarmView(K, TUBE, rotation, IMAGE_SIZE)
-    anatomy = _recorded(_drr(ct, half), half, _rays(carm, 1))
+    anatomy = _recorded(_drr(case, half), half, _rays(carm, 1))
+    if bolus:
+        anatomy = jnp.maximum(anatomy, jnp.median(anatomy) - _BOLUS)
     fine = _rays(carm, 2)
     calibrated = _calibrated(carm, fine, rng)
     return View(carm, half.camera_from_world, anatomy, fine, calibrated)
 
 
-def _drr(ct: Volume, view: cameras.Camera) -> np.ndarray:
+def _drr(case: data.Case, view: cameras.Camera) -> np.ndarray:
     """Line integrals at half the images' resolution, remembered between runs."""
-    content = [np.asarray(leaf) for leaf in jax.tree.leaves((ct, view))]
-    shoot = jax.jit(functools.partial(render.drr, num_samples=_RAY_SAMPLES))
+    content = [np.frombuffer(case.ct_hash.encode(), np.uint8)]
+    content += [np.asarray(leaf) for leaf in jax.tree.leaves(view)]
     like = np.zeros(0, np.float16)
 
     def make() -> np.ndarray:
-        return np.asarray(shoot(ct, view)).astype(np.float16)
+        return np.asarray(_shoot(case.ct, view)).astype(np.float16)
 
     return cache.remembered("navigate_anatomy", _ANATOMY_VERSION, content, like, make)
 
@@ -195,6 +206,7 @@ def _registered(found: Balls, calibrated: Calibrated, part: int):
 
 def register_image(image: jax.Array, view: View, part: int) -> tuple[TwoPlaneView, PartMatch]:
     """The two-plane registration of one image; the named error where it fails."""
+    robots.check_exposure(robots.saturated_share(image))
     found = _detect(image, TARGET_BALLS)
     registered, match, status = _registered(found, view.calibrated, part)
     raise_for_status(

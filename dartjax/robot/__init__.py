@@ -176,9 +176,11 @@ from dartjax.robot._hybrid_jacobian import conditioning as conditioning
 from dartjax.robot._hybrid_jacobian import hybrid_inverse_jacobian as hybrid_inverse_jacobian
 from dartjax.robot._hybrid_jacobian import hybrid_jacobian as hybrid_jacobian
 from dartjax.robot._locate import Sighting as Sighting
+from dartjax.robot._locate import check_exposure as check_exposure
 from dartjax.robot._locate import check_guide as check_guide
 from dartjax.robot._locate import check_nail as check_nail
 from dartjax.robot._locate import ideal_balls as ideal_balls
+from dartjax.robot._locate import saturated_share as saturated_share
 from dartjax.robot._locate import see as see
 from dartjax.robot._locate import see_guide as see_guide
 from dartjax.robot._locate import see_nail as see_nail

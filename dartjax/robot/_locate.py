@@ -70,8 +70,8 @@ def see(
     found, edges, fit, nail_status = see_nail(
         image, distortion, K, guide, nail, match.pose.T_camera_object, has_guide, nail_options
     )
-    saturated = jnp.maximum(jnp.mean(image >= 254.0), jnp.mean(image <= 1.0))
-    return Sighting(balls, match, guide_status, found, edges, fit, nail_status, saturated)
+    parts = balls, match, guide_status, found, edges, fit, nail_status
+    return Sighting(*parts, saturated_share(image))
 
 
 @jax.jit
@@ -159,7 +159,7 @@ def check_guide(sighting: Sighting) -> GuideMatch:
     DetectionFailed for a saturated image, TooFewFiducials, CorrespondenceFailed (no or no single
     arrangement fits, or a second target is in the image).
     """
-    _check_exposure(sighting)
+    check_exposure(sighting.saturated)
     match, status = sighting.guide, int(sighting.guide_status)
     seen, found = int(np.sum(match.seen)), int(np.sum(sighting.balls.valid))
     if status == StatusCode.TOO_FEW_FIDUCIALS:
@@ -184,7 +184,7 @@ def check_nail(sighting: Sighting) -> NailFit:
     DetectionFailed (no nail, no holes, or a saturated image), TooFewFiducials (a hole is mostly
     covered), PoseNotConverged.
     """
-    _check_exposure(sighting)
+    check_exposure(sighting.saturated)
     fit, status = sighting.nail, int(sighting.nail_status)
     raise_for_status(
         status,
@@ -194,8 +194,14 @@ def check_nail(sighting: Sighting) -> NailFit:
     return fit
 
 
-def _check_exposure(sighting: Sighting) -> None:
-    share = float(sighting.saturated)
+def saturated_share(image: Image) -> Scalar:
+    """Share of an image (grey 0 to 255) that is white, or black if that is more."""
+    return jnp.maximum(jnp.mean(image >= 254.0), jnp.mean(image <= 1.0))
+
+
+def check_exposure(saturated: Scalar | float) -> None:
+    """DetectionFailed if more than 70 % of an image is white or black. Host."""
+    share = float(saturated)
     if share > MAX_SATURATED:
         raise DetectionFailed(
             f"{100 * share:.0f} % of the image is white or black: expose it again"

@@ -9,7 +9,7 @@ from dartjax import robot as robots
 from dartjax import transforms
 from dartjax.observations import NeedlePath
 from dartjax.planning import DistanceField
-from experiments import navigate_loop, navigate_report, navigate_wires
+from experiments import navigate_check, navigate_loop, navigate_report, navigate_wires
 from experiments import navigate_scene as scenes
 from experiments.navigate_wires import Plan
 
@@ -124,6 +124,23 @@ def test_a_target_is_registered_from_its_shadows_and_the_wrong_part_is_not():
         assert code == status
         if part == 0:
             assert int(match.seen.sum()) > 105 and float(match.rms_px) < 0.1
+
+
+@pytest.mark.parametrize("grey", [255.0, 0.0])
+def test_a_saturated_image_is_named_before_anything_is_sought(grey):
+    with pytest.raises(robots.DetectionFailed, match="expose it again"):
+        scenes.register_image(jnp.full(scenes.IMAGE_SIZE, grey), None, 0)  # pyright: ignore
+
+
+def test_deviation_of_a_line_from_the_plan_in_an_image():
+    planned = np.array([[300.0, 200.0], [400.0, 200.0]])
+    shifted = navigate_check._Line(np.array([250.0, 203.0]), np.array([-1.0, 0.0]))
+    offset, angle = navigate_check._deviation(shifted, planned)
+    assert offset == pytest.approx(3.0 * navigate_check.MM_PER_PX) and angle == pytest.approx(0.0)
+    turn = np.deg2rad(2.0)
+    tilted = navigate_check._Line(planned[0], np.array([np.cos(turn), np.sin(turn)]))
+    offset, angle = navigate_check._deviation(tilted, planned)
+    assert offset == pytest.approx(0.0, abs=1e-9) and angle == pytest.approx(2.0)
 
 
 @pytest.mark.slow
