@@ -33,8 +33,7 @@ def check_unseen(folder: str, subjects: Sequence[str], flag: str) -> None:
 def isolation(folder: str) -> tuple[IsolationNet, PyTree]:
     """The network and its parameters. DataError if they are missing, damaged, or of another one."""
     net = IsolationNet(ISOLATION_PRESETS[_preset(folder, "isolation")])
-    image = jnp.zeros((CROP_PIXELS, CROP_PIXELS))
-    like = jax.eval_shape(net.init, jax.random.key(0), image, no_hint(image))["params"]
+    like = jax.eval_shape(functools.partial(random_isolation, net), jax.random.key(0))
     return net, data.load_weights(folder, like)[0]
 
 
@@ -42,10 +41,21 @@ def isolation(folder: str) -> tuple[IsolationNet, PyTree]:
 def similarity(folder: str) -> tuple[MultiViewSimilarity, PyTree]:
     """The network and its parameters. DataError if they are missing, damaged, or of another one."""
     net = MultiViewSimilarity(SIMILARITY_PRESETS[_preset(folder, "similarity")])
+    like = jax.eval_shape(functools.partial(random_similarity, net), jax.random.key(0))
+    return net, data.load_weights(folder, like)[0]
+
+
+def random_similarity(net: MultiViewSimilarity, key: jax.Array) -> PyTree:
+    """Parameters before training."""
     image = jnp.zeros((1, net.config.size, net.config.size))
     views = ViewPair(image, image, image, image, jnp.zeros((1, 7)))
-    like = jax.eval_shape(net.init, jax.random.key(0), views, jnp.ones(1, bool))["params"]
-    return net, data.load_weights(folder, like)[0]
+    return jax.jit(net.init)(key, views, jnp.ones(1, bool))["params"]
+
+
+def random_isolation(net: IsolationNet, key: jax.Array) -> PyTree:
+    """Parameters before training."""
+    image = jnp.zeros((CROP_PIXELS, CROP_PIXELS))
+    return jax.jit(net.init)(key, image, no_hint(image))["params"]
 
 
 def _preset(folder: str, name: str) -> str:

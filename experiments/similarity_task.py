@@ -9,7 +9,7 @@ from scipy import stats
 
 from dartjax import ssm, transforms
 from dartjax.camera import Camera
-from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity, ViewPair
+from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity
 from dartjax.ssm import posed
 from dartjax.training import (
     Fit,
@@ -75,12 +75,6 @@ class Task:
     def __init__(self, preset: str, models: ssm.ShapeModel):
         self.net = MultiViewSimilarity(SIMILARITY_PRESETS[preset])
         self.models = models
-
-    def initial(self, key: jax.Array) -> PyTree:
-        """Parameters before training."""
-        image = jnp.zeros((1, self.net.config.size, self.net.config.size))
-        views = ViewPair(image, image, image, image, jnp.zeros((1, 7)))
-        return jax.jit(self.net.init)(key, views, jnp.ones(1, bool))["params"]
 
     def loss(self, num_directions: int) -> Loss:
         """Over two wrong fits of every vertebra of a batch."""

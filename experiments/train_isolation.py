@@ -13,9 +13,8 @@ is given again. Leaves weights.npz and card.json, curves.png and examples.png.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from dartjax.models import ISOLATION_PRESETS, IsolationNet, no_hint
+from dartjax.models import ISOLATION_PRESETS, IsolationNet
 from dartjax.training import Schedule
 from experiments import (
     isolation_report,
@@ -23,6 +22,7 @@ from experiments import (
     launch,
     learning,
     learning_data,
+    networks,
     training_run,
 )
 
@@ -50,8 +50,7 @@ def main(ctx: launch.RunContext) -> None:
     models = learning_data.stacked_models(learning_data.NEVER_SEEN)
     seen, held = learning.crops_of(ctx, models)
     net = IsolationNet(ISOLATION_PRESETS[ctx.preset])
-    nothing = jnp.zeros(seen.images.shape[-2:])
-    params = jax.jit(net.init)(jax.random.key(ctx.seed), nothing, no_hint(nothing))["params"]
+    random = networks.random_isolation(net, jax.random.key(ctx.seed))
     training = training_run.Training(
         loss=isolation_task.loss(net, models),
         batch_of=isolation_task.batches(seen, preset.batch_size, ctx.seed),
@@ -61,7 +60,7 @@ def main(ctx: launch.RunContext) -> None:
         validate_every=preset.validate_every,
         patience=8,
     )
-    trained = learning.train(ctx, "isolation", learning.beginning(params), training)
+    trained = learning.train(ctx, "isolation", learning.beginning(random), training)
     scores = next(row for row in trained.validations if row["step"] == trained.step)
     summary = {
         "thickness_error_mm": scores["error_mm"],

@@ -19,6 +19,7 @@ from experiments import (
     launch,
     learning,
     learning_data,
+    networks,
     similarity_report,
     similarity_task,
     training_run,
@@ -39,7 +40,7 @@ class Preset(NamedTuple):
 
 PRESETS = {
     "smoke": Preset(10, 4, 1, 5, most_views=2),
-    "cpu60": Preset(5000, 8, 2, 250, most_views=2),
+    "cpu60": Preset(5000, 8, 2, 100, most_views=2),
     "h200_30": Preset(30000, 64, 8, 1000, 5e-4),
     "paper": Preset(100000, 128, 16, 2000, 3e-4),
 }
@@ -60,7 +61,8 @@ def main(ctx: launch.RunContext) -> None:
         validate_every=preset.validate_every,
         patience=8,
     )
-    params = learning.beginning(task.initial(jax.random.key(ctx.seed)))
+    random = networks.random_similarity(task.net, jax.random.key(ctx.seed))
+    params = learning.beginning(random)
     trained = learning.train(ctx, "similarity", params, training)
     predicted, true = similarity_task.predictions(task, held)(trained.params)
     pairs = 2.0 * trained.steps_run * preset.batch_size

@@ -72,25 +72,24 @@ def run(
         )
     )
     begun = saved = time.monotonic()
-    first, recent = int(state.step), []
-    while int(state.step) < training.schedule.num_steps and not log.ended(training.patience):
+    first, last = int(state.step), training.schedule.num_steps
+    late = False
+    while int(state.step) < last and not (late or log.ended(training.patience)):
         now = int(state.step)
         state, numbers = advance(state, training.batch_of(now))
-        recent.append(jax.device_get(numbers))
-        if (now + 1) % training.validate_every == 0 or now + 1 == training.schedule.num_steps:
-            scores = {"step": now + 1, **training.validate(state.average)}
-            if log.add(recent, scores):
+        log.recent.append({key: float(value) for key, value in jax.device_get(numbers).items()})
+        if (now + 1) % training.validate_every == 0 or now + 1 == last:
+            if log.add({"step": now + 1, **training.validate(state.average)}):
                 best = state.average
-            recent = []
             step(f"step {now + 1}: {log.summary()}")
-            due = time.monotonic() - saved > 60.0 * checkpoint_minutes
-            late = time.monotonic() - begun > 60.0 * minutes
-            if due or late or now + 1 == training.schedule.num_steps:
-                _save(manager, state, best, log)
-                saved = time.monotonic()
-            if late:
-                break
+        late = time.monotonic() - begun > 60.0 * minutes
+        if late or now + 1 == last or time.monotonic() - saved > 60.0 * checkpoint_minutes:
+            _save(manager, state, best, log)
+            saved = time.monotonic()
     manager.close()
+    # A run that was stopped is judged as it stands; the checkpoint goes on without that.
+    if log.recent and log.add({"step": int(state.step), **training.validate(state.average)}):
+        best = state.average
     return Trained(
         best,
         log.best,
@@ -106,6 +105,7 @@ class _Log:
     """The curves so far, and the best validation."""
 
     def __init__(self, **content: Any):
+        self.recent: list[dict[str, float]] = content.get("recent", [])  # since a validation
         self.curve: list[dict[str, float]] = content.get("curve", [])
         self.validations: list[dict[str, float]] = content.get("validations", [])
 
@@ -120,9 +120,11 @@ class _Log:
         rows = [row for row in self.validations if row["score"] == self.best]
         return int(rows[0]["step"]) if rows else 0
 
-    def add(self, recent: list[dict[str, Any]], scores: dict[str, float]) -> bool:
+    def add(self, scores: dict[str, float]) -> bool:
         """Whether the score is the best so far."""
-        means = {key: float(np.mean([row[key] for row in recent])) for key in recent[0]}
+        names = self.recent[0]
+        means = {key: float(np.mean([row[key] for row in self.recent])) for key in names}
+        self.recent = []
         better = scores["score"] < self.best
         self.curve.append({"step": scores["step"], **means})
         self.validations.append({key: float(value) for key, value in scores.items()})
@@ -142,7 +144,7 @@ class _Log:
 
 def _save(manager: ocp.CheckpointManager, state: TrainState, best: PyTree, log: _Log) -> None:
     """The state, the best parameters and the curves, in one checkpoint."""
-    content = {"curve": log.curve, "validations": log.validations}
+    content = {"recent": log.recent, "curve": log.curve, "validations": log.validations}
     manager.save(
         int(state.step),
         args=ocp.args.Composite(

@@ -34,6 +34,7 @@ from dartjax.registration._fit import STATUS_MEANING as STATUS_MEANING
 from dartjax.registration._fit import FitOptions as FitOptions
 from dartjax.registration._fit import Reconstruction as Reconstruction
 from dartjax.registration._fit import Scale as Scale
+from dartjax.registration._fit import descent_direction as descent_direction
 from dartjax.registration._fit import fit as fit
 from dartjax.registration._fit import fit_from_starts as fit_from_starts
 from dartjax.registration._gauss_newton import fit_gauss_newton as fit_gauss_newton

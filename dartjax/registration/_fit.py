@@ -123,6 +123,27 @@ def fit(
     return _finish(model, observations, start, parameters, jnp.concatenate(histories), options)
 
 
+def descent_direction(
+    model: ShapeModel,
+    observations: Observations,
+    pose: transforms.SE3,
+    coefficients: Coefficients,
+    options: FitOptions,
+) -> Float[Array, " unknown"]:
+    """Where the first scale of a fit would go from a pose and shape: minus the gradient of its
+    objective, in the units of `FitParameters` (rotation, translation, coefficients)."""
+    begin = dataclasses.replace(zero_parameters(len(model.modes)), coefficients=coefficients)
+    scale, similarity = options.scales[0], options.similarity[0]
+    evidence, splats = _prepare(model, pose, begin, observations, scale, options)
+
+    def loss_of(x: FitParameters) -> Scalar:
+        weights, score = options.weights, options.multiview
+        return objective(x, model, pose, evidence, similarity, weights, splats, score)
+
+    slope = jax.grad(loss_of)(begin)
+    return -jnp.concatenate([slope.rotation, slope.translation, slope.coefficients])
+
+
 def _start_parameters(
     model: ShapeModel, observations: Observations, start: transforms.SE3, options: FitOptions
 ) -> FitParameters:

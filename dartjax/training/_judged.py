@@ -53,7 +53,8 @@ def one_shot(
     observations: Observations,
     fit: Fit,
 ) -> Fit:
-    """The fit after the step that the auxiliary heads ask for."""
+    """The fit after the step that the auxiliary heads ask for. The coefficients they speak of are
+    those of the shape models the network was trained with."""
     found = predicted_error(net, params, model, observations, fit)
     return moved(fit, predicted_way(found, fit))
 

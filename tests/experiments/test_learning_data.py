@@ -4,10 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from dartjax import camera, transforms
+from dartjax import camera, ssm, transforms
 from dartjax.data import DataError
+from dartjax.registration import stack
 from experiments import learning_data
 from experiments.learning_data import NUM_VIEWS, Crops, Sampler
+from tests.registration import scenes
 
 
 def crops(num=3, seed=0):
@@ -61,6 +63,19 @@ def test_subjects_are_joined_and_cameras_come_back(tmp_path):
         transforms.carm_rotation(0.3, 0.1), jax.numpy.array([1.0, 2.0, 3.0])
     )
     np.testing.assert_allclose(one.source, expected.source, atol=1e-3)
+
+
+def test_crops_are_fitted_by_the_models_that_are_used():
+    model, true = scenes.model(), scenes.TRUE_COEFFICIENTS
+    surface = np.asarray(ssm.posed(model, scenes.TRUE_POSE, true), np.float32)
+    other = crops(2)._replace(vertices=np.stack([surface, surface + 5.0]), level=np.array([0, 1]))
+    found = learning_data.fitted_by(other, stack([model, model]))
+    for i in range(2):
+        pose = transforms.SE3(jax.numpy.asarray(found.pose[i]))
+        fitted = ssm.posed(model, pose, jax.numpy.asarray(found.coefficients[i]))
+        assert np.abs(np.asarray(fitted) - other.vertices[i]).mean() < 0.05
+    np.testing.assert_allclose(found.coefficients[0], true, atol=0.05)
+    assert not np.allclose(found.coefficients, other.coefficients)
 
 
 def test_files_that_hold_no_crops_are_named(tmp_path):

@@ -42,9 +42,11 @@ def quiet(note):
 
 def test_a_run_that_was_stopped_has_the_same_curve(tmp_path):
     whole = training_run.run(PARAMS, training(), tmp_path / "whole", quiet)
-    for _ in range(6):  # no more time than one validation each
+    for _ in range(12):  # no more time than one step each: stopped before and after a validation
         parts = training_run.run(PARAMS, training(), tmp_path / "parts", quiet, minutes=0.0)
-    assert parts.steps_run == 10 and whole.steps_run == 60
+        assert parts.steps_run == 1
+    parts = training_run.run(PARAMS, training(), tmp_path / "parts", quiet)
+    assert parts.steps_run == 48 and whole.steps_run == 60
     assert parts.curve == whole.curve and parts.validations == whole.validations
     assert parts.step == whole.step and parts.score < 0.1
     np.testing.assert_array_equal(parts.params["w"], whole.params["w"])

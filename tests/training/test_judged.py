@@ -1,0 +1,169 @@
+"""The learned similarity in a fit: its gradient, what it is shown, which answers are flagged."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity, PredictedError
+from dartjax.registration import (
+    STATUS_MEANING,
+    FitOptions,
+    FitParameters,
+    ObjectiveWeights,
+    Reconstruction,
+    Scale,
+    descent_direction,
+    fit,
+    objective,
+)
+from dartjax.registration._objective import evidence_at_scale
+from dartjax.render import SplatOptions, ncc
+from dartjax.ssm import landmarks, posed
+from dartjax.training import (
+    Fit,
+    guarded,
+    landmark_rms,
+    learned_score,
+    moved,
+    one_shot,
+    predicted_error,
+    predicted_way,
+    view_pairs,
+)
+from tests.registration import scenes
+
+pytestmark = pytest.mark.xdist_group("judged")
+NET = MultiViewSimilarity(SIMILARITY_PRESETS["smoke"])
+SIZE = NET.config.size
+TRUE = Fit(scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
+ALONE = ObjectiveWeights(similarity=0.0, silhouette=0.0, landmarks=0.0, prior=0.0)
+
+
+@pytest.fixture(scope="module")
+def seen():
+    return scenes.observations(-30.0, 50.0)
+
+
+@pytest.fixture(scope="module")
+def params(seen):
+    """Not trained, but no two outputs alike."""
+    pairs = view_pairs(scenes.model(), TRUE, seen.cameras, seen.images, seen.masks, SIZE)
+    found = jax.jit(NET.init)(jax.random.key(0), pairs, jnp.ones(2, bool))["params"]
+    leaves, structure = jax.tree.flatten(found)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [
+        leaf + 0.05 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(structure, moved)
+
+
+def test_gradient_of_a_score_of_all_views_against_finite_differences(x64, seen, params):
+    def widen(tree):
+        return jax.tree.map(
+            lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+            tree,
+        )
+
+    evidence = evidence_at_scale(widen(seen), SIZE, 0.0)
+    model, start, score = widen(scenes.model()), widen(scenes.disturbed_start()), learned_score
+    options = SplatOptions(window=2 * SIZE - 1)
+
+    @jax.jit
+    def loss(flat, wide):
+        x = FitParameters(flat[:3], flat[3:6], flat[6:])
+        return objective(x, model, start, evidence, ncc, ALONE, options, score(NET, wide))
+
+    wide = widen(params)
+    slope = jax.jit(jax.grad(loss))
+    x = 0.1 * jnp.asarray(np.random.default_rng(0).normal(size=21))
+    gradient = slope(x, wide)
+    assert float(jnp.linalg.norm(gradient)) > 1e-4
+    for i in (0, 2, 3, 5, 6, 20):
+        step = jnp.zeros(21).at[i].set(1e-5)
+        expected = (loss(x + step, wide) - loss(x - step, wide)) / 2e-5
+        assert float(gradient[i]) == pytest.approx(float(expected), rel=2e-3, abs=1e-7)
+
+
+def test_in_a_fit_the_network_sees_what_it_was_trained_on(seen, params):
+    options = FitOptions(
+        (ncc,), (Scale(SIZE, 0.0, 1, 0.0),), ALONE, multiview=learned_score(NET, params)
+    )
+
+    @jax.jit
+    def both(seen):
+        told = predicted_error(NET, params, scenes.model(), seen, TRUE)
+        found = fit(scenes.model(), seen, TRUE.pose, options, coefficients=TRUE.coefficients)
+        return told.log_masd, found
+
+    told, found = both(seen)
+    assert float(found.loss) == pytest.approx(float(told), rel=2e-2)
+    # Nothing moves it when the rate is 0: the descent began where it was told to.
+    np.testing.assert_allclose(found.coefficients, TRUE.coefficients, atol=1e-6)
+
+
+def test_the_direction_of_descent_is_that_of_the_first_step(seen):
+    start = Fit(scenes.disturbed_start(), jnp.zeros(15))
+    step = jax.jit(
+        lambda s: descent_direction(scenes.model(), s, start.pose, start.coefficients, scenes.QUICK)
+    )(seen)
+    before, after = (
+        scenes.mean_vertex_error(f.pose, f.coefficients)
+        for f in (start, moved(start, 0.3 * step / jnp.linalg.norm(step)))
+    )
+    assert after < before
+
+
+def test_the_one_shot_start_is_the_step_of_the_heads(seen, params):
+    first = Fit(scenes.disturbed_start(), jnp.zeros(15))
+    told = predicted_error(NET, params, scenes.model(), seen, first)
+    expected = moved(first, predicted_way(told, first))
+    found = one_shot(NET, params, scenes.model(), seen, first)
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-5)
+    np.testing.assert_allclose(found.pose.parameters(), expected.pose.parameters(), atol=1e-3)
+
+
+class Says:
+    """A network that always says the same."""
+
+    config = NET.config
+
+    def __init__(self, masd_mm, log_variance=-4.0):
+        log_masd = jnp.log1p(jnp.asarray(masd_mm))
+        zero = jnp.zeros(3)
+        self.answer = PredictedError(log_masd, jnp.asarray(log_variance), zero, zero, jnp.zeros(15))
+
+    def apply(self, params, pairs, valid):
+        return self.answer
+
+
+def status_of(seen, says, *, shift=0.0, before=0):
+    pose = moved(TRUE, jnp.zeros(21).at[3].set(shift / 2.5)).pose
+    found = Reconstruction(
+        pose, TRUE.coefficients, jnp.zeros(()), jnp.zeros(1), jnp.ones(2), jnp.asarray(before)
+    )
+    return STATUS_MEANING[int(guarded(says, {}, scenes.model(), seen, found).status)]
+
+
+def test_answers_the_network_doubts_or_that_left_the_landmarks_are_flagged(seen):
+    assert status_of(seen, Says(1.0)) == "converged"
+    assert "expects it to be wrong" in status_of(seen, Says(6.0))
+    assert "expects it to be wrong" in status_of(seen, Says(1.0, log_variance=1.0))
+    assert "landmarks" in status_of(seen, Says(1.0), shift=20.0)
+    assert "masks" in status_of(seen, Says(6.0), before=2)
+
+
+def test_residuals_of_landmarks_are_in_standard_deviations(seen):
+    points = landmarks(scenes.model(), posed(scenes.model(), TRUE.pose, TRUE.coefficients))
+    assert float(landmark_rms(points, seen)) == pytest.approx(0.0, abs=1e-3)
+    tight = dataclasses.replace(seen, landmark_sigma=jnp.full((2, 10), 2.0))
+    beam = jax.tree.map(lambda leaf: leaf[0], seen.cameras).beam
+    across = jnp.cross(beam, jnp.array([0.0, 0.0, 1.0]))
+    shifted = points + 4.0 * (across / jnp.linalg.norm(across))[None]
+    one = dataclasses.replace(tight, view_valid=jnp.array([True, False]))
+    # 4 mm in one of two coordinates, sigma 2 mm.
+    assert float(landmark_rms(shifted, one)) == pytest.approx(2.0 / np.sqrt(2.0), rel=0.05)
+    unseen = dataclasses.replace(seen, landmark_sigma=jnp.full((2, 10), jnp.inf))
+    assert float(landmark_rms(shifted, unseen)) == 0.0
