@@ -137,7 +137,7 @@ def _crops(scans: list[data.Case], seed: int) -> Crops:
     parts = []
     with launch.progress("X-rays", len(scans)) as step:
         for case in scans:
-            own = learning_data.load([learning_data.prepare(folder, case, seed, lambda note: None)])
+            own = learning_data.load([learning_data.prepare(folder, case, seed)])
             places = np.linspace(0, len(own.level) - 1, min(_VERTEBRAE.value, len(own.level)))
             parts.append(jax.tree.map(lambda leaf, p=places: leaf[p.round().astype(int)], own))
             step(case.subject)

@@ -32,7 +32,6 @@ _MASK_DICE, _MASK_DICE_SPREAD = 0.9, 0.04
 _MASK_NOISE_MM = 6.0
 _SAMPLES = 320  # per ray
 _PROJECTION_NOISE_MM = 5.0
-Step = Callable[[str], None]
 
 
 class Crops(NamedTuple):
@@ -84,13 +83,15 @@ def fitted_by(crops: Crops, models: ssm.ShapeModel) -> Crops:
     return crops._replace(pose=poses, coefficients=np.stack([np.asarray(c) for _, c in found]))
 
 
-def prepare(folder: pathlib.Path, case: data.Case, seed: int, step: Step) -> pathlib.Path:
+def prepare(folder: pathlib.Path, scan: data.Case | data.Subject, seed: int) -> pathlib.Path:
     """The crops of one subject, made unless they are there."""
-    file = folder / f"{case.subject}-seed{seed}.npz"
+    name = scan.subject if isinstance(scan, data.Case) else scan.id
+    file = folder / f"{name}-seed{seed}.npz"
     if not file.is_file():
+        case = scan if isinstance(scan, data.Case) else data.load_case(scan)
         folder.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.stem}.partial.npz")
-        np.savez_compressed(partial, **_crops_of(case, seed, step)._asdict())
+        np.savez_compressed(partial, **_crops_of(case, seed)._asdict())
         partial.replace(file)
     return file
 
@@ -123,17 +124,17 @@ def cohort_crops(
     files = {}
     with launch.progress("X-rays to learn from", len(wanted) + len(validation)) as step:
         for name in (*wanted, *validation):
-            case = data.load_case(subjects[name])
-            if case.dataset_kind != "synthetic":
-                raise data.DataError(f"{name} is {case.dataset_kind}: train on synthetic subjects")
-            files[name] = prepare(pathlib.Path(folder), case, seed, lambda note: None)
+            kind = subjects[name].dataset_kind
+            if kind != "synthetic":
+                raise data.DataError(f"{name} is {kind}: train on synthetic subjects")
+            files[name] = prepare(pathlib.Path(folder), subjects[name], seed)
             step(name)
     held = [files.pop(name) for name in validation]
     return load(list(files.values())), load(held)
 
 
-def _crops_of(case: data.Case, seed: int, step: Step) -> Crops:
-    known = [t for t in truths.true_vertebrae(case, (), step) if t.landmarks is not None]
+def _crops_of(case: data.Case, seed: int) -> Crops:
+    known = [t for t in truths.true_vertebrae(case) if t.landmarks is not None]
     if not known:
         raise data.DataError(f"{case.subject} has no vertebra whose surface can be trusted")
     render = jax.jit(lambda view: drr(case.ct, view, num_samples=_SAMPLES))
@@ -141,7 +142,6 @@ def _crops_of(case: data.Case, seed: int, step: Step) -> Crops:
     for truth in known:
         rng = np.random.default_rng([seed, *case.subject.encode(), *truth.level.encode()])
         rows.append(_vertebra(case, truth, rng, render))
-        step(f"X-rays of {case.subject} {truth.level}")
     return Crops(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
