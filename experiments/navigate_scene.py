@@ -130,19 +130,28 @@ def _recorded(anatomy: jax.Array, half: cameras.Camera, rays: jax.Array) -> jax.
 
 
 def _calibrated(carm: CarmView, rays: jax.Array, rng: np.random.Generator) -> Calibrated:
-    """From one image of the plate on the intensifier, alone in the beam."""
+    """From one image of the plate, hung on the intensifier anew if it is not recognised."""
+    found = _plate_image(carm, rays, rng)
+    calibrated, status = _calibrate(found)
+    if int(status):
+        found = _plate_image(carm, rays, rng)
+        calibrated, status = _calibrate(found)
+    raise_for_status(status, f"the calibration plate has {int(found.valid.sum())} balls in sight")
+    return calibrated
+
+
+def _plate_image(carm: CarmView, rays: jax.Array, rng: np.random.Generator) -> Balls:
+    """Balls found of the plate before the intensifier's middle, alone in the beam."""
     turn = SO3.from_rpy_radians(*rng.normal(0.0, [0.004, 0.004, 0.01]))
-    shift = jnp.asarray([*rng.normal(0.0, 0.7, 2), PLATE_DEPTH], jnp.float32)
+    middle = (np.array(CENTER) - np.asarray(carm.K)[:2, 2]) * PLATE_DEPTH / FOCAL_LENGTH
+    shift = jnp.asarray([*(middle + rng.normal(0.0, 0.7, 2)), PLATE_DEPTH], jnp.float32)
     pose = SE3.from_rotation_and_translation(turn, shift)
     on_plate = PHANTOM.plate[PHANTOM.on_plate]
     metal = sum(
         _balls(rays, carm, balls, PHANTOM.radius, pose) for balls in (on_plate, PHANTOM.upper)
     )
     key = jax.random.key(int(rng.integers(2**31)))
-    found = _detect(_record(jnp.zeros(IMAGE_SIZE), metal, key), robots.PLATE_BALLS)
-    calibrated, status = _calibrate(found)
-    raise_for_status(status, f"the calibration plate has {int(found.valid.sum())} balls in sight")
-    return calibrated
+    return _detect(_record(jnp.zeros(IMAGE_SIZE), metal, key), robots.PLATE_BALLS)
 
 
 @jax.jit
