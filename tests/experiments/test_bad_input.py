@@ -13,7 +13,7 @@ from experiments.detections import why_refused
 from tests.registration import scenes
 
 # One worker: every test of the file uses the same compiled programs.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad_input")]
+pytestmark = pytest.mark.slow
 
 NOISE_PX = 2.4 * scenes.PIXELS / scenes.WIDTH_MM
 _ladder = jax.jit(lambda seen: initialise(scenes.model(), seen))

@@ -14,9 +14,6 @@ from dartjax.mesh import TriangleMesh
 from dartjax.registration import RUNGS, Detector, observe
 from experiments import detections, grading, scene, spine
 
-# One worker: every test of the file uses the same compiled programs.
-pytestmark = pytest.mark.xdist_group("detections")
-
 SURE = Detector(
     landmark_mm=0.3,
     miss=0.0,

@@ -11,7 +11,6 @@ import pytest
 from dartjax.data import DataError
 from experiments import base_placement_scene, hybrid_robot_legs
 
-pytestmark = pytest.mark.xdist_group("experiments_robot")
 ENDS = {"entry_point": [20.0, -50.0, 0.0], "target_point": [10.0, -10.0, 2.0]}
 
 

@@ -13,8 +13,6 @@ from experiments import navigate_check, navigate_loop, navigate_report, navigate
 from experiments import navigate_scene as scenes
 from experiments.navigate_wires import Plan
 
-pytestmark = pytest.mark.xdist_group("experiments_navigate")
-
 
 def row(status, grade="I", wire="I", plan=navigate_wires.TRUTH):
     return {

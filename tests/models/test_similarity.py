@@ -7,7 +7,6 @@ import pytest
 
 from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity, ViewPair, view_code
 
-pytestmark = pytest.mark.xdist_group("similarity")
 NET = MultiViewSimilarity(SIMILARITY_PRESETS["smoke"])
 
 

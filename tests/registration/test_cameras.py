@@ -19,9 +19,6 @@ from dartjax.registration import (
 )
 from tests.registration import scenes
 
-# One worker: every test of the file uses the same compiled programs.
-pytestmark = pytest.mark.xdist_group("cameras")
-
 DEFAULT = jax.tree.map(jnp.asarray, CameraPrior())
 EXACT = jax.tree.map(jnp.asarray, CameraPrior(shape_mm=0.1, mask_mm=0.5, size=0.001))
 HELD = jax.tree.map(jnp.asarray, CameraPrior(rotation_deg=0.01, translation_mm=0.01))

@@ -27,9 +27,6 @@ from dartjax.registration import (
 )
 from tests.registration import scenes
 
-# One worker: every test of the file uses the same compiled programs.
-pytestmark = pytest.mark.xdist_group("failure")
-
 NUM_MODES = 5
 
 

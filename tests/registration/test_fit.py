@@ -26,9 +26,6 @@ from dartjax.registration._objective import evidence_at_scale
 from dartjax.render import SplatOptions, ncc, splat, two_compartment
 from tests.registration import scenes
 
-# One worker: every test of the file uses the same compiled programs.
-pytestmark = pytest.mark.xdist_group("fit")
-
 quick_fit = jax.jit(lambda seen, start: fit(scenes.model(), seen, start, scenes.QUICK))
 
 

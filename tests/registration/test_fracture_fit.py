@@ -14,7 +14,7 @@ from dartjax.render import SplatOptions, splat, two_compartment
 from tests.registration import scenes
 
 # One worker: every test of the file uses the same compiled programs.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fracture_fit")]
+pytestmark = pytest.mark.slow
 
 NUM_MODES = 4
 OPTIONS = dataclasses.replace(scenes.QUICK, nonnegative_modes=3)

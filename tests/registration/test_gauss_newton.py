@@ -23,9 +23,6 @@ from dartjax.registration._objective import zero_parameters
 from dartjax.render import gradient_ncc, local_gradient_ncc, mutual_information, ncc, patch_ncc
 from tests.registration import scenes
 
-# One worker: every test of the file uses the same compiled programs.
-pytestmark = pytest.mark.xdist_group("gauss_newton")
-
 NUM_MODES = 5
 NUM_STEPS = 5
 

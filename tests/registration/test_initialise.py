@@ -19,9 +19,6 @@ from dartjax.registration import (
 )
 from tests.registration import scenes
 
-# One worker: every test of the file uses the same compiled programs.
-pytestmark = pytest.mark.xdist_group("initialise")
-
 
 @pytest.fixture(scope="module")
 def clean():

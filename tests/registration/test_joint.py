@@ -25,9 +25,6 @@ from dartjax.registration._objective import NEIGHBOUR_SIGMA, NEIGHBOUR_SIGMA_MM,
 from dartjax.render import SplatOptions, local_gradient_ncc, splat, two_compartment
 from experiments import spine
 
-# One worker: every test of the file uses the same compiled programs.
-pytestmark = pytest.mark.xdist_group("joint")
-
 LEVELS = ("T8", "T9", "T10")
 OPTIONS = FitOptions(
     similarity=(functools.partial(local_gradient_ncc, window=3),) * 2,

@@ -24,9 +24,6 @@ from dartjax.registration._uncertainty import sandwich
 from dartjax.render import SplatOptions, splat, two_compartment
 from tests.registration import scenes
 
-# One worker: every test of the file uses the same compiled programs.
-pytestmark = pytest.mark.xdist_group("uncertainty")
-
 NUM_MODES = 5
 NUM_CASES = 16
 

@@ -40,7 +40,6 @@ def real_l1():
     )
 
 
-@pytest.mark.xdist_group("real_l1")
 @pytest.mark.parametrize("name", VIEWS)
 def test_splat_is_the_ray_cast_of_the_same_bone(name):
     vertices, faces, mask, bone = real_l1()

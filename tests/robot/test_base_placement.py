@@ -17,8 +17,6 @@ from dartjax.robot import (
 from tests.gradients import assert_gradient
 from tests.robot.test_follow import approach_of, body, pedicle, prone
 
-pytestmark = pytest.mark.xdist_group("robot_follow")
-
 
 def test_the_base_moves_and_the_patient_stays(x64):
     """A base shifted by +x sees the patient at -x; one turned by +90 degrees about z sees

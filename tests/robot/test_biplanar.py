@@ -16,7 +16,6 @@ from dartjax.robot import (
 )
 from dartjax.transforms import SE3, SO3
 
-pytestmark = pytest.mark.xdist_group("robot_biplanar")
 F, ISO = 2480.0, 700.0
 CENTER = jnp.array([384.0, 288.0])
 K = intrinsics(F, CENTER)

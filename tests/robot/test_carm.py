@@ -9,7 +9,6 @@ from dartjax import robot
 from dartjax.robot import StatusCode
 from dartjax.transforms import SE3, SO3
 
-pytestmark = pytest.mark.xdist_group("carm")
 calibrate = jax.jit(robot.calibrate_carm)
 
 

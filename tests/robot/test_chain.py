@@ -24,7 +24,6 @@ from dartjax.robot import (
 from dartjax.transforms import SE3, SO3
 from tests.robot import arms
 
-pytestmark = pytest.mark.xdist_group("robot_chain")
 PLANAR = [DHRow(300.0, 0.0, 0.0, 0.0), DHRow(200.0, 0.0, 0.0, 0.0)]
 
 

@@ -32,7 +32,6 @@ from dartjax.robot import (
 )
 from dartjax.transforms import SE3, SO3
 
-pytestmark = pytest.mark.xdist_group("robot_checked")
 POSE = [625.0, 475.0, -135.0, 0.0, 0.0]
 JOINTS = [400.0, 600.0, 500.0, 0.0, 0.0]
 

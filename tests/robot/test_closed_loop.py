@@ -22,7 +22,6 @@ from dartjax.robot import (
 from dartjax.transforms import SE3, SO3
 from tests.gradients import assert_gradient
 
-pytestmark = pytest.mark.xdist_group("robot_closed_loop")
 ROBOT = spine_hybrid()
 GOAL = jnp.array([620.0, 480.0, -140.0, 0.1, -0.15])
 

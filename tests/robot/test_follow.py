@@ -27,7 +27,6 @@ from dartjax.robot import (
 )
 from dartjax.transforms import SE3, SO3
 
-pytestmark = pytest.mark.xdist_group("robot_follow")
 # A prone patient, head toward +x of the base: anterior is down, right is -y.
 PRONE = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 

@@ -3,12 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from dartjax.robot import FrameChain, StatusCode, hand_eye
 from dartjax.transforms import SE3
 
-pytestmark = pytest.mark.xdist_group("robot_frames")
 solve = jax.jit(hand_eye)
 
 

@@ -19,7 +19,6 @@ from dartjax.robot import (
 from dartjax.transforms import SE3, SO3, perturb
 from tests.gradients import assert_gradient
 
-pytestmark = pytest.mark.xdist_group("robot_guide")
 forward_all = jax.jit(jax.vmap(guide_forward, in_axes=(0, None)))
 inverse_all = jax.jit(jax.vmap(guide_inverse, in_axes=(0, None)))
 

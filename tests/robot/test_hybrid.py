@@ -26,7 +26,6 @@ from dartjax.robot import (
 )
 from tests.gradients import assert_gradient
 
-pytestmark = pytest.mark.xdist_group("robot_hybrid")
 COUNT = 100_000
 TILT = np.pi / 6
 BOX = np.array([(550, 700), (350, 600), (-250, -20), (-TILT, TILT), (-TILT, TILT)])

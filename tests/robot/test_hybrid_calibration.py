@@ -25,7 +25,6 @@ from dartjax.robot import (
 from dartjax.transforms import SE3
 from experiments.hybrid_robot_legs import WAYPOINTS_MM
 
-pytestmark = pytest.mark.xdist_group("robot_calibration")
 T_TRACKER_BASE = jnp.array([300.0, -200.0, 900.0, 0.5, -0.8, 0.3])
 
 

@@ -12,7 +12,6 @@ from dartjax import robot
 from dartjax.robot import StatusCode
 from dartjax.transforms import SE3, SO3
 
-pytestmark = pytest.mark.xdist_group("locate")
 GUIDE, NAIL = robot.drill_guide(), robot.locking_nail()
 K = robot.intrinsics(2480.0, jnp.array([384.0, 288.0]))
 VIEW = robot.CarmView(K, robot.flat_panel(), SO3.identity())

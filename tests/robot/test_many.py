@@ -10,7 +10,7 @@ import pytest
 from dartjax import robot
 from dartjax.transforms import SE3, SO3
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("robot_many")]
+pytestmark = pytest.mark.slow
 COUNT = 1000
 K = robot.intrinsics(2480.0, jnp.array([384.0, 288.0]))
 GUIDE, NAIL, TARGET = robot.drill_guide(), robot.locking_nail(), robot.biplanar_target()

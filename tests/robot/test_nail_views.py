@@ -9,7 +9,6 @@ from dartjax import robot
 from dartjax.robot import Ellipse, StatusCode
 from dartjax.transforms import SE3, SO3
 
-pytestmark = pytest.mark.xdist_group("nail_views")
 K = np.array([[2480.0, 0.0, 384.0], [0.0, 2480.0, 288.0], [0.0, 0.0, 1.0]])
 NAIL = robot.locking_nail()
 ANGLES = np.linspace(0.0, 2 * np.pi, 64, endpoint=False)

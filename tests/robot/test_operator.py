@@ -11,8 +11,6 @@ from dartjax.robot import Intention
 from experiments import admittance_tasks
 from tests.gradients import assert_gradient
 
-pytestmark = pytest.mark.xdist_group("operator")
-
 LAWS = {
     "high": robot.fixed_damping(62.6),
     "low": robot.fixed_damping(10.4),

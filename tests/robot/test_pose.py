@@ -10,7 +10,6 @@ from dartjax.robot import StatusCode
 from dartjax.transforms import SE3, SO3
 from tests.gradients import assert_gradient
 
-pytestmark = pytest.mark.xdist_group("pose")
 K = np.array([[2480.0, 0.0, 384.0], [0.0, 2480.0, 288.0], [0.0, 0.0, 1.0]])
 GUIDE = robot.drill_guide()
 estimate = jax.jit(robot.estimate_pose)

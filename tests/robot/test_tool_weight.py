@@ -11,8 +11,6 @@ from dartjax.robot import RigidTool
 from experiments import tool_weight
 from tests.gradients import assert_gradient
 
-pytestmark = pytest.mark.xdist_group("tool_weight")
-
 GRID = tool_weight.tilt_grid(40, 20, 30, 15)
 TOOL = RigidTool(
     weight=jnp.asarray(28.0),

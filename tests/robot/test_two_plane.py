@@ -27,7 +27,6 @@ from dartjax.robot import (
 from dartjax.transforms import SE3, SO3, apply
 from tests.gradients import assert_gradient
 
-pytestmark = pytest.mark.xdist_group("robot_two_plane")
 ISO = 700.0
 K = intrinsics(2480.0, jnp.array([384.0, 288.0]))
 TILTS = ((0.02, -0.03, 0.05), (-0.04, 0.01, -0.03))

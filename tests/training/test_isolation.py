@@ -20,8 +20,6 @@ from dartjax.training import (
 )
 from tests.registration import scenes
 
-pytestmark = pytest.mark.xdist_group("isolation")
-
 
 def answer(thickness, log_error=0.0):
     image = jnp.asarray(thickness, jnp.float32)

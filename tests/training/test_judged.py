@@ -35,7 +35,6 @@ from dartjax.training import (
 )
 from tests.registration import scenes
 
-pytestmark = pytest.mark.xdist_group("judged")
 NET = MultiViewSimilarity(SIMILARITY_PRESETS["smoke"])
 SIZE = NET.config.size
 TRUE = Fit(scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)

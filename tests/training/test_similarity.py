@@ -24,7 +24,6 @@ from dartjax.training import (
 )
 from tests.registration import scenes
 
-pytestmark = pytest.mark.xdist_group("similarity")
 TRUE = Fit(scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
 
 

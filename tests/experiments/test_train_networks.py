@@ -1,0 +1,87 @@
+"""Both networks train on crops, and a training that was stopped has the same curve."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dartjax import camera, ssm, transforms
+from dartjax.models import ISOLATION_PRESETS, IsolationNet
+from dartjax.registration import stack
+from dartjax.render import SplatOptions, splat, two_compartment
+from dartjax.training import Schedule
+from experiments import isolation_task, networks, similarity_task, training_run
+from experiments.learning_data import NUM_VIEWS, Crops
+from tests.registration import scenes
+
+pytestmark = pytest.mark.slow
+SIZE = 128
+MODELS = stack([scenes.model()])
+
+
+@pytest.fixture(scope="module")
+def crops():
+    """One vertebra alone, in eight views."""
+    pose, coefficients = scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS
+    vertices = ssm.posed(scenes.model(), pose, coefficients)
+    render = jax.jit(lambda view: splat(vertices, scenes.model().faces, view, SplatOptions()))
+    views = [
+        camera.region_around(
+            camera.from_carm(transforms.carm_rotation(angle, 0.1), pose.translation()),
+            pose.translation(),
+            width_mm=110.0,
+            num_pixels=SIZE,
+        )
+        for angle in np.linspace(-1.5, 1.5, NUM_VIEWS)
+    ]
+    shown = [render(view) for view in views]
+    view = jax.device_get(stack(views))
+    one = Crops(
+        subject=np.array("synth0000"),
+        level=np.array(0),
+        images=np.stack([np.asarray(two_compartment(x), np.float16) for x in shown]),
+        masks=np.stack([np.asarray(x.silhouette > 0.5, np.uint8) for x in shown]),
+        camera_from_world=view.camera_from_world.parameters(),
+        focal_length=view.focal_length,
+        principal_point=view.principal_point,
+        sdd=view.sdd,
+        vertices=np.asarray(vertices),
+        pose=np.asarray(pose.parameters()),
+        coefficients=np.asarray(coefficients),
+    )
+    return Crops(*(np.stack([leaf, leaf]) for leaf in one))
+
+
+def isolation(crops):
+    net = IsolationNet(ISOLATION_PRESETS["smoke"])
+    parts = isolation_task.loss(net, MODELS), isolation_task.batches(crops, 2, 0)
+    return networks.random_isolation(net, jax.random.key(0)), *parts
+
+
+def similarity(crops):
+    task = similarity_task.Task("smoke", MODELS)
+    parts = task.loss(1), similarity_task.batches(crops, 2, 2, 0)
+    return networks.random_similarity(task.net, jax.random.key(0)), *parts
+
+
+def size_of(params):
+    return {"score": float(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))}
+
+
+@pytest.mark.parametrize("network", [isolation, similarity])
+def test_a_training_that_was_stopped_has_the_same_curve(network, crops, tmp_path):
+    params, loss, batch_of = network(crops)
+    training = training_run.Training(loss, batch_of, size_of, Schedule(4), 0, 2, 9)
+
+    def run(work, **limits):
+        return training_run.run(params, training, tmp_path / work, lambda note: None, **limits)
+
+    whole = run("whole")
+    assert run("parts", minutes=0.0).steps_run == 1
+    parts = run("parts")
+    assert parts.steps_run == 3 and parts.curve == whole.curve
+    assert all(np.isfinite(row["loss"]) for row in whole.curve)
+    for leaf, other in zip(
+        jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True
+    ):
+        np.testing.assert_array_equal(leaf, other)
