@@ -226,7 +226,9 @@ def initialised(
         found = list(found)
         for i, second in zip(again, better, strict=True):
             found[i] = second
-    return [_started(t, f) for t, f in zip(tasks, found, strict=True)], seconds / len(tasks)
+    helped = [i in again for i in range(len(tasks))]
+    started = [_started(*each) for each in zip(tasks, found, helped, strict=True)]
+    return started, seconds / len(tasks)
 
 
 def _run_ladder(
@@ -261,7 +263,7 @@ def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[
     return suggested
 
 
-def _started(task: Task, found: Initialisation) -> Task:
+def _started(task: Task, found: Initialisation, helped: bool) -> Task:
     rung = int(found.rung)
     return dataclasses.replace(
         task,
@@ -269,20 +271,23 @@ def _started(task: Task, found: Initialisation) -> Task:
         # The pose of one that abstains is only a guess: the expected place stays.
         start=task.start if rung == ABSTAINED else found.pose,
         rung=RUNGS[rung],
-        refused=why_refused(task.observations, rung),
+        refused=why_refused(task.observations, rung, helped),
         landmark_residual_mm=float(found.residual_mm),
         detected=task.observations,
     )
 
 
-def why_refused(seen: Observations, rung: int) -> str:
-    """Why no answer is given whatever the fit may say; "" if one may be."""
+def why_refused(seen: Observations, rung: int, helped: bool) -> str:
+    """Why no answer is given whatever the fit may say; "" if one may be. `helped`: neighbours in
+    the same views have said how it is turned."""
     if not np.isfinite(np.asarray(seen.images)).all():
         return "an X-ray has pixels that are not finite"
     if rung == ABSTAINED:
         return "too little was detected, or it asks for a vertebra turned by more than 66 degrees"
     if not np.asarray(seen.masks).any():
         return "no view has a mask, so nothing could check the result"
+    if rung > _GOOD_RUNGS and not helped:
+        return "too few landmarks, and no neighbour, to say how it is turned"
     return ""
 
 

@@ -7,7 +7,6 @@ on where it was. A batch is a pure function of seed and step, so training resume
 
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -100,11 +99,10 @@ def load(files: Sequence[pathlib.Path]) -> Crops:
     """The crops of several subjects as one; DataError if a file holds something else."""
     parts = []
     for file in files:
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                parts.append(Crops(*(arrays[name] for name in Crops._fields)))
-        except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
-            raise data.DataError(f"{file} holds no crops, or is damaged: remove it") from error
+        with data.open_arrays(
+            file, otherwise="holds no crops, or is damaged", remedy="remove it"
+        ) as arrays:
+            parts.append(Crops(*(arrays[name] for name in Crops._fields)))
     return Crops(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

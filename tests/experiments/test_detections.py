@@ -249,7 +249,7 @@ def test_starts_with_the_help_of_neighbours_and_without_enough(truth, sure, radi
 def test_evidence_that_cannot_be_trusted_gets_no_answer(gap, reason, truth, sure, radiographs):
     seen = seen_of(sure, radiographs)
     broken = {key: getattr(seen, key).at[:].set(value) for key, value in gap.items()}
-    found = detections.why_refused(dataclasses.replace(seen, **broken), rung=0)
+    found = detections.why_refused(dataclasses.replace(seen, **broken), rung=0, helped=False)
     assert (reason in found) if reason else not found
     task = dataclasses.replace(task_of(truth, sure, radiographs), refused=found)
     estimate = grading.Estimate(truth.pose, jnp.zeros(truth.model.num_modes), 0, 0.9)
