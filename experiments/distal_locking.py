@@ -75,6 +75,10 @@ def main(ctx: launch.RunContext) -> None:
     if distal_opencv.installed() and found:
         sets = [np.stack([getattr(own, key) for own in found]) for key in ("pixels", "seen")]
         summary["opencv_homography_gap_px"] = distal_opencv.homography_gap_px(*sets)
+    with launch.progress("many images in one call", 1) as step:
+        rate = distal_studies.image_throughput(shown, carms[0], _POSES.value // 10)
+        summary |= {"images_per_second": rate}
+        step(f"{rate:.0f} images/s")
     distal_locking_report.write_tables(ctx.out / "tables.md", record, results)
     distal_locking_report.write_pictures(ctx.out, record, summary, results, shown)
     ctx.save_metrics(record, summary, [*_labelled("image", images), *_labelled("lock", operations)])

@@ -305,10 +305,8 @@ def _placement(
 ) -> tuple[Row, NeedlePath | None]:
     """One wire from its marks to its grade."""
     row: Row = {"side": plan.side, "plan": plan.source, "plan_clearance_mm": plan.clearance_mm}
-    ends = np.stack([np.asarray(plan.path.entry_point), np.asarray(plan.path.target_point)])
     try:
-        marks = scenes.marks_of(ends, pair, rng, _CLICK.value)
-        located, points = robots.locate_path(marks[0], marks[1], seen.views)
+        located, gap = _path_of(plan, seen, pair, rng)
     except NavigationError as error:
         return row | {"status": str(error)}, None
     key = jax.random.key(int(rng.integers(2**31)))
@@ -318,11 +316,27 @@ def _placement(
         return row | {"status": f"not positioned: {code}"}, None
     wire = NeedlePath(placed.entry_point, placed.target_point, jnp.asarray(scenes.WIRE_RADIUS_MM))
     return row | graded(wire, truth.field) | deviation(wire, plan.path) | {
-        "gap_mm": float(np.max(points.gap)),
+        "gap_mm": gap,
         "open_loop_mm": float(placed.open_error[0]),
         "measurements": int(placed.measurements),
         "status": "placed",
     }, wire
+
+
+def _path_of(
+    plan: Plan, seen: Registered, pair: tuple[View, View], rng: np.random.Generator
+) -> tuple[NeedlePath, float]:
+    """A plan in the frame of the target, and the gap between its rays (mm). A hand marks the best
+    corridor in both images; a reconstruction was planned in the calibrated cameras, whose poses
+    the target's balls tell."""
+    ends = np.stack([np.asarray(plan.path.entry_point), np.asarray(plan.path.target_point)])
+    if plan.source == TRUTH:
+        marks = scenes.marks_of(ends, pair, rng, _CLICK.value)
+        path, points = robots.locate_path(marks[0], marks[1], seen.views)
+        return path, float(np.max(points.gap))
+    marks = scenes.marks_of(ends, pair, rng, 0.0)
+    entry, target = jnp.asarray(_by_cameras(seen, pair, marks))
+    return NeedlePath(entry, target, plan.path.radius), 0.0
 
 
 def summary_of(found: Found) -> Row:

@@ -125,7 +125,7 @@ def pnp_lm(
     pose, normal, cost = _reprojection_steps(pixels, points, weight, K, start, num_steps)
     count = jnp.sum(weight)
     variance = 2.0 * cost / jnp.maximum(2.0 * count - 6.0, 1.0)
-    covariance = jnp.linalg.inv(normal + 1e-9 * jnp.eye(6)) * variance
+    covariance = solve_positive(normal + 1e-9 * jnp.eye(6), jnp.eye(6)) * variance
     rms = jnp.sqrt(2.0 * cost / jnp.maximum(count, 1e-6))
     status = first_status(
         (StatusCode.TOO_FEW_FIDUCIALS, jnp.sum(weight > 0.0) < MIN_POINTS),
