@@ -17,7 +17,8 @@ from experiments.scene import TrueVertebra
 
 FAILURE_MM = 2.0  # a MASD above this is a failure, whatever the fit says of itself
 MIN_FAILURES = 30  # fewer say nothing of how well failures are told apart
-NOT_FINITE = 1  # see STATUS_MEANING
+NOT_FINITE, UNUSUAL_SIZE = 1, 7  # see STATUS_MEANING
+MOST_LOG_SIZE = 0.12  # twice the standard deviation among people
 ABSTAINED = "abstained: "  # begins the status of a task without an answer, before the reason
 GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rotation_error_deg")
 
@@ -74,6 +75,22 @@ def estimate_of(result: Reconstruction) -> Estimate:
         int(result.status) if finite else NOT_FINITE,
         float(jnp.min(result.mask_agreement)),
     )
+
+
+def with_sizes_checked(tasks: Sequence[Task], estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The answers, those of a scene flagged if its vertebrae are on the whole more than 12 %
+    larger or smaller than the means of their levels. Some people are (one in 25); a pixel spacing
+    that is 20 % off looks no different."""
+    sizes = [_log_size(t.model, e.coefficients) for t, e in zip(tasks, estimates, strict=True)]
+    sizes = np.array([float(size) for size in sizes])
+    checked = list(estimates)
+    for members in scenes_of(tasks):
+        known = sizes[members][np.isfinite(sizes[members])]
+        if known.size and abs(known.mean()) > MOST_LOG_SIZE:
+            for i in members:
+                status = estimates[i].status or UNUSUAL_SIZE
+                checked[i] = estimates[i]._replace(status=status)
+    return checked
 
 
 def refusal(task: Task, estimate: Estimate) -> str:
@@ -138,3 +155,6 @@ def failure_auroc(
         )
         return {key: float("nan"), f"{key}_reason": reason}
     return {key: auroc(doubt, failed)}
+
+
+_log_size = jax.jit(ssm.log_size)

@@ -24,7 +24,7 @@ from dartjax.registration import (
 from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
 from experiments import isolation, joint, scene, similarity
 from experiments.batches import columns_of, run_cases
-from experiments.grading import Estimate, Task, estimate_of
+from experiments.grading import Estimate, Task, estimate_of, with_sizes_checked
 from experiments.scene import CROP_WIDTH_MM
 
 # Windows of about 5 mm at the pixel size of each scale (64 and 128 px over the crop).
@@ -104,7 +104,8 @@ def run_method(
         seed=seed,
         step=lambda note: step(f"{name}: {note}"),
     )
-    return [estimate_of(each) for each in found], seconds / len(tasks)
+    estimates = with_sizes_checked(tasks, [estimate_of(each) for each in found])
+    return estimates, seconds / len(tasks)
 
 
 def _with_network(name: str, weights: Mapping[str, str | None]) -> Fitter:

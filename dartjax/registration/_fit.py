@@ -48,6 +48,7 @@ STATUS_MEANING: dict[int, str] = {
     4: "one view, or views that are nearly parallel: depth is poorly determined",
     5: "the network that judged the result expects it to be wrong",
     6: "the result disagrees with the landmarks",
+    7: "the spine is of unusual size, or the pixel spacing is not true",
 }
 
 

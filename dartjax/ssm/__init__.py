@@ -38,6 +38,7 @@ from dartjax.ssm._model import carried as carried
 from dartjax.ssm._model import instance as instance
 from dartjax.ssm._model import landmarks as landmarks
 from dartjax.ssm._model import log_prior as log_prior
+from dartjax.ssm._model import log_size as log_size
 from dartjax.ssm._model import paths as paths
 from dartjax.ssm._model import posed as posed
 from dartjax.ssm._model import project as project

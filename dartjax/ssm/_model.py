@@ -81,6 +81,17 @@ def posed(model: ShapeModel, pose: transforms.SE3, coefficients: Coefficients) -
     return transforms.apply(pose, instance(model, coefficients))
 
 
+def log_size(model: ShapeModel, coefficients: Coefficients) -> Scalar:
+    """Natural logarithm of the size of an instance over that of the mean shape; size is the rms
+    distance of the vertices from their mean."""
+
+    def size(vertices: Vertices) -> Scalar:
+        from_middle = vertices - jnp.mean(vertices, axis=0, keepdims=True)
+        return jnp.sqrt(jnp.mean(jnp.sum(from_middle**2, axis=1)))
+
+    return jnp.log(size(instance(model, coefficients)) / size(model.mean_shape))
+
+
 def landmarks(model: ShapeModel, vertices: Vertices) -> Float[Array, "10 3"]:
     """The ten landmarks on a surface in correspondence with the model, in the frame of
     `vertices`, in the order of `observations.LANDMARK_NAMES`."""

@@ -111,10 +111,25 @@ def test_the_joint_fit_answers_in_the_order_of_the_tasks_scene_by_scene(tasks, m
     assert seconds >= 0.0
 
 
+def test_a_spine_of_unusual_size_is_flagged_as_a_whole(tasks):
+    grown = dataclasses.replace(tasks[0].model, modes=tasks[0].model.mean_shape[None])
+    first, second = (dataclasses.replace(tasks[0], model=grown, level=x) for x in ("T9", "T10"))
+
+    def statuses(*sizes, status=0):
+        given = [
+            grading.Estimate(first.start, jnp.array([size - 1.0]), status, 0.9) for size in sizes
+        ]
+        return [each.status for each in grading.with_sizes_checked([first, second], given)]
+
+    assert statuses(1.1, 1.1) == statuses(1.2, 0.9) == statuses(0.95, 0.9) == [0, 0]
+    assert statuses(1.1, 1.25) == statuses(0.8, 0.85) == [grading.UNUSUAL_SIZE] * 2
+    assert statuses(1.2, 1.2, status=2) == [2, 2]
+
+
 def test_a_method_over_cases_is_one_function_object_for_one_setting():
     assert methods._case_fit("ncc", 1) is methods._case_fit("ncc", 1)
     assert methods._case_fit("ncc", 1) is not methods._case_fit("ncc", 2)
-    assert set(methods.RECIPES.values()) <= {*methods.METHODS, methods.LEARNED}
+    assert set(methods.RECIPES.values()) == {*methods.METHODS, *methods.NEEDS} - {*methods.ABLATION, methods.ISOLATED}
 
 
 def test_rows_hold_grades_paths_and_judgements(answers):

@@ -1,5 +1,7 @@
 """The shape model: instances, annotations, prior, gradients."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,3 +91,10 @@ def test_samples_have_the_spread_of_the_modes(model):
     shapes = jax.vmap(ssm.sample, (None, 0))(model, jax.random.split(jax.random.key(1), 400))
     drawn = jnp.mean(jnp.sum((shapes - model.mean_shape[None]) ** 2, axis=2))
     assert float(drawn) == pytest.approx(float(jnp.mean(jnp.sum(model.modes**2, (0, 2)))), rel=0.1)
+
+
+def test_log_size_is_that_of_a_scaled_mean(model):
+    assert float(ssm.log_size(model, jnp.zeros(model.num_modes))) == pytest.approx(0.0, abs=1e-6)
+    larger = dataclasses.replace(model, modes=0.2 * model.mean_shape[None])
+    found = ssm.log_size(larger, jnp.ones(1))
+    assert float(found) == pytest.approx(np.log(1.2), abs=1e-5)
