@@ -76,7 +76,7 @@ def main(ctx: launch.RunContext) -> None:
         sets = [np.stack([getattr(own, key) for own in found]) for key in ("pixels", "seen")]
         summary["opencv_homography_gap_px"] = distal_opencv.homography_gap_px(*sets)
     with launch.progress("many images in one call", 1) as step:
-        rate = distal_studies.image_throughput(shown, carms[0], _POSES.value // 10)
+        rate = distal_studies.image_throughput(shown, _POSES.value // 10)
         summary |= {"images_per_second": rate}
         step(f"{rate:.0f} images/s")
     distal_locking_report.write_tables(ctx.out / "tables.md", record, results)

@@ -14,6 +14,7 @@ from dartjax.robot import (
     NavigationError,
     check_guide,
     check_nail,
+    detect_balls,
     estimate_pose,
     fronto_parallel_pose,
     fronto_parallel_view,
@@ -341,12 +342,12 @@ def throughput(count: int, rng: np.random.Generator) -> float:
     return _per_second(lambda own: jax.lax.map(one, own, batch_size=_BATCH), sets)
 
 
-def image_throughput(images: Sequence[np.ndarray], carm: CarmPose, count: int) -> float:
-    """Images per second that are searched for guide and nail, all in one call."""
+def image_throughput(images: Sequence[np.ndarray], count: int) -> float:
+    """Images per second that are searched for balls, all in one call."""
     repeated = np.stack([images[i % len(images)] for i in range(count)]).astype(np.uint8)
 
     def one(image: jax.Array):
-        return scenes.look(image.astype(jnp.float32), carm)
+        return detect_balls(image.astype(jnp.float32))
 
     return _per_second(
         lambda own: jax.lax.map(one, own, batch_size=_IMAGES_AT_ONCE), jnp.asarray(repeated)
