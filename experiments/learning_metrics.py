@@ -17,6 +17,7 @@ from dartjax.observations import Observations
 from dartjax.registration import (
     FitOptions,
     ObjectiveWeights,
+    Reconstruction,
     Scale,
     descent_direction,
     fit,
@@ -120,9 +121,7 @@ def _prediction(folder: str):
         row = {
             "predicted_mm": jnp.expm1(said.log_masd),
             "predicted_log_std": jnp.exp(0.5 * said.log_variance),
-            "true_mm": surface_error(
-                posed(model, guess.pose, guess.coefficients), vertices, model.faces
-            ),
+            "true_mm": _distance(model, guess, vertices),
         }
         for name, options in rivals(folder).items():
             towards = descent_direction(model, seen, guess.pose, guess.coefficients, options)
@@ -174,13 +173,10 @@ def _descent(options: FitOptions):
         shift, axis = (v / safe_norm(v) for v in jax.random.normal(key, (2, 3)))
         pose = transforms.perturb(true.pose, jnp.deg2rad(_DEG_PER_MM * far) * axis, far * shift)
         found = fit(model, seen, pose, options, coefficients=true.coefficients)
-        ended = posed(model, found.pose, found.coefficients)
         off = true.pose.inverse() @ found.pose
         return {
-            "masd_mm": surface_error(ended, vertices, model.faces),
-            "oracle_masd_mm": surface_error(
-                posed(model, true.pose, true.coefficients), vertices, model.faces
-            ),
+            "masd_mm": _distance(model, found, vertices),
+            "oracle_masd_mm": _distance(model, true, vertices),
             "shift_mm": safe_norm(found.pose.translation() - true.pose.translation()),
             "turn_deg": jnp.rad2deg(safe_norm(off.rotation().log())),
         }
@@ -191,24 +187,25 @@ def _descent(options: FitOptions):
 def surrogates(folder: str, cases: Sequence[Case], step: Step) -> list[Row]:
     """From the fit of the landmarks, with and without the step that the network asks for, so many
     steps of the classical fit: what is left, and the milliseconds for one vertebra by itself."""
+    refine = {steps: jax.jit(_refinement(steps)) for steps in STEPS if steps}
     rows: list[Row] = []
     for shot in (False, True):
-        for steps in STEPS:
-            program = jax.jit(_surrogate(folder, steps, shot))
-            for case in cases:
-                masd, seconds = _timed(program, case[1:])
+        begin = jax.jit(_beginning(folder, shot))
+        for case in cases:
+            (first, masd), seconds = _timed(begin, case[1:])
+            found = {0: (masd, seconds)}
+            for steps, program in refine.items():
+                masd, more = _timed(program, (*case[1:], first))
+                found[steps] = masd, seconds + more
+            for steps, (masd, seconds) in found.items():
                 row = {"one_shot": shot, "steps": steps, "masd_mm": float(masd)}
                 rows.append(case.name | row | {"milliseconds": 1000.0 * seconds})
-            step(f"{steps} steps {'with' if shot else 'without'} the network")
+            step(f"start in one step: {case.name['level']}")
     return rows
 
 
-def _surrogate(folder: str, steps: int, shot: bool):
+def _beginning(folder: str, shot: bool):
     net, params = networks.similarity(folder)
-    alone = methods.FIT_OPTIONS[methods.ALONE]
-    options = FitOptions(
-        alone.similarity[:1], (Scale(64, 1.2, steps, 0.08),), crop_width_mm=CROP_WIDTH_MM
-    )
 
     def one(model: ShapeModel, seen: Observations, true: Fit, vertices: jax.Array):
         start = transforms.perturb(true.pose, jnp.full(3, 0.05), jnp.full(3, 2.0))
@@ -216,13 +213,27 @@ def _surrogate(folder: str, steps: int, shot: bool):
         found = Fit(moved_pose(start, first), first.coefficients)
         if shot:
             found = one_shot(net, params, model, seen, found)
-        if steps:
-            refined = fit(model, seen, found.pose, options, coefficients=found.coefficients)
-            found = Fit(refined.pose, refined.coefficients)
-        ended = posed(model, found.pose, found.coefficients)
-        return surface_error(ended, vertices, model.faces)
+        return found, _distance(model, found, vertices)
 
     return one
+
+
+def _refinement(steps: int):
+    """Of the classical fit of one vertebra alone."""
+    alone = methods.FIT_OPTIONS[methods.ALONE]
+    scales = (Scale(64, 1.2, steps, 0.08),)
+    options = FitOptions(alone.similarity[:1], scales, crop_width_mm=CROP_WIDTH_MM)
+
+    def one(model: ShapeModel, seen: Observations, true: Fit, vertices: jax.Array, first: Fit):
+        found = fit(model, seen, first.pose, options, coefficients=first.coefficients)
+        return _distance(model, found, vertices)
+
+    return one
+
+
+def _distance(model: ShapeModel, found: Fit | Reconstruction, vertices: jax.Array) -> jax.Array:
+    """Of the surface to the true one, mm."""
+    return surface_error(posed(model, found.pose, found.coefficients), vertices, model.faces)
 
 
 def _timed(program: Callable[..., PyTree], arguments: Sequence[PyTree]) -> tuple[PyTree, float]:
