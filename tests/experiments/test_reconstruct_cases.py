@@ -129,7 +129,26 @@ def test_a_spine_of_unusual_size_is_flagged_as_a_whole(tasks):
 def test_a_method_over_cases_is_one_function_object_for_one_setting():
     assert methods._case_fit("ncc", 1) is methods._case_fit("ncc", 1)
     assert methods._case_fit("ncc", 1) is not methods._case_fit("ncc", 2)
-    assert set(methods.RECIPES.values()) == {*methods.METHODS, *methods.NEEDS} - {*methods.ABLATION, methods.ISOLATED}
+    assert set(methods.RECIPES.values()) == {*methods.METHODS, *methods.NEEDS} - {
+        *methods.ABLATION,
+        methods.ISOLATED,
+    }
+
+
+def test_each_row_of_the_ablation_lacks_one_thing():
+    settings = Settings(baselines=False, ablation=True)
+    assert settings.methods == (*methods.ABLATION, methods.OURS)
+    full = methods.FIT_OPTIONS[methods.OURS]
+    lacking = {}
+    for name, fitter in methods.ABLATION.items():
+        options, others = fitter.args[0], fitter.keywords.get("among_others", True)
+        own, whole = (dataclasses.asdict(each.weights) for each in (options, full))
+        lacking[name] = [term for term in whole if own[term] != whole[term]] + ["all"] * (
+            not others
+        )
+        assert all(own[term] == 0.0 for term in lacking[name] if term != "all")
+    terms = ["similarity", "silhouette", "landmarks", "prior", "neighbours", "all"]
+    assert list(lacking.values()) == [[term] for term in terms]
 
 
 def test_rows_hold_grades_paths_and_judgements(answers):
