@@ -73,8 +73,8 @@ def main(ctx: launch.RunContext) -> None:
         net, params = networks.isolation(_ISOLATION.value)
         found = isolation_task.answers(net, models, params, crops)
         own = learning_report.isolation_rows(crops, found)
-        summary["isolation"] = learning_report.isolation_summary(own)
-        tables.append(("Isolation, means", [summary["isolation"]]))
+        summary["isolation"] = learning_report.isolation_table(own)
+        tables.append(("Isolation", summary["isolation"]))
         rows += [row | {"part": "isolation"} for row in own]
         isolation_report.draw(ctx.out / "isolation.png", isolation_task.examples(crops, found))
     ctx.save_metrics(record, summary, rows)

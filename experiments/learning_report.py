@@ -73,28 +73,35 @@ def surrogate_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def isolation_rows(crops: Crops, found: Answers) -> list[dict[str, Any]]:
-    """A row per vertebra."""
+    """A row per vertebra; whether it was shown a guess."""
     keys = ("error_mm", "guess_error_mm", "nothing_mm", "mask_dice", "given_dice")
+    guessed = np.asarray(found.hints.silhouette).max((1, 2)) > 0.0
     return [
         {"subject": str(crops.subject[i]), "level": learning_data.LEVELS[crops.level[i]]}
+        | {"guessed": bool(guessed[i])}
         | {key: float(getattr(found, key)[i]) for key in keys}
         for i in range(len(crops.level))
     ]
 
 
-def isolation_summary(rows: Sequence[Row]) -> dict[str, float]:
-    """Means over the vertebrae."""
-
-    def mean(key: str) -> float:
-        return float(np.mean([row[key] for row in rows]))
-
-    return {
-        "thickness_error_mm": mean("error_mm"),
-        "thickness_error_of_the_guess_mm": mean("guess_error_mm"),
-        "thickness_mm": mean("nothing_mm"),
-        "mask_dice": mean("mask_dice"),
-        "mask_dice_given": mean("given_dice"),
+def isolation_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Means over the vertebrae with and without a guess: error of the thickness inside the true
+    mask, that of the guess itself, the thickness there, and Dice of the masks."""
+    names = {
+        "error_mm": "error [mm]",
+        "guess_error_mm": "error of the guess [mm]",
+        "nothing_mm": "thickness [mm]",
+        "mask_dice": "mask Dice",
+        "given_dice": "of the mask given",
     }
+    table = []
+    for guessed in sorted({row["guessed"] for row in rows}, reverse=True):
+        own = [row for row in rows if row["guessed"] == guessed]
+        means = {name: float(np.mean([r[key] for r in own])) for key, name in names.items()}
+        if not guessed:
+            means["error of the guess [mm]"] = float("nan")
+        table.append({"guess": "shown" if guessed else "none", "n": len(own)} | means)
+    return table
 
 
 def draw_similarity(path: pathlib.Path, predicted: Sequence[Row], captured: Sequence[Row]) -> None:
