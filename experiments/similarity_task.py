@@ -12,6 +12,7 @@ from dartjax.camera import Camera
 from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity
 from dartjax.ssm import posed
 from dartjax.training import (
+    RANDOMISATIONS,
     Fit,
     FitErrors,
     Loss,
@@ -19,6 +20,7 @@ from dartjax.training import (
     disturbed,
     moved,
     prediction_loss,
+    randomise,
     ranking_loss,
     surface_error,
     view_pairs,
@@ -80,6 +82,8 @@ class Task:
         """Over two wrong fits of every vertebra of a batch."""
 
         def of_batch(params: PyTree, batch: Batch, key: jax.Array):
+            own, key = jax.random.split(key)
+            batch = _randomised(batch, own)
             keys = jax.random.split(key, len(batch.level))
             costs, numbers = jax.vmap(lambda own, k: self._one(params, own, k))(batch, keys)
             some = jax.tree.map(lambda leaf: leaf[:num_directions], (batch, keys))
@@ -134,6 +138,16 @@ class Task:
         own = eqx.tree_at(lambda b: (b.images, b.masks, b.cameras), own, two)
         fit = disturbed(own.true, FitErrors(), key=key)
         return direction_loss(self.slope(params, own, fit), way_to(own.true, fit))
+
+
+def _randomised(batch: Batch, key: jax.Array) -> Batch:
+    """The radiographs as other machines might show them."""
+    images = batch.images.reshape(-1, *batch.images.shape[2:])
+    keys = jax.random.split(key, len(images))
+    shown = jax.lax.map(
+        lambda each: randomise(each[0], RANDOMISATIONS["mild"], key=each[1]), (images, keys)
+    )
+    return eqx.tree_at(lambda b: b.images, batch, shown.reshape(batch.images.shape))
 
 
 def validation(task: Task, held: Crops):
