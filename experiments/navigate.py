@@ -108,7 +108,7 @@ def main(ctx: launch.RunContext) -> None:
         n_vertebrae=levels,
         ssm_excludes=truths.excluded(cases),
         nsd_tolerance_mm=None,
-        ssm_leak=any(truths.is_leak(case) for case in cases),
+        ssm_leak=_planned_by_leak(),
     )
     summary = summary_of(found) | navigate_report.loop_summary(loop)
     navigate_report.write(ctx.out, record, summary, found, loop)
@@ -152,6 +152,20 @@ def _planned_elsewhere() -> Mapping[str, Any]:
     path = pathlib.Path(_RUN.value) / "paths.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))["paths"]
+    except (OSError, ValueError, KeyError) as error:
+        raise data.DataError(
+            f"{path} cannot be read: give --run=FOLDER of a finished `reconstruct` run"
+        ) from error
+
+
+def _planned_by_leak() -> bool:
+    """Whether the run whose plans are followed used shape models that had seen its subjects. The
+    best corridors owe nothing to a model: it only says where in the true bone to begin."""
+    if _RUN.value is None:
+        return False
+    path = pathlib.Path(_RUN.value) / "metrics.json"
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["record"]["ssm_leak"])
     except (OSError, ValueError, KeyError) as error:
         raise data.DataError(
             f"{path} cannot be read: give --run=FOLDER of a finished `reconstruct` run"
