@@ -68,7 +68,9 @@ def main(ctx: launch.RunContext) -> None:
     rows: list[Row] = []
     if _SIMILARITY.value:
         cases = learning_metrics.cases_of(crops, models, ctx.seed)
-        _similarity(ctx, _SIMILARITY.value, cases, summary, tables, rows)
+        is_synthetic = scans[0].dataset_kind == "synthetic"
+        note = "SYNTHETIC ANATOMY - not VerSe" if is_synthetic else scans[0].dataset
+        _similarity(ctx, _SIMILARITY.value, cases, summary, tables, rows, note)
     if _ISOLATION.value:
         net, params = networks.isolation(_ISOLATION.value)
         found = isolation_task.answers(net, models, params, crops)
@@ -90,6 +92,7 @@ def _similarity(
     summary: Row,
     tables: list[Table],
     rows: list[Row],
+    note: str,
 ) -> None:
     starts = [float(text) for text in _STARTS.value]
     with launch.progress("similarity") as step:
@@ -104,8 +107,8 @@ def _similarity(
     tables.append(("Start in one step", summary["surrogate"]))
     for part, own in (("prediction", predicted), ("capture", captured), ("surrogate", shots)):
         rows += [row | {"part": part} for row in own]
-    learning_report.draw_similarity(ctx.out / "similarity.png", predicted, captured)
-    learning_report.draw_surrogate(ctx.out / "surrogate.png", shots)
+    learning_report.draw_similarity(ctx.out / "similarity.png", predicted, captured, note)
+    learning_report.draw_surrogate(ctx.out / "surrogate.png", shots, note)
 
 
 def _scans() -> list[data.Case]:

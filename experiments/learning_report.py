@@ -104,7 +104,9 @@ def isolation_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return table
 
 
-def draw_similarity(path: pathlib.Path, predicted: Sequence[Row], captured: Sequence[Row]) -> None:
+def draw_similarity(
+    path: pathlib.Path, predicted: Sequence[Row], captured: Sequence[Row], note: str = ""
+) -> None:
     """Predicted against true distance; cosines of the three; where fits end."""
     figure = Figure(figsize=(13.0, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -118,7 +120,8 @@ def draw_similarity(path: pathlib.Path, predicted: Sequence[Row], captured: Sequ
     shown = [[row[f"cosine of the pose, {name}"] for row in predicted] for name in names]
     cosines.boxplot(shown, tick_labels=names, showfliers=False)
     cosines.axhline(0.0, color="0.7", linewidth=0.8)
-    cosines.set(ylabel="cosine of the step of the pose with the way to the truth", ylim=(-1, 1))
+    cosines.set(title="step of the pose: cosine with the way to the truth", ylim=(-1, 1))
+    cosines.title.set_fontsize(10)
     cosines.tick_params(axis="x", labelsize=8)
     for name in names:
         own = [row for row in capture_table(captured) if row["similarity"] == name]
@@ -131,27 +134,32 @@ def draw_similarity(path: pathlib.Path, predicted: Sequence[Row], captured: Sequ
     )
     ends.set(ylim=(0, None))
     ends.legend(frameon=False, fontsize=8)
+    figure.suptitle(note, fontsize=10)
     figure.savefig(path, dpi=120)
 
 
-def draw_surrogate(path: pathlib.Path, rows: Sequence[Row]) -> None:
+def draw_surrogate(path: pathlib.Path, rows: Sequence[Row], note: str = "") -> None:
     """Error against time."""
-    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    for start, colour in (("landmarks", "#64748b"), ("network's step", _COLOURS[LEARNED])):
+    starts = (("landmarks", "#64748b", -12), ("network's step", _COLOURS[LEARNED], 6))
+    for start, colour, above in starts:
         own = [row for row in surrogate_table(rows) if row["start"] == start]
         x, y = [row["ms"] for row in own], [row["MASD, median [mm]"] for row in own]
         axis.plot(x, y, marker="o", color=colour, label=f"from {start}")
-        for row in own:
+        for row, *place in zip(own, x, y, strict=True):
             axis.annotate(
                 str(row["steps"]),
-                (row["ms"], row["MASD, median [mm]"]),
+                place,
                 textcoords="offset points",
-                xytext=(5, 5),
+                xytext=(2, above),
                 fontsize=8,
+                color=colour,
             )
-    axis.set(xlabel="time for one vertebra [ms]", ylabel="median MASD [mm]", xscale="log")
-    axis.set(ylim=(0, None), title="numbers: refining steps")
-    axis.legend(frameon=False, fontsize=8)
+    axis.set(xlabel="time for one vertebra [ms]", ylabel="median MASD [mm]")
+    axis.set(title="numbers: refining steps", xlim=(0, None))
+    axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    figure.suptitle(note, fontsize=9)
     figure.savefig(path, dpi=130)
