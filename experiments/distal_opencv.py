@@ -20,7 +20,8 @@ except ImportError:
 
 NAME = "OpenCV: SQPnP + LM"
 # Chosen on other images, for the most balls found at no more than a tenth of false ones.
-_CIRCLES = {"dp": 1.0, "minDist": 8, "param1": 120, "param2": 9, "minRadius": 4, "maxRadius": 9}
+_CIRCLES = {"dp": 1.0, "minDist": 8, "param1": 60, "param2": 12, "minRadius": 4, "maxRadius": 9}
+_CAPACITY = 256
 
 
 def installed() -> bool:
@@ -29,11 +30,15 @@ def installed() -> bool:
 
 
 def circles(image: np.ndarray) -> np.ndarray:
-    """Centres of dark or bright circles (n, 2), px of the recorded image."""
+    """Centres of dark or bright circles (256, 2), px of the recorded image; NaN after the last."""
     assert cv2 is not None
     settings: dict[str, Any] = _CIRCLES
     found = cv2.HoughCircles(image.astype(np.uint8), cv2.HOUGH_GRADIENT, **settings)
-    return np.zeros((0, 2)) if found is None else found[0, :, :2] + 0.5
+    centers = np.full((_CAPACITY, 2), np.nan, np.float32)
+    if found is not None:
+        best = found[0, :_CAPACITY, :2]
+        centers[: len(best)] = best + 0.5
+    return centers
 
 
 def ball_scores(found: np.ndarray, truth: np.ndarray, reach_px: float = 2.0) -> dict[str, float]:

@@ -163,7 +163,7 @@ def distortion_error(carm: CarmPose, *, num_points: int = 400) -> dict[str, floa
 
 def ideal_in(carm: CarmPose, recorded: np.ndarray) -> np.ndarray:
     """Recorded pixels (n, 2) in the calibrated pinhole's image."""
-    return np.asarray(ideal_pixels(carm.calibrated, jnp.asarray(recorded)))
+    return np.asarray(_ideal(carm.calibrated, jnp.asarray(recorded)))
 
 
 def random_view(rng: np.random.Generator) -> CarmView:
@@ -177,6 +177,7 @@ def random_view(rng: np.random.Generator) -> CarmView:
 
 # One program each: fused into one, the rays would be computed again for every shadow.
 _rays = jax.jit(image_rays)
+_ideal = jax.jit(ideal_pixels)
 _guide = jax.jit(lambda rays, view, pose: guide_attenuation(rays, view, GUIDE, pose))
 _stray = jax.jit(
     lambda rays, view, balls: balls_attenuation(rays, view, balls, _STRAY_RADIUS, SE3.identity())

@@ -106,7 +106,7 @@ def _ball_scores(sighting: Any, image: np.ndarray, guide: SE3, carm: CarmPose) -
     truth = truth[np.isfinite(truth[:, 0])]
     found = {"balls": np.asarray(sighting.balls.centers)[np.asarray(sighting.balls.valid)]}
     if distal_opencv.installed():
-        circles = scenes.ideal_in(carm, distal_opencv.circles(image).astype(np.float32))
+        circles = scenes.ideal_in(carm, distal_opencv.circles(image))
         found["opencv"] = circles[np.isfinite(circles[:, 0])]
     return {
         f"{name}_{key}": value
