@@ -16,12 +16,17 @@ from dartjax.registration._objective import (
 )
 from dartjax.ssm import ShapeModel, landmarks
 
+# How far a start may be off per axis, one standard deviation.
+_START_RAD, _START_MM = 0.25, 10.0
+
 
 def fit_landmarks(
     model: ShapeModel, observations: Observations, start: transforms.SE3, *, num_steps: int = 12
 ) -> FitParameters:
     """Pose and shape that minimise sum |r / sigma|^2 + |b|^2 over the landmarks of all valid
-    views, none of which needs to be seen twice. Without landmarks the start is returned."""
+    views, none of which needs to be seen twice, plus the squares of turn and shift from the
+    start over 0.25 rad and 10 mm per axis: landmarks of a single view say little of the depth.
+    Without landmarks the start is returned."""
     evidence = evidence_at_scale(observations, observations.images.shape[-1], 0.0)
     flat, unravel = ravel_pytree(zero_parameters(len(model.modes)))
 
@@ -31,6 +36,8 @@ def fit_landmarks(
         reprojection = jnp.where(
             observations.view_valid[:, None, None], landmark_residuals(points, evidence), 0.0
         )
-        return jnp.concatenate([reprojection.reshape(-1), parameters.coefficients])
+        turn = parameters.rotation * (FitParameters.ROTATION_UNIT / _START_RAD)
+        shift = parameters.translation * (FitParameters.TRANSLATION_UNIT / _START_MM)
+        return jnp.concatenate([reprojection.reshape(-1), turn, shift, parameters.coefficients])
 
     return unravel(levenberg_marquardt(residual, flat, num_steps=num_steps).x)

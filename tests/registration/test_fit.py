@@ -103,6 +103,21 @@ def test_landmark_fit_reaches_noise_free_landmarks():
     assert float(jnp.rad2deg(turn)) < 2.5
 
 
+def test_landmarks_of_one_view_do_not_drive_the_depth_away():
+    seen, start = scenes.observations(-30.0, 50.0), scenes.disturbed_start()
+    rng = np.random.default_rng(1)
+    fitted = jax.jit(lambda s, p: fit_landmarks(scenes.model(), s, p))
+    for _ in range(5):
+        error = 2.5 * scenes.PIXELS / scenes.WIDTH_MM * rng.normal(size=seen.landmarks.shape)
+        sigma = jnp.full_like(seen.landmark_sigma, jnp.inf).at[1, 4:8].set(3.0)
+        blurred = dataclasses.replace(
+            seen, landmarks=seen.landmarks + jnp.asarray(error, jnp.float32), landmark_sigma=sigma
+        )
+        parameters = fitted(blurred, start)
+        shift = parameters.translation * FitParameters.TRANSLATION_UNIT
+        assert float(jnp.linalg.norm(shift)) < 15.0
+
+
 def test_landmark_fit_without_landmarks_stays():
     seen = scenes.observations(-30.0, 50.0, landmarks=False)
     parameters = jax.jit(lambda s, p: fit_landmarks(scenes.model(), s, p))(
