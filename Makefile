@@ -28,7 +28,7 @@ $(SETUP): pyproject.toml
 	@touch $@
 
 demo: setup  ## Reconstruct vertebrae from two X-rays; report in runs/demo/report.html
-	$(BIN)/python -m experiments.reconstruct --demo --seed=3 --out=runs/demo --overwrite
+	$(BIN)/python -m experiments.reconstruct --demo --seed=3 --nobaselines --out=runs/demo --overwrite
 
 test: setup  ## Run the quick tests
 	$(BIN)/python -m pytest
