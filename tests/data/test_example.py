@@ -61,7 +61,9 @@ def test_example_values_and_labels(example):
     assert set(np.unique(example.labels)) <= {0, *data.LEVEL_OF_LABEL}
 
 
-@pytest.mark.parametrize("level", ["T1", "T5", "T11", "L1"])
+@pytest.mark.parametrize(
+    "level", ["T5", "L1", *(pytest.param(each, marks=pytest.mark.slow) for each in ("T1", "T11"))]
+)
 def test_example_surfaces(example, level):
     """Genus 1 and above the vertebra below it; the solid is the same truth."""
     affine = np.asarray(example.ct.world_from_voxel, float)

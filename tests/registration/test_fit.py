@@ -196,6 +196,7 @@ def _beside(offset):
     return shape + jnp.asarray(offset, jnp.float32)[None]
 
 
+@pytest.mark.slow
 def test_neighbours_rendered_in_the_scene_take_their_own_shadow():
     """NCC is led astray by an overlapping neighbour in the image; rendering it brings it back."""
     clean = scenes.observations(-30.0, 50.0, landmarks=False, masks=False)
@@ -220,6 +221,7 @@ def test_neighbours_rendered_in_the_scene_take_their_own_shadow():
     assert errors[1] < 0.5 * start_error()
 
 
+@pytest.mark.slow
 def test_a_neighbour_that_is_absent_changes_nothing():
     seen = scenes.observations(-30.0, 50.0)
     nowhere = Surroundings(

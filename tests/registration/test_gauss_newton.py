@@ -118,6 +118,7 @@ def test_blocks_add_up_to_the_image():
     )
 
 
+@pytest.mark.slow
 def test_the_quadratic_is_that_of_the_objective():
     seen, start, model = scenes.observations(-30.0, 50.0), scenes.disturbed_start(), small_model()
     seen = dataclasses.replace(seen, landmarks=seen.landmarks.at[0, 3].add(20.0))
@@ -157,6 +158,7 @@ def test_damped_gauss_newton_on_rosenbrock(x64):
     assert np.all(np.diff(history) <= 0.0)
 
 
+@pytest.mark.slow
 def test_fit_recovers_pose_and_shape_in_few_renderings():
     seen = scenes.observations(-30.0, 50.0)
     result = quick_fit(seen, scenes.disturbed_start())

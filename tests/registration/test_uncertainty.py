@@ -128,6 +128,7 @@ def test_intervals_cover_the_vertices_of_rendered_vertebrae():
     assert 0.80 < interval_coverage(np.stack(path_errors), np.stack(path_stds)) < 0.97
 
 
+@pytest.mark.slow
 def test_covariances_are_those_of_samples():
     _, result, uncertainty, _ = solved()[0]
     deviates = np.random.default_rng(0).multivariate_normal(
@@ -182,6 +183,7 @@ def test_the_best_next_view_looks_across():
     assert float(found.path_std[3]) == pytest.approx(given, rel=0.35)
 
 
+@pytest.mark.slow
 def test_a_result_that_is_not_finite_has_no_certainty():
     seen, result, _, _ = solved()[0]
     broken = dataclasses.replace(seen, images=seen.images.at[0, 20, 20].set(jnp.nan))

@@ -257,6 +257,7 @@ def test_gradient_of_values_is_zero_by_design():
     assert np.all(np.asarray(gradient) == 0.0)
 
 
+@pytest.mark.slow
 def test_chunks_and_vmap_do_not_change_the_image():
     volume, cam = random_setup()
     expected = np.asarray(drr(volume, cam))

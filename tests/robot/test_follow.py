@@ -123,6 +123,7 @@ def test_time_scaling_by_hand(x64):
     np.testing.assert_allclose(run.duration, np.sqrt(10.0 / np.sqrt(3.0) * 10.0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_thousands_of_paths_in_one_program(robot, x64):
     rng, few = np.random.default_rng(0), stack_paths([pedicle(-1), pedicle(1)])
     jitter = jnp.asarray(rng.normal(0.0, 5.0, (2000, 3)))
