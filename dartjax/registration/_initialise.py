@@ -114,6 +114,7 @@ class _Gathered(eqx.Module):
     sigma: Float[Array, "view landmark"]  # inf = not seen
     mask_centers: Float[Array, "view 2"]
     mask_known: Bool[Array, " view"]
+    valid: Bool[Array, " view"]
     landmarks: Points  # of the mean shape, vertebra frame
     middle: Point  # of its vertices
 
@@ -128,6 +129,7 @@ def _gather(model: ShapeModel, observations: Observations) -> _Gathered:
         sigma=jnp.where(valid[:, None] & readable, observations.landmark_sigma, jnp.inf),
         mask_centers=centers,
         mask_known=valid & masked,
+        valid=valid,
         landmarks=landmarks(model, model.mean_shape),
         middle=jnp.mean(model.mean_shape, axis=0),
     )
@@ -245,6 +247,10 @@ def _judge(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) -> I
     rung = jnp.where(few | (num_distinct >= 3), 2, rung)
     rung = jnp.where((num_distinct >= 3) & (num_seen >= 5), 1, rung)
     rung = jnp.where(num_common >= 3, 0, rung)
+    # Of several views only one has seen it: how deep it lies is for a neighbour to say.
+    speaking = jnp.any(agrees, axis=1) | evidence.mask_known
+    one_sided = (jnp.sum(evidence.valid) >= 2) & (jnp.sum(speaking) < 2)
+    rung = jnp.where(one_sided, jnp.where(neighbour.known, jnp.maximum(rung, 3), ABSTAINED), rung)
     in_mm = squared * jnp.where(agrees, evidence.sigma, 0.0) ** 2
     residual = jnp.sqrt(jnp.sum(in_mm) / jnp.maximum(num_seen, 1) / 2.0)
     # A vertebra turned further than any patient's means cameras or axes that are not true.

@@ -113,6 +113,18 @@ def test_too_little_is_refused(clean, run):
     assert int(run(blind, no_neighbour()).rung) == ABSTAINED
 
 
+def test_what_one_view_alone_has_seen_needs_a_neighbour(clean, run):
+    seen = np.zeros((2, 10), bool)
+    seen[1, :6] = True
+    one_sided = without_masks(with_landmarks(clean, seen), 0)
+    assert int(run(one_sided, no_neighbour()).rung) == ABSTAINED
+    near = transforms.perturb(
+        scenes.TRUE_POSE, jnp.array([0.08, 0.0, 0.05]), jnp.array([3.0, -2.0, 4.0])
+    )
+    helped = run(one_sided, Neighbour(near, jnp.asarray(True)))
+    assert int(helped.rung) == 3 and errors(helped.pose)[0] < 10.0
+
+
 def test_one_case_is_the_same_in_a_batch(clean, run):
     cases = [with_landmarks(clean, everything(count)) for count in (10, 4)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
