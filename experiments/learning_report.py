@@ -148,7 +148,7 @@ def draw_surrogate(path: pathlib.Path, rows: Sequence[Row], note: str = "") -> N
         own = [row for row in surrogate_table(rows) if row["start"] == start]
         x, y = [row["ms"] for row in own], [row["MASD, median [mm]"] for row in own]
         axis.plot(x, y, marker="o", color=colour, label=f"from {start}")
-        for row, *place in zip(own, x, y, strict=True):
+        for row, place in zip(own, zip(x, y, strict=True), strict=True):
             axis.annotate(
                 str(row["steps"]),
                 place,
