@@ -226,8 +226,8 @@ def test_starts_with_the_help_of_neighbours_and_without_enough(truth, sure, radi
     tasks, seconds = detections.initialised([task_of(t, d, radiographs, p) for t, d, p in seen])
     assert seconds > 0.0
     assert [task.rung for task in tasks] == [RUNGS[i] for i in (0, 3, 0, 3, 4)]
-    assert [bool(task.refused) for task in tasks] == [False] * 4 + [True]
-    assert "too little" in tasks[4].refused
+    assert [bool(task.refused) for task in tasks] == [False] * 3 + [True] * 2
+    assert "how it is turned" in tasks[3].refused and "too little" in tasks[4].refused
 
     def turned(task):
         turn = task.truth.pose.rotation().inverse() @ task.start.rotation()
