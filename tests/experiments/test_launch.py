@@ -103,6 +103,7 @@ def test_bad_usage_exits_with_2_before_the_run(tmp_path, capsys, argument, messa
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_earlier_run_is_replaced_only_when_asked(tmp_path):
     assert run_dummy(tmp_path, "--out=a").returncode == 0
     (tmp_path / "a/mark.txt").write_text("first")

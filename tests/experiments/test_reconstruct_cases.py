@@ -230,6 +230,7 @@ def test_the_report_is_written_from_units_alone(work, tmp_path):
     assert list(json.loads((tmp_path / "paths.json").read_text())["paths"]) == ["a_T9_pair1"]
 
 
+@pytest.mark.slow
 def test_a_second_subject_compiles_no_program(tasks, monkeypatch):
     """Two subjects of different size: the function of a method is traced once for both."""
     traced = []

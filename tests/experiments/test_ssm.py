@@ -54,6 +54,7 @@ def test_oracle_of_a_folder_of_meshes(folder, tmp_path):
     assert "| T8 |" in (out / "oracle.md").read_text()
 
 
+@pytest.mark.slow
 def test_excluded_subjects_select_the_model_not_the_cases(folder, tmp_path):
     out = tmp_path / "run"
     flags = (f"--data={folder}", "--modes=2", "--exclude_subjects=lidc0001", f"--out={out}")

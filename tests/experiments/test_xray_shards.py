@@ -51,6 +51,7 @@ def content(root):
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_the_same_in_the_end(tmp_path):
     assert start_writer(tmp_path / "calm").wait() == 0
     rng = np.random.default_rng(0)

@@ -172,6 +172,7 @@ def test_best_of_several_starts_is_not_worse():
     assert float(several.loss) <= float(one.loss) + 1e-4
 
 
+@pytest.mark.slow
 def test_map_cases_equals_single_fits_and_fills_the_last_chunk():
     seen = [scenes.observations(a, b) for a, b in ((-30.0, 50.0), (0.0, 90.0), (20.0, 70.0))]
     starts = [scenes.disturbed_start()] * 3

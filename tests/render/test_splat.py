@@ -318,6 +318,7 @@ def test_splats_off_the_image_draw_nothing():
     assert bool(jnp.isfinite(channels.thickness).all())
 
 
+@pytest.mark.slow
 def test_alpha_mode_hides_what_is_behind():
     # Two spheres in line with the beam: the far one changes the X-ray, not the alpha image.
     near, faces = sphere(1024, 12.0, (0.0, 60.0, 0.0))

@@ -54,6 +54,7 @@ batch = jax.jit(jax.vmap(run, (None, 0, None, None, None)))
 KEYS = jax.random.split(jax.random.key(0), 100)
 
 
+@pytest.mark.slow
 def test_without_noise_the_error_falls_to_the_mismatch_of_a_mismatch():
     history, status, left, opened = batch(GOAL, KEYS, 1.0, 0.0, 0.0)
     assert np.all(status == StatusCode.OK)
