@@ -9,6 +9,9 @@ from dartjax.ssm import _build
 LEVELS = ("T5", "T6", "T7", "T8")
 
 
+pytestmark = pytest.mark.slow  # a region is built
+
+
 @pytest.fixture(scope="module")
 def template():
     return data.load_template()
@@ -49,7 +52,6 @@ def test_a_level_without_shapes_lies_between_its_neighbours(template, region):
     assert min(width["T5"], width["T7"]) - 0.5 < width["T6"] < max(width["T5"], width["T7"]) + 0.5
 
 
-@pytest.mark.slow
 def test_published_length_draws_the_mean(template, shapes, region):
     plain = ssm.build_region(shapes, LEVELS, template.topology, {}, num_modes=20)
     before, after = (
