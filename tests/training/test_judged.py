@@ -103,6 +103,7 @@ def test_in_a_fit_the_network_sees_what_it_was_trained_on(seen, params):
     np.testing.assert_allclose(found.coefficients, TRUE.coefficients, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_direction_of_descent_is_that_of_the_first_step(seen):
     start = Fit(scenes.disturbed_start(), jnp.zeros(15))
     step = jax.jit(
