@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -32,10 +31,10 @@ def remembered(
     structure = jax.tree.structure(like)
     if file.is_file():
         try:
-            with np.load(file) as stored:
+            with data.open_arrays(file) as stored:
                 leaves = [stored[f"arr_{i}"] for i in range(structure.num_leaves)]
             return jax.tree.unflatten(structure, leaves)
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        except data.DataError:
             pass
     made = jax.tree.map(np.asarray, make())
     _publish(file, jax.tree.leaves(made))

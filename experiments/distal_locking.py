@@ -21,9 +21,10 @@ from absl import flags
 
 from dartjax import data
 from experiments import (
+    distal_images,
     distal_locking_report,
     distal_opencv,
-    distal_studies,
+    distal_poses,
     distal_system,
     launch,
 )
@@ -51,11 +52,9 @@ def main(ctx: launch.RunContext) -> None:
             carms.append(scenes.carm_pose(rng))
             step()
     with launch.progress("images with guide and nail", _IMAGES.value) as step:
-        images, found, shown = distal_studies.detection(
-            _IMAGES.value, carms, backgrounds, rng, step
-        )
+        images, found, shown = distal_images.detection(_IMAGES.value, carms, backgrounds, rng, step)
     with launch.progress("images without a target", _NEGATIVES.value) as step:
-        negatives = distal_studies.negatives(_NEGATIVES.value, carms, backgrounds, rng, step)
+        negatives = distal_images.negatives(_NEGATIVES.value, carms, backgrounds, rng, step)
     tables = _pose_tables(found, ctx.seed, rng)
     curves = _curves(carms, backgrounds, rng)
     operations = _operations(carms, backgrounds, rng)
@@ -76,7 +75,7 @@ def main(ctx: launch.RunContext) -> None:
         sets = [np.stack([getattr(own, key) for own in found]) for key in ("pixels", "seen")]
         summary["opencv_homography_gap_px"] = distal_opencv.homography_gap_px(*sets)
     with launch.progress("many images in one call", 1) as step:
-        rate = distal_studies.image_throughput(shown, _POSES.value // 10)
+        rate = distal_images.image_throughput(shown, _POSES.value // 10)
         summary |= {"images_per_second": rate}
         step(f"{rate:.0f} images/s")
     distal_locking_report.write_tables(ctx.out / "tables.md", record, results)
@@ -107,18 +106,18 @@ def _backgrounds(cases: Sequence[data.Case], seed: int) -> np.ndarray:
 
 
 def _pose_tables(
-    found: Sequence[distal_studies.Detected], seed: int, rng: np.random.Generator
+    found: Sequence[distal_images.Detected], seed: int, rng: np.random.Generator
 ) -> dict[str, list[dict[str, Any]]]:
     key = jax.random.key(seed)
     tables = {}
     with launch.progress("pose estimators", 3) as step:
         if len(found) >= 2:
-            sets = distal_studies.image_sets(found)
-            tables[f"{len(found)} images"] = distal_studies.pose_table(sets, key)
+            sets = distal_poses.image_sets(found)
+            tables[f"{len(found)} images"] = distal_poses.pose_table(sets, key)
         step("from images")
         for sigma in (0.10, 0.22):
-            sets = distal_studies.ideal_sets(_POSES.value, sigma, rng)
-            tables[f"points, {sigma:.2f} px"] = distal_studies.pose_table(sets, key)
+            sets = distal_poses.ideal_sets(_POSES.value, sigma, rng)
+            tables[f"points, {sigma:.2f} px"] = distal_poses.pose_table(sets, key)
             step(f"{sigma:.2f} px")
     return tables
 
@@ -127,12 +126,12 @@ def _curves(
     carms: Sequence[scenes.CarmPose], backgrounds: np.ndarray, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
     """Figures 9 and 10, and poses per second."""
-    centers = distal_studies.center_noise_curve(_POSES.value, rng)
+    centers = distal_poses.center_noise_curve(_POSES.value, rng)
     with launch.progress("fronto-parallel images", 17) as step:
-        views = distal_studies.fronto_parallel_views(17, carms, backgrounds, rng, step)
-    with launch.progress("edge noise", len(distal_studies.EDGE_SIGMAS_PX)) as step:
-        edges = distal_studies.edge_noise_curve(views, _DRAWS.value, distal_system.ESTIMATORS, step)
-    return centers, edges, distal_studies.throughput(10 * _POSES.value, rng)
+        views = distal_images.fronto_parallel_views(17, carms, backgrounds, rng, step)
+    with launch.progress("edge noise", len(distal_poses.EDGE_SIGMAS_PX)) as step:
+        edges = distal_poses.edge_noise_curve(views, _DRAWS.value, distal_system.ESTIMATORS, step)
+    return centers, edges, distal_poses.throughput(10 * _POSES.value, rng)
 
 
 def _operations(

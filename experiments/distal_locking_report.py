@@ -218,11 +218,6 @@ def write_pictures(
         "sensitivity": (draw_sensitivity(found), "Errors of the poses against noise."),
         "whole_system": (draw_operations(found.operations), "Errors of the drill's axis."),
     }
-    figures = []
-    for name, (figure, caption) in pictures.items():
-        path = out / f"{name}.png"
-        figure.savefig(path, dpi=100)
-        figures.append(report.Figure(path.read_bytes(), caption))
     page = report.Report(
         title="Distal locking of a nail",
         record=record,
@@ -239,7 +234,7 @@ def write_pictures(
             report.Column("outcome", "outcome"),
         ],
         rows=found.operations,
-        cases=[report.ReportCase("Pictures", figures)],
+        cases=[report.ReportCase("Pictures", report.save_figures(pictures, out))],
         subtitle="drill guide and nail from rendered C-arm images, and where the drill would go",
     )
     report.write_html(page, out / "report.html")

@@ -71,20 +71,16 @@ def write(
     parameters = parameter_rows(seen)
     write_tables(out / "tables.md", record, legs, weight, parameters, summary)
     pictures = {
-        "workspace": draw_workspace(reach),
-        "legs": draw_legs(study),
-        "weight": draw_weight(fields),
+        "workspace": (
+            draw_workspace(reach),
+            "Reach in the plane x = 625 mm, and the conditioning of the three sliders.",
+        ),
+        "legs": (draw_legs(study), "Errors of the 14 legs over all simulated robots."),
+        "weight": (
+            draw_weight(fields),
+            "What is left of the tool's weight on the grid of table 7, one robot.",
+        ),
     }
-    captions = {
-        "workspace": "Reach in the plane x = 625 mm, and the conditioning of the three sliders.",
-        "legs": "Errors of the 14 legs over all simulated robots.",
-        "weight": "What is left of the tool's weight on the grid of table 7, one robot.",
-    }
-    shown = []
-    for name, figure in pictures.items():
-        path = out / f"{name}.png"
-        figure.savefig(path, dpi=110)
-        shown.append(report.Figure(path.read_bytes(), captions[name]))
     columns = [
         report.Column("leg", "leg", digits=0),
         report.Column("table_4_mm", "table 4", "mm"),
@@ -98,7 +94,7 @@ def write(
         summary=summary,
         columns=columns,
         rows=legs,
-        cases=[report.ReportCase("Pictures", shown)],
+        cases=[report.ReportCase("Pictures", report.save_figures(pictures, out, dpi=110))],
         subtitle="simulated robots: kinematics, self-calibration, weight of the tool",
     )
     report.write_html(page, out / "report.html")

@@ -87,11 +87,6 @@ def write(
             "cyan: the wire's axis and tip as measured in the image."
         )
         pictures["checks"] = (draw_checks(found.checks), caption)
-    shown = []
-    for name, (figure, caption) in pictures.items():
-        path = out / f"{name}.png"
-        figure.savefig(path, dpi=100)
-        shown.append(report.Figure(path.read_bytes(), caption))
     page = report.Report(
         title="Two-plane navigation",
         record=record,
@@ -111,7 +106,7 @@ def write(
             report.Column("status", "status"),
         ],
         rows=found.rows,
-        cases=[report.ReportCase("Pictures", shown)],
+        cases=[report.ReportCase("Pictures", report.save_figures(pictures, out))],
         subtitle="wires in pedicles from rendered AP and lateral X-rays",
     )
     report.write_html(page, out / "report.html")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dartjax.data._errors import DataError
+from dartjax.data._nifti import PathLike
 
 CARD = "card.json"
-PathLike = str | pathlib.Path
 
 
 @contextlib.contextmanager

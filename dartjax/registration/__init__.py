@@ -55,6 +55,7 @@ from dartjax.registration._objective import MultiViewScore as MultiViewScore
 from dartjax.registration._objective import Neighbour as Neighbour
 from dartjax.registration._objective import ObjectiveWeights as ObjectiveWeights
 from dartjax.registration._objective import Surroundings as Surroundings
+from dartjax.registration._objective import landmark_residuals as landmark_residuals
 from dartjax.registration._objective import moved_pose as moved_pose
 from dartjax.registration._objective import no_neighbour as no_neighbour
 from dartjax.registration._objective import objective as objective

@@ -9,7 +9,6 @@ from dartjax.observations import Observations
 from dartjax.registration._least_squares import levenberg_marquardt
 from dartjax.registration._objective import (
     FitParameters,
-    evidence_at_scale,
     landmark_residuals,
     posed_vertices,
     zero_parameters,
@@ -27,15 +26,13 @@ def fit_landmarks(
     views, none of which needs to be seen twice, plus the squares of turn and shift from the
     start over 0.25 rad and 10 mm per axis: landmarks of a single view say little of the depth.
     Without landmarks the start is returned."""
-    evidence = evidence_at_scale(observations, observations.images.shape[-1], 0.0)
     flat, unravel = ravel_pytree(zero_parameters(len(model.modes)))
 
     def residual(x: Float[Array, " unknown"]) -> Float[Array, " residual"]:
         parameters = unravel(x)
         points = landmarks(model, posed_vertices(model, start, parameters))
-        reprojection = jnp.where(
-            observations.view_valid[:, None, None], landmark_residuals(points, evidence), 0.0
-        )
+        residuals = landmark_residuals(points, observations)
+        reprojection = jnp.where(observations.view_valid[:, None, None], residuals, 0.0)
         turn = parameters.rotation * (FitParameters.ROTATION_UNIT / _START_RAD)
         shift = parameters.translation * (FitParameters.TRANSLATION_UNIT / _START_MM)
         return jnp.concatenate([reprojection.reshape(-1), turn, shift, parameters.coefficients])

@@ -203,16 +203,16 @@ def soft_dice(a: Image, b: Image) -> Scalar:
 
 
 def landmark_residuals(
-    points: Float[Array, "landmark 3"], evidence: Evidence
+    points: Float[Array, "landmark 3"], seen: Observations | Evidence
 ) -> Float[Array, "view landmark 2"]:
     """Reprojection residuals over sigma: in-plane mm at each landmark's depth / sigma in mm.
     A landmark that was not seen (sigma = inf) gives 0."""
 
-    def one_view(view: Camera, seen: Float[Array, "n 2"], sigma: Float[Array, " n"]):
-        in_mm = cameras.reprojection_mm(view, points, seen)
+    def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]):
+        in_mm = cameras.reprojection_mm(view, points, pixels)
         return jnp.where(jnp.isfinite(sigma)[:, None], in_mm / sigma[:, None], 0.0)
 
-    return jax.vmap(one_view)(evidence.cameras, evidence.landmarks, evidence.landmark_sigma)
+    return jax.vmap(one_view)(seen.cameras, seen.landmarks, seen.landmark_sigma)
 
 
 def objective(

@@ -12,6 +12,7 @@ from ._html import Column as Column
 from ._html import Figure as Figure
 from ._html import Report as Report
 from ._html import ReportCase as ReportCase
+from ._html import save_figures as save_figures
 from ._html import write_html as write_html
 from ._viewer import ViewerMesh as ViewerMesh
 from ._viewer import ViewerPath as ViewerPath

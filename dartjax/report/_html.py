@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any, TypeGuard
 
 import numpy as np
+from matplotlib.figure import Figure as MatplotlibFigure
 
 from dartjax.report._viewer import ViewerMesh, ViewerPath, scene_json
 
@@ -48,6 +49,18 @@ class Figure:
 
     png: bytes
     caption: str
+
+
+def save_figures(
+    pictures: Mapping[str, tuple[MatplotlibFigure, str]], folder: pathlib.Path, dpi: float = 100
+) -> list[Figure]:
+    """Write NAME.png of every picture, given with its caption, and return them for a page."""
+    figures = []
+    for name, (figure, caption) in pictures.items():
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=dpi)
+        figures.append(Figure(path.read_bytes(), caption))
+    return figures
 
 
 @dataclasses.dataclass(frozen=True)

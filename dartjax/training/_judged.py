@@ -2,16 +2,18 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from dartjax import camera as cameras
 from dartjax._types import Scalar
-from dartjax.camera import Camera
 from dartjax.models import MultiViewSimilarity, PredictedError
 from dartjax.observations import Observations
-from dartjax.registration import Comparison, MultiViewScore, Reconstruction
+from dartjax.registration import (
+    Comparison,
+    MultiViewScore,
+    Reconstruction,
+    landmark_residuals,
+)
 from dartjax.ssm import ShapeModel, landmarks, posed
 from dartjax.training._similarity import Fit, moved, pairs_of, predicted_way, view_pairs
 
@@ -81,11 +83,5 @@ def landmark_rms(points: Float[Array, "landmark 3"], observations: Observations)
     """Root mean square per coordinate of the landmarks' residuals over their standard deviations;
     0 if none was seen."""
     seen = jnp.isfinite(observations.landmark_sigma) & observations.view_valid[:, None]
-
-    def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]):
-        return cameras.reprojection_mm(view, points, pixels) / sigma[:, None]
-
-    sigma = jnp.where(seen, observations.landmark_sigma, jnp.inf)
-    residuals = jax.vmap(one_view)(observations.cameras, observations.landmarks, sigma)
-    squared = jnp.where(seen[..., None], residuals**2, 0.0)
+    squared = jnp.where(seen[..., None], landmark_residuals(points, observations) ** 2, 0.0)
     return jnp.sqrt(jnp.sum(squared) / jnp.maximum(2.0 * jnp.sum(seen), 1.0))

@@ -89,6 +89,7 @@ def test_plans_are_the_best_corridors():
     assert right.clearance_mm > 1.9  # carried 4 mm off the middle, moved back toward it
 
 
+@pytest.mark.slow
 def test_a_target_is_registered_from_its_shadows_and_the_wrong_part_is_not():
     """Without anatomy: render, detect, recognise, locate."""
     view = transforms.view_rotation("AP")

@@ -38,6 +38,7 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_oracle_of_a_folder_of_meshes(folder, tmp_path):
     out = tmp_path / "run"
     done = run("evaluate_ssm", f"--data={folder}", "--modes=5", f"--out={out}")

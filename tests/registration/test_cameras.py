@@ -150,6 +150,7 @@ def test_a_moved_camera_sees_a_moved_world(seen):
     np.testing.assert_array_equal(moved.focal_length, views.focal_length[1])
 
 
+@pytest.mark.slow
 def test_wrong_cameras_are_found_without_noise(run, seen, poses, coefficients):
     motions = motions_of()
     found = run(sure(displaced(seen, motions)), started(poses), coefficients, EXACT)

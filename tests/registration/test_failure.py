@@ -163,6 +163,7 @@ def result(seen, *, coefficients=None):
     return found, uncertainty
 
 
+@pytest.mark.slow
 def test_features_are_what_their_names_say():
     model, seen = ssm.truncate(scenes.model(), NUM_MODES), scenes.observations(-30.0, 50.0)
     seen = dataclasses.replace(seen, landmark_sigma=seen.landmark_sigma.at[0, 3].set(jnp.inf))

@@ -169,6 +169,7 @@ def test_fit_recovers_pose_and_shape_in_few_renderings():
     assert np.all(np.diff(result.history) <= 0.0)
 
 
+@pytest.mark.slow
 def test_fit_with_images_alone():
     seen = scenes.observations(-30.0, 50.0, landmarks=False, masks=False)
     result = quick_fit(seen, scenes.disturbed_start())

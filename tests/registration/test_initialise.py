@@ -125,6 +125,7 @@ def test_what_one_view_alone_has_seen_needs_a_neighbour(clean, run):
     assert int(helped.rung) == 3 and errors(helped.pose)[0] < 10.0
 
 
+@pytest.mark.slow
 def test_one_case_is_the_same_in_a_batch(clean, run):
     cases = [with_landmarks(clean, everything(count)) for count in (10, 4)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)

@@ -82,6 +82,7 @@ def test_neighbours_make_the_fit_better(scene):
     assert joint.mean() < 0.97 * single.mean() and (joint < 1.05 * single).all(), (joint, single)
 
 
+@pytest.mark.slow
 def test_what_is_not_present_disturbs_nobody(scene):
     (models, seen, starts, order), _ = scene
     there = jnp.array([True, True, False])

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import camera, transforms
-from dartjax.registration import triangulate
+from dartjax import camera, registration, transforms
 
+# One program for a call instead of one for every operation.
+triangulate = jax.jit(registration.triangulate)
 CENTER = jnp.array([10.0, -20.0, 300.0])
 
 
@@ -18,6 +19,7 @@ def views(*primary_deg):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
 
 
+@jax.jit
 def pixels_of(cameras, points):
     return jax.vmap(lambda view: camera.project(view, points))(cameras)
 

@@ -153,6 +153,7 @@ def test_covariances_are_those_of_samples():
     np.testing.assert_allclose(uncertainty.path_std, rms, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_one_view_is_less_certain_and_most_so_in_depth():
     seen, result, both, _ = solved()[0]
     only = dataclasses.replace(seen, view_valid=jnp.array([True, False]))

@@ -7,11 +7,13 @@ import pytest
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from dartjax import camera, transforms
+from dartjax import camera, render, transforms
 from dartjax.image import Volume
-from dartjax.render import drr, label_volume, line_integral
+from dartjax.render import label_volume, line_integral
 from dartjax.transforms import SE3
 
+# One program for a call instead of one for every operation.
+drr = jax.jit(render.drr, static_argnames=("num_samples", "rays_per_chunk"))
 OBLIQUE = Rotation.from_euler("xyz", [20.0, -35.0, 50.0], degrees=True).as_matrix()
 SPACING = np.array([0.7, 1.1, 2.5])
 
@@ -245,9 +247,8 @@ def test_gradient_of_segment_ends_in_the_fading_border():
 def test_parallel_and_missing_rays_have_finite_gradients():
     volume = make_volume(random_values((5, 5, 5)), SPACING)
     cam = make_camera(size=(5, 5), pixel=8.0)  # the central ray is parallel to two axes
-    gradient = jax.grad(lambda x: jnp.sum(drr(volume, disturbed_camera(cam, x)) ** 2))(
-        jnp.zeros(11)
-    )
+    loss = jax.jit(lambda x: jnp.sum(drr(volume, disturbed_camera(cam, x)) ** 2))
+    gradient = jax.jit(jax.grad(loss))(jnp.zeros(11))
     assert np.isfinite(gradient).all() and np.abs(gradient[3:6]).max() > 0.0
 
 

@@ -9,20 +9,22 @@ import pytest
 import trimesh
 from scipy import ndimage
 
-from dartjax import camera, transforms
+from dartjax import camera, render, transforms
 from dartjax.render import (
     SplatOptions,
     line_integral_of_gaussian,
     project_gaussians,
     ray_geometry,
-    splat,
-    splat_alpha,
-    splat_scene,
     suggest_window,
     surface_patches,
 )
 from tests.shapes import box, sphere, torus
 
+# One program for a call instead of one for every operation.
+splat, splat_alpha, splat_scene = (
+    jax.jit(function, static_argnames="options")
+    for function in (render.splat, render.splat_alpha, render.splat_scene)
+)
 RADIUS = 20.0
 CENTER = np.array([5.0, 3.0, -8.0])
 
@@ -177,6 +179,7 @@ def test_vertex_gradient_against_finite_differences(x64):
     view = oblique_camera(48)
     target = jnp.asarray(np.random.default_rng(1).normal(size=(48, 48)))
 
+    @jax.jit
     def loss(v):
         channels = splat(v, jnp.asarray(faces), view, SplatOptions(window=48))
         return sum(jnp.mean(target * image) for image in jax.tree.leaves(channels))
@@ -184,7 +187,7 @@ def test_vertex_gradient_against_finite_differences(x64):
     start = jnp.asarray(vertices)
     direction = jnp.asarray(np.random.default_rng(2).normal(size=start.shape))
     slope = (loss(start + 1e-5 * direction) - loss(start - 1e-5 * direction)) / 2e-5
-    along = jnp.vdot(jax.grad(loss)(start), direction)
+    along = jnp.vdot(jax.jit(jax.grad(loss))(start), direction)
     assert float(along) == pytest.approx(float(slope), rel=1e-6)
 
 

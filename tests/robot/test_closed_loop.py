@@ -63,6 +63,7 @@ def test_without_noise_the_error_falls_to_the_mismatch_of_a_mismatch():
     assert np.max(history.final.measurements) <= 3
 
 
+@pytest.mark.slow
 def test_with_noise_it_reaches_its_tolerance():
     history, status, left, _ = batch(GOAL, KEYS, 1.0, 1.0, 0.0)
     done = np.asarray(status) == StatusCode.OK

@@ -59,6 +59,7 @@ def test_flat_panel_distorts_nothing():
     np.testing.assert_allclose(moved, points, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_local_correction_follows_a_bump_that_a_polynomial_cannot(x64):
     tube = robot.intensifier(bump=0.06, bump_width=0.12)
     ideal, real, valid = plate(tube, noise_px=0.05)

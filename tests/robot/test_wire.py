@@ -29,6 +29,7 @@ def pose(yaw, pitch):
 
 
 @pytest.mark.parametrize(("yaw", "pitch"), [(0.3, 0.0), (-1.2, 0.2), (2.6, 1.2)])
+@pytest.mark.slow
 def test_axis_and_tip_are_found_beside_the_plan(yaw, pitch):
     T = pose(yaw, pitch)
     ends = robot.project_points(K, T, jnp.array([[-40.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))

@@ -38,6 +38,7 @@ def test_the_next_level_is_registered(template):
     assert np.median(error) < 1.0 and np.quantile(error, 0.95) < 3.0
 
 
+@pytest.mark.slow
 def test_registration_does_not_depend_on_the_run(template):
     faces, shapes = template.topology.faces, template.level_shapes
     first, second = (ssm.correspond(shapes["T8"], faces, shapes["T7"], faces) for _ in range(2))

@@ -15,6 +15,9 @@ from dartjax.ssm._voxels import solid_of
 from tests.gradients import assert_gradient
 from tests.shapes import torus
 
+# One program for a call instead of one for every operation.
+isthmus = eqx.filter_jit(ssm.isthmus)
+
 RADIUS, X, Z = 4.0, 13.0, 4.0  # mm
 radius_of = jax.jit(ssm.corridor_radius)
 
@@ -62,7 +65,7 @@ def model(request):
 
 def test_isthmus_of_a_tube():
     model = phantom_model()
-    found = ssm.isthmus(model, model.mean_shape)
+    found = isthmus(model, model.mean_shape)
     np.testing.assert_allclose(found.center, [[-X, -18.0, Z], [X, -18.0, Z]], atol=0.01)
     np.testing.assert_allclose(found.normal, [[0, 1, 0]] * 2, atol=1e-3)
     np.testing.assert_allclose(found.width, 2 * RADIUS, atol=0.02)
@@ -82,7 +85,7 @@ def test_corridor_in_a_tube():
 
 def test_isthmus_is_that_of_the_voxels(model):
     vertices, faces = np.asarray(model.mean_shape, float), np.asarray(model.faces)
-    found, measured = ssm.isthmus(model, model.mean_shape), ssm.measure(vertices, faces)
+    found, measured = isthmus(model, model.mean_shape), ssm.measure(vertices, faces)
     for i, side in enumerate(("left", "right")):
         section = isthmus_section(solid_of(vertices, faces), side)
         assert float(found.area[i]) == pytest.approx(section.area, rel=0.1)
@@ -98,7 +101,7 @@ def test_corridor_is_that_of_a_dense_search(model):
     surface = trimesh.Trimesh(model.mean_shape, model.faces, process=False)
     bone = meshes.TriangleMesh(model.mean_shape, model.faces)
     field = planning.distance_field_from_mesh(bone)
-    center = np.asarray(ssm.isthmus(model, model.mean_shape).center, float)
+    center = np.asarray(isthmus(model, model.mean_shape).center, float)
     for i, (entry, target) in enumerate(np.asarray(ssm.paths(model, model.mean_shape), float)):
         axis = (target - entry) / np.linalg.norm(target - entry)
         along = (center[i] - entry) @ axis + np.arange(-6.0, 11.01, 0.2)
@@ -116,8 +119,8 @@ def test_both_follow_the_surface(model):
     moved = model.mean_shape @ turn.T + jnp.array([[5.0, 80.0, -30.0]])
     radius = radius_of(model, model.mean_shape)
     np.testing.assert_allclose(radius_of(model, moved), radius, rtol=1e-3)
-    area = ssm.isthmus(model, model.mean_shape).area
-    np.testing.assert_allclose(ssm.isthmus(model, 2.0 * moved).area, 4.0 * area, rtol=1e-3)
+    area = isthmus(model, model.mean_shape).area
+    np.testing.assert_allclose(isthmus(model, 2.0 * moved).area, 4.0 * area, rtol=1e-3)
     both = jax.vmap(lambda v: ssm.corridor_radius(model, v))(jnp.stack([model.mean_shape, moved]))
     np.testing.assert_allclose(both[0], radius, atol=1e-3)
 
@@ -150,7 +153,7 @@ def test_gradients(x64, model):
     x = jnp.array([0.3, -0.7, 0.4])
 
     def lengths(b):
-        section = ssm.isthmus(wide, ssm.instance(wide, b))
+        section = isthmus(wide, ssm.instance(wide, b))
         shares = jnp.array([0.1, 0.2])
         return jnp.sum(shares * (section.area + section.width + 2.0 * section.height)) + jnp.sum(
             shares[:, None] * (section.center + 5.0 * section.normal)

@@ -58,6 +58,7 @@ def test_a_known_instance_is_recovered(model):
     )
 
 
+@pytest.mark.slow
 def test_dense_registration_carries_landmarks_to_another_shape():
     """The surface is outside the span of the 15 modes; the landmarks follow it nonetheless."""
     base = data.load_shape_model("T9")

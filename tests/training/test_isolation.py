@@ -66,6 +66,7 @@ def test_guesses_lie_between_the_mean_and_the_truth_when_nothing_is_disturbed():
     np.testing.assert_allclose(guess, mean + share * (true - mean), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_hints_are_renderings_left_out_now_and_then():
     seen = scenes.observations(0.0)
     view, faces = jax.tree.map(lambda leaf: leaf[0], seen.cameras), scenes.model().faces

@@ -86,6 +86,7 @@ def test_gradient_of_a_score_of_all_views_against_finite_differences(x64, seen, 
         assert float(gradient[i]) == pytest.approx(float(expected), rel=2e-3, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_in_a_fit_the_network_sees_what_it_was_trained_on(seen, params):
     options = FitOptions(
         (ncc,), (Scale(SIZE, 0.0, 1, 0.0),), ALONE, multiview=learned_score(NET, params)
