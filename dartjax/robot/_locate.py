@@ -138,7 +138,7 @@ def ideal_balls(balls: Balls, distortion: LocalDistortion) -> Balls:
 def _ideal_edges(
     found: NailEdges, distortion: LocalDistortion
 ) -> tuple[EdgePoints, Float[Array, "2 2"]]:
-    def ideal(points: Float[Array, "2 n 2"]) -> tuple[Array, Bool[Array, "2 n"]]:
+    def ideal(points: Float[Array, "part n 2"]) -> tuple[Array, Bool[Array, "part n"]]:
         flat: Pixels = ideal_of_real(distortion, points.reshape(-1, 2))
         known = jnp.isfinite(flat[:, 0])
         moved = jnp.where(known[:, None], flat, points.reshape(-1, 2))

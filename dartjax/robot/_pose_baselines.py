@@ -20,6 +20,7 @@ def pnp_depths(pixels: Pixels, points: Points, chosen: Float[Array, "8"], K: Mat
     every distance says d_ij^2 = t_ii + t_jj - 2 t_ij p_i.p_j in the products t_ij = l_i l_j. These
     lie in the kernel of that system; t_ii t_jk = t_ij t_ik, linear in the products of the
     kernel's coordinates, picks them. The points at their depths are then aligned rigidly.
+    Differentiable where the solution is unique.
     """
     chosen = chosen.astype(int)
     slopes = to_slopes(K, pixels[chosen])
@@ -53,8 +54,7 @@ def _depths(rays: Points, X: Points) -> Float[Array, "8"]:
     rows = rows.at[index, number[apart[:, 1], apart[:, 1]]].add(1.0)
     rows = rows.at[index, number[apart[:, 0], apart[:, 1]]].add(-2.0 * cosine)
     rows = rows.at[:, -1].set(-square / scale)
-    _, _, vt = jnp.linalg.svd(rows, full_matrices=True)
-    kernel = vt[len(apart) :].T  # (pairs + 1, n + 1)
+    kernel = _kernel(rows)  # (pairs + 1, n + 1)
     # Consistency: t_ii t_jk - t_ij t_ik = 0, quadratic in the kernel's coordinates.
     i, j, k = np.array(
         [(i, j, k) for i in range(n) for j in range(n) for k in range(j, n) if i not in (j, k)]
@@ -68,7 +68,7 @@ def _depths(rays: Points, X: Points) -> Float[Array, "8"]:
         return 0.5 * both * double[None]
 
     equations = products(number[i, i], number[j, k]) - products(number[i, j], number[i, k])
-    _, _, vt = jnp.linalg.svd(equations, full_matrices=True)
+    _, _, vt = jnp.linalg.svd(equations, full_matrices=False)
     table = jnp.zeros((n + 1, n + 1)).at[a, b].set(vt[-1]).at[b, a].set(vt[-1])
     values, vectors = jnp.linalg.eigh(table)
     coordinates = vectors[:, jnp.argmax(jnp.abs(values))]
@@ -76,6 +76,15 @@ def _depths(rays: Points, X: Points) -> Float[Array, "8"]:
     solution = solution / solution[-1] * scale  # the last unknown is 1
     own = solution[number[np.arange(n), np.arange(n)]]
     return jnp.sqrt(jnp.maximum(own, 1.0))
+
+
+def _kernel(rows: Float[Array, "row column"]) -> Float[Array, "column free"]:
+    """A basis N of the kernel of a wide matrix A of full rank. Which basis is arbitrary, so its
+    derivative is that of the space: dN = -A+ dA N. (JAX has none for a full decomposition.)"""
+    fixed = jax.lax.stop_gradient(rows)
+    u, s, vt = jnp.linalg.svd(fixed, full_matrices=True)
+    free, pseudo_inverse = vt[len(s) :].T, (vt[: len(s)].T / s[None]) @ u.T
+    return free - pseudo_inverse @ ((rows - fixed) @ free)
 
 
 def pnp_evolution(

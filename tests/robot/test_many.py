@@ -53,12 +53,13 @@ FROM_BALLS = {
 
 
 @pytest.mark.parametrize("name", FROM_BALLS)
-def test_a_thousand_poses_from_balls(name):
-    pixels = balls_seen()
+def test_a_thousand_poses_from_balls(name, x64):
+    """In double precision: the linear ones are too ill-conditioned to be compared in single."""
+    pixels = balls_seen().astype(jnp.float64)
     one = jax.jit(lambda p: matrix_of(FROM_BALLS[name](p)))
     many = jax.jit(jax.vmap(one))(pixels)
     assert many.shape == (COUNT, 4, 4) and np.isfinite(np.asarray(many)).all()
-    tolerance = {"NL-DLT": 0.02, "EV": 0.5}.get(name, 5.0)  # mm, float32
+    tolerance = 0.5 if name == "EV" else 1e-3  # mm
     for i in (0, 500, 999):
         np.testing.assert_allclose(many[i], one(pixels[i]), atol=tolerance)
     if name != "EV":  # an order of costs has no derivative

@@ -117,6 +117,18 @@ def test_the_derivative_in_the_pixels_is_that_of_finite_differences(x64):
     assert_gradient(value, pixels, step=1e-3, rtol=1e-3)
 
 
+def test_the_derivative_of_the_linear_estimator_by_distances(x64):
+    balls, pixels = seen(pose(5))
+    chosen = jnp.arange(0.0, 24.0, 3.0)
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=16))
+
+    def value(uv):
+        found = robot.pnp_depths(uv, balls, chosen, jnp.asarray(K))
+        return jnp.sum(found.as_matrix().reshape(-1) * weights)
+
+    assert_gradient(value, pixels, step=1e-3, rtol=1e-3)
+
+
 def test_bad_sets_are_named(x64):
     balls, pixels = seen(pose(6))
     five = jnp.arange(28) < 5
