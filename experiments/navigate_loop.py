@@ -20,6 +20,7 @@ STANDOFF_MM = 10.0  # of the tool point before the entry
 WORKSPACE_CENTER_MM = (625.0, 475.0, -135.0)
 # Prone, head toward +x of the base.
 PRONE = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+LEVEL_TABLE_RAD, TABLE_TILT_RAD = 0.6, 0.25  # steepest path over a level table; most tilt
 SHOT = (625.0, 475.0, -100.0, 0.0, 0.0)  # pose in which the robot holds the target
 CALIBRATION_MM, CALIBRATION_RAD = 0.05, 2e-4  # of marker to tool and marker to target, per axis
 SINGLE_FRAME = LoopOptions(noise_mm=0.285, noise_rad=1.24e-3)
@@ -38,8 +39,13 @@ class Placed(NamedTuple):
 
 
 def base_of(path: NeedlePath) -> SE3:
-    """T_base_world of a prone patient with this entry amid the workspace."""
-    turn = SO3.from_matrix(jnp.array(PRONE))
+    """T_base_world of a prone patient with this entry amid the workspace. The robot reaches paths
+    inclined by up to 43 degrees toward head or feet; for a steeper one the table is tilted."""
+    axis = path.target_point - path.entry_point
+    inclination = jnp.arctan2(axis[2], jnp.hypot(axis[0], axis[1]))
+    excess = inclination - jnp.clip(inclination, -LEVEL_TABLE_RAD, LEVEL_TABLE_RAD)
+    tilt = SO3.from_x_radians(-jnp.clip(excess, -TABLE_TILT_RAD, TABLE_TILT_RAD))
+    turn = SO3.from_matrix(jnp.array(PRONE)) @ tilt
     center = jnp.array(WORKSPACE_CENTER_MM)
     return SE3.from_rotation_and_translation(turn, center - turn.apply(path.entry_point))
 
