@@ -83,7 +83,7 @@ def _tasks(case: data.Case, fractures: Sequence[dict[str, Any]], seed: int) -> l
     with launch.progress(f"true shapes of {case.subject}", len(levels)) as step:
         known = truths.true_vertebrae(case, levels, step)
     rng = np.random.default_rng([seed, int(case.subject[-4:])])
-    isocenter = np.mean([np.asarray(truth.pose.translation()) for truth in known], axis=0)
+    isocenter = scene.middle_of(known)
     setup = scene.CarmSetup()
     radiographs = scene.simulate(case.ct, scene.random_views(rng, isocenter, setup), setup)
     angle = scene.pair_angles_deg([r.camera for r in radiographs])[0]

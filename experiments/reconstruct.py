@@ -53,7 +53,12 @@ from experiments.reconstruct_units import Source
 _DEMO = flags.DEFINE_bool("demo", False, "Run on the example chest CT (fetched once, cached).")
 _COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks in VerSe layout.")
 _LEVELS = flags.DEFINE_string("levels", None, "Only these levels, such as T5-T8,L1.")
-_PAIRS = flags.DEFINE_integer("pairs", 1, "Pairs of views per subject.", lower_bound=1)
+_PAIRS = flags.DEFINE_integer(
+    "pairs",
+    1,
+    "Pairs of views per subject, twice that where a spine is longer than an image.",
+    lower_bound=1,
+)
 _OBSERVATIONS = flags.DEFINE_enum(
     "observations",
     "disturbed",

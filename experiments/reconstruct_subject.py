@@ -85,10 +85,11 @@ def answer(case: data.Case, settings: Settings, seed: int, judge: Judge | None =
         known = truths.true_vertebrae(case, settings.levels, step, settings.ssm)
     tasks: list[Task] = []
     radiographs = {}
-    for pair in range(settings.pairs):
+    shared = [part for _ in range(settings.pairs) for part in scene.seen_at_once(known)]
+    for pair, part in enumerate(shared):
         rng = np.random.default_rng([seed, pair])
-        radiographs[pair] = _simulate(case, known, rng, pair, settings, seed)
-        tasks += _tasks(case, known, radiographs[pair], rng, pair, settings, seed)
+        radiographs[pair] = _simulate(case, part, rng, pair, settings, seed)
+        tasks += _tasks(case, part, radiographs[pair], rng, pair, settings, seed)
     tasks, seconds_to_start = _initialised(tasks, settings)
     estimates, seconds = {}, {}
     with launch.progress("reconstruction") as step:
@@ -116,7 +117,7 @@ def _simulate(
     seed: int,
 ) -> list[Radiograph]:
     setup = scene.CarmSetup()
-    isocenter = np.mean([np.asarray(t.pose.translation()) for t in known], axis=0)
+    isocenter = scene.middle_of(known)
     draw = scene.random_views if settings.views == "random" else scene.ap_and_lateral
     views = draw(rng, isocenter, setup)
     data.check_views(views, case.ct)

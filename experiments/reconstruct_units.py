@@ -183,8 +183,10 @@ def save_meshes(
     estimates: Sequence[grading.Estimate],
 ) -> None:
     """Every answer's surface, and the true one once."""
+    saved = set()
     for task, estimate in zip(tasks, estimates, strict=True):
-        if task.truth and task.pair == 0:
+        if task.truth and task.level not in saved:
+            saved.add(task.level)
             data.save_ply(folder / f"{task.subject}_{task.level}_truth.ply", task.truth.surface)
         if not grading.refusal(task, estimate):
             data.save_ply(folder / f"{name_of(task)}.ply", grading.surface(task, estimate))

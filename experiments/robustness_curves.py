@@ -92,7 +92,7 @@ class Bench:
         with all of them."""
         self.case, self.truths, self.seed, self.repeat = case, truths, seed, repeat
         self._own = [truth for truth in truths if truth.level in levels]
-        self.isocenter = np.mean([np.asarray(t.pose.translation()) for t in truths], axis=0)
+        self.isocenter = scene.middle_of(truths)
         self._setup = scene.CarmSetup()
         rng = np.random.default_rng([seed, repeat])
         self._views = scene.random_views(rng, self.isocenter, self._setup, MAX_VIEWS)

@@ -50,6 +50,11 @@ class CarmSetup:
     image_size: tuple[int, int] = (768, 768)
     num_samples: int = 500  # per ray
 
+    @property
+    def field_mm(self) -> float:
+        """How much of the patient an image shows."""
+        return self.pixel_spacing * self.image_size[0] * self.source_to_isocenter / self.sdd
+
 
 @dataclasses.dataclass(frozen=True)
 class TrueVertebra:
@@ -137,6 +142,23 @@ def _rounded_up(volume: Volume) -> Volume:
     """With zeros behind the last voxels, so that a few compiled programs serve all vertebrae."""
     missing = [(0, -size % _VOXELS) for size in volume.values.shape]
     return dataclasses.replace(volume, values=jnp.pad(volume.values, missing))
+
+
+def middle_of(known: Sequence[TrueVertebra]) -> np.ndarray:
+    """Where the C-arm is pointed to see them: the mean of their places, world mm."""
+    return np.mean([np.asarray(each.pose.translation()) for each in known], axis=0)
+
+
+def seen_at_once(
+    known: Sequence[TrueVertebra], setup: CarmSetup = CarmSetup()
+) -> list[list[TrueVertebra]]:
+    """The vertebrae, from head to foot, in as many parts of like length as images are needed to
+    show them all: T1 to L5 takes two places of the C-arm along the table."""
+    places = np.array([np.asarray(each.pose.translation(), float) for each in known])
+    along = np.linalg.norm(places - places[0], axis=1)
+    num_parts = max(1, int(np.ceil(along[-1] / setup.field_mm)))
+    part = np.minimum(num_parts * along / max(along[-1], 1.0), num_parts - 1).astype(int)
+    return [[known[i] for i in np.flatnonzero(part == k)] for k in range(num_parts)]
 
 
 def random_views(

@@ -89,7 +89,7 @@ def scenes_of(
     """One random pair of views of a case: a scene for every detector, all on the same X-rays."""
     rng = np.random.default_rng([seed, pair, *case.subject.encode()])
     setup = scene.CarmSetup()
-    isocenter = np.mean([np.asarray(t.pose.translation()) for t in true], axis=0)
+    isocenter = scene.middle_of(true)
     views = scene.random_views(rng, isocenter, setup)
     radiographs = scene.simulate(case.ct, views, setup)
     step("X-rays")
@@ -153,15 +153,17 @@ def collect(
     method: str,
     camera_error: CameraError = CameraError(),
 ) -> tuple[Trials, list[Judged]]:
-    """Answers of a method to one case in random pairs of views, measured."""
+    """Answers of a method to one case in random pairs of views, measured. Where an image does not
+    show the whole spine, every part has its pairs."""
     scenes: list[Scene] = []
     with launch.progress(f"true shapes of {case.subject}") as step:
         true = truths.true_vertebrae(case, levels, step)
     with launch.progress(f"scenes of {case.subject}") as step:
-        for pair in range(pairs):
+        shared = [part for part in scene.seen_at_once(true) for _ in range(pairs)]
+        for pair, part in enumerate(shared):
             scenes += scenes_of(
                 case,
-                true,
+                part,
                 detectors=detectors,
                 pair=pair,
                 seed=seed,

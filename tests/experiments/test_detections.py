@@ -1,6 +1,7 @@
 """Detections of a known vertebra: crops follow them, starts are made of them, gaps are flagged."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any, cast
 
 import jax
@@ -274,3 +275,19 @@ def test_the_stress_detector_sees_less(truth, radiographs):
     assert counts[0] > counts[1]
     assert counts[0] == pytest.approx(0.63, abs=0.12)
     assert counts[1] == pytest.approx(0.5, abs=0.12)
+
+
+@pytest.mark.parametrize(
+    ("heights", "expected"),
+    [
+        ((0.0,), [[0]]),
+        ((300.0, 150.0, 0.0), [[0, 1, 2]]),  # as long as an image
+        ((310.0, 200.0, 100.0, 0.0), [[0, 1], [2, 3]]),
+    ],
+)
+def test_a_spine_longer_than_an_image_is_seen_in_parts(heights, expected):
+    places = [transforms.SE3.from_translation(jnp.array([0.0, 0.0, z])) for z in heights]
+    known = [SimpleNamespace(index=i, pose=pose) for i, pose in enumerate(places)]
+    parts = scene.seen_at_once(cast(Any, known))
+    assert [[cast(Any, each).index for each in part] for part in parts] == expected
+    assert scene.CarmSetup().field_mm == pytest.approx(305.0, abs=1.0)
