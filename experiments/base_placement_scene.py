@@ -1,6 +1,5 @@
 """The patient of `base_placement`: planned paths, and a torso around them."""
 
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -12,14 +11,14 @@ from dartjax.observations import SIDES, NeedlePath
 from dartjax.robot import SignedDistance, stack_paths, tube_distance
 from dartjax.transforms import SE3, SO3
 from experiments import spine
+from experiments.planned import needle, read_plans, read_record
 
-NEEDLE_RADIUS_MM = 2.5
 # The torso: three tubes side by side, their back 40 mm behind the entry points.
 TORSO_RADIUS_MM, TORSO_DEPTH_MM, TORSO_OFFSETS_MM = 110.0, 70.0, (-60.0, 0.0, 60.0)
 _LONGER_MM = 200.0  # of the torso beyond the last levels
 WORKSPACE_CENTER_MM = (625.0, 475.0, -135.0)  # of the robot's workspace
 # Prone, head toward +x of the base: the patient's right is -y, anterior down, head +x.
-_PRONE = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+PRONE = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
 class Patient(NamedTuple):
@@ -37,19 +36,12 @@ class Patient(NamedTuple):
 
 def planned(run: pathlib.Path) -> Patient:
     """The first subject and pair of views of a `reconstruct` run."""
-    found = _json(run / "paths.json")["paths"]
-    record = _json(run / "metrics.json")["record"]
-    if not found:
-        raise data.DataError(f"{run}: the run planned no path")
-    subject, pair = _parts(next(iter(found)), run)[::2]
-    chosen = {
-        _parts(name, run)[1]: ends
-        for name, ends in found.items()
-        if _parts(name, run)[::2] == (subject, pair)
-    }
-    paths = [_path(ends[side], run) for ends in chosen.values() for side in SIDES]
+    found, record = read_plans(run), read_record(run)
+    first = found[0]
+    chosen = [own for own in found if (own.subject, own.pair) == (first.subject, first.pair)]
     kept = {key: record[key] for key in ("dataset", "dataset_kind", "ssm_excludes", "ssm_leak")}
-    return Patient(tuple(chosen), stack_paths(paths), kept | {"subjects": [subject]})
+    paths = stack_paths([path for own in chosen for path in own.paths])
+    return Patient(tuple(own.level for own in chosen), paths, kept | {"subjects": [first.subject]})
 
 
 def mean_spine() -> Patient:
@@ -70,7 +62,7 @@ def mean_spine() -> Patient:
         points = np.asarray(ssm.paths(model, model.mean_shape)).reshape(-1, 3)
         points = np.asarray(pose.rotation().as_matrix()) @ points.T + center[:, None]
         for entry, target in points.T.reshape(2, 2, 3):
-            paths.append(_needle(entry, target))
+            paths.append(needle(entry, target))
     record = {
         "dataset": "mean shapes of the packaged models, T1 to L5",
         "dataset_kind": "synthetic",
@@ -101,41 +93,6 @@ def torso(patient: Patient) -> SignedDistance:
 def first_placement(patient: Patient) -> SE3:
     """T_base_patient: prone, head toward +x, the middle of all entries amid the workspace."""
     middle = jnp.mean(patient.paths.entry_point, axis=0)
-    turn = SO3.from_matrix(jnp.asarray(_PRONE, jnp.float32))
+    turn = SO3.from_matrix(jnp.asarray(PRONE, jnp.float32))
     center = jnp.array(WORKSPACE_CENTER_MM)
     return SE3.from_rotation_and_translation(turn, center - turn.apply(middle))
-
-
-def _json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise data.DataError(
-            f"{path} cannot be read ({error.strerror}): give --run=FOLDER of a finished "
-            "`python -m experiments.reconstruct --demo`"
-        ) from error
-    except ValueError as error:
-        raise data.DataError(f"{path} is no JSON: {error}") from error
-
-
-def _parts(name: str, run: pathlib.Path) -> tuple[str, str, str]:
-    """(subject, level, pair) of the name of an answer."""
-    parts = name.rsplit("_", 2)
-    if len(parts) != 3:
-        raise data.DataError(f"{run}/paths.json: {name!r} is not SUBJECT_LEVEL_pairN")
-    return parts[0], parts[1], parts[2]
-
-
-def _path(ends: dict[str, list[float]], run: pathlib.Path) -> NeedlePath:
-    entry, target = (np.array(ends[name], float) for name in ("entry_point", "target_point"))
-    if not entry.shape == target.shape == (3,) or not np.isfinite(entry + target).all():
-        raise data.DataError(f"{run}/paths.json: a path is not two points of three numbers")
-    return _needle(entry, target)
-
-
-def _needle(entry: np.ndarray, target: np.ndarray) -> NeedlePath:
-    return NeedlePath(
-        jnp.asarray(entry, jnp.float32),
-        jnp.asarray(target, jnp.float32),
-        jnp.asarray(NEEDLE_RADIUS_MM, jnp.float32),
-    )

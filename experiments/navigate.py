@@ -13,11 +13,9 @@ so. Leaves tables.md, pictures, report.html and every placement in metrics.json.
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +42,7 @@ from experiments.navigate_wires import (
     grades_of,
     plans_of,
 )
+from experiments.planned import PlannedPaths, read_plans, read_record
 from experiments.scene import TrueVertebra
 
 _COHORT = flags.DEFINE_list("cohort", [], "Folders of CTs with masks; default: the example CT.")
@@ -145,43 +144,34 @@ def _without_voxels(case: data.Case) -> data.Case:
     return dataclasses.replace(case, ct=empty, labels=np.zeros((1, 1, 1), np.uint8))
 
 
-def _planned_elsewhere() -> Mapping[str, Any]:
-    """paths.json of a `reconstruct` run: by SUBJECT_LEVEL_pairN and side."""
+def _planned_elsewhere() -> dict[tuple[str, str], PlannedPaths]:
+    """Plans of a `reconstruct` run by subject and level, from the first pair of views that show
+    the vertebra."""
     if _RUN.value is None:
         return {}
-    path = pathlib.Path(_RUN.value) / "paths.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["paths"]
-    except (OSError, ValueError, KeyError) as error:
-        raise data.DataError(
-            f"{path} cannot be read: give --run=FOLDER of a finished `reconstruct` run"
-        ) from error
+    plans = read_plans(pathlib.Path(_RUN.value))
+    first: dict[tuple[str, str], PlannedPaths] = {}
+    for own in sorted(plans, key=lambda each: each.pair):
+        first.setdefault((own.subject, own.level), own)
+    return first
 
 
 def _planned_by_leak() -> bool:
     """Whether the run whose plans are followed used shape models that had seen its subjects. The
     best corridors owe nothing to a model: it only says where in the true bone to begin."""
-    if _RUN.value is None:
-        return False
-    path = pathlib.Path(_RUN.value) / "metrics.json"
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8"))["record"]["ssm_leak"])
-    except (OSError, ValueError, KeyError) as error:
-        raise data.DataError(
-            f"{path} cannot be read: give --run=FOLDER of a finished `reconstruct` run"
-        ) from error
+    return bool(_RUN.value and read_record(pathlib.Path(_RUN.value))["ssm_leak"])
 
 
 def _vertebra(
     case: data.Case,
     truth: TrueVertebra,
-    elsewhere: Mapping[str, Any],
+    elsewhere: Mapping[tuple[str, str], PlannedPaths],
     found: Found,
     seed: int,
     number: int,
 ) -> None:
     """All placements in one vertebra."""
-    given = elsewhere.get(f"{case.subject}_{truth.level}_pair1")
+    given = elsewhere.get((case.subject, truth.level))
     plans = plans_of(truth.paths, truth.field, given)
     name = {"subject": case.subject, "level": truth.level}
     for plan in plans:

@@ -10,6 +10,7 @@ from dartjax import transforms
 from dartjax.observations import NeedlePath
 from dartjax.robot import LoopOptions, Tracker
 from dartjax.transforms import SE3, SO3
+from experiments.base_placement_scene import PRONE, WORKSPACE_CENTER_MM
 
 ROBOT = robots.spine_hybrid()
 TRACKER = Tracker()
@@ -17,9 +18,6 @@ BUILT_MM, BUILT_RAD = 1.8, 3.5e-3  # errors of the robot's structure
 REPEATABILITY_MM = 0.01
 LEVER_MM = 200.0  # from each marker to the tool
 STANDOFF_MM = 10.0  # of the tool point before the entry
-WORKSPACE_CENTER_MM = (625.0, 475.0, -135.0)
-# Prone, head toward +x of the base.
-PRONE = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 LEVEL_TABLE_RAD, TABLE_TILT_RAD = 0.6, 0.25  # steepest path over a level table; most tilt
 SHOT = (625.0, 475.0, -100.0, 0.0, 0.0)  # pose in which the robot holds the target
 CALIBRATION_MM, CALIBRATION_RAD = 0.05, 2e-4  # of marker to tool and marker to target, per axis

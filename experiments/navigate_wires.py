@@ -1,6 +1,6 @@
 """Plans of wires through pedicles, and the grades of wires in the true bone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +11,9 @@ from dartjax import planning
 from dartjax.observations import SIDES, NeedlePath
 from dartjax.planning import DistanceField
 from experiments import navigate_scene as scenes
+from experiments.planned import NEEDLE_RADIUS_MM, PlannedPaths
 
-CYLINDER_MM, FEASIBLE_MM = 2.5, 1.5
+FEASIBLE_MM = 1.5
 TRUTH, RECONSTRUCTED = "best corridor", "reconstruction"
 Row = dict[str, Any]
 
@@ -30,24 +31,18 @@ class Plan(NamedTuple):
     feasible: bool  # of the best corridor
 
 
-def plans_of(
-    paths: jax.Array, field: DistanceField, elsewhere: Mapping[str, Any] | None
-) -> list[Plan]:
+def plans_of(paths: jax.Array, field: DistanceField, elsewhere: PlannedPaths | None) -> list[Plan]:
     """Best corridor of each side in the true bone, sought from `paths` (2, 2, 3), and the
     reconstruction's path if there is one."""
     plans = []
     for i, side in enumerate(SIDES):
         entry, target = paths[i]
-        carried = NeedlePath(entry, target, jnp.asarray(CYLINDER_MM))
+        carried = NeedlePath(entry, target, jnp.asarray(NEEDLE_RADIUS_MM))
         path, room = _best(carried, field)
         feasible = float(room.clearance) >= FEASIBLE_MM
         plans.append(Plan(side, TRUTH, path, float(room.clearance), feasible))
         if elsewhere:
-            entry, target = (
-                jnp.asarray(elsewhere[side][end], jnp.float32)
-                for end in ("entry_point", "target_point")
-            )
-            path = NeedlePath(entry, target, jnp.asarray(CYLINDER_MM))
+            path = elsewhere.paths[i]
             room = _room(path, field)
             plans.append(Plan(side, RECONSTRUCTED, path, float(room.clearance), feasible))
     return plans
@@ -56,7 +51,7 @@ def plans_of(
 def graded(wire: NeedlePath, field: DistanceField) -> Row:
     """Breach and grade of the wire itself and of a 5 mm cylinder about it."""
     row: Row = {}
-    for name, radius in (("wire", scenes.WIRE_RADIUS_MM), ("cylinder", CYLINDER_MM)):
+    for name, radius in (("wire", scenes.WIRE_RADIUS_MM), ("cylinder", NEEDLE_RADIUS_MM)):
         path = NeedlePath(wire.entry_point, wire.target_point, jnp.asarray(radius))
         breach = float(_room(path, field).breach_depth)
         row[f"breach_{name}_mm"] = breach

@@ -12,10 +12,10 @@ from dartjax import planning, ssm
 from dartjax.observations import SIDES, NeedlePath
 from experiments import grading, launch
 from experiments.grading import Estimate, Task
+from experiments.planned import NEEDLE_RADIUS_MM
 from experiments.reconstruct_subject import Answers
 from experiments.scene import TrueVertebra
 
-NEEDLE_RADIUS_MM = 2.5  # the 5 mm cannula of Spine-DART
 Row = dict[str, Any]
 _best_corridor = jax.jit(planning.best_corridor)
 

@@ -13,8 +13,9 @@ from dartjax.image import Radiograph
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import SIDES
 from dartjax.render import SplatOptions, splat
-from experiments import grading, reconstruct_cases
+from experiments import grading
 from experiments.grading import Estimate, Task
+from experiments.planned import NEEDLE_RADIUS_MM
 from experiments.reconstruct_subject import Answers
 
 PAIRS_SHOWN = 3  # of a subject in the report
@@ -128,6 +129,6 @@ def _paths(shown: Shown) -> list[report.ViewerPath]:
             np.asarray(shown.paths[side][end], float) for end in ("entry_point", "target_point")
         )
         if np.isfinite(entry).all() and np.isfinite(target).all():
-            radius = reconstruct_cases.NEEDLE_RADIUS_MM
+            radius = NEEDLE_RADIUS_MM
             paths.append(report.ViewerPath(shown.level, entry, target, radius))
     return paths

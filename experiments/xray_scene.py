@@ -15,8 +15,8 @@ from dartjax.data import DataError
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import LANDMARK_NAMES, SIDES, NeedlePath
 from experiments import scene, xray_shards
+from experiments.planned import NEEDLE_RADIUS_MM
 
-NEEDLE_RADIUS_MM = 2.5  # a path is feasible if no wall is nearer to its axis
 _NOT_ASKED = "no dense fit was asked for"
 _FIELD_VOXELS = 64
 
