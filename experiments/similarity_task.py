@@ -51,7 +51,7 @@ def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
         masks=jnp.asarray(crops.masks[rows, views], jnp.float32),
         cameras=learning_data.camera_of(crops, rows, views),
         vertices=jnp.asarray(crops.vertices[chosen]),
-        true=Fit(
+        true=jax.vmap(Fit)(
             transforms.SE3(jnp.asarray(crops.pose[chosen])),
             jnp.asarray(crops.coefficients[chosen]),
         ),

@@ -55,8 +55,10 @@ def swapped(seen):
 
 
 def wrong_spacing(seen, factor):
-    cameras = dataclasses.replace(seen.cameras, focal_length=seen.cameras.focal_length * factor)
-    return dataclasses.replace(seen, cameras=cameras)
+    def one(view):
+        return dataclasses.replace(view, focal_length=view.focal_length * factor)
+
+    return dataclasses.replace(seen, cameras=jax.vmap(one)(seen.cameras))
 
 
 @pytest.mark.parametrize("angles", [(-30.0, 50.0), (10.0, 100.0)])
