@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dartjax._numerics import solve_positive
 from dartjax._types import Scalar
 
 _FIRST_DAMPING = 1e-3
@@ -49,7 +50,7 @@ def levenberg_marquardt(
         scale = jnp.where(is_seen, 1.0 / jnp.where(is_seen, norms, 1.0), 0.0)
         scaled = jacobian * scale[None, :]
         normal = scaled.T @ scaled + damping * jnp.eye(len(x), dtype=x.dtype)
-        move = -scale * jnp.linalg.solve(normal, scaled.T @ r)
+        move = -scale * solve_positive(normal, (scaled.T @ r)[:, None])[:, 0]
         better = cost_of(residual(x + move)) < cost_of(r)
         damping = jnp.clip(
             damping * jnp.where(better, 0.1, 10.0), _LEAST_DAMPING, _GREATEST_DAMPING

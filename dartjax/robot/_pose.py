@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dartjax._numerics import solve_positive
 from dartjax._types import Matrix3, Pixels, Points, Scalar
 from dartjax.registration import levenberg_marquardt
 from dartjax.robot._carm import pose_of_projection, project_points, to_slopes
 from dartjax.robot._errors import Status, StatusCode, first_status
-from dartjax.robot._small import smallest_eigenvector, solve_positive
+from dartjax.robot._small import smallest_eigenvector
 from dartjax.transforms import SE3, SO3, apply
 
 MIN_POINTS = 6

@@ -14,19 +14,6 @@ _SQUARINGS = 5
 _POLAR_STEPS = 8
 
 
-def solve_positive(matrix: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """Solution of a positive definite system, by Gauss and Jordan without a search for pivots."""
-    index = jnp.arange(len(matrix))
-
-    def eliminate(rows: Float[Array, "n m"], i: Array) -> tuple[Float[Array, "n m"], None]:
-        pivot = rows[i] / rows[i, i]
-        cleared = rows - rows[:, i][:, None] * pivot[None]
-        return jnp.where((index == i)[:, None], pivot[None], cleared), None
-
-    rows = jnp.concatenate([matrix, right], axis=1)
-    return jax.lax.scan(eliminate, rows, index)[0][:, len(matrix) :]
-
-
 def cofactors(M: Matrix3) -> Matrix3:
     """det(M) M^-T."""
     a, b, c = M

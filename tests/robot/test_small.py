@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dartjax._numerics import solve_positive
 from dartjax.robot import _small
 from tests.gradients import assert_gradient
 
@@ -18,7 +19,7 @@ def test_positive_systems(x64):
     for n in (4, 6):
         _, M = matrices(n, n)
         right = np.random.default_rng(1).normal(size=(50, n, 3))
-        found = jax.vmap(_small.solve_positive)(jnp.asarray(M), jnp.asarray(right))
+        found = jax.vmap(solve_positive)(jnp.asarray(M), jnp.asarray(right))
         np.testing.assert_allclose(found, np.linalg.solve(M, right), rtol=1e-7, atol=1e-7)
 
 
