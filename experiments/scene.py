@@ -158,7 +158,9 @@ def seen_at_once(
     along = np.linalg.norm(places - places[0], axis=1)
     num_parts = max(1, int(np.ceil(along[-1] / setup.field_mm)))
     part = np.minimum(num_parts * along / max(along[-1], 1.0), num_parts - 1).astype(int)
-    return [[known[i] for i in np.flatnonzero(part == k)] for k in range(num_parts)]
+    return [
+        [each for each, own in zip(known, part, strict=True) if own == k] for k in range(num_parts)
+    ]
 
 
 def random_views(
