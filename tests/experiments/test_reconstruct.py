@@ -75,6 +75,7 @@ def own_xrays(folder, *extra):
     )
 
 
+@pytest.mark.slow
 def test_own_xrays(tmp_path):
     model, shape = write_views(tmp_path, (-40.0, 50.0))
     done = own_xrays(tmp_path, "--level=L3")

@@ -98,6 +98,7 @@ def of_scene(models, observations, starts, order):
     return jax.vmap(one)(starts, order.along, order.present)
 
 
+@pytest.mark.slow
 def test_the_joint_fit_answers_in_the_order_of_the_tasks_scene_by_scene(tasks, monkeypatch):
     monkeypatch.setattr(joint, "_program", lambda options: of_scene)
     other = dataclasses.replace(tasks[0], pair=1, rung=RUNGS[2])

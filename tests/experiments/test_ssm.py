@@ -82,6 +82,7 @@ def test_mistakes_are_one_clear_line(name, flags, message, tmp_path):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_registration_goes_on_from_its_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("DARTJAX_CACHE", str(tmp_path))
     template = data.load_template()

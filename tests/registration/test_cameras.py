@@ -161,6 +161,7 @@ def test_wrong_cameras_are_found_without_noise(run, seen, poses, coefficients):
     assert float(found.residual_mm) < 0.2
 
 
+@pytest.mark.slow
 def test_right_cameras_stay(run, seen, poses, coefficients):
     found = run(seen, started(poses), coefficients)
     turn, shift = left_over(found.motions, motions_of(jnp.zeros(3), jnp.zeros(3)))

@@ -212,6 +212,7 @@ def judged():
     return seen, named
 
 
+@pytest.mark.slow
 def test_the_truth_disagrees_with_nothing():
     seen, named = judged()
     feature = named(seen, seen)

@@ -177,6 +177,7 @@ def test_fit_with_images_alone():
     assert scenes.mean_vertex_error(result.pose, coefficients) < 1.0
 
 
+@pytest.mark.slow
 def test_a_view_switched_off_changes_nothing():
     seen = scenes.observations(-30.0, 50.0)
     only = dataclasses.replace(seen, view_valid=jnp.array([True, False]))

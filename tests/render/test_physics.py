@@ -161,6 +161,7 @@ def test_gradient_in_the_pose_without_noise():
     np.testing.assert_allclose(gradient[:2], numeric, rtol=0.05, atol=0.02)
 
 
+@pytest.mark.slow
 def test_settings_may_be_randomised_in_a_batch(simulate):
     body, cam = xray_body(slab_volume(100)), make_camera()
     options = [xray_settings("low_dose", kvp=kvp) for kvp in (60.0, 120.0)]

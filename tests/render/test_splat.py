@@ -243,6 +243,7 @@ def test_patches_tile_the_surface():
     assert np.linalg.eigvalsh(np.asarray(patches.covariance)).min() > -1e-4
 
 
+@pytest.mark.slow
 def test_patch_moments_against_quadrature(x64):
     vertices, faces = torus(18.0, 7.0, sections=(12, 8))
     patches = surface_patches(

@@ -73,6 +73,7 @@ def test_with_noise_it_reaches_its_tolerance():
     assert np.max(np.asarray(history.final.measurements)) <= 5
 
 
+@pytest.mark.slow
 def test_a_robot_that_overshoots_is_stopped():
     """A response of three times what was asked makes each error twice the last."""
     history, status, _, _ = batch(GOAL, KEYS, 3.0, 0.0, 0.0)

@@ -82,6 +82,7 @@ def test_the_wire_passes_entry_and_ends_at_the_target(robot, x64, side):
     assert np.sign(float(approach.pose[3])) == side
 
 
+@pytest.mark.slow
 def test_a_trajectory_is_within_limits_and_straight(robot, x64):
     approach, _ = approach_of(pedicle(1), prone(), robot)
     home, limits = 0.5 * (robot.lower + robot.upper)[:5], spine_motion_limits()

@@ -112,6 +112,7 @@ def test_corridor_is_that_of_a_dense_search(model):
         assert radius[i] == pytest.approx(-float(sampled.max()), abs=0.3)
 
 
+@pytest.mark.slow
 def test_both_follow_the_surface(model):
     """Turned and shifted both stay; at twice the size the area is four times as large. (The
     stretch of the path that counts is in mm, so the radius of a larger bone is another.)"""

@@ -58,6 +58,7 @@ def test_constant_images_stay_finite(image):
         assert np.isfinite(randomise(0.0 * image + 3.0, RANDOMISATIONS["synthex"], key)).all()
 
 
+@pytest.mark.slow
 def test_vmap_is_the_loop(image):
     """Over images and configurations: a batch may hold its own for every image."""
     images = jnp.stack([image, 2.0 * image, image**2, -image, image.at[:5].set(9.0), image])
