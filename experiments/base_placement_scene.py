@@ -11,7 +11,7 @@ from dartjax.observations import SIDES, NeedlePath
 from dartjax.robot import SignedDistance, stack_paths, tube_distance
 from dartjax.transforms import SE3, SO3
 from experiments import spine
-from experiments.planned import needle, read_plans, read_record
+from experiments.planned import RECORD_FIELDS, needle, read_plans, read_record
 
 # The torso: three tubes side by side, their back 40 mm behind the entry points.
 TORSO_RADIUS_MM, TORSO_DEPTH_MM, TORSO_OFFSETS_MM = 110.0, 70.0, (-60.0, 0.0, 60.0)
@@ -39,7 +39,7 @@ def planned(run: pathlib.Path) -> Patient:
     found, record = read_plans(run), read_record(run)
     first = found[0]
     chosen = [own for own in found if (own.subject, own.pair) == (first.subject, first.pair)]
-    kept = {key: record[key] for key in ("dataset", "dataset_kind", "ssm_excludes", "ssm_leak")}
+    kept = {key: record[key] for key in RECORD_FIELDS}
     paths = stack_paths([path for own in chosen for path in own.paths])
     return Patient(tuple(own.level for own in chosen), paths, kept | {"subjects": [first.subject]})
 

@@ -38,7 +38,7 @@ class Placed(NamedTuple):
 
 def base_of(path: NeedlePath) -> SE3:
     """T_base_world of a prone patient with this entry amid the workspace. The robot reaches paths
-    inclined by up to 43 degrees toward head or feet; for a steeper one the table is tilted."""
+    inclined by up to 43 degrees toward head or feet; beyond 34 degrees the table is tilted."""
     axis = path.target_point - path.entry_point
     inclination = jnp.arctan2(axis[2], jnp.hypot(axis[0], axis[1]))
     excess = inclination - jnp.clip(inclination, -LEVEL_TABLE_RAD, LEVEL_TABLE_RAD)

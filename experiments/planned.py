@@ -13,6 +13,8 @@ from dartjax.observations import SIDES, NeedlePath
 
 NEEDLE_RADIUS_MM = 2.5  # the 5 mm cannula of Spine-DART: a path is feasible if no wall is nearer
 
+RECORD_FIELDS = ("dataset", "dataset_kind", "ssm_excludes", "ssm_leak")
+
 
 class PlannedPaths(NamedTuple):
     """The paths of one vertebra from one pair of views, world mm, in the order of `SIDES`."""
@@ -32,8 +34,14 @@ def read_plans(run: pathlib.Path) -> list[PlannedPaths]:
 
 
 def read_record(run: pathlib.Path) -> dict[str, Any]:
-    """What the run says of its data; DataError if it cannot be read."""
-    return _of_run(run, "metrics.json", "record")
+    """What the run says of its data; DataError if it cannot be read or does not say it."""
+    record = _of_run(run, "metrics.json", "record")
+    if missing := [key for key in RECORD_FIELDS if key not in record]:
+        raise data.DataError(
+            f"{run}/metrics.json: the record lacks {', '.join(missing)}: give --run=FOLDER of a "
+            "finished `python -m experiments.reconstruct --demo`"
+        )
+    return record
 
 
 def needle(entry: np.ndarray, target: np.ndarray) -> NeedlePath:

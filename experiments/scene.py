@@ -158,9 +158,10 @@ def seen_at_once(
     along = np.linalg.norm(places - places[0], axis=1)
     num_parts = max(1, int(np.ceil(along[-1] / setup.field_mm)))
     part = np.minimum(num_parts * along / max(along[-1], 1.0), num_parts - 1).astype(int)
-    return [
+    parts = (
         [each for each, own in zip(known, part, strict=True) if own == k] for k in range(num_parts)
-    ]
+    )
+    return [own for own in parts if own]
 
 
 def random_views(

@@ -52,6 +52,13 @@ def test_a_bad_run_is_named(tmp_path, names, ends, message):
         base_placement_scene.planned(tmp_path)
 
 
+def test_a_record_that_lacks_a_field_is_named(tmp_path):
+    write_run(tmp_path, ["a_T9_pair1"])
+    (tmp_path / "metrics.json").write_text(json.dumps({"record": {"dataset": "some CT"}}))
+    with pytest.raises(DataError, match="lacks dataset_kind"):
+        base_placement_scene.planned(tmp_path)
+
+
 def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(DataError, match="--run=FOLDER"):
         base_placement_scene.planned(tmp_path / "none")
