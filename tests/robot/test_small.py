@@ -16,7 +16,7 @@ def matrices(seed, n, count=50):
 
 
 def test_positive_systems(x64):
-    for n in (4, 6):
+    for n in (4, 6, 21):
         _, M = matrices(n, n)
         right = np.random.default_rng(1).normal(size=(50, n, 3))
         found = jax.vmap(solve_positive)(jnp.asarray(M), jnp.asarray(right))
