@@ -22,7 +22,7 @@ from dartjax.registration import (
     moved_pose,
 )
 from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
-from experiments import isolation, joint, scene, similarity
+from experiments import isolation, joint, limits, scene, similarity
 from experiments.batches import columns_of, run_cases
 from experiments.grading import Estimate, Task, estimate_of, with_sizes_checked
 from experiments.scene import CROP_WIDTH_MM
@@ -189,9 +189,15 @@ ABLATION: Mapping[str, Fitter] = {
         joint.fit_jointly, FIT_OPTIONS[OURS], among_others=False
     ),
 }
+# The same fit told one part of the truth.
+LIMITS: Mapping[str, Fitter] = {
+    name: functools.partial(limits.fit_told, tell, FIT_OPTIONS[OURS])
+    for name, tell in limits.LIMITS.items()
+}
 # Every row of the table that is an answer.
 METHODS: Mapping[str, Fitter] = (
     {name: functools.partial(fit_each_case, name) for name in ("landmarks", *FIT_OPTIONS)}
     | {OURS: functools.partial(joint.fit_jointly, FIT_OPTIONS[OURS]), ISOLATED: fit_isolated}
     | ABLATION
+    | LIMITS
 )

@@ -95,6 +95,9 @@ _BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the
 _ABLATION = flags.DEFINE_bool(
     "ablation", False, "Also run `dartjax` without each of its terms in turn."
 )
+_LIMITS = flags.DEFINE_bool(
+    "limits", False, "Also run `dartjax` told one part of the truth at a time."
+)
 _SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
 _ISOLATION = flags.DEFINE_string(
     "isolation", None, "Folder of weights of experiments.train_isolation: adds the row `isolated`."
@@ -184,6 +187,7 @@ def _settings(seed: int) -> Settings:
         recipe=_RECIPE.value,
         baselines=_BASELINES.value,
         ablation=_ABLATION.value,
+        limits=_LIMITS.value,
         restarts=_RESTARTS.value,
         xray_physics=_XRAY_PHYSICS.value,
         ssm=_SSM.value,

@@ -33,6 +33,7 @@ class Settings:
     recipe: str = "classical"
     baselines: bool = True
     ablation: bool = False
+    limits: bool = False
     restarts: int = 1
     xray_physics: bool = False
     ssm: str | None = None
@@ -56,7 +57,9 @@ class Settings:
         missing = {name for name, need in methods.NEEDS.items() if self.weights[need] is None}
         others = [name for name in others if name not in missing]
         baselines = (*others, methods.ISOLATED) if self.baselines else ()
-        return (*baselines, *(methods.ABLATION if self.ablation else ()), self.headline)
+        ablation = methods.ABLATION if self.ablation else ()
+        limits = methods.LIMITS if self.limits else ()
+        return (*baselines, *ablation, *limits, self.headline)
 
     def seed_of(self, index: int) -> int:
         """Seed of a subject by its place in the cohort; the first has the seed of the run."""

@@ -135,6 +135,7 @@ def test_another_cohort_is_not_continued(cohort, tmp_path):
         synthverse.open_cohort(tmp_path, FACTS)
 
 
+@pytest.mark.slow
 def test_warped_subjects_name_their_parents(meshes, tmp_path):
     options = synthverse.Options(
         spacing_mm=2.5, view="whole", meshes=meshes, thick_slices=False, orientations=False

@@ -17,11 +17,13 @@ from experiments import (
     grading,
     joint,
     launch,
+    limits,
     methods,
     reconstruct_cases,
     reconstruct_report,
     reconstruct_subject,
     reconstruct_units,
+    scene,
 )
 from experiments.grading import Task
 from experiments.reconstruct_subject import Answers, Settings
@@ -132,6 +134,7 @@ def test_a_method_over_cases_is_one_function_object_for_one_setting():
     assert methods._case_fit("ncc", 1) is not methods._case_fit("ncc", 2)
     assert set(methods.RECIPES.values()) == {*methods.METHODS, *methods.NEEDS} - {
         *methods.ABLATION,
+        *methods.LIMITS,
         methods.ISOLATED,
     }
 
@@ -150,6 +153,48 @@ def test_each_row_of_the_ablation_lacks_one_thing():
         assert all(own[term] == 0.0 for term in lacking[name] if term != "all")
     terms = ["similarity", "silhouette", "landmarks", "prior", "neighbours", "all"]
     assert list(lacking.values()) == [[term] for term in terms]
+
+
+def test_a_limit_tells_one_part_of_the_truth(tasks):
+    task = tasks[0]
+    told = {name: tell(task) for name, tell in limits.LIMITS.items()}
+    masks = np.asarray(told["true masks"].observations.masks)
+    truth = scene.true_masks(task.truth, _views_of(task))
+    np.testing.assert_array_equal(masks > 0.5, truth)
+    seen = told["true landmarks"].observations
+    expected = camera.project(_views_of(task)[1], task.truth.landmarks)
+    np.testing.assert_allclose(seen.landmarks[1], expected, atol=1e-3)
+    assert np.isfinite(np.asarray(seen.landmark_sigma)).all()
+    start = told["true start"].start.parameters()
+    np.testing.assert_array_equal(start, task.truth.oracle.pose.parameters())
+    best = ssm.instance(task.model, task.truth.oracle.coefficients)
+    np.testing.assert_array_equal(told["true shape"].model.mean_shape, best)
+    parts = ("observations", "start", "model")
+    changed = [
+        [part for part in parts if getattr(each, part) is not getattr(task, part)]
+        for each in told.values()
+    ]
+    assert changed == [["observations"], ["observations"], ["start"], ["model"]]
+
+
+def test_the_answer_to_a_true_shape_is_in_the_modes_of_the_model(tasks):
+    best = jnp.linspace(-1.0, 1.0, tasks[0].model.num_modes)
+    oracle = tasks[0].truth.oracle._replace(coefficients=best)
+    truth = dataclasses.replace(tasks[0].truth, oracle=oracle)
+    task = dataclasses.replace(tasks[0], truth=truth)
+    told = limits.with_true_shape(task)
+    found = answer_of(told, coefficients=jnp.full(task.model.num_modes, 2.0))
+    own = limits._in_own_modes(task, told, found)
+    np.testing.assert_allclose(
+        ssm.instance(task.model, own.coefficients),
+        ssm.instance(told.model, found.coefficients),
+        atol=1e-4,
+    )
+
+
+def _views_of(task):
+    cameras = task.observations.cameras
+    return [jax.tree.map(lambda leaf, k=k: leaf[k], cameras) for k in range(2)]
 
 
 def test_rows_hold_grades_paths_and_judgements(answers):

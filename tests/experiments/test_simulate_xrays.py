@@ -123,6 +123,7 @@ def test_two_ray_workers_make_the_same_set(written, cohort, cache, tmp_path):
     assert mask.name in errors and "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_shard_that_is_done_says_so_and_does_nothing(written, cohort, cache, tmp_path):
     folder, _ = written
     before = content(folder)

@@ -52,6 +52,7 @@ def scene():
     return xray_scene.true_scene(case_of(labels, np.diag([1.5] * 3 + [1.0])), dense_fit=False)
 
 
+@pytest.mark.slow
 def test_a_poor_dense_fit_gives_null_with_the_reason(monkeypatch):
     monkeypatch.setattr(ssm, "dense_landmarks", unfitted)
     labels = phantoms.ring() * np.uint8(20)

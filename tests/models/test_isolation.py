@@ -21,6 +21,7 @@ def hint(key):
     return Hint(mask, 30.0 * thickness, 5.0 * shell, (thickness > 0.5).astype(jnp.float32))
 
 
+@pytest.mark.slow
 def test_untrained_it_repeats_the_guess_or_says_nothing(params):
     image = jax.random.normal(jax.random.key(1), (32, 32))
     given = hint(jax.random.key(2))

@@ -30,6 +30,7 @@ def as_row(found):
     return np.concatenate([np.atleast_1d(leaf) for leaf in jax.tree.leaves(found)])
 
 
+@pytest.mark.slow
 def test_the_order_of_the_views_does_not_matter(apply):
     views, valid = pairs(3), jnp.array([True, True, False])
     turned = jax.tree.map(lambda leaf: leaf[jnp.array([2, 0, 1])], views)

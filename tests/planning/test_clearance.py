@@ -161,6 +161,7 @@ def test_vmap_over_sides_and_cases(bore_field):
     )
 
 
+@pytest.mark.slow
 def test_best_corridor_finds_the_middle_of_a_pedicle():
     field = field_of(pedicle, (-22, -22, -12), (22, 22, 62))
     path = needle((3.0, -2.0, 0.0), (-2.0, 4.0, 40.0))

@@ -138,6 +138,7 @@ def mean_error_mm(poses, true_poses):
     return float(jnp.mean(jnp.linalg.norm(poses.translation() - true_poses.translation(), axis=1)))
 
 
+@pytest.mark.slow
 def test_a_moved_camera_sees_a_moved_world(seen):
     views = jax.tree.map(lambda x: x[0], seen.cameras)
     motions = motions_of()

@@ -113,6 +113,7 @@ def test_mean_image_and_noise_of_a_slab(simulate):
     assert 1.0 < variances[0] * quanta < 1.35
 
 
+@pytest.mark.slow
 def test_scatter_lowers_contrast(simulate):
     body, cam = xray_body(slab_volume()), make_camera((32, 32), 8.0)
     clear = xray_settings("ideal", num_bins=3)

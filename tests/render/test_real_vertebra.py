@@ -40,6 +40,7 @@ def real_l1():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VIEWS)
 def test_splat_is_the_ray_cast_of_the_same_bone(name):
     vertices, faces, mask, bone = real_l1()

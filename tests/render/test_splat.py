@@ -146,7 +146,14 @@ def test_backends_agree():
     np.testing.assert_allclose(images["separable"] / peak, images["dense"] / peak, atol=5e-3)
 
 
-@pytest.mark.parametrize("backend", ["dense", "windowed", "separable"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("dense", marks=pytest.mark.slow),
+        pytest.param("windowed", marks=pytest.mark.slow),
+        "separable",
+    ],
+)
 def test_gradients_against_finite_differences(x64, backend):
     vertices, faces = torus(18.0, 7.0, sections=(16, 10))
     options = SplatOptions(backend=backend, window=32, rank=4)
@@ -174,6 +181,7 @@ def test_gradients_against_finite_differences(x64, backend):
     np.testing.assert_allclose(gradient, slopes, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_vertex_gradient_against_finite_differences(x64):
     vertices, faces = torus(18.0, 7.0, sections=(16, 10))
     view = oblique_camera(48)

@@ -25,6 +25,7 @@ def views():
     return jax.vmap(lambda key: random_view(ISOCENTER, key=key))(keys)
 
 
+@pytest.mark.slow
 def test_random_views_fill_their_ranges_and_nothing_more(views):
     sdd, beams = np.asarray(views.sdd), np.asarray(jax.vmap(lambda v: v.beam)(views))
     assert sdd.min() >= 900 and sdd.max() <= 1100 and np.ptp(sdd) > 190
@@ -66,6 +67,7 @@ def test_without_jitter_the_orthogonal_views_are_ap_and_left_lateral():
         np.testing.assert_allclose(center, [128.0, 128.0], atol=0.02)
 
 
+@pytest.mark.slow
 def test_jitter_keeps_orthogonal_views_nearly_so():
     keys = jax.random.split(jax.random.key(5), 100)
     ap, lateral = jax.vmap(lambda key: orthogonal_views(ISOCENTER, key=key))(keys)

@@ -133,6 +133,7 @@ damped = jax.jit(
 marquardt = jax.jit(jax.vmap(solve_levenberg_marquardt, (0, None, 0)))
 
 
+@pytest.mark.slow
 def test_damped_steps_reach_what_the_arm_reaches(seven, x64):
     """From starts 0.3 rad off; the joints stay in their ranges."""
     q = samples(seven, 50)

@@ -66,6 +66,7 @@ def robot():
         return spine_hybrid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [-1, 1])
 def test_the_wire_passes_entry_and_ends_at_the_target(robot, x64, side):
     path, T_base_patient = pedicle(side), prone()

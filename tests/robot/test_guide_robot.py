@@ -45,6 +45,7 @@ def test_neutral_legs_by_hand(robot, x64):
     assert int(status) == StatusCode.OK
 
 
+@pytest.mark.slow
 def test_round_trips_of_100_000_poses(robot, x64):
     every = poses(robot, 100_000)
     legs, status = inverse_all(every, robot)

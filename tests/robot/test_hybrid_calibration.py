@@ -93,6 +93,7 @@ def test_planned_poses_see_everything(robot, plan, x64):
     assert (plan <= robot.upper[None, :5]).all()
 
 
+@pytest.mark.slow
 def test_exact_points_give_the_robot_back(robot, built, plan, x64):
     found, status = calibrate(plan, measured(built, plan, 0.0), robot)
     assert int(status) == StatusCode.OK

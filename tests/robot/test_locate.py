@@ -82,6 +82,7 @@ def test_hough_circles_of_opencv_finds_no_more():
     assert (near < 1.5).sum() >= 14  # the two detectors speak of the same things
 
 
+@pytest.mark.slow
 def test_balls_are_assigned_whatever_hides_and_whatever_strays():
     rng = np.random.default_rng(0)
     for trial in range(6):

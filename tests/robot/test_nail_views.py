@@ -53,6 +53,7 @@ def test_few_points_and_slim_ellipses_are_named():
     assert int(fit_hull(points, jnp.arange(64) < 6)[1]) == StatusCode.DETECTION_FAILED
 
 
+@pytest.mark.slow
 def test_ellipse_fit_is_that_of_scikit_image(x64):
     measure = pytest.importorskip("skimage.measure")
     noise = 0.2 * np.random.default_rng(0).normal(size=(64, 2))

@@ -93,6 +93,7 @@ def test_the_residual_at_022_px_is_the_published_one(x64):
     assert 0.06 <= three <= 0.07
 
 
+@pytest.mark.slow
 def test_the_stated_covariance_is_the_scatter(x64):
     T = pose(4)
     balls, pixels = seen(T)

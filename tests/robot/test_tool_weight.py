@@ -166,6 +166,7 @@ def test_the_fit_is_that_of_a_general_solver(identified):
     assert difference[:, :3].max() < 0.02
 
 
+@pytest.mark.slow
 def test_the_stated_uncertainty_is_that_of_many_fits():
     noise = robot.ReadingNoise(0.1, 0.003)
     fit = jax.jit(jax.vmap(lambda w: robot.fit_rigid_tool(w, *GRID, noise)[0]))

@@ -29,6 +29,7 @@ def errors(measured):
     return np.asarray(gap.translation()), np.asarray(jax.vmap(lambda T: T.rotation().log())(gap))
 
 
+@pytest.mark.slow
 def test_the_mean_of_60_frames_has_an_eighth_of_the_noise():
     keys = jax.random.split(jax.random.key(0), 600)
     for each, frames in ((single(keys), 1), (measure(keys), 60)):

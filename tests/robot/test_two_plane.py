@@ -134,6 +134,7 @@ def test_a_mark_snaps_to_the_line_of_the_other(target, views):
     np.testing.assert_allclose(snap(lateral, one(views, 1), ap, one(views, 0)), lateral, atol=0.03)
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_design_study(target):
     """0.1 px on balls and marks gives 0.05 mm on average; the error grows in proportion. (With
     all 210 balls a layer it would be 0.043 mm.)"""

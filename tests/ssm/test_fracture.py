@@ -15,7 +15,11 @@ from tests.gradients import assert_gradient
 WEDGE, BICONCAVE, CRUSH = np.eye(3)
 
 
-@pytest.fixture(scope="module", params=["T5", "T12", "L3"])
+def _slow(level):
+    return pytest.param(level, marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[*map(_slow, ("T5", "T12")), "L3"])
 def model(request):
     return ssm.truncate(data.load_shape_model(request.param), 5)
 

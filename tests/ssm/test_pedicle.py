@@ -58,7 +58,7 @@ def phantom_model(shift=0.0, tilt=0.0):
     )
 
 
-@pytest.fixture(scope="module", params=["T6", "L3"])
+@pytest.fixture(scope="module", params=[pytest.param("T6", marks=pytest.mark.slow), "L3"])
 def model(request):
     return ssm.truncate(data.load_shape_model(request.param), 3)
 

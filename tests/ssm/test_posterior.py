@@ -82,6 +82,7 @@ def test_it_batches(model):
         np.testing.assert_allclose(deviation(batched), deviation(alone), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_body_predicts_the_hidden_arch(model):
     """Two cases at once; the mean is given its best place on the body."""
     body = np.asarray(model.parts) == 0

@@ -41,6 +41,7 @@ def test_jacobian_is_the_derivative_of_posed(x64, model):
         np.testing.assert_allclose(analytic[:, :, i], difference, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_known_instance_is_recovered(model):
     truth = jnp.array([1.0, -0.8, 0.5, -1.2, 0.6])
     pose = transforms.SE3.exp(jnp.array([4.0, -60.0, 250.0, 0.15, -0.05, 0.08]))

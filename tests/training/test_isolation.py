@@ -92,6 +92,7 @@ def isolated():
     return seen, found
 
 
+@pytest.mark.slow
 def test_every_view_is_isolated_with_its_own_guess(isolated):
     seen, found = isolated
     assert found.thickness.shape == seen.images.shape

@@ -117,6 +117,7 @@ def test_the_direction_of_descent_is_that_of_the_first_step(seen):
     assert after < before
 
 
+@pytest.mark.slow
 def test_the_one_shot_start_is_the_step_of_the_heads(seen, params):
     first = Fit(scenes.disturbed_start(), jnp.zeros(15))
     told = predicted_error(NET, params, scenes.model(), seen, first)

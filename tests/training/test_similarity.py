@@ -43,6 +43,7 @@ def test_the_way_leads_from_a_wrong_fit_to_the_truth(wrong):
     np.testing.assert_allclose(way_to(TRUE, TRUE), 0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_guess_in_four_is_nearly_right():
     keys = jax.random.split(jax.random.key(0), 200)
     lengths = jax.vmap(
