@@ -32,6 +32,7 @@ class _Scene(NamedTuple):
     observations: Observations
     starts: transforms.SE3
     order: SpineOrder
+    coefficients: jax.Array | None  # None: from the landmarks
 
 
 def fit_jointly(
@@ -42,10 +43,11 @@ def fit_jointly(
     seed: int,
     step: Callable[[str], None],
     among_others: bool = True,
+    begun: Sequence[Reconstruction] | None = None,
 ) -> tuple[list[Reconstruction], float]:
     """Answers for all tasks, fitted scene by scene (one subject in one set of views), and the
     seconds after compilation. A task with a poor start is fitted too, but no other relies on it;
-    unless `among_others`, none relies on any.
+    unless `among_others`, none relies on any. The fit goes on from the answers in `begun`, if any.
 
     One start each: `num_starts` and `seed` are not used. The vertebrae of a scene are in the
     order of the tasks, from head to foot.
@@ -53,7 +55,11 @@ def fit_jointly(
     del num_starts, seed
     members = scenes_of(tasks)
     size = -(-max(map(len, members)) // _MULTIPLE) * _MULTIPLE
-    scenes = [_scene([tasks[i] for i in each], size, among_others) for each in members]
+    given = [None] * len(tasks) if begun is None else begun
+    scenes = [
+        _scene([tasks[i] for i in each], [given[i] for i in each], size, among_others)
+        for each in members
+    ]
     found, seconds = run_cases(_program(options), *zip(*scenes, strict=True), step=step)
     answers: dict[int, Reconstruction] = {}
     for k, each in enumerate(members):
@@ -70,17 +76,37 @@ def is_relied_on(task: Task) -> bool:
 @functools.cache
 def _program(options: FitOptions) -> Callable[..., Reconstruction]:
     """The same object for the same options, so that it is compiled once."""
-    return functools.partial(fit_together, options=options)
+
+    def one(
+        models: ssm.ShapeModel,
+        observations: Observations,
+        starts: transforms.SE3,
+        order: SpineOrder,
+        coefficients: jax.Array | None,
+    ) -> Reconstruction:
+        return fit_together(models, observations, starts, order, options, coefficients)
+
+    return one
 
 
-def _scene(tasks: Sequence[Task], size: int, among_others: bool) -> _Scene:
+def _scene(
+    tasks: Sequence[Task],
+    begun: Sequence[Reconstruction | None],
+    size: int,
+    among_others: bool,
+) -> _Scene:
     """Tasks of one scene, filled up with the last one, which then stands for nothing."""
     order = spine.order_of({task.level: task.model for task in tasks})
     missing = size - len(tasks)
     filled = [*tasks, *[tasks[-1]] * missing]
+    answers = [*begun, *[begun[-1]] * missing]
     present = np.array([*map(is_relied_on, tasks), *[False] * missing]) & among_others
     along, tilt = (jnp.pad(each, (0, missing)) for each in (order.along, order.tilt))
-    models, observations, starts = (
-        stack([getattr(task, key) for task in filled]) for key in ("model", "observations", "start")
+    models, observations = (
+        stack([getattr(task, key) for task in filled]) for key in ("model", "observations")
     )
-    return _Scene(models, observations, starts, SpineOrder(along, tilt, jnp.asarray(present)))
+    each = zip(filled, answers, strict=True)
+    starts = stack([task.start if known is None else known.pose for task, known in each])
+    shapes = [known.coefficients for known in answers if known is not None]
+    order = SpineOrder(along, tilt, jnp.asarray(present))
+    return _Scene(models, observations, starts, order, jnp.stack(shapes) if shapes else None)

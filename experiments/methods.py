@@ -55,6 +55,13 @@ FIT_OPTIONS: dict[str, FitOptions] = {
         crop_width_mm=CROP_WIDTH_MM,
     ),
 }
+# Goes on from an answer, on images that show one vertebra each.
+_ON_ISOLATED = dataclasses.replace(
+    FIT_OPTIONS[OURS],
+    similarity=(_FINE, _FINE),
+    scales=(Scale(128, 0.7, 15, 0.04), Scale(128, 0.7, 15, 0.03)),
+    neighbours_rendered=False,
+)
 # What --recipe takes, and the name of its row. Every other one is a baseline, shown in this order
 # between the start and the headline.
 RECIPES = {
@@ -112,7 +119,7 @@ def _with_network(name: str, weights: Mapping[str, str | None]) -> Fitter:
     folder = weights[NEEDS[name]]
     assert folder is not None, "the experiment checks that there are weights"
     if name == LEARNED:
-        return functools.partial(isolation.fit_isolated, folder, FIT_OPTIONS[ALONE])
+        return functools.partial(isolation.fit_isolated, folder, FIT_OPTIONS[OURS], _ON_ISOLATED)
     if name == FAITHFUL:
         return functools.partial(similarity.fit_faithful, folder)
     return functools.partial(similarity.fit_ours, folder, FIT_OPTIONS[OURS])

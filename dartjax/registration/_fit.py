@@ -75,6 +75,7 @@ class FitOptions:
     crop_width_mm: float = 110.0
     region_dilation_mm: float = 4.0
     nonnegative_modes: int = 0  # the last ones, such as those of fractures
+    neighbours_rendered: bool = True  # in a joint fit; not where each image shows one vertebra
     multiview: MultiViewScore | None = None  # beside or instead of the similarity, at every scale
 
 
@@ -106,12 +107,7 @@ def fit(
     the latest of its neighbours, fits them together (block coordinate descent). jit with
     `options` static; vmap over cases and starts. Never raises: read `status`.
     """
-    if coefficients is None:
-        parameters = _start_parameters(model, observations, start, options)
-    else:
-        parameters = dataclasses.replace(
-            zero_parameters(len(model.modes)), coefficients=coefficients
-        )
+    parameters = _start_parameters(model, observations, start, options, coefficients)
     histories = []
     for scale, similarity in zip(options.scales, options.similarity, strict=True):
         evidence, splat_options = _prepare(
@@ -146,12 +142,20 @@ def descent_direction(
 
 
 def _start_parameters(
-    model: ShapeModel, observations: Observations, start: transforms.SE3, options: FitOptions
+    model: ShapeModel,
+    observations: Observations,
+    start: transforms.SE3,
+    options: FitOptions,
+    coefficients: Coefficients | None = None,
 ) -> FitParameters:
-    """Where the descent begins: the fit of the landmarks, where they count."""
+    """Where the descent begins: exactly at the start if a shape is given with it, else at the fit
+    of the landmarks, where they count."""
+    parameters = zero_parameters(len(model.modes))
+    if coefficients is not None:
+        return dataclasses.replace(parameters, coefficients=coefficients)
     if options.weights.landmarks > 0.0:
         return fit_landmarks(model, observations, start)
-    return zero_parameters(len(model.modes))
+    return parameters
 
 
 def fit_from_starts(

@@ -55,19 +55,21 @@ def fit_together(
     starts: transforms.SE3,
     order: SpineOrder,
     options: FitOptions,
+    coefficients: Float[Array, "vertebra mode"] | None = None,
 ) -> Reconstruction:
     """Pose and shape of V vertebrae seen in the same K views, as `fit` finds one; every argument
     and the result have a leading axis for the vertebra, in the order of the spine.
 
-    A vertebra that is not `present` is fitted to whatever its observations are and disturbs no
-    other. jit with `options` static; vmap over scenes. Never raises: read `status`.
+    Landmarks move the starts first, unless `coefficients` are given, as in `fit`. A vertebra that
+    is not `present` is fitted to whatever its observations are and disturbs no other. jit with
+    `options` static; vmap over scenes. Never raises: read `status`.
     """
     num = len(order.present)
 
-    def begin(model, seen, start):
-        return _start_parameters(model, seen, start, options)
+    def begin(model, seen, start, shape):
+        return _start_parameters(model, seen, start, options, shape)
 
-    parameters = jax.vmap(begin)(models, observations, starts)
+    parameters = jax.vmap(begin)(models, observations, starts, coefficients)
     histories = []
     stages = zip(options.scales, options.similarity, strict=True)
     for (scale, similarity), alike in itertools.groupby(stages, key=_but_for_rate):
@@ -110,7 +112,8 @@ def _stage(
     )
 
     def one(model, seen, start, x, others, expected):
-        evidence, splats = _prepare(model, start, x, seen, scale, options, others)
+        beside = others if options.neighbours_rendered else None
+        evidence, splats = _prepare(model, start, x, seen, scale, options, beside)
         evidence = dataclasses.replace(evidence, neighbours=expected)
         own = scale._replace(learning_rate=rate)  # pyright: ignore
         return _descend(x, model, start, evidence, similarity, splats, own, options)

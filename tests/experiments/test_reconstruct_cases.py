@@ -86,18 +86,19 @@ class Judgement(NamedTuple):
     vertex_std_mm: np.ndarray
 
 
-def of_scene(models, observations, starts, order):
+def of_scene(models, observations, starts, order, coefficients=None):
     """What `fit_together` would return, had every vertebra stayed at its start; its status says
     whether the others may rely on it."""
 
-    def one(start, along, present):
-        coefficients = jnp.zeros(models.modes.shape[1])
+    def one(start, along, present, coefficients):
+        if coefficients is None:
+            coefficients = jnp.zeros(models.modes.shape[1])
         agreement = jnp.ones(1)
         return Reconstruction(
             start, coefficients, along, jnp.zeros(1), agreement, present.astype(jnp.int32)
         )
 
-    return jax.vmap(one)(starts, order.along, order.present)
+    return jax.vmap(one)(starts, order.along, order.present, coefficients)
 
 
 @pytest.mark.slow
@@ -112,6 +113,18 @@ def test_the_joint_fit_answers_in_the_order_of_the_tasks_scene_by_scene(tasks, m
     for task, estimate in zip(mixed, estimates, strict=True):
         np.testing.assert_allclose(estimate.pose.parameters(), task.start.parameters(), atol=1e-6)
     assert seconds >= 0.0
+    begun = [answer_of(task, coefficients=jnp.full(15, float(i))) for i, task in enumerate(mixed)]
+    found, _ = joint.fit_jointly(
+        methods.FIT_OPTIONS[methods.OURS],
+        mixed,
+        num_starts=1,
+        seed=0,
+        step=lambda note: None,
+        begun=begun,
+    )
+    for was, now in zip(begun, found, strict=True):
+        np.testing.assert_array_equal(now.coefficients, was.coefficients)
+        np.testing.assert_allclose(now.pose.parameters(), was.pose.parameters(), atol=1e-6)
 
 
 def test_a_spine_of_unusual_size_is_flagged_as_a_whole(tasks):

@@ -1,5 +1,6 @@
 """All vertebrae of a scene together: neighbours in the beam and along the spine."""
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from dartjax.image import Radiograph
 from dartjax.registration import (
     FitOptions,
     Neighbour,
+    ObjectiveWeights,
     Scale,
     crop_cameras,
     fit,
@@ -92,6 +94,30 @@ def test_what_is_not_present_disturbs_nobody(scene):
     first, second = (together(models, o, s, without) for o, s in ((seen, starts), (garbage, moved)))
     for leaf, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         np.testing.assert_allclose(leaf[:2], other[:2], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_without_neighbours_it_is_the_fit_of_each(scene):
+    (models, seen, starts, order), _ = scene
+    few = (Scale(64, 1.2, 3, 0.08),)
+    options = dataclasses.replace(
+        OPTIONS,
+        similarity=OPTIONS.similarity[:1],
+        scales=few,
+        weights=ObjectiveWeights(neighbours=0.0),
+        neighbours_rendered=False,
+    )
+    shapes = jnp.linspace(-0.5, 0.5, 45).reshape(3, 15)
+    joint = jax.jit(lambda *given: fit_together(*given[:4], options, given[4]))(
+        models, seen, starts, order, shapes
+    )
+    each = jax.jit(jax.vmap(lambda m, o, s, c: fit(m, o, s, options, coefficients=c)))(
+        models, seen, starts, shapes
+    )
+    np.testing.assert_allclose(joint.coefficients, each.coefficients, atol=1e-5)
+    np.testing.assert_allclose(joint.pose.wxyz_xyz, each.pose.wxyz_xyz, atol=1e-4)
+    away = np.abs(np.asarray(joint.coefficients - shapes))
+    assert 0.0 < away.max() < 0.3  # three steps from where it was begun
 
 
 def test_the_next_vertebra_is_expected_below_and_tilted_as_kyphosis_asks():
