@@ -192,6 +192,9 @@ ABLATION: Mapping[str, Fitter] = {
     "without landmarks": _without("landmarks"),
     "without shape prior": _without("prior"),
     "without prior along the spine": _without("neighbours"),
+    "without resemblance": functools.partial(
+        joint.fit_jointly, dataclasses.replace(FIT_OPTIONS[OURS], kinship=0.0)
+    ),
     "without neighbours": functools.partial(
         joint.fit_jointly, FIT_OPTIONS[OURS], among_others=False
     ),

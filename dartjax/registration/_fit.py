@@ -76,6 +76,7 @@ class FitOptions:
     region_dilation_mm: float = 4.0
     nonnegative_modes: int = 0  # the last ones, such as those of fractures
     neighbours_rendered: bool = True  # in a joint fit; not where each image shows one vertebra
+    kinship: float = 0.8  # in a joint fit: share of the neighbours' shape that is expected again
     multiview: MultiViewScore | None = None  # beside or instead of the similarity, at every scale
 
 

@@ -1,9 +1,9 @@
 """Reconstruction of all vertebrae of a scene together.
 
-Bones next to each other overlap in X-rays, and one follows from the other. So every vertebra is
-fitted with its neighbours rendered into the same views, and with a prior on where it stands
-among them; before every stage of the schedule all of them take over the others' latest state
-(block coordinate descent, in step).
+Bones next to each other overlap in X-rays, one follows from the other, and those of one person
+resemble each other. So every vertebra is fitted with its neighbours rendered into the same views,
+and with a prior on where it stands among them and on its shape; before every stage of the schedule
+all of them take over the others' latest state (block coordinate descent, in step).
 """
 
 import dataclasses
@@ -12,10 +12,12 @@ import itertools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dartjax import transforms
-from dartjax._types import Scalar
+from dartjax._numerics import solve_positive
+from dartjax._types import Coefficients, Scalar
 from dartjax.observations import Observations
 from dartjax.registration._fit import (
     FitOptions,
@@ -36,7 +38,8 @@ from dartjax.registration._objective import (
 )
 from dartjax.ssm import ShapeModel
 
-REACH = 3  # levels above and below that are rendered with a vertebra
+REACH = 3  # levels above and below that are rendered with a vertebra, and that resemble it
+_WITHIN_REACH = np.array([step for step in range(-REACH, REACH + 1) if step])
 
 
 class SpineOrder(eqx.Module):
@@ -107,18 +110,21 @@ def _stage(
     """One stage for all vertebrae, each among the others as they are at its beginning."""
     vertices = jax.vmap(posed_vertices)(models, starts, parameters)
     poses = jax.vmap(moved_pose)(starts, parameters)
-    around, neighbours = jax.vmap(_beside, (0, None, None, None))(
-        jnp.arange(len(order.present)), vertices, poses, order
-    )
+    places = jnp.arange(len(order.present))
+    beside = jax.vmap(_beside, (0, None, None, None))
+    around, neighbours = beside(places, vertices, poses, order)
+    deviations = jnp.einsum("vm,vmpc->vpc", parameters.coefficients, models.modes)
+    resembling = jax.vmap(_resembling, (0, 0, None, None))
+    shapes = options.kinship * resembling(places, models.modes, deviations, order)
 
-    def one(model, seen, start, x, others, expected):
-        beside = others if options.neighbours_rendered else None
-        evidence, splats = _prepare(model, start, x, seen, scale, options, beside)
-        evidence = dataclasses.replace(evidence, neighbours=expected)
+    def one(model, seen, start, x, others, expected, shape):
+        drawn = others if options.neighbours_rendered else None
+        evidence, splats = _prepare(model, start, x, seen, scale, options, drawn)
+        evidence = dataclasses.replace(evidence, neighbours=expected, shape=shape)
         own = scale._replace(learning_rate=rate)  # pyright: ignore
         return _descend(x, model, start, evidence, similarity, splats, own, options)
 
-    return jax.vmap(one)(models, observations, starts, parameters, around, neighbours)
+    return jax.vmap(one)(models, observations, starts, parameters, around, neighbours, shapes)
 
 
 def _beside(
@@ -128,12 +134,26 @@ def _beside(
     order: SpineOrder,
 ) -> tuple[Surroundings, Neighbour]:
     """What is rendered with a vertebra, and where those above and below expect it."""
-    steps = jnp.array([s for s in range(-REACH, REACH + 1) if s])
-    places, there = _present(index + steps, order)
+    places, there = _present(index + _WITHIN_REACH, order)
     around = Surroundings(vertices[places], there)
     places, there = _present(index + jnp.array([-1, 1]), order)
     suggested = jax.vmap(lambda other: _suggested(index, other, poses, order))(places)
     return around, jax.lax.stop_gradient(Neighbour(suggested, there))
+
+
+def _resembling(
+    index: Array,
+    modes: Float[Array, "mode vertex 3"],
+    deviations: Float[Array, "vertebra vertex 3"],
+    order: SpineOrder,
+) -> Coefficients:
+    """The mean deviation of the neighbours' shapes from the means of their levels, in the modes of
+    this vertebra (least squares: regions have modes of their own). 0 without neighbours."""
+    places, there = _present(index + _WITHIN_REACH, order)
+    each = jnp.where(there[:, None, None], deviations[places], 0.0)
+    mean = jnp.sum(each, axis=0) / jnp.maximum(jnp.sum(there), 1)
+    own = modes.reshape(len(modes), -1)
+    return solve_positive(own @ own.T, (own @ mean.reshape(-1))[:, None])[:, 0]
 
 
 def _present(places: Array, order: SpineOrder) -> tuple[Array, Bool[Array, " other"]]:

@@ -64,13 +64,14 @@ def posed_vertices(model: ShapeModel, start: transforms.SE3, parameters: FitPara
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveWeights:
-    """Weights of the terms. `landmarks` multiplies sum r^2 / (2 sigma^2), `prior` |b|^2 / 2,
+    """Weights of the terms. `landmarks` multiplies sum r^2 / (2 sigma^2), `prior`
+    |b - b_0|^2 / 2 (b_0 = 0, or what the neighbours' shapes suggest),
     `neighbours` the same of the deviation from the pose that each neighbour suggests,
     `multiview` the score of all views at once, where there is one."""
 
     similarity: float = 1.0
     multiview: float = 1.0
-    silhouette: float = 1.5
+    silhouette: float = 3.0
     landmarks: float = 0.01
     prior: float = 0.01
     neighbours: float = 0.01
@@ -101,6 +102,7 @@ class Evidence(eqx.Module):
     landmark_sigma: Float[Array, "view landmark"]
     view_weight: Float[Array, " view"]  # adds up to 1 over the valid views
     neighbours: Neighbour  # with a leading axis, such as (above, below)
+    shape: Float[Array, "*mode"]  # coefficients about which the prior is centred
 
 
 class Comparison(eqx.Module):
@@ -150,6 +152,7 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
         landmark_sigma=observations.landmark_sigma,
         view_weight=valid / jnp.maximum(jnp.sum(valid), 1.0),
         neighbours=jax.tree.map(lambda leaf: leaf[None], no_neighbour()),
+        shape=jnp.zeros(()),
     )
 
 
@@ -228,12 +231,12 @@ def objective(
     """Weighted sum of image dissimilarity, silhouette, landmarks and shape prior.
 
     mean over views of [w_s (1 - similarity) + w_m (1 - soft Dice)]
-    + w_l sum huber(r / sigma) + w_b |b|^2 / 2 + w_n sum huber(neighbour_residuals)
+    + w_l sum huber(r / sigma) + w_b |b - b_0|^2 / 2 + w_n sum huber(neighbour_residuals)
     - w_v multiview. Views without a mask skip the silhouette.
     """
     vertices = posed_vertices(model, start, parameters)
     rendered = render_views(vertices, model, evidence.cameras, options)
-    total = 0.5 * weights.prior * jnp.sum(parameters.coefficients**2)
+    total = 0.5 * weights.prior * jnp.sum((parameters.coefficients - evidence.shape) ** 2)
     if weights.similarity > 0.0:
         drr = jax.vmap(two_compartment)(rendered) + evidence.background
         scores = jax.vmap(similarity)(drr, evidence.images, evidence.weights)

@@ -292,6 +292,7 @@ def _foreseen(
         landmark_sigma=jnp.full((1, seen.landmark_sigma.shape[1]), sigma),
         view_weight=jnp.max(seen.view_weight)[None],
         neighbours=seen.neighbours,
+        shape=seen.shape,
     )
     evidence = with_region(evidence, rendered, options.region_dilation_mm * pixels / width)
     # The view will agree with its rendering no better than the others do. Score and curvature

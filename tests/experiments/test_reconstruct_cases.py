@@ -160,11 +160,11 @@ def test_each_row_of_the_ablation_lacks_one_thing():
     for name, fitter in methods.ABLATION.items():
         options, others = fitter.args[0], fitter.keywords.get("among_others", True)
         own, whole = (dataclasses.asdict(each.weights) for each in (options, full))
-        lacking[name] = [term for term in whole if own[term] != whole[term]] + ["all"] * (
-            not others
-        )
-        assert all(own[term] == 0.0 for term in lacking[name] if term != "all")
-    terms = ["similarity", "silhouette", "landmarks", "prior", "neighbours", "all"]
+        own["kinship"], whole["kinship"] = options.kinship, full.kinship
+        own["others"], whole["others"] = float(others), 1.0
+        lacking[name] = [term for term in whole if own[term] != whole[term]]
+        assert all(own[term] == 0.0 for term in lacking[name])
+    terms = ["similarity", "silhouette", "landmarks", "prior", "neighbours", "kinship", "others"]
     assert list(lacking.values()) == [[term] for term in terms]
 
 

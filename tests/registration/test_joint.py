@@ -16,13 +16,14 @@ from dartjax.registration import (
     Neighbour,
     ObjectiveWeights,
     Scale,
+    SpineOrder,
     crop_cameras,
     fit,
     fit_together,
     observe,
     stack,
 )
-from dartjax.registration._joint import _suggested
+from dartjax.registration._joint import _resembling, _suggested
 from dartjax.registration._objective import NEIGHBOUR_SIGMA, NEIGHBOUR_SIGMA_MM, neighbour_residuals
 from dartjax.render import SplatOptions, local_gradient_ncc, splat, two_compartment
 from experiments import spine
@@ -132,6 +133,28 @@ def test_the_next_vertebra_is_expected_below_and_tilted_as_kyphosis_asks():
     assert -0.15 < float(axis[1]) < -0.02
     above = _suggested(upper, lower, poses, order)
     np.testing.assert_allclose((below @ above).parameters()[1:], np.zeros(6), atol=1e-4)
+
+
+def test_neighbours_resemble_each_other_across_regions():
+    levels = ("T7", "T8", "T9")
+    models = stack([ssm.truncate(data.load_shape_model(level), 5) for level in levels])
+    order = SpineOrder(jnp.arange(3.0), jnp.zeros(3), jnp.array([True, True, False]))
+    rng = np.random.default_rng(0)
+    shapes = jnp.asarray(rng.normal(size=(3, 5)), jnp.float32).at[2].set(jnp.nan)
+    deviations = jnp.einsum("vm,vmpc->vpc", shapes, models.modes)
+    expect = jax.jit(
+        lambda i, there: _resembling(
+            i, models.modes[i], deviations, eqx.tree_at(lambda o: o.present, order, there)
+        )
+    )
+    # T7 and T8 have the same modes, and what is not there does not count.
+    np.testing.assert_allclose(expect(0, order.present), shapes[1], atol=1e-3)
+    # T9 has others: least squares of the mean of both.
+    own = np.asarray(models.modes[2]).reshape(5, -1)
+    mean = np.asarray(deviations[:2]).mean(0).reshape(-1)
+    solved = np.linalg.lstsq(own.T, mean, rcond=None)[0]
+    np.testing.assert_allclose(expect(2, order.present), solved, atol=1e-3)
+    assert not np.asarray(expect(0, jnp.array([True, False, False]))).any()
 
 
 def test_neighbour_residuals_are_in_standard_deviations():
