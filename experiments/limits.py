@@ -50,11 +50,20 @@ def with_true_shape(task: Task) -> Task:
     return dataclasses.replace(task, model=model)
 
 
+def with_true_isolation(task: Task) -> Task:
+    """The X-rays show nothing but this vertebra."""
+    assert task.truth is not None
+    seen = scene.isolated(task.truth, task.observations)
+    return dataclasses.replace(task, observations=seen)
+
+
 def _seeing(task: Task, **known: jax.Array) -> Task:
     return dataclasses.replace(task, observations=dataclasses.replace(task.observations, **known))
 
 
+ISOLATION = "true isolation"
 LIMITS: Mapping[str, Callable[[Task], Task]] = {
+    ISOLATION: with_true_isolation,
     "true masks": with_true_masks,
     "true landmarks": with_true_landmarks,
     "true start": with_true_start,

@@ -55,12 +55,10 @@ FIT_OPTIONS: dict[str, FitOptions] = {
         crop_width_mm=CROP_WIDTH_MM,
     ),
 }
-# Goes on from an answer, on images that show one vertebra each.
-_ON_ISOLATED = dataclasses.replace(
-    FIT_OPTIONS[OURS],
-    similarity=(_FINE, _FINE),
-    scales=(Scale(128, 0.7, 15, 0.04), Scale(128, 0.7, 15, 0.03)),
-    neighbours_rendered=False,
+# On images that show one vertebra each: from the start, and from an answer.
+_SHOWN_ALONE = dataclasses.replace(FIT_OPTIONS[OURS], neighbours_rendered=False)
+_REFINED_ALONE = dataclasses.replace(
+    _SHOWN_ALONE, similarity=_SHOWN_ALONE.similarity[2:], scales=_SHOWN_ALONE.scales[2:]
 )
 # What --recipe takes, and the name of its row. Every other one is a baseline, shown in this order
 # between the start and the headline.
@@ -119,7 +117,7 @@ def _with_network(name: str, weights: Mapping[str, str | None]) -> Fitter:
     folder = weights[NEEDS[name]]
     assert folder is not None, "the experiment checks that there are weights"
     if name == LEARNED:
-        return functools.partial(isolation.fit_isolated, folder, FIT_OPTIONS[OURS], _ON_ISOLATED)
+        return functools.partial(isolation.fit_isolated, folder, FIT_OPTIONS[OURS], _REFINED_ALONE)
     if name == FAITHFUL:
         return functools.partial(similarity.fit_faithful, folder)
     return functools.partial(similarity.fit_ours, folder, FIT_OPTIONS[OURS])
@@ -201,7 +199,9 @@ ABLATION: Mapping[str, Fitter] = {
 }
 # The same fit told one part of the truth.
 LIMITS: Mapping[str, Fitter] = {
-    name: functools.partial(limits.fit_told, tell, FIT_OPTIONS[OURS])
+    name: functools.partial(
+        limits.fit_told, tell, _SHOWN_ALONE if name == limits.ISOLATION else FIT_OPTIONS[OURS]
+    )
     for name, tell in limits.LIMITS.items()
 }
 # Every row of the table that is an answer.

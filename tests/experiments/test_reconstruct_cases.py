@@ -187,7 +187,9 @@ def test_a_limit_tells_one_part_of_the_truth(tasks):
         [part for part in parts if getattr(each, part) is not getattr(task, part)]
         for each in told.values()
     ]
-    assert changed == [["observations"], ["observations"], ["start"], ["model"]]
+    assert changed == [["observations"]] * 3 + [["start"], ["model"]]
+    alone = [name for name, each in methods.LIMITS.items() if not each.args[1].neighbours_rendered]
+    assert alone == [limits.ISOLATION]
 
 
 def test_the_answer_to_a_true_shape_is_in_the_modes_of_the_model(tasks):
