@@ -105,7 +105,7 @@ def expand(
     near = _linearise(x, model, start, evidence, options)
     of_images, shares, scores, overlaps = _image_terms(near, evidence, similarity, weights)
     of_landmarks, landmark_noise = _landmark_term(near, evidence, weights.landmarks)
-    of_prior, prior_noise = _prior_term(x, weights.prior)
+    of_prior, prior_noise = _prior_term(x, evidence.shape, weights.prior)
     quadratic = jax.tree.map(lambda *parts: sum(parts), of_images, of_landmarks, of_prior)
     noise = shares @ shares.T + landmark_noise + prior_noise
     lengths = safe_norm(near.residuals)
@@ -226,8 +226,10 @@ def _landmark_term(
     return Quadratic(loss, gradient, curvature), noise
 
 
-def _prior_term(x: Unknowns, weight: float) -> tuple[Quadratic, Matrix]:
-    coefficients = x.at[:6].set(0.0)
+def _prior_term(
+    x: Unknowns, expected: Float[Array, "*mode"], weight: float
+) -> tuple[Quadratic, Matrix]:
+    coefficients = x.at[:6].set(0.0).at[6:].add(-expected)
     shape = jnp.diag(jnp.ones_like(x).at[:6].set(0.0))
     loss = 0.5 * weight * jnp.sum(coefficients**2)
     return Quadratic(loss, weight * coefficients, weight * shape), weight**2 * shape

@@ -107,6 +107,7 @@ def test_without_neighbours_it_is_the_fit_of_each(scene):
         scales=few,
         weights=ObjectiveWeights(neighbours=0.0),
         neighbours_rendered=False,
+        kinship=0.0,
     )
     shapes = jnp.linspace(-0.5, 0.5, 45).reshape(3, 15)
     joint = jax.jit(lambda *given: fit_together(*given[:4], options, given[4]))(
