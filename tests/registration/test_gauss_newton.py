@@ -124,6 +124,7 @@ def test_the_quadratic_is_that_of_the_objective():
     seen = dataclasses.replace(seen, landmarks=seen.landmarks.at[0, 3].add(20.0))
     similarity, scale = scenes.QUICK.similarity[0], scenes.QUICK.scales[0]
     evidence, splats = _prepare(model, start, zero_parameters(NUM_MODES), seen, scale, scenes.QUICK)
+    evidence = dataclasses.replace(evidence, shape=jnp.linspace(-1.0, 1.0, NUM_MODES))
 
     @jax.jit
     def both(x):
