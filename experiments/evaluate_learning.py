@@ -39,8 +39,12 @@ _SUBJECTS = flags.DEFINE_list("subjects", [], "Only these of the cohort.")
 _CROPS = flags.DEFINE_string("crops", None, "Folder of X-rays made earlier. Default: the cache.")
 _VERTEBRAE = flags.DEFINE_integer("vertebrae", 6, "At most so many of every subject.", 1)
 _STARTS = flags.DEFINE_list("starts_mm", ["0", "3", "6"], "How far off fits begin.")
-_SIMILARITY = flags.DEFINE_string("similarity", None, "Weights of experiments.train_similarity.")
-_ISOLATION = flags.DEFINE_string("isolation", None, "Weights of experiments.train_isolation.")
+_SIMILARITY = flags.DEFINE_string(
+    "similarity", None, "Weights of experiments.train_similarity, or `packaged`."
+)
+_ISOLATION = flags.DEFINE_string(
+    "isolation", None, "Weights of experiments.train_isolation, or `packaged`."
+)
 
 Row = dict[str, Any]
 Table = tuple[str, list[Row]]
@@ -66,13 +70,13 @@ def main(ctx: launch.RunContext) -> None:
     summary: Row = {}
     tables: list[Table] = []
     rows: list[Row] = []
-    if _SIMILARITY.value:
+    if folder := _folder("similarity"):
         cases = learning_metrics.cases_of(crops, models, ctx.seed)
         is_synthetic = scans[0].dataset_kind == "synthetic"
         note = "SYNTHETIC ANATOMY - not VerSe" if is_synthetic else scans[0].dataset
-        _similarity(ctx, _SIMILARITY.value, cases, summary, tables, rows, note)
-    if _ISOLATION.value:
-        net, params = networks.isolation(_ISOLATION.value)
+        _similarity(ctx, folder, cases, summary, tables, rows, note)
+    if folder := _folder("isolation"):
+        net, params = networks.isolation(folder)
         found = isolation_task.answers(net, models, params, crops)
         own = learning_report.isolation_rows(crops, found)
         summary["isolation"] = learning_report.isolation_table(own)
@@ -129,10 +133,16 @@ def _scans() -> list[data.Case]:
 
 def _check(subjects: list[str]) -> None:
     """That the networks are there, and have seen nobody."""
-    for name, flag in (("similarity", _SIMILARITY), ("isolation", _ISOLATION)):
-        if flag.value:
-            getattr(networks, name)(flag.value)
-            networks.check_unseen(flag.value, subjects, name)
+    for name in ("similarity", "isolation"):
+        if folder := _folder(name):
+            getattr(networks, name)(folder)
+            networks.check_unseen(folder, subjects, name)
+
+
+def _folder(name: str) -> str | None:
+    """Where the weights of a network are, if it was asked for."""
+    given = {"similarity": _SIMILARITY, "isolation": _ISOLATION}[name].value
+    return networks.folder_of(name, given) if given else None
 
 
 def _crops(scans: list[data.Case], seed: int) -> Crops:

@@ -21,13 +21,11 @@ def fit_isolated(
     then: FitOptions,
     tasks: Sequence[Task],
     *,
-    num_starts: int,
-    seed: int,
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
     """A `Fitter` with the network in a folder: the joint fit by `first` is the first guess; each
     round isolates every vertebra with the latest guess and goes on from it by `then`."""
-    run = functools.partial(joint.fit_jointly, num_starts=num_starts, seed=seed, step=step)
+    run = functools.partial(joint.fit_jointly, step=step)
     found, seconds = run(first, tasks)
     for _ in range(_ROUNDS):
         columns = [task.model for task in tasks], [task.observations for task in tasks]

@@ -14,11 +14,13 @@ from dartjax.training import (
     ISOLATION_SPLATS,
     RANDOMISATIONS,
     GuessErrors,
+    Jitter,
     Loss,
     guessed_surface,
     hint_of,
     isolation_errors,
     isolation_loss,
+    jittered,
     randomise,
 )
 from experiments import isolation_report, learning_data
@@ -61,11 +63,14 @@ def batches(crops: Crops, batch_size: int, seed: int):
     return of_step
 
 
-def loss(net: IsolationNet, models: ssm.ShapeModel) -> Loss:
-    """Mean over a batch, and the errors that are shown beside it."""
+def loss(net: IsolationNet, models: ssm.ShapeModel, *, vary: bool = True) -> Loss:
+    """Mean over a batch, and the errors that are shown beside it. `vary`: every view is shown as
+    another crop of it, so that few people teach more."""
 
     def of_batch(params: PyTree, batch: Batch, key: jax.Array):
         keys = jax.random.split(key, len(batch.level))
+        if vary:
+            batch = jax.lax.map(lambda each: _other_crop(*each), (batch, keys))
         shown = jax.lax.map(lambda each: _shown(models, each[0], each[1], "mild"), (batch, keys))
 
         def one(image, hint, truth):
@@ -82,7 +87,7 @@ def loss(net: IsolationNet, models: ssm.ShapeModel) -> Loss:
 
 def validation(net: IsolationNet, models: ssm.ShapeModel, held: Crops):
     """Errors on every vertebra left out, two views each, always with the same guesses."""
-    cost = jax.jit(loss(net, models))
+    cost = jax.jit(loss(net, models, vary=False))
     place = np.arange(len(held.level))
     views = [batch_of(held, place, np.full_like(place, view)) for view in (0, 1)]
 
@@ -139,6 +144,11 @@ def examples(crops: Crops, found: Answers) -> list[isolation_report.Example]:
         return isolation_report.Example(title, own.images, own.hints, own.found, own.truths)
 
     return [one(name, int(i)) for name, i in chosen.items()]
+
+
+def _other_crop(own: Batch, key: jax.Array) -> Batch:
+    seen = jittered(own.image, own.mask, own.camera, Jitter(), key=jax.random.fold_in(key, 0))
+    return eqx.tree_at(lambda b: (b.image, b.mask, b.camera), own, seen)
 
 
 def _shown(models: ssm.ShapeModel, own: Batch, key: jax.Array, tone: str):

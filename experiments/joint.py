@@ -39,8 +39,6 @@ def fit_jointly(
     options: FitOptions,
     tasks: Sequence[Task],
     *,
-    num_starts: int,
-    seed: int,
     step: Callable[[str], None],
     among_others: bool = True,
     begun: Sequence[Reconstruction] | None = None,
@@ -49,10 +47,8 @@ def fit_jointly(
     seconds after compilation. A task with a poor start is fitted too, but no other relies on it;
     unless `among_others`, none relies on any. The fit goes on from the answers in `begun`, if any.
 
-    One start each: `num_starts` and `seed` are not used. The vertebrae of a scene are in the
-    order of the tasks, from head to foot.
+    The vertebrae of a scene are in the order of the tasks, from head to foot.
     """
-    del num_starts, seed
     members = scenes_of(tasks)
     size = -(-max(map(len, members)) // _MULTIPLE) * _MULTIPLE
     given = [None] * len(tasks) if begun is None else begun

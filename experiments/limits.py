@@ -76,13 +76,11 @@ def fit_told(
     options: FitOptions,
     tasks: Sequence[Task],
     *,
-    num_starts: int,
-    seed: int,
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
     """A `Fitter`: the joint fit of what `tell` makes of the tasks."""
     told = [tell(task) for task in tasks]
-    found, seconds = joint.fit_jointly(options, told, num_starts=num_starts, seed=seed, step=step)
+    found, seconds = joint.fit_jointly(options, told, step=step)
     return [_in_own_modes(*each) for each in zip(tasks, told, found, strict=True)], seconds
 
 

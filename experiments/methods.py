@@ -22,7 +22,7 @@ from dartjax.registration import (
     moved_pose,
 )
 from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
-from experiments import isolation, joint, limits, scene, similarity
+from experiments import isolation, joint, limits, similarity
 from experiments.batches import columns_of, run_cases
 from experiments.grading import Estimate, Task, estimate_of, with_sizes_checked
 from experiments.scene import CROP_WIDTH_MM
@@ -77,15 +77,17 @@ RECIPES = {
 
 class Fitter(Protocol):
     """Answers for tasks of one subject, in their order, and the seconds it took in all without
-    what was compiled. `num_starts` and `seed` are free to use or not."""
+    what was compiled."""
 
     def __call__(
-        self, tasks: Sequence[Task], *, num_starts: int, seed: int, step: Callable[[str], None]
+        self, tasks: Sequence[Task], *, step: Callable[[str], None]
     ) -> tuple[Sequence[Reconstruction], float]:
         """See the class."""
         ...
 
 
+# Fitted one by one.
+CASE_BY_CASE = ("landmarks", *(name for name in FIT_OPTIONS if name != OURS), ISOLATED)
 CaseFit = Callable[
     [ssm.ShapeModel, Observations, transforms.SE3, PRNGKeyArray], Reconstruction
 ]  # (model, observations, start, key) of one vertebra, under vmap
@@ -101,14 +103,13 @@ def run_method(
     weights: Mapping[str, str | None] | None = None,
 ) -> tuple[list[Estimate], float]:
     """Estimates of one method for all tasks, and its seconds per task after compilation.
-    `weights` are the folders of the networks that some need (`NEEDS`)."""
-    fitter = METHODS[name] if name not in NEEDS else _with_network(name, weights or {})
-    found, seconds = fitter(
-        tasks,
-        num_starts=1 if name == "landmarks" else num_starts,
-        seed=seed,
-        step=lambda note: step(f"{name}: {note}"),
-    )
+    `num_starts` and `seed` are for those that fit every vertebra alone (`CASE_BY_CASE`), `weights`
+    the folders of the networks that some need (`NEEDS`)."""
+    if name in CASE_BY_CASE:
+        fitter = functools.partial(fit_each_case, name, num_starts=num_starts, seed=seed)
+    else:
+        fitter = _with_network(name, weights or {}) if name in NEEDS else TOGETHER[name]
+    found, seconds = fitter(tasks, step=lambda note: step(f"{name}: {note}"))
     estimates = with_sizes_checked(tasks, [estimate_of(each) for each in found])
     return estimates, seconds / len(tasks)
 
@@ -132,21 +133,10 @@ def fit_each_case(
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
     """A `Fitter` for which every vertebra in its views is a case of its own."""
+    if name == ISOLATED:
+        tasks, name = [limits.with_true_isolation(task) for task in tasks], ALONE
     keys = jax.random.split(jax.random.key(seed), len(tasks))
     return run_cases(_case_fit(name, num_starts), *columns_of(tasks), list(keys), step=step)
-
-
-def fit_isolated(
-    tasks: Sequence[Task], *, num_starts: int, seed: int, step: Callable[[str], None]
-) -> tuple[list[Reconstruction], float]:
-    """A `Fitter` that is told what each vertebra looks like alone."""
-    told = []
-    for task in tasks:
-        assert task.truth is not None
-        told.append(
-            dataclasses.replace(task, observations=scene.isolated(task.truth, task.observations))
-        )
-    return fit_each_case(ALONE, told, num_starts=num_starts, seed=seed, step=step)
 
 
 @functools.cache
@@ -204,10 +194,7 @@ LIMITS: Mapping[str, Fitter] = {
     )
     for name, tell in limits.LIMITS.items()
 }
-# Every row of the table that is an answer.
-METHODS: Mapping[str, Fitter] = (
-    {name: functools.partial(fit_each_case, name) for name in ("landmarks", *FIT_OPTIONS)}
-    | {OURS: functools.partial(joint.fit_jointly, FIT_OPTIONS[OURS]), ISOLATED: fit_isolated}
-    | ABLATION
-    | LIMITS
+# Every other row of the table that is an answer and needs no network.
+TOGETHER: Mapping[str, Fitter] = (
+    {OURS: functools.partial(joint.fit_jointly, FIT_OPTIONS[OURS])} | ABLATION | LIMITS
 )

@@ -18,6 +18,13 @@ from dartjax.models import (
 )
 from experiments.scene import CROP_PIXELS
 
+PACKAGED = "packaged"
+
+
+def folder_of(name: str, given: str) -> str:
+    """Where the weights are that a flag asks for: a folder, or the word `packaged`."""
+    return str(data.NETWORKS / name) if given == PACKAGED else given
+
 
 def check_unseen(folder: str, subjects: Sequence[str], flag: str) -> None:
     """DataError if the network in a folder has seen one of the subjects."""

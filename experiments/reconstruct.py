@@ -100,12 +100,15 @@ _LIMITS = flags.DEFINE_bool(
 )
 _SSM = flags.DEFINE_string("ssm", None, "Folder of other shape models than the packaged ones.")
 _ISOLATION = flags.DEFINE_string(
-    "isolation", None, "Folder of weights of experiments.train_isolation: adds the row `isolated`."
+    "isolation",
+    None,
+    "Folder of weights of experiments.train_isolation, or `packaged`: adds the row `isolated`.",
 )
 _SIMILARITY = flags.DEFINE_string(
     "similarity",
     None,
-    "Folder of weights of experiments.train_similarity: adds the rows `faithful` and `ours`.",
+    "Folder of weights of experiments.train_similarity, or `packaged`: adds the rows `faithful` "
+    "and `ours`.",
 )
 _WORK = flags.DEFINE_string(
     "work",
@@ -165,12 +168,6 @@ def join() -> int:
 
 
 def _settings(seed: int) -> Settings:
-    need = methods.NEEDS.get(methods.RECIPES[_RECIPE.value])
-    if need and flags.FLAGS[need].value is None:
-        raise data.DataError(
-            f"--recipe={_RECIPE.value} needs --{need}=FOLDER with weights of "
-            f"experiments.train_{need}"
-        )
     if _DETECTOR.value != "standard" and _OBSERVATIONS.value != "simulated":
         raise data.DataError("--detector is only for --observations=simulated")
     if _RESTARTS.value > 1 and _RECIPE.value in ("classical", "ours"):
@@ -191,9 +188,17 @@ def _settings(seed: int) -> Settings:
         restarts=_RESTARTS.value,
         xray_physics=_XRAY_PHYSICS.value,
         ssm=_SSM.value,
-        isolation=_ISOLATION.value,
-        similarity=_SIMILARITY.value,
+        isolation=_weights("isolation"),
+        similarity=_weights("similarity"),
     )
+
+
+def _weights(name: str) -> str | None:
+    """The folder of a network's weights: what its flag says, or the packaged ones where the recipe
+    cannot do without."""
+    is_needed = methods.NEEDS.get(methods.RECIPES[_RECIPE.value]) == name
+    given = flags.FLAGS[name].value or (networks.PACKAGED if is_needed else None)
+    return networks.folder_of(name, given) if given else None
 
 
 def _demo_source() -> Source:

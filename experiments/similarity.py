@@ -50,16 +50,9 @@ def with_score(options: FitOptions, folder: str, weight: float) -> FitOptions:
 
 
 def fit_faithful(
-    folder: str,
-    tasks: Sequence[Task],
-    *,
-    num_starts: int,
-    seed: int,
-    step: Callable[[str], None],
+    folder: str, tasks: Sequence[Task], *, step: Callable[[str], None]
 ) -> tuple[list[Reconstruction], float]:
-    """A `Fitter`: the learned similarity alone, from the start as it is given. One start:
-    `num_starts` and `seed` are not used."""
-    del num_starts, seed
+    """A `Fitter`: the learned similarity alone, from the start as it is given."""
     return run_cases(_faithful(folder), *columns_of(tasks), step=step)
 
 
@@ -68,14 +61,12 @@ def fit_ours(
     options: FitOptions,
     tasks: Sequence[Task],
     *,
-    num_starts: int,
-    seed: int,
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
     """A `Fitter`: all vertebrae of a scene together by `options`, with the learned similarity as
     one more term and as the judge of the result."""
     options = with_score(options, folder, LEARNED_WEIGHT)
-    fitted, seconds = joint.fit_jointly(options, tasks, num_starts=num_starts, seed=seed, step=step)
+    fitted, seconds = joint.fit_jointly(options, tasks, step=step)
     columns = columns_of(tasks)[:2]
     judged, more = run_cases(_judge(folder), *columns, fitted, step=step)
     return judged, seconds + more

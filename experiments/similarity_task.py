@@ -15,9 +15,11 @@ from dartjax.training import (
     RANDOMISATIONS,
     Fit,
     FitErrors,
+    Jitter,
     Loss,
     direction_loss,
     disturbed,
+    jittered,
     moved,
     prediction_loss,
     randomise,
@@ -141,13 +143,20 @@ class Task:
 
 
 def _randomised(batch: Batch, key: jax.Array) -> Batch:
-    """The radiographs as other machines might show them."""
-    images = batch.images.reshape(-1, *batch.images.shape[2:])
-    keys = jax.random.split(key, len(images))
-    shown = jax.lax.map(
-        lambda each: randomise(each[0], RANDOMISATIONS["mild"], key=each[1]), (images, keys)
+    """The radiographs as other machines might show them, and other crops of them."""
+    flat = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (batch.images, batch.masks, batch.cameras)
     )
-    return eqx.tree_at(lambda b: b.images, batch, shown.reshape(batch.images.shape))
+
+    def one(each: tuple[jax.Array, jax.Array, Camera, jax.Array]):
+        image, mask, view, key = each
+        crop, tone = jax.random.split(key)
+        image, mask, view = jittered(image, mask, view, Jitter(), key=crop)
+        return randomise(image, RANDOMISATIONS["mild"], key=tone), mask, view
+
+    shown = jax.lax.map(one, (*flat, jax.random.split(key, len(flat[0]))))
+    seen = jax.tree.map(lambda leaf: leaf.reshape(*batch.images.shape[:2], *leaf.shape[1:]), shown)
+    return eqx.tree_at(lambda b: (b.images, b.masks, b.cameras), batch, seen)
 
 
 def validation(task: Task, held: Crops):

@@ -91,6 +91,7 @@ from ._verse_small import read_ids as read_ids
 from ._verse_small import verse_small as verse_small
 from ._views import angle_between as angle_between
 from ._views import check_views as check_views
+from ._weights import NETWORKS as NETWORKS
 from ._weights import load_weights as load_weights
 from ._weights import read_card as read_card
 from ._weights import save_weights as save_weights

@@ -9,6 +9,7 @@ import numpy as np
 from dartjax.data import _stored
 from dartjax.data._errors import DataError
 
+NETWORKS = pathlib.Path(__file__).parent.parent / "assets" / "networks"
 _WEIGHTS = "weights.npz"
 _FIELDS = {"name", "preset", "subjects_included", "never_seen", "command", "quality"}
 _SEPARATOR = "/"

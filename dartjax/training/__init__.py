@@ -9,6 +9,8 @@ from dartjax.training._isolation import guessed_surface as guessed_surface
 from dartjax.training._isolation import hint_of as hint_of
 from dartjax.training._isolation import isolation_errors as isolation_errors
 from dartjax.training._isolation import isolation_loss as isolation_loss
+from dartjax.training._jitter import Jitter as Jitter
+from dartjax.training._jitter import jittered as jittered
 from dartjax.training._judged import guarded as guarded
 from dartjax.training._judged import landmark_rms as landmark_rms
 from dartjax.training._judged import learned_score as learned_score

@@ -20,11 +20,12 @@ _NO_MASK, _NO_GUESS = 0.15, 0.15  # shares of the views without
 
 class GuessErrors(eqx.Module):
     """How wrong a first guess of a vertebra is: normal, per axis, times a factor uniform in
-    [0, 1] of its own for every guess. The shape is between the mean and the truth. A fit of
-    landmarks with 3 mm noise is off by about 0.045 rad and 1 mm."""
+    [0, 1] of its own for every guess. The shape is off as well, and between the mean and the
+    truth. A fit of landmarks with 3 mm noise is off by about 0.045 rad and 1 mm."""
 
     turn_rad: float = 0.1
     shift_mm: float = 3.0
+    shape_sd: float = 0.8
 
 
 def guessed_surface(
@@ -36,12 +37,14 @@ def guessed_surface(
     key: PRNGKeyArray,
 ) -> Vertices:
     """A guess of a vertebra whose best fit is known, world mm."""
-    keys = jax.random.split(key, 4)
+    keys = jax.random.split(key, 5)
     severity = jax.random.uniform(keys[0])
     turn = severity * errors.turn_rad * jax.random.normal(keys[1], (3,))
     shift = severity * errors.shift_mm * jax.random.normal(keys[2], (3,))
     share = jax.random.uniform(keys[3])
-    return posed(model, transforms.perturb(pose, turn, shift), share * coefficients)
+    wrong = severity * errors.shape_sd * jax.random.normal(keys[4], coefficients.shape)
+    shape = share * coefficients + wrong
+    return posed(model, transforms.perturb(pose, turn, shift), shape)
 
 
 def hint_of(

@@ -31,19 +31,20 @@ class Fit(eqx.Module):
 
 
 class FitErrors(eqx.Module):
-    """Disturbances of a best fit: normal with these deviations per axis, for one guess in four a
-    tenth of them, so that the floor of the basin is seen as well."""
+    """Disturbances of a best fit: normal with these deviations per axis, times a factor of every
+    guess between `least` and 1, its logarithm uniform: most answers of a fit lie on the floor of
+    the basin."""
 
     turn_rad: float = 0.2
     shift_mm: float = 6.0
     shape_sd: float = 0.8
-    small: float = 0.1
+    least: float = 0.1
 
 
 def disturbed(true: Fit, errors: FitErrors, *, key: PRNGKeyArray) -> Fit:
     """A wrong fit."""
     keys = jax.random.split(key, 4)
-    size = jnp.where(jax.random.uniform(keys[0]) < 0.25, errors.small, 1.0)
+    size = errors.least ** jax.random.uniform(keys[0])
     turn, shift = (
         size * sigma * jax.random.normal(k, (3,))
         for sigma, k in ((errors.turn_rad, keys[1]), (errors.shift_mm, keys[2]))

@@ -54,7 +54,7 @@ def test_errors_are_means_inside_the_true_mask():
 
 
 def test_guesses_lie_between_the_mean_and_the_truth_when_nothing_is_disturbed():
-    model, still = scenes.model(), GuessErrors(0.0, 0.0)
+    model, still = scenes.model(), GuessErrors(0.0, 0.0, 0.0)
     mean = posed(model, scenes.TRUE_POSE, jnp.zeros(15))
     true = posed(model, scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
     guess = guessed_surface(
