@@ -4,6 +4,7 @@ A run that was stopped goes on from its last checkpoint, with the same curve as 
 a batch is a function of the step, and so are all random numbers.
 """
 
+import importlib
 import json
 import pathlib
 import time
@@ -57,7 +58,8 @@ def run(
     checkpoint_minutes: float = 3.0,
 ) -> Trained:
     """Train to the end of the schedule, or until it no longer helps, or for so many minutes of
-    this process (the checkpoint stays, and a second call goes on)."""
+    this process (the checkpoint stays, and a second call goes on). Where tensorboardX is installed
+    (`dartjax[log]`), the curves are written to `work`/tensorboard as they grow."""
     work.mkdir(parents=True, exist_ok=True)
     state, best = train_state(params, training.schedule), params
     log = _Log()
@@ -71,6 +73,7 @@ def run(
             state, batch, training.loss, training.schedule, key=jax.random.key(training.seed)
         )
     )
+    board = _board(work / "tensorboard", int(state.step))
     begun = saved = time.monotonic()
     first, last = int(state.step), training.schedule.num_steps
     late = False
@@ -82,11 +85,14 @@ def run(
             if log.add({"step": now + 1, **training.validate(state.average)}):
                 best = state.average
             step(f"step {now + 1}: {log.summary()}")
+            _write(board, log)
         late = time.monotonic() - begun > 60.0 * minutes
         if late or now + 1 == last or time.monotonic() - saved > 60.0 * checkpoint_minutes:
             _save(manager, state, best, log)
             saved = time.monotonic()
     manager.close()
+    if board is not None:
+        board.close()
     # A run that was stopped is judged as it stands; the checkpoint goes on without that.
     if log.recent and log.add({"step": int(state.step), **training.validate(state.average)}):
         best = state.average
@@ -140,6 +146,26 @@ class _Log:
         own = self.validations[-1]
         shown = ", ".join(f"{key} {value:.3f}" for key, value in own.items() if key != "step")
         return f"loss {self.curve[-1]['loss']:.3f}, {shown}"
+
+
+def _board(folder: pathlib.Path, step: int) -> Any:
+    """A writer of what TensorBoard reads; None where tensorboardX is not installed. What an
+    earlier process wrote beyond `step` is dropped."""
+    try:
+        module = importlib.import_module("tensorboardX")
+    except ImportError:
+        return None
+    return module.SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _write(board: Any, log: _Log) -> None:
+    """The last rows of the curves."""
+    if board is None:
+        return
+    for kind, row in (("training", log.curve[-1]), ("validation", log.validations[-1])):
+        for key in row.keys() - {"step"}:
+            board.add_scalar(f"{kind}/{key}", row[key], int(row["step"]))
+    board.flush()
 
 
 def _save(manager: ocp.CheckpointManager, state: TrainState, best: PyTree, log: _Log) -> None:

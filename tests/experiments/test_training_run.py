@@ -1,6 +1,8 @@
 """A training that was stopped goes on as if it had not been; one that no longer helps ends."""
 
 import shutil
+import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +52,26 @@ def test_a_run_that_was_stopped_has_the_same_curve(tmp_path):
     assert parts.curve == whole.curve and parts.validations == whole.validations
     assert parts.step == whole.step and parts.score < 0.1
     np.testing.assert_array_equal(parts.params["w"], whole.params["w"])
+    assert list((tmp_path / "parts" / "tensorboard").glob("events*"))
+
+
+def test_the_curves_are_there_for_tensorboard(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    written = []
+    writer = SimpleNamespace(
+        add_scalar=lambda *row: written.append(row), flush=lambda: None, close=lambda: None
+    )
+    monkeypatch.setattr("tensorboardX.SummaryWriter", lambda *args, **options: writer)
+    found = training_run.run(PARAMS, training(), tmp_path / "work", quiet)
+    scores = {step: value for name, value, step in written if name == "validation/score"}
+    assert scores == {row["step"]: row["score"] for row in found.validations}
+    assert {name for name, *_ in written} >= {"training/loss", "training/first"}
+
+
+def test_tensorboard_can_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert training_run.run(PARAMS, training(), tmp_path / "work", quiet).steps_run == 60
+    assert not (tmp_path / "work" / "tensorboard").exists()
 
 
 def test_it_ends_when_validation_no_longer_improves(tmp_path):
