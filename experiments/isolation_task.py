@@ -24,7 +24,7 @@ from dartjax.training import (
     randomise,
 )
 from experiments import isolation_report, learning_data
-from experiments.learning_data import Crops, Sampler
+from experiments.learning_data import Crops
 
 
 class Batch(eqx.Module):
@@ -54,10 +54,10 @@ def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
 
 def batches(crops: Crops, batch_size: int, seed: int):
     """The batch of a step."""
-    sampler = Sampler(len(crops.level), 1, batch_size, seed)
+    draw = learning_data.sampler(len(crops.level), 1, batch_size, seed)
 
     def of_step(step: int) -> Batch:
-        chosen, views = sampler(step)
+        chosen, views = draw(step)
         return batch_of(crops, chosen, views[:, 0])
 
     return of_step

@@ -5,7 +5,6 @@ Made once per cohort and subject and kept as npz without pickle; a folder that w
 on where it was. A batch is a pure function of seed and step, so training resumes exactly.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -186,18 +185,14 @@ def _views(truth: scene.TrueVertebra, rng: np.random.Generator) -> list[Camera]:
     return crops
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampler:
-    """Which vertebrae and views a step is trained on: a pure function of seed and step."""
+def sampler(
+    num_vertebrae: int, num_views: int, batch_size: int, seed: int
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Which vertebrae (batch,) and views (batch, num_views; none twice) a step is trained on: a
+    pure function of seed and step. Every vertebra comes once before any comes again."""
 
-    num_vertebrae: int
-    num_views: int
-    batch_size: int
-    seed: int
+    def with_views(vertebra: int, rng: np.random.Generator):
+        return vertebra, rng.permutation(NUM_VIEWS)[:num_views]
 
-    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices (batch,) and views (batch, NUM_VIEWS in random order, the first num_views)."""
-        rng = np.random.default_rng([self.seed, step])
-        chosen = rng.integers(self.num_vertebrae, size=self.batch_size)
-        order = np.stack([rng.permutation(NUM_VIEWS) for _ in range(self.batch_size)])
-        return chosen, order[:, : self.num_views]
+    rows = data.grain().MapDataset.range(num_vertebrae).seed(seed).shuffle().repeat()
+    return rows.random_map(with_views).batch(batch_size).__getitem__

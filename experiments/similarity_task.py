@@ -29,7 +29,7 @@ from dartjax.training import (
     way_to,
 )
 from experiments import learning_data
-from experiments.learning_data import Crops, Sampler
+from experiments.learning_data import Crops
 
 NUM_UNKNOWNS = 21
 
@@ -63,8 +63,8 @@ def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
 
 def batches(crops: Crops, num_views: int, batch_size: int, seed: int):
     """The batch of a step."""
-    sampler = Sampler(len(crops.level), num_views, batch_size, seed)
-    return lambda step: batch_of(crops, *sampler(step))
+    draw = learning_data.sampler(len(crops.level), num_views, batch_size, seed)
+    return lambda step: batch_of(crops, *draw(step))
 
 
 def in_two_views(crops: Crops) -> Batch:

@@ -100,6 +100,7 @@ from ._xray_dataset import XRAY_FORMAT as XRAY_FORMAT
 from ._xray_dataset import XrayDataset as XrayDataset
 from ._xray_dataset import decode_radiograph as decode_radiograph
 from ._xray_dataset import encode_radiograph as encode_radiograph
+from ._xray_dataset import grain as grain
 from ._xray_dataset import open_xrays as open_xrays
 from ._xray_dataset import pack_masks as pack_masks
 from ._xray_dataset import radiograph_record as radiograph_record

@@ -8,7 +8,7 @@ from dartjax import camera, ssm, transforms
 from dartjax.data import DataError
 from dartjax.registration import stack
 from experiments import learning_data
-from experiments.learning_data import NUM_VIEWS, Crops, Sampler
+from experiments.learning_data import NUM_VIEWS, Crops, sampler
 from tests.registration import scenes
 
 
@@ -40,12 +40,12 @@ def saved(path, content):
 
 
 def test_a_batch_belongs_to_its_step_and_seed():
-    draw = Sampler(40, 3, 16, seed=5)
+    draw = sampler(40, 3, 16, seed=5)
     chosen, views = draw(7)
-    np.testing.assert_array_equal(chosen, Sampler(40, 3, 16, seed=5)(7)[0])
+    np.testing.assert_array_equal(chosen, sampler(40, 3, 16, seed=5)(7)[0])
     assert views.shape == (16, 3) and chosen.max() < 40
     assert all(len(set(row)) == 3 for row in views.tolist())
-    others = [draw(8)[0], Sampler(40, 3, 16, seed=6)(7)[0]]
+    others = [draw(8)[0], sampler(40, 3, 16, seed=6)(7)[0]]
     assert not any(np.array_equal(chosen, other) for other in others)
     seen = np.concatenate([draw(step)[0] for step in range(40)])
     assert len(set(seen.tolist())) == 40
