@@ -1,12 +1,14 @@
 """Networks from folders: of the right kind, not trained on who is reconstructed."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
 from dartjax import data
 from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity
-from experiments import methods, networks, similarity
+from experiments import methods, networks, reconstruct, similarity
 from experiments.reconstruct_subject import Settings
 
 CARD = {
@@ -66,3 +68,26 @@ def test_the_learned_term_is_looked_at_no_coarser_than_the_network_sees(folder):
     assert [scale.num_pixels for scale in ours.scales] == [64, 64, 128, 128]
     assert ours.multiview is faithful.multiview and ours.weights.multiview == 0.2
     assert hash(ours) == hash(similarity.with_score(methods.FIT_OPTIONS[methods.OURS], folder, 0.2))
+
+
+@pytest.mark.parametrize("name", ["similarity", "isolation"])
+def test_the_packaged_networks_are_small_and_have_seen_nobody_who_is_reported_on(name):
+    folder = networks.folder_of(name, networks.PACKAGED)
+    card = data.read_card(folder)
+    assert card["name"] == name
+    assert not any(data.same_subject(who, card["subjects_included"]) for who in card["never_seen"])
+    assert {"lidc0001", "tptct"} <= set(card["never_seen"])
+    networks.check_unseen(folder, card["never_seen"], name)
+    _net, params = getattr(networks, name)(folder)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    assert sum(file.stat().st_size for file in data.NETWORKS.glob(f"{name}/*")) < 15e6
+
+
+def test_a_recipe_that_needs_a_network_takes_the_packaged_one(monkeypatch):
+    given = {name: SimpleNamespace(value=None) for name in ("similarity", "isolation")}
+    monkeypatch.setattr(reconstruct, "_RECIPE", SimpleNamespace(value="ours"))
+    monkeypatch.setattr(reconstruct.flags, "FLAGS", given)
+    assert reconstruct._weights("similarity") == str(data.NETWORKS / "similarity")
+    assert reconstruct._weights("isolation") is None
+    given["isolation"].value = "folder"
+    assert reconstruct._weights("isolation") == "folder"
