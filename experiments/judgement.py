@@ -17,7 +17,6 @@ from jaxtyping import Float, PRNGKeyArray
 
 from dartjax import camera as cameras
 from dartjax import data, mesh, transforms
-from dartjax._numerics import safe_norm
 from dartjax.camera import Camera
 from dartjax.observations import Observations
 from dartjax.registration import (
@@ -36,8 +35,7 @@ from dartjax.registration import (
     stack,
 )
 from dartjax.ssm import ShapeModel, instance, posed
-from dartjax.training import Fit, predicted_error
-from experiments import grading, joint, methods, networks, spine
+from experiments import grading, joint, methods, spine
 from experiments.grading import Estimate, Task
 
 # What the other vertebrae in the same views say of an answer; NaN where there are none.
@@ -54,14 +52,7 @@ SCENE_FEATURE_NAMES: tuple[str, ...] = (
     "scene_mask_shift_mm",
     "scene_neighbour_distance_mm",
 )
-# What the packaged multi-view similarity says of an answer.
-LEARNED_FEATURE_NAMES: tuple[str, ...] = (
-    "learned_log_masd",  # log(1 + mean surface distance in mm)
-    "learned_log_variance",  # of it
-    "learned_shift_mm",  # length of the way to the truth
-    "learned_turn_rad",
-)
-ALL_FEATURE_NAMES = (*FEATURE_NAMES, *LEARNED_FEATURE_NAMES, *SCENE_FEATURE_NAMES)
+ALL_FEATURE_NAMES = (*FEATURE_NAMES, *SCENE_FEATURE_NAMES)
 _SCENE_MEANS = ("mask_gap_mm", "landmark_gap_mm", "landmark_bias_mm", "mask_shift_mm")
 _FAR = (20.0, 45.0)  # mm and degrees: an answer further from its neighbours says no more than that
 _OFF_SIZE = 0.5  # the same for the log of its size
@@ -119,8 +110,7 @@ def _measured(options: FitOptions):
         around: Surroundings | None,
     ):
         uncertainty = laplace(model, seen, found, options, around, inflation=1.0)
-        own = failure_features(model, seen, found, uncertainty, detected=detected)
-        features = jnp.concatenate([own, _learned(model, seen, found)])
+        features = failure_features(model, seen, found, uncertainty, detected=detected)
         vertices = posed(model, found.pose, found.coefficients)
         across = normal_std(uncertainty.vertices, mesh.vertex_normals(vertices, model.faces))
         variances = jnp.diagonal(uncertainty.paths, axis1=-2, axis2=-1)
@@ -129,33 +119,6 @@ def _measured(options: FitOptions):
         return features, losses, across, jnp.sqrt(variances).reshape(2, 2, 3)
 
     return one
-
-
-def _learned(
-    model: ShapeModel, seen: Observations, found: Reconstruction
-) -> Float[jax.Array, " feature"]:
-    """LEARNED_FEATURE_NAMES of one answer."""
-    net, params = networks.similarity(_similarity_folder())
-    said = predicted_error(net, params, model, seen, Fit(found.pose, found.coefficients))
-    lengths = safe_norm(said.shift), safe_norm(said.turn)
-    return jnp.stack([said.log_masd, said.log_variance, *lengths])
-
-
-def seen_by_similarity() -> list[str]:
-    """The subjects behind what is learned in LEARNED_FEATURE_NAMES."""
-    return data.read_card(_similarity_folder())["subjects_included"]
-
-
-def check_unseen(subjects: Sequence[str]) -> None:
-    """DataError if the packaged similarity was trained on one of them."""
-    if leaked := [name for name in subjects if data.same_subject(name, seen_by_similarity())]:
-        raise data.DataError(
-            f"the packaged similarity was trained on {', '.join(leaked)}: take other subjects"
-        )
-
-
-def _similarity_folder() -> str:
-    return networks.folder_of("similarity", networks.PACKAGED)
 
 
 def as_reconstruction(task: Task, estimate: Estimate) -> Reconstruction:
@@ -310,7 +273,7 @@ def filled(
     features: Float[np.ndarray, "case feature"], mean: Float[np.ndarray, " feature"]
 ) -> Float[np.ndarray, "case feature"]:
     """The features with those of the scene, where there is none, at their mean."""
-    of_scene = np.isin(ALL_FEATURE_NAMES, SCENE_FEATURE_NAMES)
+    of_scene = np.arange(features.shape[1]) >= len(FEATURE_NAMES)
     missing = of_scene[None] & ~np.isfinite(features)
     return np.where(missing, mean[None], features)
 
