@@ -92,7 +92,7 @@ def publish(
         "num_crops": int(np.prod(seen.images.shape[:2])),
         "seed": ctx.seed,
         "commit": record["commit"],
-        "command": ctx.config.get("command", ""),
+        "command": f"python -m experiments.train_{name} " + " ".join(ctx.config["command"][1:]),
         "quality": summary,
     }
     for folder in filter(None, (ctx.out / "model", _ASSET.value)):
