@@ -68,9 +68,9 @@ def loss(net: IsolationNet, models: ssm.ShapeModel, *, vary: bool = True) -> Los
     another crop of it, so that few people teach more."""
 
     def of_batch(params: PyTree, batch: Batch, key: jax.Array):
-        keys = jax.random.split(key, len(batch.level))
+        crops, keys = (jax.random.split(k, len(batch.level)) for k in jax.random.split(key))
         if vary:
-            batch = jax.lax.map(lambda each: _other_crop(*each), (batch, keys))
+            batch = jax.lax.map(lambda each: _other_crop(*each), (batch, crops))
         shown = jax.lax.map(lambda each: _shown(models, each[0], each[1], "mild"), (batch, keys))
 
         def one(image, hint, truth):
@@ -147,7 +147,7 @@ def examples(crops: Crops, found: Answers) -> list[isolation_report.Example]:
 
 
 def _other_crop(own: Batch, key: jax.Array) -> Batch:
-    seen = jittered(own.image, own.mask, own.camera, Jitter(), key=jax.random.fold_in(key, 0))
+    seen = jittered(own.image, own.mask, own.camera, Jitter(), key=key)
     return eqx.tree_at(lambda b: (b.image, b.mask, b.camera), own, seen)
 
 
