@@ -68,6 +68,7 @@ def loss(net: IsolationNet, models: ssm.ShapeModel, *, vary: bool = True) -> Los
     another crop of it, so that few people teach more."""
 
     def of_batch(params: PyTree, batch: Batch, key: jax.Array):
+        # Of their own: what a crop was moved by must not foretell how wrong the guess is.
         crops, keys = (jax.random.split(k, len(batch.level)) for k in jax.random.split(key))
         if vary:
             batch = jax.lax.map(lambda each: _other_crop(*each), (batch, crops))

@@ -30,6 +30,7 @@ def crops_of(ctx: launch.RunContext, models: ssm.ShapeModel) -> tuple[Crops, Cro
     models that training uses."""
     if _COHORT.value is None or _CROPS.value is None:
         raise data.DataError("give --cohort=FOLDER of make_synthverse and --crops=FOLDER")
+    data.grain()  # what draws the batches is missed before the X-rays are made, not after
     seen, held = learning_data.cohort_crops(
         _COHORT.value, _CROPS.value, _SUBJECTS.value, _VALIDATION.value, ctx.seed
     )
@@ -92,13 +93,23 @@ def publish(
         "num_crops": int(np.prod(seen.images.shape[:2])),
         "seed": ctx.seed,
         "commit": record["commit"],
-        "command": f"python -m experiments.train_{name} " + " ".join(ctx.config["command"][1:]),
+        "command": f"python -m experiments.train_{name} {' '.join(_told(ctx))}",
         "quality": summary,
     }
     for folder in filter(None, (ctx.out / "model", _ASSET.value)):
         data.save_weights(folder, trained.params, card)
     training_run.draw_curves(ctx.out / "curves.png", trained, f"{name}, {ctx.preset}")
     ctx.save_metrics(record, summary, trained.validations)
+
+
+def _told(ctx: launch.RunContext) -> list[str]:
+    """The flags that decide what the weights are, without anybody's folders."""
+    told = ["--cohort=COHORT", "--crops=CROPS", f"--preset={ctx.preset}", f"--seed={ctx.seed}"]
+    told += [
+        f"--{flag.name}={','.join(flag.value)}" for flag in (_SUBJECTS, _VALIDATION) if flag.value
+    ]
+    told += [f"--num_steps={_NUM_STEPS.value}"] if _NUM_STEPS.value else []
+    return told + (["--begin=WEIGHTS"] if _BEGIN.value else [])
 
 
 def _seen_before() -> list[str]:

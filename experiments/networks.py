@@ -31,8 +31,8 @@ def check_unseen(folder: str, subjects: Sequence[str], flag: str) -> None:
     seen = data.read_card(folder)["subjects_included"]
     if leaked := [subject for subject in subjects if data.same_subject(subject, seen)]:
         raise data.DataError(
-            f"the network in {folder} was trained on {', '.join(leaked)}: leave --{flag} out, "
-            "or take other subjects"
+            f"the network in {folder} was trained on {', '.join(leaked)}: give other weights "
+            f"by --{flag}=FOLDER, another recipe, or other subjects"
         )
 
 

@@ -89,7 +89,7 @@ _XRAY_PHYSICS = flags.DEFINE_bool(
     "xray_physics", False, "X-rays with spectrum, scatter and noise instead of line integrals."
 )
 _RESTARTS = flags.DEFINE_integer(
-    "restarts", 1, "Starts per vertebra; the best is kept (not for --recipe=classical).", 1
+    "restarts", 1, "Starts per vertebra that is fitted alone; the best is kept.", 1
 )
 _BASELINES = flags.DEFINE_bool("baselines", True, "Also run the baselines of the table.")
 _ABLATION = flags.DEFINE_bool(
@@ -170,7 +170,7 @@ def join() -> int:
 def _settings(seed: int) -> Settings:
     if _DETECTOR.value != "standard" and _OBSERVATIONS.value != "simulated":
         raise data.DataError("--detector is only for --observations=simulated")
-    if _RESTARTS.value > 1 and _RECIPE.value in ("classical", "ours"):
+    if _RESTARTS.value > 1 and methods.RECIPES[_RECIPE.value] not in methods.CASE_BY_CASE:
         raise data.DataError(
             "--restarts is for vertebrae each by itself: give --recipe=alone, or leave it out"
         )

@@ -2,7 +2,7 @@
 
   python -m experiments.make_synthverse --num_subjects=12 --cohort_out=COHORT
   python -m experiments.train_isolation --cohort=COHORT --crops=CROPS --preset=cpu60 \\
-      --validation=synth0002,synth0003 --asset=dartjax/assets/isolation
+      --validation=synth0002,synth0003 --asset=dartjax/assets/networks/isolation
 
 X-rays of every vertebra are simulated first, once (kept in --crops). The network sees a crop,
 a mask with errors and a rendering of a first guess with errors, and learns what the vertebra alone

@@ -1,7 +1,7 @@
 """Train the multi-view similarity: how far a fit is from the vertebra in the X-rays.
 
   python -m experiments.train_similarity --cohort=COHORT --crops=CROPS --preset=cpu60 \\
-      --validation=synth0002,synth0003 --asset=dartjax/assets/similarity
+      --validation=synth0002,synth0003 --asset=dartjax/assets/networks/similarity
 
 The X-rays are those of `experiments.train_isolation` (kept in --crops). Every step sees two wrong
 fits of each of a few vertebrae in one to some views, and learns their mean surface distance, which

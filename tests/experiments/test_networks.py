@@ -44,7 +44,9 @@ def test_a_network_comes_back_as_it_was_saved(folder):
 
 def test_a_subject_it_was_trained_on_is_refused(folder):
     networks.check_unseen(folder, ["synth0002", "lidc0001"], "similarity")
-    with pytest.raises(data.DataError, match=r"trained on sub-SYNTH0005: leave --similarity out"):
+    with pytest.raises(
+        data.DataError, match=r"trained on sub-SYNTH0005: give other weights by --similarity"
+    ):
         networks.check_unseen(folder, ["synth0002", "sub-SYNTH0005"], "similarity")
 
 

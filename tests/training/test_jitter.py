@@ -62,3 +62,9 @@ def test_the_source_stays_and_the_middle_moves_by_the_shift_alone(view):
     np.testing.assert_allclose(seen_by.source, own.source, atol=0.05)
     middle = camera.back_project(own, jnp.array([[32.0, 32.0]]), jnp.array([600.0]))
     np.testing.assert_allclose(camera.project(seen_by, middle)[0], 32.0, atol=0.05)
+    moved = []
+    for amount in (Jitter(0.0, 0.0, 3.0), Jitter(0.3, 0.1, 3.0)):
+        *_, seen_by = jittered(image, image, own, amount, key=jax.random.key(6))
+        moved.append(np.asarray(camera.project(seen_by, middle)[0]) - 32.0)
+    assert np.linalg.norm(moved[0]) > 0.5
+    np.testing.assert_allclose(*moved, atol=0.05)
