@@ -142,7 +142,7 @@ def _check(subjects: list[str]) -> None:
 def _folder(name: str) -> str | None:
     """Where the weights of a network are, if it was asked for."""
     given = {"similarity": _SIMILARITY, "isolation": _ISOLATION}[name].value
-    return networks.folder_of(name, given) if given else None
+    return networks.folder_of(name, given)
 
 
 def _crops(scans: list[data.Case], seed: int) -> Crops:

@@ -21,9 +21,12 @@ from experiments.scene import CROP_PIXELS
 PACKAGED = "packaged"
 
 
-def folder_of(name: str, given: str) -> str:
-    """Where the weights are that a flag asks for: a folder, or the word `packaged`."""
-    return str(data.NETWORKS / name) if given == PACKAGED else given
+def folder_of(name: str, given: str | None, *, needed: bool = False) -> str | None:
+    """Where the weights are that a flag asks for: a folder, or the word `packaged`. None if it
+    does not ask, unless they are `needed`: then the packaged ones."""
+    if given is None and not needed:
+        return None
+    return str(data.NETWORKS / name) if given in (None, PACKAGED) else given
 
 
 def check_unseen(folder: str, subjects: Sequence[str], flag: str) -> None:

@@ -196,9 +196,8 @@ def _settings(seed: int) -> Settings:
 def _weights(name: str) -> str | None:
     """The folder of a network's weights: what its flag says, or the packaged ones where the recipe
     cannot do without."""
-    is_needed = methods.NEEDS.get(methods.RECIPES[_RECIPE.value]) == name
-    given = flags.FLAGS[name].value or (networks.PACKAGED if is_needed else None)
-    return networks.folder_of(name, given) if given else None
+    needed = methods.NEEDS.get(methods.RECIPES[_RECIPE.value]) == name
+    return networks.folder_of(name, flags.FLAGS[name].value, needed=needed)
 
 
 def _demo_source() -> Source:

@@ -1,14 +1,12 @@
 """Networks from folders: of the right kind, not trained on who is reconstructed."""
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
 
 from dartjax import data
 from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity
-from experiments import methods, networks, reconstruct, similarity
+from experiments import methods, networks, similarity
 from experiments.reconstruct_subject import Settings
 
 CARD = {
@@ -74,7 +72,7 @@ def test_the_learned_term_is_looked_at_no_coarser_than_the_network_sees(folder):
 
 @pytest.mark.parametrize("name", ["similarity", "isolation"])
 def test_the_packaged_networks_are_small_and_have_seen_nobody_who_is_reported_on(name):
-    folder = networks.folder_of(name, networks.PACKAGED)
+    folder = str(data.NETWORKS / name)
     card = data.read_card(folder)
     assert card["name"] == name
     assert not any(data.same_subject(who, card["subjects_included"]) for who in card["never_seen"])
@@ -85,11 +83,9 @@ def test_the_packaged_networks_are_small_and_have_seen_nobody_who_is_reported_on
     assert sum(file.stat().st_size for file in data.NETWORKS.glob(f"{name}/*")) < 15e6
 
 
-def test_a_recipe_that_needs_a_network_takes_the_packaged_one(monkeypatch):
-    given = {name: SimpleNamespace(value=None) for name in ("similarity", "isolation")}
-    monkeypatch.setattr(reconstruct, "_RECIPE", SimpleNamespace(value="ours"))
-    monkeypatch.setattr(reconstruct.flags, "FLAGS", given)
-    assert reconstruct._weights("similarity") == str(data.NETWORKS / "similarity")
-    assert reconstruct._weights("isolation") is None
-    given["isolation"].value = "folder"
-    assert reconstruct._weights("isolation") == "folder"
+def test_what_is_needed_and_not_given_is_the_packaged_one():
+    packaged = str(data.NETWORKS / "similarity")
+    assert networks.folder_of("similarity", None) is None
+    assert networks.folder_of("similarity", None, needed=True) == packaged
+    assert networks.folder_of("similarity", "packaged") == packaged
+    assert networks.folder_of("similarity", "mine", needed=True) == "mine"
