@@ -196,18 +196,19 @@ def xray_loader(
     processes, which changes neither content nor order. DataError as `open_xrays`, without
     grain, and when there are fewer radiographs than one batch.
     """
+    reader = grain()
     dataset = open_xrays(folder, subjects=subjects, split=split)
     if not 1 <= batch_size <= len(dataset):
         raise DataError(f"{folder} has {len(dataset)} radiographs, no batch of {batch_size}")
-    rows = grain().MapDataset.source(dataset).seed(seed)
+    rows = reader.MapDataset.source(dataset).seed(seed)
     rows = rows.shuffle() if shuffle else rows
     # Batched before repeated: a batch never mixes two epochs.
     batches = rows.batch(batch_size, drop_remainder=True).repeat(num_epochs)
-    batches = batches.to_iter_dataset(grain().ReadOptions(num_threads=4, prefetch_buffer_size=8))
+    batches = batches.to_iter_dataset(reader.ReadOptions(num_threads=4, prefetch_buffer_size=8))
     if num_workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain's processes ask absl for its flags
-        workers = grain().multiprocessing.MultiprocessingOptions(num_workers=num_workers)
+        workers = reader.multiprocessing.MultiprocessingOptions(num_workers=num_workers)
         batches = batches.mp_prefetch(workers)
     return batches
 
