@@ -69,17 +69,17 @@ def _hybrid(sizes: list[int], most: int) -> tuple[list[dict[str, Any]], float]:
     import jax
     import jax.numpy as jnp
 
-    from dartjax import robot
+    from dartjax.robot import arms
 
-    model = robot.spine_hybrid()
+    model = arms.spine_hybrid()
     plain = {name: float(getattr(model, name)) for name in ("l12", "l13", "L1", "L2", "d")}
     plain |= {name: float(getattr(model, name)) for name in ("gamma", "theta")}
 
     def forward(q):
-        return robot.hybrid_forward(q, model)[0], robot.hybrid_jacobian(q, model)
+        return arms.hybrid_forward(q, model)[0], arms.hybrid_jacobian(q, model)
 
     def inverse(pose):
-        return robot.hybrid_inverse(pose, model)[0]
+        return arms.hybrid_inverse(pose, model)[0]
 
     rows, q = [], np.empty((0, 5))
     rng = np.random.default_rng(0)
@@ -103,16 +103,16 @@ def _arm(sizes: list[int], most: int, inverse_most: int) -> tuple[list[dict[str,
     import jax
     import jax.numpy as jnp
 
-    from dartjax import robot
+    from dartjax.robot import arms
 
-    chain = robot.chain_from_dh([robot.DHRow(a, alpha, d, 0.0) for a, alpha, d in ARM])
+    chain = arms.chain_from_dh([arms.DHRow(a, alpha, d, 0.0) for a, alpha, d in ARM])
 
     def forward(q):
-        return robot.tool_pose(q, chain).as_matrix(), robot.chain_jacobian(q, chain)
+        return arms.tool_pose(q, chain).as_matrix(), arms.chain_jacobian(q, chain)
 
     def inverse(target_and_start):
         target, start = target_and_start
-        found, _ = robot.solve_damped(target, chain, start, num_steps=STEPS, centering=0.0)
+        found, _ = arms.solve_damped(target, chain, start, num_steps=STEPS, centering=0.0)
         return found.q, found.distance_mm
 
     rng = np.random.default_rng(1)
@@ -123,7 +123,7 @@ def _arm(sizes: list[int], most: int, inverse_most: int) -> tuple[list[dict[str,
         rows += _pair("arm forward + Jacobian", size, forward, jnp.asarray(q, float))
         fewer = min(size, inverse_most)
         start = jnp.asarray(q[:fewer] + 0.2 * rng.standard_normal((fewer, 7)), float)
-        targets = jax.jit(jax.vmap(lambda x: robot.tool_pose(x, chain)))(
+        targets = jax.jit(jax.vmap(lambda x: arms.tool_pose(x, chain)))(
             jnp.asarray(q[:fewer], float)
         )
         rows += _pair("arm inverse", fewer, inverse, (targets, start))

@@ -54,8 +54,7 @@ def main() -> int:
 def _time(cases: list[Any], size: int, options) -> dict[str, Any]:
     import jax
 
-    from dartjax.registration import fit_from_starts, map_cases, stack
-    from experiments.methods import ALONE, FIT_OPTIONS
+    from dartjax.registration import ALONE, FIT_OPTIONS, fit_from_starts, map_cases, stack
 
     chosen = [cases[i % len(cases)] for i in range(size)]
     arguments = [stack([case[i] for case in chosen]) for i in range(3)]
@@ -101,9 +100,9 @@ def _case(level: str):
 
     from dartjax import data, ssm, transforms
     from dartjax.image import Radiograph
-    from dartjax.registration import Disturbance, crop_cameras, disturbed_pose, observe
+    from dartjax.registration import CROP_PIXELS, CROP_WIDTH_MM, crop_cameras, observe
     from dartjax.render import SplatOptions, splat, two_compartment
-    from experiments.scene import CROP_PIXELS, CROP_WIDTH_MM, CarmSetup, random_views
+    from dartjax.simulation import CarmSetup, Disturbance, disturbed_pose, random_views
 
     rng = np.random.default_rng(data.label_of(level))
     model = data.load_shape_model(level)

@@ -90,18 +90,18 @@ def _fit(exchange: pathlib.Path, options) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from dartjax import data, metrics
-    from dartjax.registration import Disturbance, fit
-    from experiments import methods, scene
+    from dartjax import data, metrics, simulation
+    from dartjax.registration import fit
+    from dartjax.simulation import Disturbance
 
     case = data.example_case()
     model = data.load_shape_model(options.level, path=data.shape_model_set([case.subject]))
-    truth = scene.true_vertebra(case, options.level, model)
+    truth = simulation.true_vertebra(case, options.level, model)
     rng = np.random.default_rng(options.seed)
-    setup = scene.CarmSetup()
-    views = scene.random_views(rng, np.asarray(truth.pose.translation()), setup)
-    radiographs = scene.simulate(case.ct, views, setup)
-    seen, start = scene.disturbed_observations(truth, radiographs, rng, Disturbance())
+    setup = simulation.CarmSetup()
+    views = simulation.random_views(rng, np.asarray(truth.pose.translation()), setup)
+    radiographs = simulation.simulate(case.ct, views, setup)
+    seen, start = simulation.disturbed_observations(truth, radiographs, rng, Disturbance())
 
     program = jax.jit(lambda seen, start: fit(model, seen, start, _options(methods)))
     found = jax.block_until_ready(program(seen, start))
@@ -139,7 +139,7 @@ def _fit(exchange: pathlib.Path, options) -> dict[str, Any]:
 
 
 def _options(methods):
-    return methods.FIT_OPTIONS[methods.ALONE]
+    return registration.FIT_OPTIONS[registration.ALONE]
 
 
 def _vertebra_alone(case, level: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dartjax import transforms
@@ -174,3 +175,11 @@ def region_around(camera: Camera, center: Point, *, width_mm: float, num_pixels:
         principal_point=(camera.principal_point - center_px) * scale + num_pixels / 2.0,
         image_size=(num_pixels, num_pixels),
     )
+
+
+def reproject(
+    pixels: Float[np.ndarray, "*n 2"], of: Camera, to: Camera
+) -> Float[np.ndarray, "*n 2"]:
+    """Pixels of one camera in another with the same source and axes, such as its crop. Host."""
+    ray = (pixels - np.asarray(of.principal_point)) / np.asarray(of.focal_length)
+    return ray * np.asarray(to.focal_length) + np.asarray(to.principal_point)

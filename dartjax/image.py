@@ -3,7 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from skimage import measure
 
 from dartjax._types import Image, Matrix4, Point
 from dartjax.camera import Camera
@@ -71,3 +73,17 @@ def _convolve_rows(image: Image, kernel: Float[Array, " k"], radius: int) -> Ima
     padded = jnp.pad(image, ((radius, radius), (0, 0)))
     height = image.shape[0]
     return sum(kernel[i] * padded[i : i + height] for i in range(2 * radius + 1))  # pyright: ignore
+
+
+def silhouette_contours(
+    mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"], level: float = 0.5
+) -> list[Float[np.ndarray, "n 2"]]:
+    """Outlines of a mask or of a soft silhouette in [0, 1], as closed polylines of (u, v) px. Host.
+
+    Marching squares at `level`. A silhouette cut by the image border is closed along that
+    border. An empty mask gives an empty list.
+    """
+    padded = np.pad(np.asarray(mask, np.float64), 1)
+    rows_columns = measure.find_contours(padded, level)
+    # Index 1 of the padded image is the first pixel, whose centre is at 0.5.
+    return [contour[:, ::-1] - 0.5 for contour in rows_columns]

@@ -1,39 +1,20 @@
 """What is known of one vertebra before it is reconstructed, and the path planned in it."""
 
-from typing import Literal
+import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Images, Point, Scalar
+from dartjax.anatomy import LANDMARK_NAMES as LANDMARK_NAMES
+from dartjax.anatomy import NUM_LANDMARKS as NUM_LANDMARKS
+from dartjax.anatomy import PARTNER as PARTNER
+from dartjax.anatomy import SIDES as SIDES
+from dartjax.anatomy import Side as Side
 from dartjax.camera import Camera
-
-# The ten anatomical landmarks, in the order of every landmark array.
-LANDMARK_NAMES: tuple[str, ...] = (
-    "superior_endplate_center",
-    "inferior_endplate_center",
-    "anterior_wall_center",
-    "left_waist",
-    "right_waist",
-    "left_isthmus",
-    "right_isthmus",
-    "spinous_tip",
-    "left_transverse_tip",
-    "right_transverse_tip",
-)
-NUM_LANDMARKS = len(LANDMARK_NAMES)
-_OTHER_SIDE = {"left": "right", "right": "left"}
-
-
-def _partner(name: str) -> str:
-    """The landmark on the other side, itself for one on the midline."""
-    side, _, rest = name.partition("_")
-    return f"{_OTHER_SIDE[side]}_{rest}" if side in _OTHER_SIDE else name
-
-
-# For every landmark the index of the one on the other side of the body.
-PARTNER: tuple[int, ...] = tuple(LANDMARK_NAMES.index(_partner(name)) for name in LANDMARK_NAMES)
+from dartjax.image import Radiograph
 
 
 class Observations(eqx.Module):
@@ -66,5 +47,11 @@ class NeedlePath(eqx.Module):
         return jnp.linalg.norm(self.target_point - self.entry_point)
 
 
-Side = Literal["left", "right"]
-SIDES: tuple[Side, Side] = ("left", "right")
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """One vertebra in K radiographs: pixels of landmarks in them, the standard deviations the
+    detector reports in mm (inf = missed), and a mask in a window of each, in [0, 1]."""
+
+    landmarks: Float[np.ndarray, "view 10 2"]
+    sigma: Float[np.ndarray, "view 10"]
+    masks: tuple[Radiograph, ...]

@@ -1,5 +1,7 @@
 """Fitting a shape model to X-rays."""
 
+from dartjax._least_squares import LeastSquares as LeastSquares
+from dartjax._least_squares import levenberg_marquardt as levenberg_marquardt
 from dartjax.registration._batch import map_cases as map_cases
 from dartjax.registration._batch import stack as stack
 from dartjax.registration._cameras import CAMERA_STATUS as CAMERA_STATUS
@@ -10,16 +12,8 @@ from dartjax.registration._cameras import moved_cameras as moved_cameras
 from dartjax.registration._cameras import refine_cameras as refine_cameras
 from dartjax.registration._cameras import with_moved_cameras as with_moved_cameras
 from dartjax.registration._curvature import Agreement as Agreement
-from dartjax.registration._detector import STRESS as STRESS
-from dartjax.registration._detector import Detector as Detector
-from dartjax.registration._detector import detect_landmarks as detect_landmarks
-from dartjax.registration._detector import detect_mask as detect_mask
-from dartjax.registration._detector import is_lateral as is_lateral
-from dartjax.registration._disturbed import Disturbance as Disturbance
-from dartjax.registration._disturbed import crop_cameras as crop_cameras
-from dartjax.registration._disturbed import disturbed_mask as disturbed_mask
-from dartjax.registration._disturbed import disturbed_pose as disturbed_pose
-from dartjax.registration._disturbed import observe as observe
+from dartjax.registration._evidence import crop_cameras as crop_cameras
+from dartjax.registration._evidence import observe as observe
 from dartjax.registration._failure import FEATURE_NAMES as FEATURE_NAMES
 from dartjax.registration._failure import FailureModel as FailureModel
 from dartjax.registration._failure import RiskCoverage as RiskCoverage
@@ -47,8 +41,6 @@ from dartjax.registration._joint import REACH as REACH
 from dartjax.registration._joint import SpineOrder as SpineOrder
 from dartjax.registration._joint import fit_together as fit_together
 from dartjax.registration._landmark_fit import fit_landmarks as fit_landmarks
-from dartjax.registration._least_squares import LeastSquares as LeastSquares
-from dartjax.registration._least_squares import levenberg_marquardt as levenberg_marquardt
 from dartjax.registration._objective import Comparison as Comparison
 from dartjax.registration._objective import FitParameters as FitParameters
 from dartjax.registration._objective import MultiViewScore as MultiViewScore
@@ -60,6 +52,16 @@ from dartjax.registration._objective import moved_pose as moved_pose
 from dartjax.registration._objective import no_neighbour as no_neighbour
 from dartjax.registration._objective import objective as objective
 from dartjax.registration._objective import posed_vertices as posed_vertices
+from dartjax.registration._presets import ALONE as ALONE
+from dartjax.registration._presets import CROP_PIXELS as CROP_PIXELS
+from dartjax.registration._presets import CROP_WIDTH_MM as CROP_WIDTH_MM
+from dartjax.registration._presets import FIT_OPTIONS as FIT_OPTIONS
+from dartjax.registration._presets import OURS as OURS
+from dartjax.registration._presets import REFINED_ALONE as REFINED_ALONE
+from dartjax.registration._presets import SHOWN_ALONE as SHOWN_ALONE
+from dartjax.registration._spine import expected as expected
+from dartjax.registration._spine import order_of as order_of
+from dartjax.registration._spine import positions_mm as positions_mm
 from dartjax.registration._triangulate import Triangulated as Triangulated
 from dartjax.registration._triangulate import triangulate as triangulate
 from dartjax.registration._uncertainty import NextView as NextView

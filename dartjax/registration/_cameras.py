@@ -15,11 +15,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dartjax import camera as cameras
 from dartjax import transforms
+from dartjax._least_squares import levenberg_marquardt
 from dartjax._types import Coefficients, Point, Points, Scalar
 from dartjax.camera import Camera
 from dartjax.observations import Observations
-from dartjax.registration._detected import centroid_of, exchangeable_residuals, robust
-from dartjax.registration._least_squares import levenberg_marquardt
+from dartjax.registration._landmark_residuals import centroid_of, exchangeable_residuals, robust
 from dartjax.ssm import ShapeModel, instance, landmarks
 
 CAMERA_STATUS: dict[int, str] = {

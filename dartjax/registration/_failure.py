@@ -17,9 +17,9 @@ from dartjax._numerics import safe_norm
 from dartjax._types import Scalar
 from dartjax.camera import Camera
 from dartjax.observations import Observations
-from dartjax.registration._detected import centroid_of, exchangeable_residuals
 from dartjax.registration._fit import Reconstruction
 from dartjax.registration._landmark_fit import fit_landmarks
+from dartjax.registration._landmark_residuals import centroid_of, exchangeable_residuals
 from dartjax.registration._objective import posed_vertices, render_views
 from dartjax.registration._triangulate import ray_angle, triangulate
 from dartjax.registration._uncertainty import Uncertainty

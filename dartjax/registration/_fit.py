@@ -108,17 +108,17 @@ def fit(
     the latest of its neighbours, fits them together (block coordinate descent). jit with
     `options` static; vmap over cases and starts. Never raises: read `status`.
     """
-    parameters = _start_parameters(model, observations, start, options, coefficients)
+    parameters = start_parameters(model, observations, start, options, coefficients)
     histories = []
     for scale, similarity in zip(options.scales, options.similarity, strict=True):
-        evidence, splat_options = _prepare(
+        evidence, splat_options = prepare(
             model, start, parameters, observations, scale, options, around
         )
-        parameters, history = _descend(
+        parameters, history = descend(
             parameters, model, start, evidence, similarity, splat_options, scale, options
         )
         histories.append(history)
-    return _finish(model, observations, start, parameters, jnp.concatenate(histories), options)
+    return finish(model, observations, start, parameters, jnp.concatenate(histories), options)
 
 
 def descent_direction(
@@ -132,7 +132,7 @@ def descent_direction(
     objective, in the units of `FitParameters` (rotation, translation, coefficients)."""
     begin = dataclasses.replace(zero_parameters(len(model.modes)), coefficients=coefficients)
     scale, similarity = options.scales[0], options.similarity[0]
-    evidence, splats = _prepare(model, pose, begin, observations, scale, options)
+    evidence, splats = prepare(model, pose, begin, observations, scale, options)
 
     def loss_of(x: FitParameters) -> Scalar:
         weights, score = options.weights, options.multiview
@@ -142,7 +142,7 @@ def descent_direction(
     return -jnp.concatenate([slope.rotation, slope.translation, slope.coefficients])
 
 
-def _start_parameters(
+def start_parameters(
     model: ShapeModel,
     observations: Observations,
     start: transforms.SE3,
@@ -186,7 +186,7 @@ def _disturb(pose: transforms.SE3, key: PRNGKeyArray, rotation: Scalar, translat
     return transforms.perturb(pose, turn * rotation, shift * translation)
 
 
-def _prepare(
+def prepare(
     model: ShapeModel,
     start: transforms.SE3,
     parameters: FitParameters,
@@ -215,7 +215,7 @@ def _splat_options(pixel_mm: float, blur_px: float) -> SplatOptions:
     return SplatOptions(window=2 * int(3.0 * sigma_px + 0.5) + 1, antialias=antialias)
 
 
-def _descend(
+def descend(
     parameters: FitParameters,
     model: ShapeModel,
     start: transforms.SE3,
@@ -255,7 +255,7 @@ def _projected(parameters: FitParameters, num_nonnegative: int) -> FitParameters
     return dataclasses.replace(parameters, coefficients=raised)
 
 
-def _finish(
+def finish(
     model: ShapeModel,
     observations: Observations,
     start: transforms.SE3,

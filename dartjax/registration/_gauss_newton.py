@@ -17,9 +17,9 @@ from dartjax.registration._curvature import Quadratic, Unknowns, expand, paramet
 from dartjax.registration._fit import (
     FitOptions,
     Reconstruction,
-    _finish,
-    _prepare,
-    _start_parameters,
+    finish,
+    prepare,
+    start_parameters,
 )
 from dartjax.registration._objective import Surroundings
 from dartjax.ssm import ShapeModel
@@ -45,10 +45,10 @@ def fit_gauss_newton(
     losses a scale, one for each rendering, and never rises within a scale. jit with
     `options` and `num_steps` static; vmap over cases and starts. Never raises: read `status`.
     """
-    parameters = _start_parameters(model, observations, start, options)
+    parameters = start_parameters(model, observations, start, options)
     histories = []
     for scale, similarity in zip(options.scales, options.similarity, strict=True):
-        evidence, splat_options = _prepare(
+        evidence, splat_options = prepare(
             model, start, parameters, observations, scale, options, around
         )
 
@@ -59,7 +59,7 @@ def fit_gauss_newton(
         x, history = damped_gauss_newton(near, unknowns(parameters), num_steps=num_steps)
         parameters = parameters_of(x)
         histories.append(history)
-    return _finish(model, observations, start, parameters, jnp.concatenate(histories), options)
+    return finish(model, observations, start, parameters, jnp.concatenate(histories), options)
 
 
 def damped_gauss_newton(

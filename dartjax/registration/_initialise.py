@@ -17,11 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dartjax import camera as cameras
 from dartjax import transforms
+from dartjax._least_squares import levenberg_marquardt
 from dartjax._types import Point, Points, Scalar
 from dartjax.camera import Camera
 from dartjax.observations import NUM_LANDMARKS, PARTNER, Observations
-from dartjax.registration._detected import centroid_of, exchangeable_residuals, robust
-from dartjax.registration._least_squares import levenberg_marquardt
+from dartjax.registration._landmark_residuals import centroid_of, exchangeable_residuals, robust
 from dartjax.registration._objective import Neighbour, no_neighbour
 from dartjax.registration._triangulate import nearest_to_rays, triangulate, viewing_rays
 from dartjax.ssm import ShapeModel, landmarks

@@ -23,10 +23,10 @@ from dartjax.registration._fit import (
     FitOptions,
     Reconstruction,
     Scale,
-    _descend,
-    _finish,
-    _prepare,
-    _start_parameters,
+    descend,
+    finish,
+    prepare,
+    start_parameters,
 )
 from dartjax.registration._objective import (
     FitParameters,
@@ -70,7 +70,7 @@ def fit_together(
     num = len(order.present)
 
     def begin(model, seen, start, shape):
-        return _start_parameters(model, seen, start, options, shape)
+        return start_parameters(model, seen, start, options, shape)
 
     parameters = jax.vmap(begin)(models, observations, starts, coefficients)
     histories = []
@@ -84,11 +84,11 @@ def fit_together(
         parameters, history = jax.lax.scan(stage, parameters, rates)
         histories.append(jnp.moveaxis(history, 0, 1).reshape(num, -1))
 
-    def finish(model, seen, start, x, history):
-        return _finish(model, seen, start, x, history, options)
+    def finished(model, seen, start, x, history):
+        return finish(model, seen, start, x, history, options)
 
     history = jnp.concatenate(histories, axis=1)
-    return jax.vmap(finish)(models, observations, starts, parameters, history)
+    return jax.vmap(finished)(models, observations, starts, parameters, history)
 
 
 def _but_for_rate(stage: tuple[Scale, Similarity]) -> tuple[Scale, Similarity]:
@@ -119,10 +119,10 @@ def _stage(
 
     def one(model, seen, start, x, others, expected, shape):
         drawn = others if options.neighbours_rendered else None
-        evidence, splats = _prepare(model, start, x, seen, scale, options, drawn)
+        evidence, splats = prepare(model, start, x, seen, scale, options, drawn)
         evidence = dataclasses.replace(evidence, neighbours=expected, shape=shape)
         own = scale._replace(learning_rate=rate)  # pyright: ignore
-        return _descend(x, model, start, evidence, similarity, splats, own, options)
+        return descend(x, model, start, evidence, similarity, splats, own, options)
 
     return jax.vmap(one)(models, observations, starts, parameters, around, neighbours, shapes)
 

@@ -5,8 +5,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dartjax import transforms
+from dartjax._least_squares import levenberg_marquardt
 from dartjax.observations import Observations
-from dartjax.registration._least_squares import levenberg_marquardt
 from dartjax.registration._objective import (
     FitParameters,
     landmark_residuals,

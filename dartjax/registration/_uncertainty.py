@@ -27,7 +27,7 @@ from dartjax.registration._curvature import (
     parameters_of,
 )
 from dartjax.registration._curvature import unknowns as in_a_row
-from dartjax.registration._fit import FitOptions, Reconstruction, _prepare
+from dartjax.registration._fit import FitOptions, Reconstruction, prepare
 from dartjax.registration._objective import (
     Evidence,
     FitParameters,
@@ -122,7 +122,7 @@ def _evidence(
 ) -> tuple[Evidence, SplatOptions]:
     """The observations at the last scale of the fit, the region drawn around its result."""
     here, scale = _zero_at(reconstruction), options.scales[-1]
-    return _prepare(model, reconstruction.pose, here, observations, scale, options, around)
+    return prepare(model, reconstruction.pose, here, observations, scale, options, around)
 
 
 def _expanded(

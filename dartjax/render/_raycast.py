@@ -175,13 +175,13 @@ def _clipped_rays(
     mm_per_depth = jnp.linalg.norm(direction, axis=-1)
     source, direction = voxel_from_camera[:3, 3], direction @ voxel_from_camera[:3, :3].T
     shape = jnp.array(volume.values.shape, direction.dtype)
-    enter, leave = _slab(source[None, None], direction, shape[None, None], camera.sdd)
+    enter, leave = slab(source[None, None], direction, shape[None, None], camera.sdd)
     start = source[None, None] + enter[..., None] * direction
     end = source[None, None] + leave[..., None] * direction
     return start, end, (leave - enter) * mm_per_depth
 
 
-def _slab(
+def slab(
     source: Float[Array, "1 1 3"],
     direction: Float[Array, "w h 3"],
     shape: Float[Array, "1 1 3"],
@@ -210,9 +210,9 @@ def _mean_along(
     step = end - start
 
     def add_sample(sample: Array, total: Scalar) -> Scalar:
-        x, y, z = _locate(values.shape, start, step, (sample + 0.5) / num_samples)
+        x, y, z = locate(values.shape, start, step, (sample + 0.5) / num_samples)
         corners = _corners(values, (x[0], y[0], z[0]))
-        return total + _interpolate(corners, x[1], y[1], z[1])
+        return total + interpolate(corners, x[1], y[1], z[1])
 
     return lax.fori_loop(0, num_samples, add_sample, jnp.zeros((), start.dtype)) / num_samples
 
@@ -238,9 +238,9 @@ def _pair_along(
     step = end - start
 
     def add_sample(sample: Array, total: Array) -> Array:
-        x, y, z = _locate(values.shape, start, step, (sample + 0.5) / num_samples)
+        x, y, z = locate(values.shape, start, step, (sample + 0.5) / num_samples)
         corners = _corners(values, (x[0], y[0], z[0]))
-        value = _interpolate(corners, x[1], y[1], z[1])
+        value = interpolate(corners, x[1], y[1], z[1])
         return total + lax.complex(value, function(value))
 
     zero = lax.complex(jnp.zeros((), start.dtype), jnp.zeros((), start.dtype))
@@ -273,13 +273,13 @@ def _means_and_slopes(
     corners once, where separate sums would fetch them for every output.
     """
     at = (jnp.arange(num_samples, dtype=start.dtype) + 0.5) / num_samples
-    x, y, z = _locate(values.shape, start, end - start, at)
+    x, y, z = locate(values.shape, start, end - start, at)
     corners = _corners(values, (x[0], y[0], z[0]))
-    value = _interpolate(corners, x[1], y[1], z[1])
+    value = interpolate(corners, x[1], y[1], z[1])
     slopes = (
-        _interpolate(corners, x[2], y[1], z[1]),
-        _interpolate(corners, x[1], y[2], z[1]),
-        _interpolate(corners, x[1], y[1], z[2]),
+        interpolate(corners, x[2], y[1], z[1]),
+        interpolate(corners, x[1], y[2], z[1]),
+        interpolate(corners, x[1], y[1], z[2]),
     )
     terms = [value, *((1.0 - at) * slope for slope in slopes), *(at * slope for slope in slopes)]
     for function in functions:
@@ -295,7 +295,7 @@ def _add(left, right):
     return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
-def _locate(
+def locate(
     shape: tuple[int, ...], start: Point, step: Point, at: Float[Array, "*samples"]
 ) -> list[_Axis]:
     # One axis at a time: a vector of three would be strided in memory and not vectorised.
@@ -351,12 +351,12 @@ def _corners(values: Float[Array, "i j k"], lower: tuple[Array, Array, Array]):
     base = lower[0] * np.uint32(nj * nk) + lower[1] * np.uint32(nk) + lower[2]
 
     def fetch(i: int, j: int, k: int) -> Array:
-        return _take(flat, base + np.uint32((i * nj + j) * nk + k))
+        return take(flat, base + np.uint32((i * nj + j) * nk + k))
 
     return [[[fetch(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)]
 
 
-def _take(flat: Num[Array, " n"], index: UInt32[Array, "*samples"]) -> Num[Array, "*samples"]:
+def take(flat: Num[Array, " n"], index: UInt32[Array, "*samples"]) -> Num[Array, "*samples"]:
     # The plain gather: indexing with [] would first wrap negative indices, eight times a sample.
     numbers = lax.GatherDimensionNumbers(
         offset_dims=(), collapsed_slice_dims=(0,), start_index_map=(0,)
@@ -364,7 +364,7 @@ def _take(flat: Num[Array, " n"], index: UInt32[Array, "*samples"]) -> Num[Array
     return lax.gather(flat, index[..., None], numbers, (1,), mode="promise_in_bounds")
 
 
-def _interpolate(corners, x, y, z) -> Array:
+def interpolate(corners, x, y, z) -> Array:
     """Sum over the corners of value times the product of its weights along the three axes."""
     by_edge = [[z[0] * edge[0] + z[1] * edge[1] for edge in face] for face in corners]
     by_face = [y[0] * face[0] + y[1] * face[1] for face in by_edge]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer, UInt8, UInt32
 
 from dartjax._types import Point, Scalar
 from dartjax.camera import Camera
-from dartjax.render._raycast import _interpolate, _locate, _slab, _take
+from dartjax.render._raycast import interpolate, locate, slab, take
 
 _TILE = 16
 _TILES_AT_ONCE = 32
@@ -165,7 +165,7 @@ def _trace_tiles(
         mm_per_depth = jnp.linalg.norm(direction, axis=1)
         matrix, size = to_voxel[structure], solids.size[structure]
         source, direction = matrix[:3, 3], direction @ matrix[:3, :3].T
-        enter, leave = _slab(source[None, None], direction[:, None], size[None, None], camera.sdd)
+        enter, leave = slab(source[None, None], direction[:, None], size[None, None], camera.sdd)
         # Cells start one voxel before the box.
         start = source[None] + 1.0 + enter * direction
         end = source[None] + 1.0 + leave * direction
@@ -196,13 +196,13 @@ def _mean_of_bits(
     corner_shape = tuple(side + 1 for side in shape)
 
     def add_sample(sample: Array, total: Scalar) -> Scalar:
-        x, y, z = _locate(corner_shape, start, step, (sample + 0.5) / num_samples)
+        x, y, z = locate(corner_shape, start, step, (sample + 0.5) / num_samples)
         index = (x[0] * np.uint32(shape[1]) + y[0]) * np.uint32(shape[2]) + z[0]
-        bits = _take(flat, first + index).astype(jnp.int32)
+        bits = take(flat, first + index).astype(jnp.int32)
         corners = [
             [[_bit(bits, 4 * i + 2 * j + k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)
         ]
-        return total + _interpolate(corners, x[1], y[1], z[1])
+        return total + interpolate(corners, x[1], y[1], z[1])
 
     return lax.fori_loop(0, num_samples, add_sample, jnp.zeros(())) / num_samples
 

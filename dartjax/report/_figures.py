@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.lines import Line2D
-from skimage import measure
 
 # One meaning per colour in every figure and in the 3D viewer.
 BEFORE = "#f59e0b"  # amber
@@ -36,18 +35,6 @@ class Contour(NamedTuple):
     colour: str
     label: str
     dashed: bool = False
-
-
-def silhouette_contours(mask: HostMask, level: float = 0.5) -> list[Polyline]:
-    """Outlines of a mask or of a soft silhouette in [0, 1], as closed polylines of (u, v) px.
-
-    Marching squares at `level`. A silhouette cut by the image border is closed along that
-    border. An empty mask gives an empty list.
-    """
-    padded = np.pad(np.asarray(mask, np.float64), 1)
-    rows_columns = measure.find_contours(padded, level)
-    # Index 1 of the padded image is the first pixel, whose centre is at 0.5.
-    return [contour[:, ::-1] - 0.5 for contour in rows_columns]
 
 
 def radiograph_figure(

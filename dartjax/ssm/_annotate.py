@@ -24,7 +24,7 @@ from dartjax.ssm._frame import midline_body, posterior_wall
 from dartjax.ssm._model import PART_NAMES
 from dartjax.ssm._voxels import Solid, inner_distance, label_parts, solid_of
 
-_SIGN = {"left": -1.0, "right": 1.0}
+SIGN_OF_SIDE = {"left": -1.0, "right": 1.0}
 _FRONT_MARGIN = 5.0  # mm kept between the target and the anterior wall
 _ENTRY_SKIP = 4.5  # mm behind the entry where the wall does not count
 _PEDICLE_BACK = -6.0  # mm from the isthmus: from here on it always counts
@@ -110,7 +110,7 @@ def _body_landmarks(solid: Solid) -> list[tuple[str, Float[np.ndarray, "3"]]]:
     column = np.flatnonzero(body[np.argmin(np.abs(y))])
     row = np.flatnonzero(body[:, np.argmin(np.abs(z))])
     half = solid.spacing / 2.0
-    waist = [_exit_point(solid, np.array([_SIGN[side], 0.0, 0.0])) for side in SIDES]
+    waist = [exit_point(solid, np.array([SIGN_OF_SIDE[side], 0.0, 0.0])) for side in SIDES]
     return [
         ("superior_endplate_center", np.array([0.0, 0.0, z[column[-1]] + half])),
         ("inferior_endplate_center", np.array([0.0, 0.0, z[column[0]] - half])),
@@ -120,7 +120,7 @@ def _body_landmarks(solid: Solid) -> list[tuple[str, Float[np.ndarray, "3"]]]:
     ]
 
 
-def _exit_point(
+def exit_point(
     solid: Solid,
     direction: Float[np.ndarray, "3"],
     start: Float[np.ndarray, "3"] | None = None,
@@ -163,12 +163,12 @@ def _contour(solid: Solid, section: Section, count: int = 24) -> Float[np.ndarra
     up = np.array([0.0, 0.0, 1.0])
     angles = 2.0 * np.pi * np.arange(count) / count
     rays = np.cos(angles)[:, None] * section.outward + np.sin(angles)[:, None] * up
-    return np.stack([_exit_point(solid, ray, section.center) for ray in rays])
+    return np.stack([exit_point(solid, ray, section.center) for ray in rays])
 
 
 def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
     x, y = solid.axis(0), solid.axis(1)
-    lateral = solid.occupancy & (x * _SIGN[side] > 0)[:, None, None]
+    lateral = solid.occupancy & (x * SIGN_OF_SIDE[side] > 0)[:, None, None]
     closed = solid.occupancy[np.abs(x) < 1.0].any((0, 2)) | ~lateral.any((0, 2))
     rows = np.flatnonzero(~closed & (y < posterior_wall(solid)))
     # The run of open slices nearest to the body is the canal; others lie beside a bent tip.
@@ -190,7 +190,7 @@ def _section(
 ) -> Section | None:
     """The part near `start` of one oblique section, or None where the plane meets no bone or
     the part crosses the midline."""
-    sign, step = _SIGN[side], 0.25
+    sign, step = SIGN_OF_SIDE[side], 0.25
     forward = np.array([-sign * np.sin(angle), np.cos(angle), 0.0])
     outward = np.array([sign * np.cos(angle), np.sin(angle), 0.0])
     u, w = np.meshgrid(np.arange(-20.0, 25.0, step), np.arange(-18.0, 18.0, step), indexing="ij")
@@ -221,7 +221,7 @@ def _transverse_tip(
 ) -> Float[np.ndarray, "3"]:
     """The vertex nearest to the centre of the most lateral 1.5 mm behind the isthmus."""
     behind = vertices[vertices[:, 1] < isthmus[1] - 4.0]
-    lateral = behind[:, 0] * _SIGN[side]
+    lateral = behind[:, 0] * SIGN_OF_SIDE[side]
     tip = behind[lateral > lateral.max() - 1.5]
     return tip[int(np.argmin(np.linalg.norm(tip - tip.mean(0), axis=1)))]
 
@@ -259,7 +259,7 @@ def _path(
     best = np.unravel_index(int(np.argmax(score)), score.shape)
     center, target = centers[best[0]], targets[best[1]]
     backward = (center - target) / np.linalg.norm(center - target)
-    return np.stack([_exit_point(solid, backward, center), target]), float(clearance[best])
+    return np.stack([exit_point(solid, backward, center), target]), float(clearance[best])
 
 
 def _targets(solid: Solid, side: str) -> Float[np.ndarray, "n 3"]:
@@ -269,8 +269,8 @@ def _targets(solid: Solid, side: str) -> Float[np.ndarray, "n 3"]:
     front, wall = solid.axis(1)[rows[-1]], posterior_wall(solid)
     third = wall + (front - wall) * 2.0 / 3.0
     y = min(front - _FRONT_MARGIN, max(third + 0.5, front - _FRONT_MARGIN - 2.0))
-    half_width = abs(_exit_point(solid, np.array([_SIGN[side], 0.0, 0.0]))[0])
-    x = _SIGN[side] * half_width * np.linspace(0.15, 0.5, 8)
+    half_width = abs(exit_point(solid, np.array([SIGN_OF_SIDE[side], 0.0, 0.0]))[0])
+    x = SIGN_OF_SIDE[side] * half_width * np.linspace(0.15, 0.5, 8)
     height = (front - wall) * 0.1
     z = np.linspace(-height, height, 7)
     return np.array([(a, y, c) for a, c in product(x, z)])

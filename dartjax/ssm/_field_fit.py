@@ -12,7 +12,7 @@ from dartjax._numerics import safe_norm
 from dartjax._types import Coefficients, Point, Scalar, Vertices
 from dartjax.image import Volume
 from dartjax.ssm._model import ShapeModel, instance
-from dartjax.ssm._surface_fit import Matches, _area_shares, _gauss_newton
+from dartjax.ssm._surface_fit import Matches, area_shares, gauss_newton
 
 
 @partial(jax.jit, static_argnames=("num_iterations", "noise", "huber"))
@@ -52,7 +52,7 @@ def fit_distance_field(
         surface = transforms.apply(pose, shape)
         distance, slope = look_up(surface)
         found = _linearized(model, surface, distance, slope, delta)
-        state = _gauss_newton(shape, model.modes, pose, coefficients, found, sigma)
+        state = gauss_newton(shape, model.modes, pose, coefficients, found, sigma)
         return state, found.mean_distance
 
     start = (start_pose, jnp.zeros(model.num_modes, model.mean_shape.dtype))
@@ -79,7 +79,7 @@ def _linearized(
     delta: Scalar,
 ) -> Matches:
     """The robust squares of the distances as a quadratic form in the shifts of the vertices."""
-    share = _area_shares(surface, model.faces)
+    share = area_shares(surface, model.faces)
     weight = share / jnp.sqrt(1.0 + (distance / delta) ** 2)
     information = weight[:, None, None] * slope[:, :, None] * slope[:, None, :]
     pull = -(weight * distance)[:, None] * slope

@@ -22,14 +22,14 @@ def vertebra_frame(
     the part in front of the canal, moved into the mirror plane.
     Raises ValueError when no canal is found behind the body (a wrong or cut mesh).
     """
-    right, offset = _mirror_plane(vertices)
-    rotation = _rotation_from(right, np.array([0.0, 0.0, 1.0]))
+    right, offset = mirror_plane(vertices)
+    rotation = rotation_from(right, np.array([0.0, 0.0, 1.0]))
     center = np.asarray(trimesh.Trimesh(vertices, faces, process=False).center_mass)
     center = center - (center @ right - offset) * right
     for _ in range(4):
         solid = solid_of((vertices - center) @ rotation, faces)
         tilt = _endplate_tilt(solid)
-        rotation = rotation @ _rotation_about_x(tilt)
+        rotation = rotation @ rotation_about_x(tilt)
     solid = solid_of((vertices - center) @ rotation, faces)
     body = body_centroid(solid)
     pose = np.eye(4)
@@ -71,7 +71,7 @@ def body_centroid(solid: Solid) -> Float[np.ndarray, "3"]:
     return centroid
 
 
-def _mirror_plane(
+def mirror_plane(
     vertices: Float[np.ndarray, "vertex 3"],
 ) -> tuple[Float[np.ndarray, "3"], float]:
     """Unit normal (toward +x) and offset of the plane that maps the surface onto itself.
@@ -110,12 +110,12 @@ def _endplate_tilt(solid: Solid) -> float:
     return float(np.mean([np.arctan(np.polyfit(y, edge, 1)[0]) for edge in (top, bottom)]))
 
 
-def _rotation_about_x(angle: float) -> Float[np.ndarray, "3 3"]:
+def rotation_about_x(angle: float) -> Float[np.ndarray, "3 3"]:
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
-def _rotation_from(
+def rotation_from(
     right: Float[np.ndarray, "3"], up: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "3 3"]:
     """Columns right, anterior, superior, with superior as close to `up` as it can be."""

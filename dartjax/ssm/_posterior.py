@@ -18,11 +18,11 @@ from dartjax._numerics import safe_divide
 from dartjax._types import Points, Scalar, Vertices
 from dartjax.ssm._model import CarriedPoints, ShapeModel, carried, instance
 from dartjax.ssm._surface_fit import (
-    _NORMAL_SCALE,
+    NORMAL_SCALE,
     Matches,
-    _closest,
-    _gauss_newton,
-    _weights,
+    closest,
+    gauss_newton,
+    match_weights,
 )
 
 
@@ -90,7 +90,7 @@ def posterior_from_surface(
         sigma, tau = schedule
         shape = instance(model, coefficients)
         found = _pulled(model, transforms.apply(pose, shape), points, normals, tau)
-        return _gauss_newton(shape, model.modes, pose, coefficients, found, sigma), None
+        return gauss_newton(shape, model.modes, pose, coefficients, found, sigma), None
 
     start = (start_pose, jnp.zeros(model.num_modes, model.mean_shape.dtype))
     (pose, coefficients), _ = jax.lax.scan(step, start, (sigmas, taus))
@@ -126,9 +126,9 @@ def _matched(
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """The vertex closest to each point in position and normal, and the cosine of the normals."""
     own = mesh.vertex_normals(surface, model.faces)
-    _, vertex = _closest(
-        jnp.concatenate([surface, _NORMAL_SCALE * own], axis=1),
-        jnp.concatenate([points, _NORMAL_SCALE * normals], axis=1),
+    _, vertex = closest(
+        jnp.concatenate([surface, NORMAL_SCALE * own], axis=1),
+        jnp.concatenate([points, NORMAL_SCALE * normals], axis=1),
     )
     return vertex, jnp.maximum(jnp.sum(own[vertex] * normals, axis=1), 0.0)
 
@@ -139,7 +139,7 @@ def _pulled(
     """The matches from the points to the surface, summed up at its vertices."""
     vertex, cosine = _matched(model, surface, points, normals)
     apart = points - surface[vertex]
-    weight = _weights(normals, cosine, tau)
+    weight = match_weights(normals, cosine, tau)
     information = jnp.zeros((len(surface), 3, 3), surface.dtype).at[vertex].add(weight)
     pull = jnp.zeros_like(surface).at[vertex].add(jnp.einsum("nij,nj->ni", weight, apart))
     error = jnp.sum(cosine * jnp.abs(jnp.sum(apart * normals, axis=1)))

@@ -19,7 +19,7 @@ from dartjax._numerics import safe_divide
 from dartjax._types import Coefficients, Faces, Points, Scalar, Vertices
 from dartjax.ssm._model import ShapeModel, landmarks, paths, posed
 
-_NORMAL_SCALE = 5.0  # mm: normals at 90 degrees count like points 7 mm apart
+NORMAL_SCALE = 5.0  # mm: normals at 90 degrees count like points 7 mm apart
 _CHUNK = 64  # rows whose distances stay in the cache
 
 
@@ -102,7 +102,7 @@ def fit_modes(
         shape = mean_shape + jnp.tensordot(coefficients, modes, axes=1)
         surface = transforms.apply(pose, shape)
         found = match_points(surface, faces, target_points, target_normals, tau, sigma)
-        state = _gauss_newton(shape, modes, pose, coefficients, found, sigma)
+        state = gauss_newton(shape, modes, pose, coefficients, found, sigma)
         return state, found.mean_distance
 
     start = (start_pose, jnp.zeros(len(modes), mean_shape.dtype))
@@ -199,7 +199,7 @@ def _try_starts(model: ShapeModel, points: Points, normals: Points, starts: tran
     return jax.vmap(attempt)(starts)
 
 
-def _area_shares(vertices: Vertices, faces: Faces) -> Float[Array, " vertex"]:
+def area_shares(vertices: Vertices, faces: Faces) -> Float[Array, " vertex"]:
     """Shares of the surface's area at the vertices, with mean 1."""
     area = jnp.repeat(jnp.linalg.norm(mesh.area_vectors(vertices, faces), axis=1), 3)
     share = jnp.zeros(len(vertices), vertices.dtype).at[faces.reshape(-1)].add(area)
@@ -220,10 +220,10 @@ def match_points(
     cost of that scale.
     """
     own_normals = mesh.vertex_normals(vertices, faces)
-    share = _area_shares(vertices, faces)
-    forward, backward = _closest(
-        jnp.concatenate([vertices, _NORMAL_SCALE * own_normals], axis=1),
-        jnp.concatenate([points, _NORMAL_SCALE * normals], axis=1),
+    share = area_shares(vertices, faces)
+    forward, backward = closest(
+        jnp.concatenate([vertices, NORMAL_SCALE * own_normals], axis=1),
+        jnp.concatenate([points, NORMAL_SCALE * normals], axis=1),
     )
     there = points[forward] - vertices
     back = points - vertices[backward]
@@ -235,8 +235,8 @@ def match_points(
     # Pseudo-Huber by reweighting: far matches are often wrong ones.
     robust_agree = agree / jnp.sqrt(1.0 + (off / robust) ** 2)
     robust_agree_back = agree_back / jnp.sqrt(1.0 + (off_back / robust) ** 2)
-    weight = _weights(normals[forward], robust_agree, tau)
-    weight_back = _weights(normals, robust_agree_back, tau)
+    weight = match_weights(normals[forward], robust_agree, tau)
+    weight_back = match_weights(normals, robust_agree_back, tau)
     information = weight.at[backward].add(weight_back)
     pull = jnp.einsum("nij,nj->ni", weight, there)
     pull = pull.at[backward].add(jnp.einsum("nij,nj->ni", weight_back, back))
@@ -246,7 +246,7 @@ def match_points(
     return Matches(information, pull, mean)
 
 
-def _weights(
+def match_weights(
     normals: Points, weight: Float[Array, " n"], tau: float | Scalar
 ) -> Float[Array, "n 3 3"]:
     """weight (n n^T + tau (I - n n^T))."""
@@ -254,7 +254,7 @@ def _weights(
     return weight[:, None, None] * ((1.0 - tau) * outer + tau * jnp.eye(3)[None])
 
 
-def _closest(
+def closest(
     features: Float[Array, "n 6"], others: Float[Array, "m 6"]
 ) -> tuple[Int[Array, " n"], Int[Array, " m"]]:
     """Index of the closest row of the other set, in both directions, by blocks of rows."""
@@ -294,7 +294,7 @@ def _first_least(
     return first, jnp.squeeze(least, axis)
 
 
-def _gauss_newton(
+def gauss_newton(
     shape: Vertices,
     modes: Float[Array, "mode vertex 3"],
     pose: transforms.SE3,

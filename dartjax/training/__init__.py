@@ -1,6 +1,17 @@
 """What training needs: losses and steps of the networks, errors of first guesses, and images made
-to look like another machine's."""
+to look like another machine's.
+"""
 
+from dartjax.training._crops import LEVELS as LEVELS
+from dartjax.training._crops import NEVER_SEEN as NEVER_SEEN
+from dartjax.training._crops import NUM_VIEWS as NUM_VIEWS
+from dartjax.training._crops import Crops as Crops
+from dartjax.training._crops import cohort_crops as cohort_crops
+from dartjax.training._crops import fitted_by as fitted_by
+from dartjax.training._crops import load as load
+from dartjax.training._crops import prepare as prepare
+from dartjax.training._crops import sampler as sampler
+from dartjax.training._crops import stacked_models as stacked_models
 from dartjax.training._isolate import alone as alone
 from dartjax.training._isolate import isolate as isolate
 from dartjax.training._isolation import ISOLATION_SPLATS as ISOLATION_SPLATS
@@ -9,6 +20,12 @@ from dartjax.training._isolation import guessed_surface as guessed_surface
 from dartjax.training._isolation import hint_of as hint_of
 from dartjax.training._isolation import isolation_errors as isolation_errors
 from dartjax.training._isolation import isolation_loss as isolation_loss
+from dartjax.training._isolation_task import Answers as Answers
+from dartjax.training._isolation_task import Batch as Batch
+from dartjax.training._isolation_task import IsolationExample as IsolationExample
+from dartjax.training._isolation_task import answers as answers
+from dartjax.training._isolation_task import examples as examples
+from dartjax.training._isolation_task import loss as loss
 from dartjax.training._jitter import Jitter as Jitter
 from dartjax.training._jitter import jittered as jittered
 from dartjax.training._judged import guarded as guarded
@@ -27,6 +44,10 @@ from dartjax.training._randomise import Randomised as Randomised
 from dartjax.training._randomise import random_warp as random_warp
 from dartjax.training._randomise import randomise as randomise
 from dartjax.training._randomise import randomise_with_labels as randomise_with_labels
+from dartjax.training._run import Trained as Trained
+from dartjax.training._run import Training as Training
+from dartjax.training._run import draw_curves as draw_curves
+from dartjax.training._run import run as run
 from dartjax.training._similarity import Fit as Fit
 from dartjax.training._similarity import FitErrors as FitErrors
 from dartjax.training._similarity import direction_loss as direction_loss
@@ -39,3 +60,9 @@ from dartjax.training._similarity import ranking_loss as ranking_loss
 from dartjax.training._similarity import surface_error as surface_error
 from dartjax.training._similarity import view_pairs as view_pairs
 from dartjax.training._similarity import way_to as way_to
+from dartjax.training._similarity_task import Task as Task
+from dartjax.training._similarity_task import batches as batches
+from dartjax.training._similarity_task import in_two_views as in_two_views
+from dartjax.training._similarity_task import predictions as predictions
+from dartjax.training._similarity_task import rank_correlation as rank_correlation
+from dartjax.training._similarity_task import validation as validation

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from dartjax import robot
-from experiments import admittance, admittance_tuning
-from experiments.admittance import HIGH, OURS, RHO0, TRUE_RHO0
+from dartjax.robot import cooperation
+from experiments.admittance import __main__ as admittance
+from experiments.admittance.__main__ import HIGH, OURS, RHO0, TRUE_RHO0
+from experiments.admittance_tuning import __main__ as admittance_tuning
 
 NAMES, ARMS = [HIGH, RHO0, TRUE_RHO0, OURS], np.array([50.0, 1500.0])
 
@@ -42,7 +43,7 @@ def test_nothing_moves_below_the_threshold():
 
 
 def test_the_librarys_rules_are_those_that_were_tuned():
-    tuned, packaged = admittance_tuning.tuned_laws()[OURS], robot.intent_rules()
+    tuned, packaged = admittance_tuning.tuned_laws()[OURS], cooperation.intent_rules()
     np.testing.assert_array_equal(tuned.rules.table, packaged.rules.table)
     np.testing.assert_array_equal(tuned.rules.row_apexes, packaged.rules.row_apexes)
     for name in ("most", "rate", "small_force", "by_intent"):

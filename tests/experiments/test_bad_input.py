@@ -9,9 +9,8 @@ import pytest
 
 from dartjax import ssm
 from dartjax.observations import NUM_LANDMARKS
+from dartjax.pipeline import MOST_LOG_SIZE, why_refused
 from dartjax.registration import agreeing_landmarks, fit, initialise
-from experiments.detections import why_refused
-from experiments.grading import MOST_LOG_SIZE
 from tests.registration import scenes
 
 # One worker: every test of the file uses the same compiled programs.

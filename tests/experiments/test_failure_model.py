@@ -10,10 +10,14 @@ import pytest
 
 from dartjax import camera, data, transforms
 from dartjax.image import Radiograph
+from dartjax.pipeline import Task
+from dartjax.pipeline import _assess as judgement
+from dartjax.pipeline import _task as grading
 from dartjax.registration import auroc, observe
-from experiments import failure_report, fit_failure_model, grading, judgement, stress
-from experiments.grading import Task
-from experiments.stress import CameraError, Trials
+from experiments.evaluate_failure_model import report as failure_report
+from experiments.evaluate_failure_model import stress
+from experiments.evaluate_failure_model.stress import CameraError, Trials
+from experiments.fit_failure_model import __main__ as fit_failure_model
 from tests.registration import scenes
 
 NUM_FEATURES = len(judgement.ALL_FEATURE_NAMES)

@@ -6,8 +6,8 @@ import pytest
 
 from dartjax import data, ssm, transforms
 from dartjax.mesh import TriangleMesh
-from experiments import fractures_report
-from experiments.fractures_report import OFF, ON
+from experiments.fractures import report as fractures_report
+from experiments.fractures.report import OFF, ON
 
 POSE = transforms.SE3.from_rotation_and_translation(
     transforms.SO3.exp(jnp.array([0.3, -0.2, 0.5])), jnp.array([10.0, 80.0, -40.0])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dartjax.data import DataError
-from experiments import base_placement_scene, hybrid_robot_legs
+from dartjax.simulation import _patient as base_placement_scene
+from experiments.hybrid_robot import legs as hybrid_robot_legs
 
 ENDS = {"entry_point": [20.0, -50.0, 0.0], "target_point": [10.0, -10.0, 2.0]}
 

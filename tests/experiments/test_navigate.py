@@ -9,9 +9,13 @@ from dartjax import robot as robots
 from dartjax import transforms
 from dartjax.observations import NeedlePath
 from dartjax.planning import DistanceField
-from experiments import navigate_check, navigate_loop, navigate_report, navigate_wires
-from experiments import navigate_scene as scenes
-from experiments.navigate_wires import Plan
+from dartjax.robot import carm, navigation
+from dartjax.simulation import Plan
+from dartjax.simulation import _navigation_robot as navigate_loop
+from dartjax.simulation import _navigation_room as scenes
+from dartjax.simulation import _wire_check as navigate_check
+from dartjax.simulation import _wires as navigate_wires
+from experiments.navigate import report as navigate_report
 
 
 def row(status, grade="I", wire="I", plan=navigate_wires.TRUTH):
@@ -93,9 +97,9 @@ def test_plans_are_the_best_corridors():
 def test_a_target_is_registered_from_its_shadows_and_the_wrong_part_is_not():
     """Without anatomy: render, detect, recognise, locate."""
     view = transforms.view_rotation("AP")
-    K = robots.intrinsics(scenes.FOCAL_LENGTH, jnp.array(scenes.CENTER))
-    flat = robots.CarmView(K, robots.flat_panel(), view, scenes.IMAGE_SIZE)
-    rays = robots.image_rays(flat)
+    K = carm.intrinsics(scenes.FOCAL_LENGTH, jnp.array(scenes.CENTER))
+    flat = carm.CarmView(K, carm.flat_panel(), view, scenes.IMAGE_SIZE)
+    rays = carm.image_rays(flat)
     T_world_target = scenes.held_target(np.zeros(3), np.random.default_rng(0))
     camera = transforms.SE3.from_rotation_and_translation(
         view, view.apply(jnp.array([0.0, 0.0, -scenes.SOURCE_TO_ISOCENTER]))
@@ -106,12 +110,12 @@ def test_a_target_is_registered_from_its_shadows_and_the_wrong_part_is_not():
             transforms.SO3.from_matrix(scenes.TARGET.R_biplanar_part[part].T)
         )
         balls = scenes.TARGET.points(part).reshape(-1, 3)
-        metal = robots.balls_attenuation(
+        metal = carm.balls_attenuation(
             rays, flat, balls, scenes.TARGET.radius, camera @ T_world_target @ swap
         )
         image = scenes._record(jnp.zeros(scenes.IMAGE_SIZE), metal, jax.random.key(0))
         found = scenes._detect(image, scenes.TARGET_BALLS)
-        match, code = robots.match_part(
+        match, code = navigation.match_part(
             found.centers,
             found.valid,
             scenes.TARGET,

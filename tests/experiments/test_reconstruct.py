@@ -12,7 +12,7 @@ import pytest
 
 from dartjax import camera, data, ssm, transforms
 from dartjax.render import SplatOptions, splat, two_compartment
-from experiments import scene
+from dartjax.simulation import _carm as scene
 
 ROOT = Path(__file__).parent.parent.parent
 CENTER = [10.0, -20.0, 150.0]

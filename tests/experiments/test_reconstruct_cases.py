@@ -11,23 +11,22 @@ import numpy as np
 import pytest
 
 from dartjax import camera, planning, ssm, transforms
+from dartjax.cli import _launch as launch
 from dartjax.image import Radiograph
+from dartjax.pipeline import Answers, Settings, Task
+from dartjax.pipeline import _joint as joint
+from dartjax.pipeline import _recipes as methods
+from dartjax.pipeline import _study as reconstruct_subject
+from dartjax.pipeline import _task as grading
 from dartjax.registration import RUNGS, Reconstruction
-from experiments import (
-    grading,
-    joint,
-    launch,
-    limits,
-    methods,
-    reconstruct_cases,
-    reconstruct_report,
-    reconstruct_subject,
-    reconstruct_units,
-    scene,
-)
-from experiments.grading import Task
-from experiments.reconstruct_subject import Answers, Settings
-from tests.experiments import test_detections as known
+from dartjax.registration import _presets as methods_presets
+from dartjax.report import _reconstruction as reconstruct_report
+from dartjax.report import _reconstruction_cases as reconstruct_cases
+from dartjax.simulation import _ground_truth as scene
+from experiments.reconstruct import ablation as methods_ablation
+from experiments.reconstruct import limits
+from experiments.reconstruct import units as reconstruct_units
+from tests.pipeline import test_starts as known
 from tests.registration import scenes
 
 
@@ -107,7 +106,7 @@ def test_the_joint_fit_answers_in_the_order_of_the_tasks_scene_by_scene(tasks, m
     other = dataclasses.replace(tasks[0], pair=1, rung=RUNGS[2])
     mixed = [tasks[0], other, dataclasses.replace(tasks[0], level="T10")]
     estimates, seconds = methods.run_method(
-        methods.OURS, mixed, num_starts=1, seed=0, step=lambda note: None
+        methods_presets.OURS, mixed, num_starts=1, seed=0, step=lambda note: None
     )
     assert [estimate.status for estimate in estimates] == [1, 0, 1]
     for task, estimate in zip(mixed, estimates, strict=True):
@@ -115,7 +114,7 @@ def test_the_joint_fit_answers_in_the_order_of_the_tasks_scene_by_scene(tasks, m
     assert seconds >= 0.0
     begun = [answer_of(task, coefficients=jnp.full(15, float(i))) for i, task in enumerate(mixed)]
     found, _ = joint.fit_jointly(
-        methods.FIT_OPTIONS[methods.OURS],
+        methods_presets.FIT_OPTIONS[methods_presets.OURS],
         mixed,
         step=lambda note: None,
         begun=begun,
@@ -143,17 +142,17 @@ def test_a_spine_of_unusual_size_is_flagged_as_a_whole(tasks):
 def test_a_method_over_cases_is_one_function_object_for_one_setting():
     assert methods._case_fit("ncc", 1) is methods._case_fit("ncc", 1)
     assert methods._case_fit("ncc", 1) is not methods._case_fit("ncc", 2)
-    rows = {*methods.CASE_BY_CASE, *methods.TOGETHER, *methods.NEEDS}
-    told = {*methods.ABLATION, *methods.LIMITS, methods.ISOLATED}
+    rows = {*methods.CASE_BY_CASE, *methods_ablation.TOGETHER, *methods.NEEDS}
+    told = {*methods_ablation.ABLATION, *methods_ablation.LIMITS, methods.ISOLATED}
     assert set(methods.RECIPES.values()) == rows - told
 
 
 def test_each_row_of_the_ablation_lacks_one_thing():
     settings = Settings(baselines=False, ablation=True)
-    assert settings.methods == (*methods.ABLATION, methods.OURS)
-    full = methods.FIT_OPTIONS[methods.OURS]
+    assert settings.methods == (*methods_ablation.ABLATION, methods_presets.OURS)
+    full = methods_presets.FIT_OPTIONS[methods_presets.OURS]
     lacking = {}
-    for name, fitter in methods.ABLATION.items():
+    for name, fitter in methods_ablation.ABLATION.items():
         options, others = fitter.args[0], fitter.keywords.get("among_others", True)
         own, whole = (dataclasses.asdict(each.weights) for each in (options, full))
         own["kinship"], whole["kinship"] = options.kinship, full.kinship
@@ -184,7 +183,11 @@ def test_a_limit_tells_one_part_of_the_truth(tasks):
         for each in told.values()
     ]
     assert changed == [["observations"]] * 3 + [["start"], ["model"]]
-    alone = [name for name, each in methods.LIMITS.items() if not each.args[1].neighbours_rendered]
+    alone = [
+        name
+        for name, each in methods_ablation.LIMITS.items()
+        if not each.args[1].neighbours_rendered
+    ]
     assert alone == [limits.ISOLATION]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dartjax import data
+from dartjax import synthverse
 from tests.data import phantoms
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,7 +32,7 @@ def cohort(tmp_path_factory):
     """Two synthetic L3 and a file that is no CT."""
     root = tmp_path_factory.mktemp("cohort")
     for seed in (0, 1):
-        case = data.synthetic_case(seed)
+        case = synthverse.synthetic_case(seed)
         label = case.label_of("L3")
         box = ndimage.find_objects((case.labels == label).astype(np.uint8))[0]
         crop = tuple(slice(side.start - 6, side.stop + 6) for side in box)

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from dartjax import data
-from experiments import reconstruct_units, results, xray_shards
-from experiments.reconstruct_subject import Settings
-from experiments.reconstruct_units import Source
+from dartjax.data import _atomic as xray_shards
+from dartjax.pipeline import Settings
+from dartjax.report import _results as results
+from experiments.reconstruct import units as reconstruct_units
+from experiments.reconstruct.units import Source
 
 
 def source(name):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from dartjax import camera, transforms
-from experiments import robustness_report
-from experiments.robustness_curves import (
+from experiments.robustness import report as robustness_report
+from experiments.robustness.curves import (
     AS_GIVEN,
     AXES,
     CURVES,
@@ -124,7 +124,7 @@ def test_only_the_levels_asked_for_are_fitted():
 
 
 def test_views_at_an_angle_are_that_angle_apart(bench):
-    from experiments import scene
+    from dartjax.simulation import _carm as scene
 
     bench._primary, bench._setup = 0.7, scene.CarmSetup()
     for angle in VALUES["angles"]:

@@ -11,7 +11,7 @@ import pytest
 
 from dartjax import data, ssm
 from dartjax.mesh import TriangleMesh
-from experiments import ssm_training
+from experiments.common import ssm_training
 
 ROOT = Path(__file__).parent.parent.parent
 GRADES = ("subject", "level", "modes", "dice", "nsd_1mm", "hd95_mm", "masd_mm")

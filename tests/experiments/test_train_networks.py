@@ -7,11 +7,13 @@ import pytest
 
 from dartjax import camera, ssm, transforms
 from dartjax.models import ISOLATION_PRESETS, IsolationNet
+from dartjax.pipeline import _networks as networks
 from dartjax.registration import stack
 from dartjax.render import SplatOptions, splat, two_compartment
-from dartjax.training import Schedule
-from experiments import isolation_task, networks, similarity_task, training_run
-from experiments.learning_data import NUM_VIEWS, Crops
+from dartjax.training import NUM_VIEWS, Crops, Schedule
+from dartjax.training import _isolation_task as isolation_task
+from dartjax.training import _run as training_run
+from dartjax.training import _similarity_task as similarity_task
 from tests.registration import scenes
 
 pytestmark = pytest.mark.slow

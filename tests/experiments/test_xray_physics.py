@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments import build_xray_tables, fit_xray_scatter, xray_realism_report
-from experiments.xray_realism_report import Shot
+from experiments.build_xray_tables import __main__ as build_xray_tables
+from experiments.fit_xray_scatter import __main__ as fit_xray_scatter
+from experiments.xray_realism import report as xray_realism_report
+from experiments.xray_realism.report import Shot
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from dartjax.registration._curvature import (
     parameters_of,
     self_curvature,
 )
-from dartjax.registration._fit import _prepare
+from dartjax.registration._fit import prepare
 from dartjax.registration._gauss_newton import Quadratic, damped_gauss_newton
 from dartjax.registration._objective import zero_parameters
 from dartjax.render import gradient_ncc, local_gradient_ncc, mutual_information, ncc, patch_ncc
@@ -123,7 +123,7 @@ def test_the_quadratic_is_that_of_the_objective():
     seen, start, model = scenes.observations(-30.0, 50.0), scenes.disturbed_start(), small_model()
     seen = dataclasses.replace(seen, landmarks=seen.landmarks.at[0, 3].add(20.0))
     similarity, scale = scenes.QUICK.similarity[0], scenes.QUICK.scales[0]
-    evidence, splats = _prepare(model, start, zero_parameters(NUM_MODES), seen, scale, scenes.QUICK)
+    evidence, splats = prepare(model, start, zero_parameters(NUM_MODES), seen, scale, scenes.QUICK)
     evidence = dataclasses.replace(evidence, shape=jnp.linspace(-1.0, 1.0, NUM_MODES))
 
     @jax.jit

@@ -23,10 +23,10 @@ from dartjax.registration import (
     observe,
     stack,
 )
+from dartjax.registration import _spine as spine
 from dartjax.registration._joint import _resembling, _suggested
 from dartjax.registration._objective import NEIGHBOUR_SIGMA, NEIGHBOUR_SIGMA_MM, neighbour_residuals
 from dartjax.render import SplatOptions, local_gradient_ncc, splat, two_compartment
-from experiments import spine
 
 LEVELS = ("T8", "T9", "T10")
 OPTIONS = FitOptions(

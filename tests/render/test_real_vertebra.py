@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import camera, data, ssm, transforms
+from dartjax import camera, data, transforms
 from dartjax.image import Volume
 from dartjax.render import SplatOptions, drr, label_volume, splat, two_compartment
+from dartjax.ssm import build
 
 VIEWS = {
     "AP": transforms.view_rotation("AP"),
@@ -30,7 +31,7 @@ def real_l1():
     truth = data.surface_of(case.labels, affine, label)
     model = data.load_shape_model("L1")
     vertices, faces = np.asarray(truth.vertices, np.float64), np.asarray(truth.faces)
-    dense = ssm.dense_landmarks(model, vertices, faces)
+    dense = build.dense_landmarks(model, vertices, faces)
     mask = Volume(jnp.asarray(case.labels == label, jnp.float32), case.ct.world_from_voxel)
     return (
         dense.vertices,

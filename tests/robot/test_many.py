@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import robot
+from dartjax.robot import carm, distal, navigation
 from dartjax.transforms import SE3, SO3
 
 pytestmark = pytest.mark.slow
 COUNT = 1000
-K = robot.intrinsics(2480.0, jnp.array([384.0, 288.0]))
-GUIDE, NAIL, TARGET = robot.drill_guide(), robot.locking_nail(), robot.biplanar_target()
+K = carm.intrinsics(2480.0, jnp.array([384.0, 288.0]))
+GUIDE, NAIL, TARGET = carm.drill_guide(), carm.locking_nail(), navigation.biplanar_target()
 ALL = jnp.ones(28, bool)
 
 
@@ -27,7 +27,7 @@ def poses(depth=620.0):
 
 
 def balls_seen():
-    pixels = jax.vmap(lambda T: robot.project_points(K, T, GUIDE.balls))(poses())
+    pixels = jax.vmap(lambda T: carm.project_points(K, T, GUIDE.balls))(poses())
     return pixels + 0.1 * jax.random.normal(jax.random.key(0), pixels.shape)
 
 
@@ -41,13 +41,13 @@ def evolved(pixels):
     )
     spread = jnp.array([25.0, 25.0, 40.0, 0.2, 0.2, 0.3])
     key = jax.random.key(0)
-    return robot.pnp_evolution(pixels, GUIDE.balls, jnp.ones(28), K, start, spread, key=key)
+    return carm.pnp_evolution(pixels, GUIDE.balls, jnp.ones(28), K, start, spread, key=key)
 
 
 FROM_BALLS = {
-    "NL-DLT": lambda p: robot.estimate_pose(p, GUIDE.balls, ALL, K)[0].T_camera_object,
-    "DLT": lambda p: robot.pnp_dlt(p, GUIDE.balls, ALL, K),
-    "DB": lambda p: robot.pnp_depths(p, GUIDE.balls, jnp.arange(0.0, 24.0, 3.0), K),
+    "NL-DLT": lambda p: carm.estimate_pose(p, GUIDE.balls, ALL, K)[0].T_camera_object,
+    "DLT": lambda p: carm.pnp_dlt(p, GUIDE.balls, ALL, K),
+    "DB": lambda p: carm.pnp_depths(p, GUIDE.balls, jnp.arange(0.0, 24.0, 3.0), K),
     "EV": evolved,
 }
 
@@ -75,11 +75,11 @@ def test_a_thousand_nails():
     offset = jnp.array([[-30.0, 0.0, 0.0]])
 
     def estimates(T):
-        pair = [robot.project_points(K, T, circle + i * offset) for i in (0.0, 1.0)]
-        first, second = (robot.hull_ellipse(points, jnp.ones(64, bool))[0] for points in pair)
+        pair = [carm.project_points(K, T, circle + i * offset) for i in (0.0, 1.0)]
+        first, second = (carm.hull_ellipse(points, jnp.ones(64, bool))[0] for points in pair)
         x_axis = T.rotation().as_matrix()[:2, 0]
-        fronto, _ = robot.fronto_parallel_view(first, second, x_axis, K, NAIL)
-        generic, _, _ = robot.generic_view(first, second, K, NAIL)
+        fronto, _ = distal.fronto_parallel_view(first, second, x_axis, K, NAIL)
+        generic, _, _ = distal.generic_view(first, second, K, NAIL)
         return matrix_of(fronto), matrix_of(generic)
 
     fronto, generic = jax.jit(jax.vmap(estimates))(true)
@@ -93,30 +93,30 @@ def test_a_thousand_points_of_two_planes():
         turn = SO3.from_matrix(TARGET.R_biplanar_part[part].T)
         pose = SE3.from_rotation_and_translation(turn, jnp.array([0.0, 0.0, 700.0]))
         balls = TARGET.points(part)
-        pixels = robot.project_points(K, pose, balls.reshape(-1, 3)).reshape(2, -1, 2)
-        match = robot.PartMatch(pixels, jnp.ones(pixels.shape[:2], bool), jnp.zeros(()))
-        views.append((robot.register_view(match, TARGET, part)[0], pose))
+        pixels = carm.project_points(K, pose, balls.reshape(-1, 3)).reshape(2, -1, 2)
+        match = navigation.PartMatch(pixels, jnp.ones(pixels.shape[:2], bool), jnp.zeros(()))
+        views.append((navigation.register_view(match, TARGET, part)[0], pose))
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(view for view, _ in views))
     points = jax.random.uniform(jax.random.key(1), (COUNT, 3), minval=-25.0, maxval=25.0)
-    marks = jnp.stack([robot.project_points(K, pose, points) for _, pose in views], axis=1)
-    located, status = jax.jit(jax.vmap(robot.locate_point, (0, None)))(marks, both)
+    marks = jnp.stack([carm.project_points(K, pose, points) for _, pose in views], axis=1)
+    located, status = jax.jit(jax.vmap(navigation.locate_point, (0, None)))(marks, both)
     assert not np.asarray(status).any()
     np.testing.assert_allclose(located.point, points, atol=1e-2)
 
 
 def test_a_thousand_images():
     """In one call, eight at a time: the intermediate arrays of a thousand would not fit."""
-    view = robot.CarmView(K, robot.flat_panel(), SO3.identity())
+    view = carm.CarmView(K, carm.flat_panel(), SO3.identity())
     turn = SO3.from_z_radians(0.4) @ SO3.from_x_radians(jnp.pi)
     T = SE3.from_rotation_and_translation(turn, jnp.array([0.0, -8.0, 600.0]))
-    metal = robot.guide_attenuation(robot.image_rays(view), view, GUIDE, T)
-    truth = np.asarray(robot.project_points(K, T, GUIDE.balls))
+    metal = carm.guide_attenuation(carm.image_rays(view), view, GUIDE, T)
+    truth = np.asarray(carm.project_points(K, T, GUIDE.balls))
 
     @functools.partial(jax.jit, static_argnums=1)
     def detected(keys, batch):
         def one(key):
-            image = robot.record_image(jnp.full((576, 768), 3.0), metal, key=key)
-            return robot.detect_balls(image)
+            image = carm.record_image(jnp.full((576, 768), 3.0), metal, key=key)
+            return carm.detect_balls(image)
 
         return jax.lax.map(one, keys, batch_size=batch)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dartjax import mesh, ssm
-from dartjax.data import _assets as data
+from dartjax.data.packaged import _shape_models as data
 from dartjax.observations import LANDMARK_NAMES
 from dartjax.ssm._voxels import inner_distance, solid_of
 from tests.ssm import phantom

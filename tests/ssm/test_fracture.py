@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from dartjax import data, mesh, ssm
+from dartjax.ssm import build
 from dartjax.ssm._frame import posterior_wall
-from dartjax.ssm._remesh import folded_pairs
 from dartjax.ssm._voxels import solid_of
+from dartjax.ssm.build import folded_pairs
 from tests.gradients import assert_gradient
 
 WEDGE, BICONCAVE, CRUSH = np.eye(3)
@@ -33,7 +34,7 @@ def broken(model, losses):
 
 
 def heights(model, vertices):
-    found = ssm.measure(vertices, np.asarray(model.faces))
+    found = build.measure(vertices, np.asarray(model.faces))
     return np.array([found["body_height"].value, found["body_height_post"].value])
 
 

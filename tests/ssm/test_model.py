@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dartjax import ssm, transforms
-from dartjax.data import _assets as data
+from dartjax.data.packaged import _shape_models as data
 from tests.gradients import assert_gradient
 
 

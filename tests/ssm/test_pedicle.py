@@ -9,6 +9,7 @@ import trimesh
 
 from dartjax import data, planning, ssm
 from dartjax import mesh as meshes
+from dartjax.ssm import build
 from dartjax.ssm._annotate import isthmus_section
 from dartjax.ssm._pedicle import _squared_distance, _winding_number
 from dartjax.ssm._voxels import solid_of
@@ -85,7 +86,7 @@ def test_corridor_in_a_tube():
 
 def test_isthmus_is_that_of_the_voxels(model):
     vertices, faces = np.asarray(model.mean_shape, float), np.asarray(model.faces)
-    found, measured = isthmus(model, model.mean_shape), ssm.measure(vertices, faces)
+    found, measured = isthmus(model, model.mean_shape), build.measure(vertices, faces)
     for i, side in enumerate(("left", "right")):
         section = isthmus_section(solid_of(vertices, faces), side)
         assert float(found.area[i]) == pytest.approx(section.area, rel=0.1)

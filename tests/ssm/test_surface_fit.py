@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial import KDTree
 
 from dartjax import ssm, transforms
-from dartjax.data import _assets as data
-from dartjax.ssm import _surface_fit
+from dartjax.data.packaged import _shape_models as data
+from dartjax.ssm import _surface_fit, build
 from tests import shapes
 
 
@@ -20,7 +20,7 @@ def model():
 def test_closest_is_that_of_a_tree():
     rng = np.random.default_rng(0)
     ours, theirs = rng.standard_normal((700, 6)), rng.standard_normal((900, 6))
-    forward, backward = _surface_fit._closest(jnp.float32(ours), jnp.float32(theirs))
+    forward, backward = _surface_fit.closest(jnp.float32(ours), jnp.float32(theirs))
     np.testing.assert_array_equal(forward, KDTree(theirs).query(ours)[1])
     np.testing.assert_array_equal(backward, KDTree(ours).query(theirs)[1])
 
@@ -68,7 +68,7 @@ def test_dense_registration_carries_landmarks_to_another_shape():
     bent[:, 2] += 0.004 * (vertices[:, 1] + 10.0) ** 2 * (vertices[:, 1] < -10.0)
     bent = bent + 0.8 * np.sin(vertices[:, [1, 2, 0]] / 6.0)
     world = bent + np.array([10.0, -70.0, 30.0])
-    found = ssm.dense_landmarks(base, world, np.asarray(base.faces))
+    found = build.dense_landmarks(base, world, np.asarray(base.faces))
     assert found.mean_residual < 0.1
     expected = np.asarray(ssm.landmarks(base, jnp.float32(world)))
     error = np.linalg.norm(np.asarray(found.landmarks) - expected, axis=1)

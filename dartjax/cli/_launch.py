@@ -1,0 +1,395 @@
+"""The one entry of every experiment: flags, the run folder, provenance, exit codes.
+
+    def main(ctx: launch.RunContext, settings: Settings) -> None:
+        ...
+        ctx.save_metrics(ctx.record(...), summary, cases)
+
+    if __name__ == "__main__":
+        launch.run(main, Settings)
+
+The fields of `Settings` are the experiment's flags (see `setting`); they exist only while `run`
+does, so that any number of experiments can be imported together.
+
+A run writes into a hidden sibling of its folder, which takes the final name only when `main`
+has returned: under the final name there is a whole run or nothing. Exit codes: 0 done, 1 the
+run failed, 2 bad usage or bad input.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from absl import flags
+from rich import progress as rich_progress
+from rich.console import Console
+
+from dartjax._errors import DataError
+from dartjax.cli._settings import define_flags, preload, read_flags, setting
+
+_Settings = TypeVar("_Settings")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """What every experiment can be told."""
+
+    seed: int = setting(0, "Seed of everything random in the run.")
+    out: str | None = setting(None, "Run folder to make. Default: runs/<experiment>-<date>-<time>.")
+    preset: str = setting("default", "Named configuration of the experiment.")
+    overwrite: bool = setting(False, "Replace an earlier run of the same --out.")
+    config: str | None = setting(
+        None, "config.json of an earlier run, to repeat it; flags given beside it count."
+    )
+
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_PACKAGES = ("dartjax", "jax", "jaxlib", "numpy", "equinox", "optax", "flax")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """What an experiment is given. `out` exists and is empty; write every file there."""
+
+    seed: int
+    preset: str
+    out: pathlib.Path
+    final_out: pathlib.Path  # where `out` will be once the run is done
+    config: Mapping[str, Any]
+
+    def record(
+        self,
+        *,
+        dataset: str,
+        dataset_kind: str,
+        subjects: Sequence[str],
+        n_vertebrae: int,
+        ssm_excludes: Sequence[str],
+        nsd_tolerance_mm: float | None,
+        ssm_leak: bool = False,
+    ) -> dict[str, Any]:
+        """The record of a result file, with seed, commit and preset filled in."""
+        from dartjax.data import ids_hash  # noqa: PLC0415
+        from dartjax.report import check_record  # noqa: PLC0415
+
+        return check_record(
+            {
+                "dataset": dataset,
+                "dataset_kind": dataset_kind,
+                "ids_hash": ids_hash(subjects),
+                "n_subjects": len(set(subjects)),
+                "n_vertebrae": n_vertebrae,
+                "ssm_excludes": list(ssm_excludes),
+                "ssm_leak": ssm_leak,
+                "seed": self.seed,
+                "commit": self.config["commit"],
+                "preset": self.preset,
+                "nsd_tolerance_mm": nsd_tolerance_mm,
+            }
+        )
+
+    def save_metrics(
+        self,
+        record: Mapping[str, Any],
+        summary: Mapping[str, Any],
+        cases: Sequence[Mapping[str, Any]],
+        *,
+        verse_small_ids_hash: str | None = None,
+    ) -> pathlib.Path:
+        """Write metrics.json; see `report.metrics_text` for the rules it keeps."""
+        from dartjax.report import metrics_text  # noqa: PLC0415
+
+        text = metrics_text(record, summary, cases, verse_small_ids_hash=verse_small_ids_hash)
+        path = self.out / "metrics.json"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+
+def run(
+    main: Callable[[RunContext, _Settings], int | None],
+    settings_type: type[_Settings],
+    argv: Sequence[str] | None = None,
+    *,
+    presets: Sequence[str] = ("default",),
+    join: Callable[[_Settings, RunSettings], int] | None = None,
+) -> NoReturn:
+    """Read the settings from the command line, run `main` in a fresh run folder, and leave the
+    process.
+
+    `presets` are the names --preset takes. `join` is called before the first use of JAX: an
+    experiment of several processes joins them there and returns the number of this one; the run
+    folder is left by process 0 alone. An integer that `main` returns becomes the exit
+    code of a run whose folder is kept; an exception keeps what was written, with error.log,
+    in <out>.failed.
+    """
+    arguments = list(sys.argv if argv is None else argv)
+    name = _experiment_name(main, arguments[0])
+    try:
+        values = _parsed(main, name, arguments, settings_type, presets)
+        settings, common = read_flags(settings_type, values), read_flags(RunSettings, values)
+        process = join(settings, common) if join else 0
+        final = _final_folder(name, common)
+        if process:
+            final = final.with_name(f"{final.name}.process{process}")
+        partial = _make_partial(final)
+    except (flags.Error, DataError) as error:
+        _stop(2, f"{error}\n(--help lists the flags)")
+    _enable_compile_cache()
+    try:
+        config = _write_config(name, arguments, values, partial)
+        ctx = RunContext(common.seed, common.preset, partial, final, config)
+        code = main(ctx, settings) or 0
+        shutil.rmtree(partial) if process else _publish(partial, final, common.overwrite)
+    except (flags.Error, DataError, FileNotFoundError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        _stop(2, str(error))
+    except (KeyboardInterrupt, SystemExit):
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except Exception as error:
+        log = _keep_failure(partial, final)
+        reason = str(error).strip().split("\n")[0]
+        _stop(1, f"the run failed: {type(error).__name__}: {reason}\nfull trace in {log}")
+    if not process:
+        print(f"Results: {final}")
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """Progress of a stage: yields `step(note="")`, to be called after each of `total` parts.
+
+    A bar on a terminal, plain lines elsewhere, both on stderr.
+    """
+    if sys.stderr.isatty():
+        yield from _bar(title, total)
+    else:
+        yield from _lines(title, total)
+
+
+def _bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
+    columns = (
+        rich_progress.SpinnerColumn(),
+        "{task.description}",
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        "{task.fields[note]}",
+    )
+    with rich_progress.Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(title, total=total, note="")
+        yield lambda note="": bars.update(task, advance=1, note=note)
+
+
+def _lines(title: str, total: int | None) -> Iterator[Callable[..., None]]:
+    started, count = time.monotonic(), 0
+
+    def line(text: str) -> None:
+        print(f"{title}: {text} ({time.monotonic() - started:.1f} s)", file=sys.stderr, flush=True)
+
+    def step(note: str = "") -> None:
+        nonlocal count
+        count += 1
+        line(f"{count}{f'/{total}' if total else ''} {note}".rstrip())
+
+    line("started")
+    yield step
+    line("done")
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _parsed(
+    main: Callable[..., Any],
+    name: str,
+    arguments: list[str],
+    settings_type: type,
+    presets: Sequence[str],
+) -> flags.FlagValues:
+    """The flags as given; flags.Error or DataError says what is wrong. --help prints the help and
+    leaves."""
+    values = flags.FlagValues()
+    define_flags(settings_type, values, _OWN)
+    define_flags(RunSettings, values, _COMMON)
+    flags.DEFINE_bool(
+        "help", False, "Show this help.", short_name="h", flag_values=values, module_name=_COMMON
+    )
+    if {"--help", "-help", "--h", "-h"} & set(arguments):
+        print(_help_text(main, values, presets))
+        sys.exit(0)
+    rest = values(arguments)[1:]
+    if rest:
+        raise flags.Error(f"unexpected argument {rest[0]!r}: flags are written --name=value")
+    if values["config"].value is not None:
+        preload(_earlier_flags(name, values["config"].value), values, _NOT_REPEATED)
+    if values["preset"].value not in presets:
+        unknown = values["preset"].value
+        raise flags.Error(f"unknown --preset={unknown}: choose one of {', '.join(presets)}")
+    return values
+
+
+_OWN, _COMMON = "this experiment", "every experiment"
+_NOT_REPEATED = ("out", "overwrite", "config", "help")
+
+
+def _earlier_flags(name: str, path: str) -> dict[str, Any]:
+    """The flags of an earlier run, from its config.json."""
+    try:
+        config = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        earlier, given = config["experiment"], dict(config["flags"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"--config={path} cannot be read ({error}): give the config.json of a finished run"
+        ) from error
+    if earlier != name:
+        raise DataError(f"--config={path} is of {earlier}, this is {name}")
+    return given
+
+
+def _help_text(main: Callable[..., Any], values: flags.FlagValues, presets: Sequence[str]) -> str:
+    own, common = (values.flags_by_module_dict().get(part, []) for part in (_OWN, _COMMON))
+    return "\n\n".join(
+        [
+            (sys.modules[main.__module__].__doc__ or "").strip(),
+            "Flags of this experiment:\n" + ("\n".join(map(_help_line, own)) or "  none"),
+            "Flags of every experiment:\n" + "\n".join(map(_help_line, common)),
+            f"Presets: {', '.join(presets)}",
+        ]
+    )
+
+
+def _help_line(flag: flags.Flag) -> str:
+    name = flag.name if flag.boolean else f"{flag.name}={flag.name.upper()}"
+    default = f"  (default: {flag.default})" if flag.default is not None else ""
+    return f"  --{name}{default}\n      {' '.join((flag.help or '').split())}"
+
+
+def _experiment_name(main: Callable[..., Any], program: str) -> str:
+    """`reconstruct` of experiments.reconstruct.__main__, however it was started."""
+    module = main.__module__
+    if module == "__main__":
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        module = spec.name if spec else ""
+    name = module.removesuffix(".__main__").rpartition(".")[2]
+    return name or pathlib.Path(program).stem
+
+
+def _final_folder(name: str, common: RunSettings) -> pathlib.Path:
+    """The run folder's final path; DataError if something stands there already."""
+    now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    final = pathlib.Path(common.out or f"runs/{name}-{now}").absolute()
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return final
+    if not common.overwrite:
+        raise DataError(f"{final} exists: choose another --out, or add --overwrite to replace it")
+    if not (final / "config.json").is_file():
+        raise DataError(f"{final} is no run folder (it has no config.json): it is not overwritten")
+    return final
+
+
+def _make_partial(final: pathlib.Path) -> pathlib.Path:
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"--out={final} cannot be made: {error.strerror}") from error
+    return partial
+
+
+def _publish(partial: pathlib.Path, final: pathlib.Path, overwrite: bool) -> None:
+    if not (overwrite and final.exists()):
+        partial.rename(final)
+        return
+    earlier = final.with_name(f".{final.name}.{os.getpid()}.earlier")
+    final.rename(earlier)
+    partial.rename(final)
+    shutil.rmtree(earlier)
+
+
+def _keep_failure(partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
+    """Move what a failed run wrote, with its trace, to <out>.failed."""
+    (partial / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+    failed = final.with_name(f"{final.name}.failed")
+    shutil.rmtree(failed, ignore_errors=True)
+    partial.rename(failed)
+    return failed / "error.log"
+
+
+def _write_config(
+    name: str, arguments: list[str], values: flags.FlagValues, partial: pathlib.Path
+) -> dict[str, Any]:
+    """Write config.json: all that is needed to repeat the run."""
+    config = {
+        "experiment": name,
+        "command": arguments,
+        "flags": {flag: values[flag].value for flag in values if flag not in ("help", "h")},
+        "commit": commit(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "machine": _machine(),
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    text = json.dumps(config, indent=1, default=str)
+    (partial / "config.json").write_text(text + "\n", encoding="utf-8")
+    return config
+
+
+def commit() -> str:
+    """Hash of the checkout with "-dirty" if tracked files changed; outside git the version."""
+    if _git("rev-parse", "--show-toplevel") != str(_ROOT):
+        return f"dartjax-{_version('dartjax')}"
+    dirty = _git("status", "--porcelain", "--untracked-files=no")
+    return (_git("rev-parse", "HEAD") or "no commit") + ("-dirty" if dirty else "")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(_ROOT), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _machine() -> dict[str, Any]:
+    import jax  # noqa: PLC0415  (slow; nothing before the run needs it)
+
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "devices": [device.device_kind for device in jax.devices()],
+    }
+
+
+def _enable_compile_cache() -> None:
+    """Keep compiled programs between runs, in $DARTJAX_CACHE/xla or ~/.cache/dartjax/xla."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # the user has chosen a folder
+        return
+    import jax  # noqa: PLC0415
+
+    from dartjax.data import cache_folder  # noqa: PLC0415
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,99 @@
+"""Settings of a job: one frozen dataclass whose documented fields become command-line flags.
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        pairs: int = setting(1, "Pairs of views per subject.", lower_bound=1)
+        views: str = setting("random", "How the C-arm stands.", choices=("random", "orthogonal"))
+
+A field is a bool, int, float or str, one of these or None, or a tuple of str (written A,B,C).
+The module of a `Settings` imports no JAX, so that it can be read without waiting.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from absl import flags
+
+from dartjax._errors import DataError
+
+_Settings = TypeVar("_Settings")
+_NUMBERS = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] = (),
+    lower_bound: int | float | None = None,
+    upper_bound: int | float | None = None,
+) -> Any:
+    """A field of a settings class: its default, what it means, and what it may be."""
+    metadata = {
+        "help": help,
+        "choices": tuple(choices),
+        "bounds": {"lower_bound": lower_bound, "upper_bound": upper_bound},
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def define_flags(settings: type, values: flags.FlagValues, module: str) -> None:
+    """Define a flag for every field, kept under a module name of its own in `values`."""
+    hints = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        _define(field, _plain_type(field.name, hints[field.name]), values, module)
+
+
+def read_flags(settings: type[_Settings], values: flags.FlagValues) -> _Settings:
+    """The settings that parsed flags say."""
+    given = {}
+    for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
+        value = values[field.name].value
+        given[field.name] = tuple(value) if isinstance(value, list) else value
+    return settings(**given)
+
+
+def preload(config: Mapping[str, Any], values: flags.FlagValues, without: Sequence[str]) -> None:
+    """Make the flags of an earlier run the defaults of this one; DataError for one that is not a
+    flag of this experiment, or whose value it does not take."""
+    for name, value in config.items():
+        if name in without:
+            continue
+        if name not in values:
+            raise DataError(f"--config: this experiment has no --{name}; it has {_names(values)}")
+        try:
+            values.set_default(name, value)
+        except (flags.Error, TypeError, ValueError) as error:
+            raise DataError(f"--config: {name} = {value!r} is not allowed: {error}") from error
+
+
+def _define(field: Any, kind: type, values: flags.FlagValues, module: str) -> None:
+    name, default, help = field.name, field.default, field.metadata["help"]
+    given = {"flag_values": values, "module_name": module}
+    if choices := field.metadata["choices"]:
+        flags.DEFINE_enum(name, default, list(choices), help, **given)
+    elif kind is bool:
+        flags.DEFINE_bool(name, default, help, **given)
+    elif kind is tuple:
+        flags.DEFINE_list(name, list(default), help, **given)
+    elif kind is str:
+        flags.DEFINE_string(name, default, help, **given)
+    else:
+        _NUMBERS[kind](name, default, help, **field.metadata["bounds"], **given)
+
+
+def _plain_type(name: str, hint: Any) -> type:
+    """The type of a flag: `str` of `str | None`, `tuple` of `tuple[str, ...]`."""
+    if isinstance(hint, types.UnionType):
+        (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
+    kind = typing.get_origin(hint) or hint
+    if kind not in (bool, int, float, str, tuple):
+        raise TypeError(f"setting {name}: {hint} is no type of a flag")
+    return kind
+
+
+def _names(values: flags.FlagValues) -> str:
+    return ", ".join(f"--{name}" for name in sorted(values) if len(name) > 1)

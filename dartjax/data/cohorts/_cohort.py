@@ -1,0 +1,189 @@
+"""The scans of a cohort, whatever its layout.
+
+Understood, at any depth and mixed: VerSe's subject folders and flat pairs (`_verse`), CTSpine1K's
+parallel folders (`_ctspine1k`), other pairs of NIfTI files named alike, and a manifest written by
+`save_manifest`.
+"""
+
+import csv
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, cast
+
+from dartjax._errors import DataError
+from dartjax.data import formats
+from dartjax.data.cohorts._ctspine1k import is_ctspine1k, parallel_folders, read_splits
+from dartjax.data.cohorts._manifest import check_unique, load_manifest
+from dartjax.data.cohorts._subject import Layout, Split, Subject
+from dartjax.data.cohorts._verse import (
+    CT_NAME,
+    MASK_NAME,
+    centroids_beside,
+    dataset_root,
+    is_segmentation,
+    is_verse,
+    split_of,
+)
+from dartjax.data.formats import read_json
+
+_LAYOUTS = (
+    "expected rawdata/sub-X/*_ct.nii.gz with derivatives/sub-X/*_seg-vert_msk.nii.gz (VerSe), "
+    "volumes/SOURCE/X.nii.gz with labels/SOURCE/X_seg.nii.gz (CTSpine1K), pairs X.nii.gz with "
+    "X_seg.nii.gz, or the manifest.json of such a cohort"
+)
+_SPLITS = ("training", "validation", "test")
+
+Key = tuple[Path, str]  # (dataset root, prefix): CT and mask of one scan share both
+Keyed = dict[Key, Path]
+
+
+class _About(NamedTuple):
+    """What the files beside a dataset say of it."""
+
+    description: dict[str, Any]  # dataset_description.json
+    participants: dict[str, dict[str, str]]  # rows of participants.tsv by subject
+    splits: dict[str, Split]  # data_split.txt, by stem
+
+
+def find_subjects(cohort: formats.PathLike) -> list[Subject]:
+    """Scans of a cohort folder or manifest that have a CT and a vertebra mask, sorted by id.
+
+    A CT without a mask is left out with a warning. DataError if nothing is found, a folder
+    cannot be read, or one id occurs twice (VerSe'19 and VerSe'20 share scans: point at one of
+    them).
+    """
+    root = Path(cohort)
+    if root.is_file() and root.suffix == ".json":
+        return list(load_manifest(root).subjects)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder or manifest (.json)")
+    files = _nifti_files(root)
+    cts, masks = parallel_folders(root, files)
+    parallel = set(masks)
+    others = sorted(set(files) - set(cts.values()) - set(masks.values()))
+    masks |= _by_key(root, others, MASK_NAME)
+    images = [path for path in others if not is_segmentation(path)]
+    cts |= _by_key(root, images, CT_NAME)
+    _report_unpaired(root, cts, masks)
+    paired = sorted(cts.keys() & masks.keys())
+    abouts = {group: _about(root, group) for group, _ in paired}
+    subjects = [
+        _subject(root, key, cts[key], masks[key], abouts[key[0]], is_parallel=key in parallel)
+        for key in paired
+    ]
+    subjects.sort(key=lambda subject: subject.id)
+    check_unique(subjects)
+    return subjects
+
+
+def _nifti_files(root: Path) -> list[Path]:
+    def refuse(error: OSError) -> NoReturn:
+        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})")
+
+    found = [
+        Path(folder, name)
+        for folder, _, names in os.walk(root, onerror=refuse)
+        for name in names
+        if name.endswith((".nii", ".nii.gz"))
+    ]
+    return sorted(path for path in found if path.is_file())
+
+
+def _by_key(root: Path, files: Sequence[Path], name: re.Pattern[str]) -> Keyed:
+    matches = ((path, name.fullmatch(path.name)) for path in files)
+    return {(dataset_root(root, path), m["key"]): path for path, m in matches if m}
+
+
+def _subject(
+    root: Path, key: Key, ct_path: Path, mask_path: Path, about: _About, *, is_parallel: bool
+) -> Subject:
+    group, prefix = key
+    subject_id = prefix.removeprefix("sub-")
+    layout = _layout_of(root, group, subject_id, mask_path, is_parallel)
+    row = about.participants.get(subject_id, {})
+    synthetic = bool(about.description.get("Synthetic")) or subject_id.startswith("synth")
+    return Subject(
+        id=subject_id,
+        ct_path=ct_path,
+        mask_path=mask_path,
+        centroids_path=centroids_beside(mask_path, prefix),
+        dataset=str(about.description.get("Name", _default_name(root, group, layout))),
+        dataset_kind="synthetic" if synthetic else "real_ct_drr",
+        split=_listed_split(subject_id, row)
+        or about.splits.get(prefix)
+        or split_of(root, mask_path),
+        layout=layout,
+        parents=tuple(_listed(row, "parents").replace(",", " ").split()),
+    )
+
+
+def _layout_of(
+    root: Path, group: Path, subject_id: str, mask_path: Path, is_parallel: bool
+) -> Layout:
+    if is_parallel:
+        return "ctspine1k" if is_ctspine1k(root, group) else "pairs"
+    if mask_path.name.endswith(("_seg-vert_msk.nii.gz", "_seg-vert_msk.nii")):
+        return "bids"
+    return "challenge" if is_verse(subject_id) else "pairs"
+
+
+def _default_name(root: Path, group: Path, layout: Layout) -> str:
+    if layout == "ctspine1k":
+        return f"CTSpine1K {group.name}"
+    return (group if layout == "bids" else root).resolve().name
+
+
+def _listed(row: dict[str, str], column: str) -> str:
+    value = row.get(column) or ""
+    return "" if value == "n/a" else value  # BIDS' word for a missing value
+
+
+def _listed_split(subject_id: str, row: dict[str, str]) -> Split:
+    listed = _listed(row, "split")
+    if listed not in ("", *_SPLITS):
+        raise DataError(
+            f"participants.tsv: the split {listed!r} of {subject_id} is none of "
+            f"{', '.join(_SPLITS)}"
+        )
+    return cast(Split, listed)
+
+
+def _about(root: Path, group: Path) -> _About:
+    """The descriptions that are nearest above a dataset's files, none above the cohort's root."""
+    folders = [group, *(folder for folder in group.parents if folder.is_relative_to(root))]
+    description = _nearest(folders, "dataset_description.json")
+    participants = _nearest(folders, "participants.tsv")
+    splits = next((found for f in folders if (found := read_splits(f))), {})
+    facts = read_json(description) if description else {}
+    rows = _participants(participants) if participants else {}
+    return _About(facts if isinstance(facts, dict) else {}, rows, splits)
+
+
+def _nearest(folders: Sequence[Path], name: str) -> Path | None:
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def _participants(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable table ({error})") from error
+    return {(row.get("participant_id") or "").removeprefix("sub-"): row for row in rows}
+
+
+def _report_unpaired(root: Path, cts: Keyed, masks: Keyed) -> None:
+    lonely = [cts[key] for key in sorted(cts.keys() - masks.keys())]
+    if not cts.keys() & masks.keys():
+        found = f"{len(cts)} CT images and {len(masks)} vertebra masks, none of them a pair"
+        example = f", such as {lonely[0]}" if lonely else ""
+        raise DataError(f"{root}: found {found}{example}: {_LAYOUTS}")
+    if lonely:
+        names = ", ".join(path.name for path in lonely[:5])
+        warnings.warn(
+            f"{root}: {len(lonely)} CT images without a vertebra mask are left out: {names}",
+            stacklevel=3,
+        )

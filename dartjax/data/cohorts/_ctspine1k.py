@@ -1,0 +1,99 @@
+"""CTSpine1K's layout: images and masks in parallel folders, one folder per source.
+
+    CTSpine1K/                                     also data/ or images/, label/ or masks/
+    ├── volumes/COLONOG/1.3.6.1.4.1.9328.50.4.0001.nii.gz
+    ├── labels/COLONOG/1.3.6.1.4.1.9328.50.4.0001_seg.nii.gz
+    └── metadata/data_split.txt
+
+Labels are numbered as in VerSe, C1-L5 = 1-24 and L6 = 25; the sacrum is not labelled. Vertebrae
+that leave the image ARE labelled, unlike in VerSe. Its masks of VerSe scans keep VerSe's names.
+Sources: github.com/MIRACLE-Center/CTSpine1K (README, data_split.txt, Task056_VerSe2019.py) and
+huggingface.co/datasets/alexanderdann/CTSpine1K (folders; public test = validation).
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from dartjax._errors import DataError
+from dartjax.data.cohorts._subject import Split
+from dartjax.data.cohorts._verse import is_segmentation
+
+IMAGE_FOLDERS = ("volumes", "data", "images", "imagestr", "imagests")
+LABEL_FOLDERS = ("labels", "label", "masks", "labelstr", "labelsts")
+SPLIT_FILES = ("data_split.txt", "metadata/data_split.txt")
+
+_STEM = re.compile(r"(?P<key>.+?)(_0000)?(_ct)?(_seg|_mask|_label)?\.nii(\.gz)?")
+_SECTIONS: dict[str, Split] = {
+    "trainset:": "training",
+    "test_public:": "validation",
+    "test_private:": "test",
+}
+# The four sources as its README spells them; other parallel folders are plain pairs.
+_SOURCE = re.compile(r"colon(og)?|hnscc(-3dct-rt)?|msd[ _-]?t10|covid-?19", re.IGNORECASE)
+
+Keyed = dict[tuple[Path, str], Path]
+
+
+def parallel_folders(root: Path, files: Iterable[Path]) -> tuple[Keyed, Keyed]:
+    """Images and masks of parallel folders by (home/source, stem); files elsewhere are in
+    neither."""
+    placed = [(place, path) for path in files if (place := _place(root, path))]
+    homes = {home for (kind, home, _), _ in placed if kind == "label"}
+    cts: Keyed = {}
+    masks: Keyed = {}
+    for (kind, home, source), path in placed:
+        stem = _STEM.fullmatch(path.name)
+        if home in homes and stem is not None:
+            (masks if kind == "label" else cts)[home / source, stem["key"]] = path
+    return cts, masks
+
+
+def is_ctspine1k(root: Path, group: Path) -> bool:
+    """Whether home/source of parallel folders is CTSpine1K's: by the name of the source, or of
+    a folder above it up to the cohort's."""
+    above = (root.resolve().name, *group.relative_to(root).parts)
+    return bool(_SOURCE.fullmatch(group.name)) or any("ctspine1k" in x.lower() for x in above)
+
+
+def read_splits(home: Path) -> dict[str, Split]:
+    """Split by stem from `data_split.txt` in `home` or its `metadata` folder; {} without one.
+    DataError for a file without its three headings."""
+    for path in (home / name for name in SPLIT_FILES):
+        if path.is_file():
+            return _parse_splits(path)
+    return {}
+
+
+def _place(root: Path, path: Path) -> tuple[str, Path, str] | None:
+    """(kind, home, source) of a file that lies at most one folder below an image or label
+    folder."""
+    folders = path.relative_to(root).parent.parts
+    for depth in range(1, min(2, len(folders)) + 1):
+        name = folders[-depth].lower()
+        kind = "label" if name in LABEL_FOLDERS else "image" if name in IMAGE_FOLDERS else ""
+        if kind == "image" and is_segmentation(path):
+            return None
+        if kind:
+            home = root.joinpath(*folders[:-depth])
+            return kind, home, folders[-1] if depth == 2 else ""
+    return None
+
+
+def _parse_splits(path: Path) -> dict[str, Split]:
+    try:
+        lines = path.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}): fetch it again or remove it") from error
+    splits: dict[str, Split] = {}
+    section: Split = ""
+    for line in lines:
+        section = _SECTIONS.get(line.strip().lower(), section)
+        # The published file glues two names together in its last line.
+        for name in re.findall(r"\S+?\.nii(?:\.gz)?", line):
+            stem = _STEM.fullmatch(name)
+            if stem is not None and section:
+                splits[stem["key"]] = section
+    if not splits:
+        raise DataError(f"{path}: no scan below any of {', '.join(_SECTIONS)}: not a split file")
+    return splits

@@ -1,0 +1,225 @@
+"""The manifest of a cohort: which scans, of whom, with which content; and leakage between two.
+
+    {"format": "dartjax cohort", "version": 1, "name": "...", "ids_hash": "...",
+     "subjects": [{"id": "verse400_split-verse253", "patient": "verse400", "split": "test",
+                   "layout": "bids", "dataset": "...", "dataset_kind": "real_ct_drr",
+                   "ct": "../data/..._ct.nii.gz", "mask": "...", "centroids": null,
+                   "ct_hash": "...", "mask_hash": "...", "parents": [], "levels": ["T12", "L1"]}]}
+
+Paths are relative to the manifest's folder. Hashes are `content_hash` of the CT's whole HU and of
+the labels, so renaming, recompressing or another header does not hide a scan; cropping, flipping
+or resampling it does.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dartjax._errors import DataError
+from dartjax.data.cohorts._case import ids_hash, names_of
+from dartjax.data.cohorts._subject import Subject
+from dartjax.data.formats import PathLike, check_keys, read_json
+from dartjax.data.packaged import includes_subject
+
+FORMAT, VERSION = "dartjax cohort", 1
+_TEXTS = ("id", "split", "layout", "dataset", "dataset_kind", "ct_hash", "mask_hash")
+_KEYS = (*_TEXTS, "patient", "ct", "mask", "centroids", "parents", "levels")
+_CHOICES = {
+    "split": ("", "training", "validation", "test"),
+    "layout": ("bids", "challenge", "ctspine1k", "pairs"),
+    "dataset_kind": ("synthetic", "real_ct_drr"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The scans of a cohort with the hashes of their content, and the levels used of each."""
+
+    name: str
+    subjects: tuple[Subject, ...]
+    levels: Mapping[str, tuple[str, ...]]  # by subject id
+
+    @property
+    def ids_hash(self) -> str:
+        """Fingerprint of the set of ids, as result files record it."""
+        return ids_hash(subject.id for subject in self.subjects)
+
+
+class Leak(NamedTuple):
+    """Two scans that must not stand on both sides of a comparison, and what they share."""
+
+    first: str
+    second: str
+    reason: str
+
+
+def save_manifest(
+    path: PathLike, manifest: Manifest, *, final_folder: PathLike | None = None
+) -> None:
+    """Write a manifest, whole or not at all. `final_folder` is where it will lie if its folder is
+    still to be renamed. DataError for a subject without hashes and when it cannot be written."""
+    path = Path(path)
+    folder = Path(final_folder) if final_folder is not None else path.parent
+    bare = [s.id for s in manifest.subjects if s.ct_hash is None or s.mask_hash is None]
+    if bare:
+        raise DataError(f"{path}: {bare[0]} has no content hash: read the scan first")
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": manifest.name,
+        "ids_hash": manifest.ids_hash,
+        "subjects": [_entry(s, manifest.levels.get(s.id, ()), folder) for s in manifest.subjects],
+    }
+    _write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def load_manifest(path: PathLike) -> Manifest:
+    """Read a manifest. The content of its files is checked when a scan is read.
+
+    DataError if it is no manifest, an entry is wrong, an id occurs twice, or files are missing.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(
+            f'{path}: not a cohort manifest (no "format": "{FORMAT}"): write one by '
+            "python -m experiments.cohort --cohort=FOLDER"
+        )
+    if content.get("version") != VERSION:
+        raise DataError(f"{path}: version {content.get('version')!r}, this reads {VERSION}")
+    check_keys(str(path), content, ("format", "version", "name", "ids_hash", "subjects"), ())
+    entries = content["subjects"]
+    if not isinstance(entries, list) or not entries:
+        raise DataError(f"{path}: subjects must be a list of at least one scan")
+    folder = Path(path).parent
+    subjects = [_subject(f"{path}: subject {i}", e, folder) for i, e in enumerate(entries, 1)]
+    check_unique(subjects)
+    _check_present(path, subjects)
+    levels = {entry["id"]: tuple(entry["levels"]) for entry in entries}
+    return Manifest(str(content["name"]), tuple(subjects), levels)
+
+
+def check_unique(subjects: Iterable[Subject]) -> None:
+    """DataError if an id occurs twice."""
+    seen: dict[str, Subject] = {}
+    for subject in subjects:
+        if subject.id in seen:
+            raise DataError(
+                f"subject {subject.id} occurs twice, in {seen[subject.id].ct_path} and "
+                f"{subject.ct_path}: point at one of the two datasets"
+            )
+        seen[subject.id] = subject
+
+
+def leaks(first: Manifest, second: Manifest) -> list[Leak]:
+    """Every pair of scans, one of each manifest, that share their id, person, CT, mask or parent,
+    with all reasons. Ids are compared with every number VerSe gave the scan. Empty if nothing
+    leaks.
+    """
+    traits = [(subject, _traits(subject)) for subject in second.subjects]
+    found = []
+    for subject in first.subjects:
+        own = _traits(subject)
+        found += [
+            Leak(subject.id, other.id, " and ".join(reasons))
+            for other, theirs in traits
+            if (reasons := _shared(own, theirs))
+        ]
+    return found
+
+
+def leaks_into_model(manifest: Manifest, card: Mapping[str, Any]) -> list[Leak]:
+    """Every scan of a manifest that the shape models behind a card have seen: by id, person,
+    parent or CT."""
+    found = []
+    for subject in manifest.subjects:
+        own = _traits(subject)
+        if any(includes_subject(card, name, subject.ct_hash) for name in own.names):
+            found.append(Leak(subject.id, card["name"], "the model was built with it"))
+        elif any(includes_subject(card, name) for name in own.parents):
+            found.append(Leak(subject.id, card["name"], "the model was built with its parent"))
+    return found
+
+
+class _Traits(NamedTuple):
+    id: str
+    names: frozenset[str]
+    parents: frozenset[str]
+    ct_hash: str | None
+    mask_hash: str | None
+
+
+def _traits(subject: Subject) -> _Traits:
+    parents = frozenset(name for parent in subject.parents for name in names_of(parent))
+    return _Traits(
+        subject.id.lower(), names_of(subject.id), parents, subject.ct_hash, subject.mask_hash
+    )
+
+
+def _shared(a: _Traits, b: _Traits) -> list[str]:
+    """What two scans share, in words; empty if nothing."""
+    same = {
+        "same id": a.id == b.id,
+        "same person": bool(a.names & b.names),
+        "one was made from the other": bool(a.names & b.parents or a.parents & b.names),
+        "made from the same person": bool(a.parents & b.parents),
+        "same CT": a.ct_hash is not None and a.ct_hash == b.ct_hash,
+        "same mask": a.mask_hash is not None and a.mask_hash == b.mask_hash,
+    }
+    return [reason for reason, holds in same.items() if holds]
+
+
+def _entry(subject: Subject, levels: Sequence[str], folder: Path) -> dict[str, Any]:
+    def relative(path: Path | None) -> str | None:
+        return None if path is None else os.path.relpath(path.absolute(), folder.absolute())
+
+    return {
+        **{name: getattr(subject, name) for name in _TEXTS},
+        "patient": subject.patient,
+        "ct": relative(subject.ct_path),
+        "mask": relative(subject.mask_path),
+        "centroids": relative(subject.centroids_path),
+        "parents": list(subject.parents),
+        "levels": list(levels),
+    }
+
+
+def _subject(where: str, entry: Any, folder: Path) -> Subject:
+    check_keys(where, entry, _KEYS, ())
+    for name in (*_TEXTS, "ct", "mask"):
+        if not isinstance(entry[name], str):
+            raise DataError(f"{where}: {name} must be a text, not {entry[name]!r}")
+    for name, choices in _CHOICES.items():
+        if entry[name] not in choices:
+            raise DataError(f"{where}: {name} {entry[name]!r} is none of {', '.join(choices)}")
+    centroids = entry["centroids"]
+    return Subject(
+        **{name: entry[name] for name in _TEXTS},
+        ct_path=folder / entry["ct"],
+        mask_path=folder / entry["mask"],
+        centroids_path=folder / centroids if centroids else None,
+        parents=tuple(entry["parents"]),
+    )
+
+
+def _check_present(path: PathLike, subjects: Sequence[Subject]) -> None:
+    files = [file for s in subjects for file in (s.ct_path, s.mask_path)]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} of {len(files)} files are missing, such as {missing[0]}: its "
+            "paths are relative to its folder, so move both together or write a new one"
+        )
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Through a hidden sibling, so that a reader or a full disk never leaves half a file."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error

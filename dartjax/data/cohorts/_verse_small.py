@@ -1,0 +1,111 @@
+"""The papers' test set "VerSe-small", as far as it is known: 140 scans with 1,407 vertebrae.
+
+Which scans was never published. The rule: VerSe'19, at least one complete vertebra from T1 to L5
+or L6, cervical vertebrae and those that touch the image's border dropped. What "complete" means
+here is `judge_levels`. Only a selection of exactly that size is given the name.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int16, UInt8
+from scipy import ndimage
+
+from dartjax._errors import DataError
+from dartjax.anatomy import LEVEL_OF_LABEL
+from dartjax.data.cohorts._manifest import Manifest
+from dartjax.data.cohorts._subject import Subject
+from dartjax.data.cohorts._verse import is_verse, is_verse19
+from dartjax.data.formats import PathLike
+
+NUM_SCANS, NUM_VERTEBRAE = 140, 1407
+FOREIGN_HU = 2000  # denser than cortical bone: screws, and most bone cement
+FOREIGN_SHARE = 0.005  # of a vertebra's voxels
+
+
+def verse_small(
+    subjects: Sequence[Subject],
+    levels: Mapping[str, tuple[str, ...]],
+    ids: Sequence[str] | None = None,
+) -> Manifest:
+    """The scans of a cohort that the rule keeps, or those of a list of ids, with a true name.
+
+    `levels` are the complete levels by subject id. The name is "VerSe-small" only for real CTs of
+    VerSe, 140 scans with 1,407 vertebrae; otherwise it says the rule and the counts. DataError if
+    nothing is kept, and for ids that the cohort lacks or that hold no complete vertebra.
+    """
+    kept = _by_rule(subjects, levels) if ids is None else _by_list(subjects, levels, ids)
+    counted = {subject.id: tuple(levels[subject.id]) for subject in kept}
+    num_vertebrae = sum(map(len, counted.values()))
+    rule = "VerSe'19-rule" if ids is None else "VerSe id list"
+    name = f"{rule} ({len(kept)} scans, {num_vertebrae} vertebrae)"
+    if is_verse_small(kept, num_vertebrae):
+        name = "VerSe-small"
+    return Manifest(name, tuple(kept), counted)
+
+
+def is_verse_small(subjects: Sequence[Subject], num_vertebrae: int) -> bool:
+    """Whether a selection may bear the name: real CTs of VerSe, in exactly the papers' numbers."""
+    real = all(s.dataset_kind == "real_ct_drr" and is_verse(s.id) for s in subjects)
+    return real and (len(subjects), num_vertebrae) == (NUM_SCANS, NUM_VERTEBRAE)
+
+
+def read_ids(path: PathLike) -> list[str]:
+    """Ids of a text file, one per line ("#" starts a comment), or of a JSON list; without "sub-".
+    DataError for a file that cannot be read or holds none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        entries = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable list of ids ({error})") from error
+    lines = [str(entry).split("#")[0].strip().removeprefix("sub-") for entry in entries]
+    ids = list(dict.fromkeys(line for line in lines if line))
+    if not ids:
+        raise DataError(f"{path}: holds no id: one per line is needed")
+    return ids
+
+
+def foreign_material(
+    hu: Int16[np.ndarray, "i j k"], labels: UInt8[np.ndarray, "i j k"]
+) -> tuple[str, ...]:
+    """Levels with metal or cement: more than 0.5 % of their voxels above 2000 HU."""
+    boxes = ndimage.find_objects(labels)
+    found = []
+    for label, level in LEVEL_OF_LABEL.items():
+        box = boxes[label - 1] if label <= len(boxes) else None
+        if box is not None:
+            inside = labels[box] == label
+            if (hu[box][inside] > FOREIGN_HU).mean() > FOREIGN_SHARE:
+                found.append(level)
+    return tuple(found)
+
+
+def _by_rule(subjects: Sequence[Subject], levels: Mapping[str, tuple[str, ...]]) -> list[Subject]:
+    verse19 = [s for s in subjects if is_verse19(s.id) and s.dataset_kind == "real_ct_drr"]
+    if not verse19:
+        raise DataError(
+            f"none of {len(subjects)} scans is a real one of VerSe'19 (ids verse000 to verse449): "
+            "the rule is for that data set"
+        )
+    kept = [subject for subject in verse19 if levels[subject.id]]
+    if not kept:
+        raise DataError(f"none of {len(verse19)} scans holds a complete vertebra from T1 to L6")
+    return kept
+
+
+def _by_list(
+    subjects: Sequence[Subject], levels: Mapping[str, tuple[str, ...]], ids: Sequence[str]
+) -> list[Subject]:
+    known = {subject.id: subject for subject in subjects}
+    missing = [name for name in ids if name not in known]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(ids)} listed ids are not in the cohort: "
+            f"{', '.join(missing[:5])}"
+        )
+    empty = [name for name in ids if not levels[name]]
+    if empty:
+        raise DataError(f"listed, but without a complete vertebra: {', '.join(empty[:5])}")
+    return sorted((known[name] for name in ids), key=lambda subject: subject.id)

@@ -1,0 +1,253 @@
+"""Data sets of simulated radiographs: the packed format, a reader by row, and a shuffled loader.
+
+docs/xray_datasets.md describes the folder. Every unit of it holds `radiographs.npy`, a NumPy
+array with one record per radiograph (no pickle), which is read through a memory map.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import Bool, Float, UInt8, UInt16
+
+from dartjax._errors import DataError
+from dartjax.anatomy import unknown_name
+from dartjax.camera import Camera, from_intrinsics
+from dartjax.data.formats import FULL_SCALE, PathLike, read_json
+from dartjax.observations import NUM_LANDMARKS
+from dartjax.transforms import from_matrix
+
+XRAY_FORMAT = "dartjax-xrays-1"
+PACKED = "radiographs.npy"
+_WHITE = 65535
+# Fields with one entry per vertebra of the scan: padded to one number in a batch.
+_PER_VERTEBRA = (
+    "labels",
+    "masks",
+    "landmarks",
+    "landmarks_visible",
+    "landmarks_world",
+    "paths",
+    "paths_world",
+    "paths_feasible",
+    "world_from_vertebra",
+)
+
+
+def encode_radiograph(image: Float[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+    """Line integrals as 16 bit pixels, 0 to 65535 for 0 to 8, as `load_radiograph` reads them.
+
+    Steps of 0.00012; what lies outside (noise in air below 0, no light at all) is clipped.
+    """
+    scaled = np.clip(image * (_WHITE / FULL_SCALE), 0.0, _WHITE)
+    return np.rint(scaled).astype(np.uint16)
+
+
+def decode_radiograph(pixels: UInt16[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """Line integrals (float32) of 16 bit pixels: inverse of `encode_radiograph`."""
+    return pixels.astype(np.float32) * np.float32(FULL_SCALE / _WHITE)
+
+
+def radiograph_record(image_size: tuple[int, int], num_vertebrae: int) -> np.dtype:
+    """Type of one record of `radiographs.npy`: a radiograph and what is true of it.
+
+    Pixels are (u, v), world is mm; what is not known is NaN. `masks` are bits, packed along the
+    rows (`np.packbits`); `open_field` is (u0, v0, u1, v1) between the collimator's jaws.
+    """
+    (height, width), count = image_size, num_vertebrae
+    return np.dtype(
+        [
+            ("view", "<u4"),
+            ("image", "<u2", (height, width)),
+            ("K", "<f4", (3, 3)),
+            ("camera_from_world", "<f4", (4, 4)),
+            ("sdd", "<f4"),
+            ("open_field", "<f4", (4,)),
+            ("labels", "u1", (count,)),
+            ("masks", "u1", (count, height, -(-width // 8))),
+            ("landmarks", "<f4", (count, NUM_LANDMARKS, 2)),
+            ("landmarks_visible", "?", (count, NUM_LANDMARKS)),
+            ("landmarks_world", "<f4", (count, NUM_LANDMARKS, 3)),
+            ("paths", "<f4", (count, 2, 2, 2)),
+            ("paths_world", "<f4", (count, 2, 2, 3)),
+            ("paths_feasible", "?", (count, 2)),
+            ("world_from_vertebra", "<f4", (count, 4, 4)),
+        ]
+    )
+
+
+def pack_masks(masks: Bool[np.ndarray, "vertebra h w"]) -> UInt8[np.ndarray, "vertebra h b"]:
+    """Masks, which may overlap, as one bit per pixel."""
+    return np.packbits(masks, axis=-1)
+
+
+def unpack_masks(
+    packed: UInt8[np.ndarray, "vertebra h b"], width: int
+) -> Bool[np.ndarray, "vertebra h w"]:
+    """Inverse of `pack_masks` for images `width` pixels wide."""
+    return np.unpackbits(packed, axis=-1, count=width).astype(bool)
+
+
+@dataclasses.dataclass(frozen=True)
+class XrayDataset:
+    """The radiographs of a data set, by row: `dataset[i]` is a dictionary of arrays.
+
+    It holds the fields of `radiograph_record`, with `image` as line integrals, `masks` unpacked
+    and everything per vertebra padded with label 0 to `num_vertebrae`, and `scan`, the index of
+    the subject in `subjects`. Only the row asked for is read.
+    """
+
+    root: Path
+    manifest: dict[str, Any]
+    subjects: tuple[str, ...]
+    units: tuple[str, ...]  # folders below root
+    rows: tuple[tuple[int, int, int], ...]  # (scan, unit, row in the unit) of every radiograph
+    num_vertebrae: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        scan, unit, row = self.rows[index]
+        record = _packed(self.root / self.units[unit] / PACKED)[row]
+        fields = {name: np.asarray(record[name]) for name in record.dtype.names}
+        fields["image"] = decode_radiograph(fields["image"])
+        fields["masks"] = unpack_masks(fields["masks"], fields["image"].shape[1])
+        for name in _PER_VERTEBRA:
+            fields[name] = _padded(fields[name], self.num_vertebrae)
+        return {**fields, "scan": np.asarray(scan, np.int32)}
+
+    def pairs(self) -> list[tuple[int, int, float]]:
+        """Pairs of views of one vertebra: two indices, and the angle between the beams in deg.
+        DataError for a unit whose pairs cannot be read."""
+        index_of = {(unit, row): index for index, (_, unit, row) in enumerate(self.rows)}
+        found = []
+        for unit, folder in enumerate(self.units):
+            views = _packed(self.root / folder / PACKED)["view"].tolist()
+            for pair in read_json(self.root / folder / "pairs.json")["pairs"]:
+                first, second = (index_of[unit, views.index(view)] for view in pair["views"])
+                found.append((first, second, float(pair["angle_deg"])))
+        return found
+
+    def camera(self, index: int) -> Camera:
+        """Camera of a radiograph."""
+        _, unit, row = self.rows[index]
+        record = _packed(self.root / self.units[unit] / PACKED)[row]
+        size = (int(record["image"].shape[0]), int(record["image"].shape[1]))
+        pose = from_matrix(jnp.asarray(record["camera_from_world"]))
+        return from_intrinsics(jnp.asarray(record["K"]), pose, float(record["sdd"]), size)
+
+
+def open_xrays(
+    folder: PathLike, *, subjects: Collection[str] | None = None, split: str | None = None
+) -> XrayDataset:
+    """Open a data set that `experiments.simulate_xrays` has finished; some subjects or one split
+    (training, validation, test) of it if asked.
+
+    DataError for a folder that is none, one with shards missing, and an unknown subject or
+    split.
+    """
+    root = Path(folder)
+    manifest = read_json(root / "dataset.json")
+    if not isinstance(manifest, dict) or manifest.get("format") != XRAY_FORMAT:
+        raise DataError(f"{root}: dataset.json is not of the format {XRAY_FORMAT}")
+    if not manifest.get("finished"):
+        raise DataError(f"{root} is not finished: run simulate_xrays on it until every shard is")
+    scans = _chosen(root, manifest["scans"], subjects, split)
+    units = [(index, unit) for index, scan in enumerate(scans) for unit in scan["units"]]
+    return XrayDataset(
+        root=root,
+        manifest=manifest,
+        subjects=tuple(scan["subject"] for scan in scans),
+        units=tuple(unit["folder"] for _, unit in units),
+        rows=tuple(
+            (scan, position, row)
+            for position, (scan, unit) in enumerate(units)
+            for row in range(unit["num_radiographs"])
+        ),
+        num_vertebrae=max(len(scan["levels"]) for scan in scans),
+    )
+
+
+def xray_loader(
+    folder: PathLike,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    shuffle: bool = True,
+    num_epochs: int | None = None,
+    num_workers: int = 0,
+    subjects: Collection[str] | None = None,
+    split: str | None = None,
+) -> Any:
+    """Batches of a data set, shuffled anew every epoch and read ahead, as a grain IterDataset.
+
+    `iter` of it gives dictionaries of arrays with a leading batch axis (see `XrayDataset`).
+    `iterator.get_state()` after some batches and `set_state` on a new iterator of the same
+    loader go on with the very next batch. `num_epochs` None repeats for ever; the last batch
+    of an epoch that is not full is dropped. Reads in threads, with `num_workers` in that many
+    processes, which changes neither content nor order. DataError as `open_xrays`, without
+    grain, and when there are fewer radiographs than one batch.
+    """
+    reader = grain()
+    dataset = open_xrays(folder, subjects=subjects, split=split)
+    if not 1 <= batch_size <= len(dataset):
+        raise DataError(f"{folder} has {len(dataset)} radiographs, no batch of {batch_size}")
+    rows = reader.MapDataset.source(dataset).seed(seed)
+    rows = rows.shuffle() if shuffle else rows
+    # Batched before repeated: a batch never mixes two epochs.
+    batches = rows.batch(batch_size, drop_remainder=True).repeat(num_epochs)
+    batches = batches.to_iter_dataset(reader.ReadOptions(num_threads=4, prefetch_buffer_size=8))
+    if num_workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain's processes ask absl for its flags
+        workers = reader.multiprocessing.MultiprocessingOptions(num_workers=num_workers)
+        batches = batches.mp_prefetch(workers)
+    return batches
+
+
+def grain() -> Any:
+    """The module that reads ahead; DataError where it is not installed."""
+    try:
+        return importlib.import_module("grain")
+    except ImportError as error:
+        raise DataError("the loader needs grain: pip install 'dartjax[data]'") from error
+
+
+def _packed(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is missing or damaged ({error}): write it again") from error
+
+
+def _padded(values: np.ndarray, count: int) -> np.ndarray:
+    """More vertebrae of label 0, with empty masks and nothing known of them."""
+    fill = np.nan if np.issubdtype(values.dtype, np.floating) else 0
+    more = [(0, count - len(values))] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, more, constant_values=fill)
+
+
+def _chosen(
+    root: Path,
+    scans: Sequence[dict[str, Any]],
+    subjects: Collection[str] | None,
+    split: str | None,
+) -> list[dict[str, Any]]:
+    known = [scan["subject"] for scan in scans]
+    for subject in subjects or ():
+        if subject not in known:
+            raise DataError(f"{root}: {unknown_name('subject', subject, known)}")
+    splits = sorted({scan["split"] for scan in scans if scan["split"]})
+    if split is not None and split not in splits:
+        raise DataError(f"{root}: no split {split!r}; there are: {', '.join(splits) or 'none'}")
+    chosen = [s for s in scans if subjects is None or s["subject"] in subjects]
+    chosen = [s for s in chosen if split is None or s["split"] == split]
+    if not chosen:
+        raise DataError(f"{root}: no subject is left of {len(scans)}")
+    return chosen

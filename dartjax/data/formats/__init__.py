@@ -1,0 +1,36 @@
+"""Files: NIfTI, images, meshes, cameras, centroids, plans."""
+
+from dartjax.data.formats._cameras import InitialGuess as InitialGuess
+from dartjax.data.formats._cameras import load_cameras as load_cameras
+from dartjax.data.formats._cameras import load_init as load_init
+from dartjax.data.formats._centroids import Centroids as Centroids
+from dartjax.data.formats._centroids import mask_centroids as mask_centroids
+from dartjax.data.formats._centroids import read_centroids as read_centroids
+from dartjax.data.formats._centroids import save_centroids as save_centroids
+from dartjax.data.formats._json import check_keys as check_keys
+from dartjax.data.formats._json import read_json as read_json
+from dartjax.data.formats._meshes import SUFFIXES as SUFFIXES
+from dartjax.data.formats._meshes import load_mesh as load_mesh
+from dartjax.data.formats._meshes import load_meshes as load_meshes
+from dartjax.data.formats._meshes import save_ply as save_ply
+from dartjax.data.formats._nifti import PathLike as PathLike
+from dartjax.data.formats._nifti import check_same_grid as check_same_grid
+from dartjax.data.formats._nifti import hu_to_attenuation as hu_to_attenuation
+from dartjax.data.formats._nifti import load_ct as load_ct
+from dartjax.data.formats._nifti import load_labels as load_labels
+from dartjax.data.formats._nifti import present_labels as present_labels
+from dartjax.data.formats._nifti import read_hu as read_hu
+from dartjax.data.formats._nifti import to_volume as to_volume
+from dartjax.data.formats._nifti import whole_hu as whole_hu
+from dartjax.data.formats._plans import NEEDLE_RADIUS_MM as NEEDLE_RADIUS_MM
+from dartjax.data.formats._plans import RECORD_FIELDS as RECORD_FIELDS
+from dartjax.data.formats._plans import PlannedPaths as PlannedPaths
+from dartjax.data.formats._plans import needle as needle
+from dartjax.data.formats._plans import read_plans as read_plans
+from dartjax.data.formats._plans import read_record as read_record
+from dartjax.data.formats._radiographs import FULL_SCALE as FULL_SCALE
+from dartjax.data.formats._radiographs import Kind as Kind
+from dartjax.data.formats._radiographs import load_radiograph as load_radiograph
+from dartjax.data.formats._radiographs import load_radiographs as load_radiographs
+from dartjax.data.formats._views import angle_between as angle_between
+from dartjax.data.formats._views import check_views as check_views

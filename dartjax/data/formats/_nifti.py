@@ -1,0 +1,186 @@
+"""NIfTI in: a CT as attenuation and a label image, each with its full affine.
+
+The world is the file's own RAS+ frame in mm. Oblique, flipped and anisotropic grids are kept
+as they are: nothing is recentred, reoriented or resampled.
+"""
+
+import os
+import zlib
+from pathlib import Path
+from typing import cast
+
+import jax.numpy as jnp
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float, Int16, Num, Shaped, UInt8
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import SpatialImage
+from scipy import ndimage
+
+from dartjax._errors import DataError
+from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS
+from dartjax.image import Volume
+
+MU_WATER = 0.0192  # 1/mm at about 70 keV
+HU_RANGE = (-1024, 3071)
+
+PathLike = str | os.PathLike[str]
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, ImageFileError)
+
+
+def hu_to_attenuation(hu: Num[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Linear attenuation in 1/mm of Hounsfield units: mu_water (1 + HU / 1000), not below 0.
+
+    HU outside [-1024, 3071], such as padding and metal, are clipped first.
+    """
+    relative = np.clip(hu, *HU_RANGE).astype(np.float32)
+    relative *= np.float32(MU_WATER / 1000.0)
+    relative += np.float32(MU_WATER)
+    return np.maximum(relative, 0.0, out=relative)
+
+
+def load_ct(path: PathLike) -> Volume:
+    """CT in Hounsfield units (NIfTI) -> volume of linear attenuation, 1/mm, float32.
+
+    DataError for a missing, damaged or 4D file, a singular affine, voxels that are NaN, and
+    values that are not HU.
+    """
+    hu, affine = read_hu(path)
+    return to_volume(hu, affine)
+
+
+def load_labels(
+    path: PathLike,
+) -> tuple[UInt8[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
+    """Vertebra labels (NIfTI, VerSe numbers) and the affine world_from_voxel.
+
+    Sacrum and coccyx become background. DataError as `load_ct`, and for values that are no
+    VerSe label (a TotalSegmentator mask has to be translated first).
+    """
+    values, affine = _read(path)
+    if values.min() < 0 or values.max() > 255:
+        raise DataError(f"{path}: values {values.min():g} to {values.max():g} are no VerSe labels")
+    labels = values.astype(np.uint8)
+    if np.issubdtype(values.dtype, np.floating) and not np.array_equal(labels, values):
+        raise DataError(f"{path}: a label image holds whole numbers, this one holds fractions")
+    present = present_labels(labels)
+    foreign = [label for label in present if label not in (*LEVEL_OF_LABEL, *SACRUM_LABELS)]
+    if foreign:
+        raise DataError(
+            f"{path}: values {foreign[:8]} are no VerSe labels (C1-C7 = 1-7, T1-T12 = 8-19, "
+            "L1-L6 = 20-25, T13 = 28): translate the mask to these numbers first"
+        )
+    for sacrum in set(SACRUM_LABELS) & set(present):
+        labels[labels == sacrum] = 0
+    return labels, affine
+
+
+def present_labels(labels: UInt8[np.ndarray, "i j k"]) -> list[int]:
+    """Labels other than 0 that occur, ascending. One pass over the bounding boxes: counting
+    every voxel of a whole-body CT takes seconds."""
+    boxes = ndimage.find_objects(labels)
+    return [label + 1 for label, box in enumerate(boxes) if box is not None]
+
+
+def read_hu(path: PathLike) -> tuple[Int16[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
+    """Whole HU, clipped to [-1024, 3071], and the affine of a CT, checked as `load_ct` says."""
+    hu, affine = _read(path)
+    low, high = float(hu.min()), float(hu.max())
+    if low >= high:
+        raise DataError(f"{path}: every voxel is {low:g}, so this is no CT")
+    if low >= -50.0:
+        hint = "subtract 1024" if high > 1000.0 else "store it in Hounsfield units"
+        raise DataError(
+            f"{path}: values {low:g} to {high:g} are not Hounsfield units (air -1000, fat -100, "
+            f"water 0, bone above 200): {hint}"
+        )
+    if high <= 150.0:
+        raise DataError(
+            f"{path}: the largest value is {high:g} but bone lies above 200 HU: this is no CT in "
+            "Hounsfield units"
+        )
+    return whole_hu(hu), affine
+
+
+def whole_hu(hu: Num[np.ndarray, "i j k"]) -> Int16[np.ndarray, "i j k"]:
+    """HU rounded and clipped to [-1024, 3071]."""
+    clipped = np.clip(hu, *HU_RANGE)
+    return (np.rint(clipped) if np.issubdtype(hu.dtype, np.floating) else clipped).astype(np.int16)
+
+
+def to_volume(hu: Num[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) -> Volume:
+    """Volume of attenuation from HU and world_from_voxel."""
+    return Volume(jnp.asarray(hu_to_attenuation(hu)), jnp.asarray(affine, jnp.float32))
+
+
+def check_same_grid(
+    ct: tuple[PathLike, tuple[int, ...], Float[np.ndarray, "4 4"]],
+    mask: tuple[PathLike, tuple[int, ...], Float[np.ndarray, "4 4"]],
+) -> None:
+    """DataError unless two (path, shape, affine) place the same voxels within 0.1 mm."""
+    (ct_path, ct_shape, ct_affine), (mask_path, mask_shape, mask_affine) = ct, mask
+    remedy = "resample the mask onto the CT's grid"
+    if ct_shape != mask_shape:
+        raise DataError(
+            f"{mask_path}: the mask has {mask_shape} voxels but the CT {ct_path} has "
+            f"{ct_shape}: {remedy}"
+        )
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in ct_shape], [1])).reshape(4, -1)
+    gap = np.linalg.norm(((ct_affine - mask_affine) @ corners)[:3], axis=0).max()
+    if gap > 0.1:
+        raise DataError(
+            f"{mask_path}: the mask lies up to {gap:.1f} mm from the CT {ct_path} "
+            f"(their affines differ): {remedy}"
+        )
+
+
+def _read(path: PathLike) -> tuple[Num[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        image = cast(SpatialImage, nib.load(path))
+        values = _values_of(image)
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{path}: not a readable NIfTI file, truncated or damaged ({error}): fetch it again"
+        ) from error
+    affine = _checked_affine(path, image)
+    return _checked_values(path, values), affine
+
+
+def _values_of(image: SpatialImage) -> Shaped[np.ndarray, "..."]:
+    """Stored values; those with a scale come as float32, half of nibabel's memory and time."""
+    data = cast(ArrayProxy, image.dataobj)
+    if (data.slope, data.inter) == (1.0, 0.0):
+        return np.asanyarray(data)
+    return np.asarray(data, np.float32)
+
+
+def _checked_affine(path: PathLike, image: SpatialImage) -> Float[np.ndarray, "4 4"]:
+    affine = np.array(image.affine, np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise DataError(
+            f"{path}: the affine is singular, so voxels have no place in the world: "
+            "repair the header's sform or qform"
+        )
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() < 0.02 or spacing.max() > 20.0:
+        raise DataError(
+            f"{path}: voxels of {np.round(spacing, 5).tolist()} mm are not plausible: "
+            "the affine must be in millimetres"
+        )
+    return affine
+
+
+def _checked_values(path: PathLike, values: Shaped[np.ndarray, "..."]) -> Num[np.ndarray, "i j k"]:
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim != 3 or 0 in values.shape:
+        raise DataError(f"{path}: one 3D image is needed, this one has shape {values.shape}")
+    if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+        raise DataError(f"{path}: voxels of type {values.dtype} are not numbers")
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise DataError(f"{path}: {count} voxels are NaN or infinite: fill them (air is -1000)")
+    return values

@@ -1,0 +1,188 @@
+"""Shape models shipped with the package, and the cards that say what is in them.
+
+A set is a folder with `models.npz` (no pickle) and `card.json` (subjects, sources with licences,
+command, quality). Several sets are shipped, which differ in the subjects they were built from,
+so that for every subject a number is reported on there is one that has not seen it.
+
+In `models.npz`: `faces`, `mirror`, `parts` (common to all levels); per region `REGION/modes`;
+per level `LEVEL/mean_shape` and its annotations. Lengths are integers in units of 0.05
+micrometres; weights, which must sum to 1, are kept as they are.
+"""
+
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax._errors import DataError
+from dartjax.anatomy import region_of, unknown_name
+from dartjax.data.packaged._stored import CARD, PathLike, open_arrays, read_card, write_card
+from dartjax.ssm import CarriedPoints, ShapeModel, truncate
+from dartjax.ssm.build import Template, Topology
+
+SHAPE_MODELS = pathlib.Path(__file__).parents[2] / "assets" / "ssm"
+TEMPLATE = SHAPE_MODELS / "template.npz"
+_MODELS = "models.npz"
+# Levels some people have beside the usual ones, and whose model they take.
+SUPERNUMERARY = {"T13": "T12", "L6": "L5"}
+_COMMON = ("faces", "mirror", "parts")
+_POINTS = ("landmark_points", "backup_points", "path_points", "isthmus_points")
+_STEP_MM = 5e-5
+_FIELDS = ("name", "subjects_included", "sources", "levels")
+
+
+def load_shape_model(
+    level: str,
+    *,
+    exclude: Iterable[str] = (),
+    path: PathLike | None = None,
+    num_modes: int = 15,
+) -> ShapeModel:
+    """The shape model of one level ("T1" to "L5"; "T13" and "L6" take the level above).
+
+    From the packaged set with the most subjects that has not seen any of `exclude`, or from the
+    set in the folder `path`. The mean is the level's, the modes are the region's. DataError for
+    a set that is missing or damaged, an unknown level, subjects that every set has seen (a
+    given `path` included), and more modes than are stored.
+    """
+    folder = shape_model_set(exclude, path=path)
+    stored = SUPERNUMERARY.get(level, level)
+    model = _read_model(folder / _MODELS, stored, level)
+    if num_modes > model.num_modes:
+        raise DataError(
+            f"{folder} holds {model.num_modes} modes per region, not {num_modes}: build a set "
+            f"with more by python -m experiments.build_ssm --num_modes={num_modes}"
+        )
+    return truncate(model, num_modes)
+
+
+def shape_model_set(exclude: Iterable[str] = (), *, path: PathLike | None = None) -> pathlib.Path:
+    """Folder of the packaged set with the most subjects and none of `exclude`; with `path` that
+    folder, if it has none of them. DataError if there is no such set."""
+    exclude = [exclude] if isinstance(exclude, str) else list(exclude)
+    folders = [pathlib.Path(path)] if path is not None else _packaged_sets()
+    cards = {folder: shape_model_card(folder) for folder in folders}
+    seen = {f: [s for s in exclude if includes_subject(card, s)] for f, card in cards.items()}
+    unseen = [folder for folder in folders if not seen[folder]]
+    if not unseen:
+        raise DataError(
+            f"the shape models in {folders[0] if path is not None else SHAPE_MODELS} were built "
+            f"with {', '.join(seen[folders[0]])}: numbers on them would leak; build a set without "
+            f"by python -m experiments.build_ssm --exclude_subjects={','.join(exclude)}"
+        )
+    return max(unseen, key=lambda folder: len(cards[folder]["subjects_included"]))
+
+
+def shape_model_levels(path: PathLike | None = None) -> tuple[str, ...]:
+    """The levels a set has, from head to foot."""
+    return tuple(shape_model_card(path)["levels"])
+
+
+def shape_model_card(path: PathLike | None = None) -> dict[str, Any]:
+    """The card of a set, by default the packaged one with most subjects: name,
+    subjects_included, sources, levels, quality. DataError when it is missing, damaged or no
+    such card."""
+    folder = shape_model_set() if path is None else pathlib.Path(path)
+    return read_card(folder, beside=_MODELS, fields=_FIELDS, what="shape models", maker="build_ssm")
+
+
+def includes_subject(card: Mapping[str, Any], subject: str, ct_hash: str | None = None) -> bool:
+    """Whether a model behind this card has seen a subject: by id (without "sub-" and case) or
+    by the hash of its CT."""
+    if ct_hash is not None and ct_hash in card.get("ct_hashes", ()):
+        return True
+    return same_subject(subject, card["subjects_included"])
+
+
+def same_subject(subject: str, names: Iterable[str]) -> bool:
+    """Whether a subject is among names, without "sub-" and case."""
+    return _plain(subject) in {_plain(name) for name in names}
+
+
+def save_shape_models(
+    folder: PathLike, models: Mapping[str, ShapeModel], card: Mapping[str, Any]
+) -> None:
+    """Write a set: models by level, which share faces, mirror and parts, and per region the
+    modes."""
+    target = pathlib.Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {}
+    for level, model in models.items():
+        arrays |= {name: np.asarray(getattr(model, name), np.int16) for name in _COMMON}
+        arrays[f"{region_of(level)}/modes"] = _quantized(model.modes)
+        arrays[f"{level}/mean_shape"] = _quantized(model.mean_shape)
+        for name in _POINTS:
+            points = getattr(model, name)
+            arrays[f"{level}/{name}/vertices"] = np.asarray(points.vertices, np.int16)
+            arrays[f"{level}/{name}/weights"] = np.asarray(points.weights, np.float32)
+    np.savez_compressed(target / _MODELS, **arrays)
+    write_card(target, dict(card))
+
+
+def save_template(file: PathLike, template: Template) -> None:
+    """Write the template that shapes are registered with."""
+    arrays: dict[str, Any] = {
+        name: getattr(template.topology, name).astype(np.int16) for name in _COMMON
+    }
+    arrays |= {level: _quantized(shape) for level, shape in template.level_shapes.items()}
+    np.savez_compressed(file, **arrays)
+
+
+def load_template(file: PathLike = TEMPLATE) -> Template:
+    """The packaged template, or the one in a file; DataError if it is missing or damaged."""
+    with open_arrays(file, otherwise="is no template, or damaged") as arrays:
+        topology = Topology(*(arrays[name].astype(np.int64) for name in _COMMON))
+        levels = [name for name in arrays.files if name not in _COMMON]
+        return Template(topology, {level: arrays[level] * _STEP_MM for level in levels})
+
+
+def _plain(subject: str) -> str:
+    return subject.lower().removeprefix("sub-")
+
+
+def _packaged_sets() -> list[pathlib.Path]:
+    folders = sorted(card.parent for card in SHAPE_MODELS.glob(f"*/{CARD}"))
+    if not folders:
+        raise DataError(f"no shape models in {SHAPE_MODELS}: install dartjax again")
+    return folders
+
+
+def as_stored(lengths: np.ndarray) -> np.ndarray:
+    """Lengths as they come back from a file, mm."""
+    return _quantized(lengths) * _STEP_MM
+
+
+def _quantized(values: Any) -> np.ndarray:
+    return np.round(np.asarray(values, np.float64) / _STEP_MM).astype(np.int32)
+
+
+def _read_model(file: pathlib.Path, stored_level: str, level: str) -> ShapeModel:
+    with open_arrays(file) as arrays:
+        levels = [key.split("/")[0] for key in arrays.files if key.endswith("/mean_shape")]
+        if stored_level not in levels:
+            raise DataError(f"{file}: {unknown_name('level', level, levels)}")
+        return _assembled(arrays, stored_level)
+
+
+def _assembled(arrays: Mapping[str, np.ndarray], level: str) -> ShapeModel:
+    def lengths(name: str):
+        return jnp.asarray(arrays[name] * _STEP_MM, jnp.float32)
+
+    def points(name: str) -> CarriedPoints:
+        vertices = jnp.asarray(arrays[f"{level}/{name}/vertices"], jnp.int32)
+        return CarriedPoints(vertices, jnp.asarray(arrays[f"{level}/{name}/weights"]))
+
+    common = {name: jnp.asarray(arrays[name], jnp.int32) for name in _COMMON}
+    return ShapeModel(
+        mean_shape=lengths(f"{level}/mean_shape"),
+        modes=lengths(f"{region_of(level)}/modes"),
+        faces=common["faces"],
+        mirror=common["mirror"],
+        parts=common["parts"],
+        landmark_points=points("landmark_points"),
+        backup_points=points("backup_points"),
+        path_points=points("path_points"),
+        isthmus_points=points("isthmus_points"),
+    )

@@ -1,0 +1,301 @@
+"""Whether to believe each answer of a run: how far off it may be, how likely it failed, what
+would help.
+
+Nothing here knows the truth. `assess` measures every answer (one batch), `judge` turns that into
+probabilities by a stored model, `refusals` says which answers to withhold, `recover` tries again
+for those and `next_views` names the third X-ray that would help most.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dartjax import data, mesh, registration, transforms
+from dartjax.observations import Observations
+from dartjax.pipeline._joint import is_relied_on
+from dartjax.pipeline._task import Estimate, Task, refusal, scenes_of, surface
+from dartjax.registration import (
+    FEATURE_NAMES,
+    REACH,
+    FailureModel,
+    FitOptions,
+    Reconstruction,
+    Surroundings,
+    failure_features,
+    failure_probability,
+    laplace,
+    normal_std,
+)
+from dartjax.ssm import ShapeModel, instance, posed
+
+# What the other vertebrae in the same views say of an answer; NaN where there are none.
+SCENE_FEATURE_NAMES: tuple[str, ...] = (
+    "neighbour_distance_mm",  # to the place the levels above and below suggest
+    "neighbour_angle_deg",  # to the orientation they suggest
+    "image_loss_above_scene",  # beside the scene's median of that view, mean over views
+    "image_loss_worst_above_scene",  # of the worst view
+    "mask_loss_above_scene",
+    "size_off_scene",  # log of size over the mean shape's, away from the scene's median
+    "scene_mask_gap_mm",  # rms over the vertebrae of the scene
+    "scene_landmark_gap_mm",
+    "scene_landmark_bias_mm",
+    "scene_mask_shift_mm",
+    "scene_neighbour_distance_mm",
+)
+ALL_FEATURE_NAMES = (*FEATURE_NAMES, *SCENE_FEATURE_NAMES)
+_SCENE_MEANS = ("mask_gap_mm", "landmark_gap_mm", "landmark_bias_mm", "mask_shift_mm")
+_FAR = (20.0, 45.0)  # mm and degrees: an answer further from its neighbours says no more than that
+_OFF_SIZE = 0.5  # the same for the log of its size
+Step = Callable[[str], None]
+Around = Sequence[Surroundings] | None  # what is rendered beside each task
+
+
+class Assessment(NamedTuple):
+    """What was measured of every answer; leading axis case. Standard deviations are those of
+    `laplace` without inflation, mm."""
+
+    features: Float[np.ndarray, "case feature"]  # ALL_FEATURE_NAMES
+    losses: Float[np.ndarray, "case 2 view"]  # of image and mask
+    vertex_std: Float[np.ndarray, "case vertex"]  # along the normal of the surface
+    path_std: Float[np.ndarray, "case side 2 3"]  # (left, right), (entry, target), x, y, z
+
+
+def assess(
+    tasks: Sequence[Task],
+    estimates: Sequence[Estimate],
+    options: FitOptions,
+    around: Around = None,
+    *,
+    step: Step = lambda note: None,
+) -> Assessment:
+    """Features and standard deviations of the answers to a run's tasks.
+
+    `options` are those of the fit, `around` the neighbours rendered in it (`surroundings`), if
+    any. All vertebrae of a scene (subject and pair of views) should be among the tasks.
+    """
+    beside = [None] * len(tasks) if around is None else around
+    each = zip(tasks, estimates, beside, strict=True)
+    measure, parts = _measured(options), []
+    for done, (task, estimate, near) in enumerate(each, 1):
+        found = as_reconstruction(task, estimate)
+        raw = task.observations if task.detected is None else task.detected
+        parts.append(jax.device_get(measure(task.model, task.observations, raw, found, near)))
+        step(f"judgement: {done}/{len(tasks)}")
+    own, losses, *deviations = (np.stack(column) for column in zip(*parts, strict=True))
+    of_scene = scene_features(tasks, estimates, own, losses)
+    return Assessment(np.concatenate([own, of_scene], axis=1), losses, *deviations)
+
+
+@functools.cache
+def _measured(options: FitOptions):
+    """The same function for the same options, so that it is compiled once. Case by case: a
+    batch split over devices would gather its matrices for every decomposition."""
+
+    @jax.jit
+    def one(
+        model: ShapeModel,
+        seen: Observations,
+        detected: Observations,
+        found: Reconstruction,
+        around: Surroundings | None,
+    ):
+        uncertainty = laplace(model, seen, found, options, around, inflation=1.0)
+        features = failure_features(model, seen, found, uncertainty, detected=detected)
+        vertices = posed(model, found.pose, found.coefficients)
+        across = normal_std(uncertainty.vertices, mesh.vertex_normals(vertices, model.faces))
+        variances = jnp.diagonal(uncertainty.paths, axis1=-2, axis2=-1)
+        agreement = uncertainty.agreement
+        losses = 1.0 - jnp.stack([agreement.scores, agreement.overlaps])
+        return features, losses, across, jnp.sqrt(variances).reshape(2, 2, 3)
+
+    return one
+
+
+def as_reconstruction(task: Task, estimate: Estimate) -> Reconstruction:
+    """An answer as the result of a fit; its history is not kept."""
+    num_views = len(task.observations.view_valid)
+    return Reconstruction(
+        pose=estimate.pose,
+        coefficients=jnp.asarray(estimate.coefficients),
+        loss=jnp.zeros(()),
+        history=jnp.zeros(1),
+        mask_agreement=jnp.full(num_views, estimate.mask_agreement),
+        status=jnp.asarray(estimate.status, jnp.int32),
+    )
+
+
+def surroundings(tasks: Sequence[Task], estimates: Sequence[Estimate], method: str) -> Around:
+    """What a method rendered beside every vertebra: the joint fit the answers to the levels up to
+    REACH above and below it in the same views, from head to foot; others nothing."""
+    if method != registration.OURS:
+        return None
+    rendered = [
+        is_relied_on(task) and not refusal(task, estimate)
+        for task, estimate in zip(tasks, estimates, strict=True)
+    ]
+    each = zip(tasks, estimates, strict=True)
+    vertices = [np.asarray(surface(task, estimate).vertices) for task, estimate in each]
+    beside = {}
+    for members in scenes_of(tasks):
+        for place, i in enumerate(members):
+            near = members[max(place - REACH, 0) : place + REACH + 1]
+            chosen = [j for j in near if j != i and rendered[j]]
+            beside[i] = _filled_up([vertices[j] for j in chosen], vertices[i])
+    return [beside[i] for i in range(len(tasks))]
+
+
+def _filled_up(others: Sequence[np.ndarray], filler: np.ndarray) -> Surroundings:
+    missing = 2 * REACH - len(others)
+    return Surroundings(
+        jnp.asarray(np.stack([*others, *[filler] * missing]), jnp.float32),
+        jnp.arange(2 * REACH) < len(others),
+    )
+
+
+def scene_features(
+    tasks: Sequence[Task],
+    estimates: Sequence[Estimate],
+    own: Float[np.ndarray, "case feature"],
+    losses: Float[np.ndarray, "case 2 view"],
+) -> Float[np.ndarray, "case feature"]:
+    """SCENE_FEATURE_NAMES of every answer, from the answers in the same views."""
+    size = np.array([_log_size(t, e) for t, e in zip(tasks, estimates, strict=True)])
+    column = {name: own[:, i] for i, name in enumerate(FEATURE_NAMES)}
+    found = np.full((len(tasks), len(SCENE_FEATURE_NAMES)), np.nan)
+    answered = [not t.refused and e.status != 1 for t, e in zip(tasks, estimates, strict=True)]
+    for members in scenes_of(tasks):
+        # What was not answered says nothing of those that were.
+        scene = [i for i in members if answered[i]]
+        if len(scene) < 2:
+            continue
+        apart = _from_neighbours([tasks[i] for i in scene], [estimates[i] for i in scene])
+        found[scene, :2] = apart
+        above = losses[scene] - np.nanmedian(losses[scene], axis=0)
+        found[scene, 2] = above[:, 0].mean(axis=-1)
+        found[scene, 3] = above[:, 0].max(axis=-1)
+        found[scene, 4] = above[:, 1].mean(axis=-1)
+        off = np.abs(size[scene] - np.nanmedian(size[scene]))
+        found[scene, 5] = np.minimum(off, _OFF_SIZE)
+        means = [_rms(column[name][scene]) for name in _SCENE_MEANS]
+        found[scene, 6:] = [*means, _rms(apart[:, 0])]
+    return found
+
+
+def _log_size(task: Task, estimate: Estimate) -> float:
+    """Log of the rms distance of the vertices from their middle, over that of the mean shape."""
+    shapes = task.model.mean_shape, instance(task.model, jnp.asarray(estimate.coefficients))
+    mean, own = (np.std(np.asarray(shape), axis=0) for shape in shapes)
+    return float(np.log(np.linalg.norm(own) / np.linalg.norm(mean)))
+
+
+def _from_neighbours(
+    tasks: Sequence[Task], estimates: Sequence[Estimate]
+) -> Float[np.ndarray, "vertebra 2"]:
+    """Distance (mm) and angle (deg) of every answer from what its neighbours' suggest."""
+    along = registration.positions_mm({t.level: t.model for t in tasks})
+    poses = {t.level: e.pose for t, e in zip(tasks, estimates, strict=True)}
+    apart = np.full((len(tasks), 2), np.nan)
+    for i, (task, estimate) in enumerate(zip(tasks, estimates, strict=True)):
+        neighbour = registration.expected(task.level, along, poses)
+        if bool(neighbour.known):
+            shift = estimate.pose.translation() - neighbour.pose.translation()
+            turn = neighbour.pose.rotation().inverse() @ estimate.pose.rotation()
+            angle = jnp.rad2deg(transforms.rotation_angle(turn))
+            apart[i] = float(jnp.linalg.norm(shift)), float(angle)
+    return np.minimum(apart, np.array(_FAR))
+
+
+def _rms(values: Float[np.ndarray, " n"]) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(values**2))) if len(values) else float("nan")
+
+
+class Judgement(NamedTuple):
+    """What is said of one answer beside the answer."""
+
+    probability: float  # of failure, a MASD above 2 mm
+    vertex_std_mm: Float[np.ndarray, " vertex"]  # along the normal of the surface
+    path_std_mm: Float[np.ndarray, "side 2"]  # (left, right), (entry, target), rms of the axes
+
+
+def judge(assessed: Assessment, stored: data.StoredFailureModel) -> list[Judgement]:
+    """Calibrated probabilities and standard deviations of every answer. What only a scene can
+    show counts as average for a vertebra without one; an answer that is not finite has failed
+    for sure."""
+    chance = probabilities(assessed.features, stored)
+    vertex_std, path_std = inflated(assessed.vertex_std, assessed.path_std, chance, stored)
+    paths = np.sqrt(np.mean(path_std**2, axis=-1))
+    return [
+        Judgement(float(p), std, path)
+        for p, std, path in zip(chance, vertex_std, paths, strict=True)
+    ]
+
+
+def inflated(
+    vertex_std: Float[np.ndarray, "case vertex"],
+    path_std: Float[np.ndarray, "case side 2 3"],
+    chance: Float[np.ndarray, " case"],
+    stored: data.StoredFailureModel,
+) -> tuple[Float[np.ndarray, "case vertex"], Float[np.ndarray, "case side 2 3"]]:
+    """Calibrated standard deviations: those of answers that are refused are inflated by more."""
+    kind = (chance > stored.threshold).astype(int)
+    across, along = stored.inflation[kind], stored.path_inflation[kind]
+    return across[:, None] * vertex_std, along[:, None, None, None] * path_std
+
+
+def probabilities(
+    features: Float[np.ndarray, "case feature"], stored: data.StoredFailureModel
+) -> Float[np.ndarray, " case"]:
+    """Probability of failure from ALL_FEATURE_NAMES."""
+    if tuple(stored.features) != ALL_FEATURE_NAMES:
+        raise data.DataError(
+            "the failure model was fitted on other features: fit it again by "
+            "python -m experiments.fit_failure_model"
+        )
+    model = FailureModel(
+        *map(jnp.asarray, (stored.mean, stored.scale, stored.weights, stored.bias))
+    )
+    rows = jnp.asarray(filled(features, stored.mean), jnp.float32)
+    return np.asarray(jax.vmap(lambda row: failure_probability(model, row))(rows))
+
+
+def filled(
+    features: Float[np.ndarray, "case feature"], mean: Float[np.ndarray, " feature"]
+) -> Float[np.ndarray, "case feature"]:
+    """The features with those of the scene, where there is none, at their mean."""
+    of_scene = np.arange(features.shape[1]) >= len(FEATURE_NAMES)
+    missing = of_scene[None] & ~np.isfinite(features)
+    return np.where(missing, mean[None], features)
+
+
+def judge_of(
+    stored: data.StoredFailureModel,
+) -> Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[Judgement]]:
+    """The judge of a run: of the answers of the method that the model was fitted on. Those of
+    others fail in other ways and get no judgement."""
+
+    def judge_answers(
+        tasks: Sequence[Task], estimates: Sequence[Estimate], method: str
+    ) -> Sequence[Judgement]:
+        if method != stored.card.get("method"):
+            return ()
+        around = surroundings(tasks, estimates, method)
+        return judge(assess(tasks, estimates, registration.FIT_OPTIONS[method], around), stored)
+
+    return judge_answers
+
+
+def refusals(judgements: Sequence[Judgement], threshold: float) -> list[str]:
+    """Why each answer is withheld; "" if it is given. `threshold` is the highest probability of
+    failure to accept: see `StoredFailureModel.threshold`."""
+    return [
+        ""
+        if j.probability <= threshold
+        else f"it probably failed ({j.probability:.2f}, accepted up to {threshold:.2f})"
+        for j in judgements
+    ]

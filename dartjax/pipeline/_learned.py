@@ -1,0 +1,94 @@
+"""The fits that a learned similarity takes part in, as methods of the tables."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+from dartjax import ssm, transforms
+from dartjax.observations import Observations
+from dartjax.pipeline._batch import columns_of, run_cases
+from dartjax.pipeline._joint import fit_jointly
+from dartjax.pipeline._networks import similarity
+from dartjax.pipeline._task import Task
+from dartjax.registration import (
+    CROP_WIDTH_MM,
+    FitOptions,
+    MultiViewScore,
+    ObjectiveWeights,
+    Reconstruction,
+    Scale,
+    fit,
+)
+from dartjax.render import ncc
+from dartjax.training import guarded, learned_score
+
+LEARNED_WEIGHT = 0.1  # of the predicted log(1 + MASD) beside the classical terms
+
+
+def faithful_options(folder: str) -> FitOptions:
+    """Nothing is minimised but the predicted distance and, lightly, the prior of the shape."""
+    size = similarity(folder)[0].config.size
+    return FitOptions(
+        similarity=(ncc,) * 2,
+        scales=(Scale(size, 0.0, 40, 0.08), Scale(size, 0.0, 40, 0.04)),
+        weights=ObjectiveWeights(similarity=0.0, silhouette=0.0, landmarks=0.0),
+        crop_width_mm=CROP_WIDTH_MM,
+        multiview=_score(folder),
+    )
+
+
+def with_score(options: FitOptions, folder: str, weight: float) -> FitOptions:
+    """The same fit with the learned similarity as one more term. No scale is coarser than what
+    the network looks at."""
+    size = similarity(folder)[0].config.size
+    scales = [scale._replace(num_pixels=max(size, scale.num_pixels)) for scale in options.scales]
+    return dataclasses.replace(
+        options,
+        scales=tuple(scales),
+        weights=dataclasses.replace(options.weights, multiview=weight),
+        multiview=_score(folder),
+    )
+
+
+def fit_faithful(
+    folder: str, tasks: Sequence[Task], *, step: Callable[[str], None]
+) -> tuple[list[Reconstruction], float]:
+    """A `Fitter`: the learned similarity alone, from the start as it is given."""
+    return run_cases(_faithful(folder), *columns_of(tasks), step=step)
+
+
+def fit_ours(
+    folder: str,
+    options: FitOptions,
+    tasks: Sequence[Task],
+    *,
+    step: Callable[[str], None],
+) -> tuple[list[Reconstruction], float]:
+    """A `Fitter`: all vertebrae of a scene together by `options`, with the learned similarity as
+    one more term and as the judge of the result."""
+    options = with_score(options, folder, LEARNED_WEIGHT)
+    fitted, seconds = fit_jointly(options, tasks, step=step)
+    columns = columns_of(tasks)[:2]
+    judged, more = run_cases(_judge(folder), *columns, fitted, step=step)
+    return judged, seconds + more
+
+
+@functools.cache
+def _score(folder: str) -> MultiViewScore:
+    """The same object for the same folder, so that fits are compiled once."""
+    return learned_score(*similarity(folder))
+
+
+@functools.cache
+def _judge(folder: str):
+    return functools.partial(guarded, *similarity(folder))
+
+
+@functools.cache
+def _faithful(folder: str):
+    options, judge = faithful_options(folder), _judge(folder)
+
+    def one(model: ssm.ShapeModel, seen: Observations, start: transforms.SE3) -> Reconstruction:
+        return judge(model, seen, fit(model, seen, start, options))
+
+    return one

@@ -1,0 +1,257 @@
+"""Simulated detections of every vertebra in a set of views, and the starts made of them.
+
+What the networks will give later comes from `registration.Detector` here. The truth enters only
+through the detections: crops are centred on what was detected, never on the truth.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dartjax import camera as cameras
+from dartjax import registration, simulation, transforms
+from dartjax.camera import Camera
+from dartjax.image import Radiograph, resample
+from dartjax.observations import Detection, Observations
+from dartjax.pipeline._batch import run_cases
+from dartjax.pipeline._task import Task, scenes_of
+from dartjax.registration import (
+    ABSTAINED,
+    CROP_PIXELS,
+    CROP_WIDTH_MM,
+    RUNGS,
+    Initialisation,
+    Neighbour,
+    agreeing_landmarks,
+    initialise,
+    no_neighbour,
+    observe,
+    triangulate,
+)
+from dartjax.simulation import (
+    Detector,
+    TrueVertebra,
+    detect,
+)
+
+_GOOD_RUNGS = 2  # a vertebra on this rung or a better one vouches for its neighbours
+_CHUNK = 16
+_triangulate = jax.jit(triangulate)
+
+
+def detected_centers(detection: Detection, views: Sequence[Camera]) -> Float[np.ndarray, "view 2"]:
+    """Where each radiograph shows the vertebra: the centroid of its mask, else the mean of its
+    landmarks, else NaN."""
+    centers = np.full((len(views), 2), np.nan)
+    for k, (mask, view) in enumerate(zip(detection.masks, views, strict=True)):
+        weights = np.asarray(mask.image)
+        seen = np.isfinite(detection.sigma[k])
+        if weights.any():
+            pixels = np.asarray(cameras.pixel_centers(mask.camera), float).reshape(-1, 2)
+            middle = np.average(pixels, axis=0, weights=weights.reshape(-1))
+            centers[k] = cameras.reproject(middle, mask.camera, view)
+        elif seen.any():
+            centers[k] = detection.landmarks[k, seen].mean(0)
+    return centers
+
+
+def places(
+    levels: Sequence[str],
+    centers: Float[np.ndarray, "vertebra view 2"],
+    views: Sequence[Camera],
+    along: Mapping[str, float],
+) -> Float[np.ndarray, "vertebra 3"]:
+    """Where each vertebra lies, world mm: triangulated if two views show it, else on the line
+    through the others by its place along the spine, else where the beams cross."""
+    pixels = jnp.asarray(np.nan_to_num(centers).swapaxes(0, 1), jnp.float32)
+    seen = np.isfinite(centers).all(-1)
+    sigma = jnp.where(jnp.asarray(seen.T), 1.0, jnp.inf)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *views)
+    points = np.array(_triangulate(stacked, pixels, sigma).points, float)
+    known = seen.sum(1) >= 2
+    position = np.array([along[level] for level in levels])
+    if known.sum() >= 2:
+        for i in np.flatnonzero(~known):
+            points[i] = _on_the_spine(position[i], position[known], points[known])
+    elif known.any():
+        down = np.array([0.0, 0.0, -1.0])
+        points[~known] = points[known] + (position[~known] - position[known])[:, None] * down
+    else:
+        middles = jnp.stack([view.principal_point for view in views])[:, None]
+        points[:] = _triangulate(stacked, middles, jnp.ones((len(views), 1))).points
+    return points
+
+
+def observations(
+    detection: Detection,
+    radiographs: Sequence[Radiograph],
+    centers: Float[np.ndarray, "view 2"],
+    place: Float[np.ndarray, "3"],
+) -> Observations:
+    """Evidence in crops centred on what was detected; in a view that shows nothing of the
+    vertebra, on its place."""
+    views = [r.camera for r in radiographs]
+    point = jnp.asarray(place, jnp.float32)
+    crops = []
+    for view, center in zip(views, centers, strict=True):
+        if np.isfinite(center).all():
+            pixel = jnp.asarray(center, jnp.float32)[None]
+            middle = cameras.back_project(view, pixel, cameras.depth(view, point[None]))[0]
+        else:
+            middle = point
+        crops.append(
+            cameras.region_around(view, middle, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS)
+        )
+    masks = [
+        np.clip(np.asarray(resample(mask, crop).image), 0.0, 1.0)
+        for mask, crop in zip(detection.masks, crops, strict=True)
+    ]
+    landmarks = [
+        cameras.reproject(pixels, view, crop)
+        for pixels, view, crop in zip(detection.landmarks, views, crops, strict=True)
+    ]
+    return dataclasses.replace(
+        observe(radiographs, crops, masks=np.stack(masks)),
+        landmarks=jnp.asarray(np.stack(landmarks), jnp.float32),
+        landmark_sigma=jnp.asarray(detection.sigma, jnp.float32),
+    )
+
+
+def detected_tasks(
+    subject: str,
+    truths: Sequence[TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    *,
+    detector: Detector,
+    seed: int,
+    pair: int,
+    step: Callable[[str], None] = lambda note: None,
+) -> list[Task]:
+    """A task per vertebra of one set of views. The start is its expected place with the patient's
+    axes; `initialised` finds a better one. Every vertebra has random numbers of its own."""
+    views = [r.camera for r in radiographs]
+    levels = [truth.level for truth in truths]
+    found = []
+    for truth in truths:
+        rng = np.random.default_rng([seed, pair, *truth.level.encode()])
+        found.append(detect(truth, radiographs, detector, rng))
+        step(truth.level)
+    centers = np.stack([detected_centers(detection, views) for detection in found])
+    along = registration.positions_mm({truth.level: truth.model for truth in truths})
+    where = places(levels, centers, views, along)
+    angles = simulation.pair_angles_deg(views)
+    return [
+        Task(
+            subject=subject,
+            level=truth.level,
+            pair=pair,
+            model=truth.model,
+            observations=observations(detection, radiographs, middle, place),
+            start=transforms.SE3.from_translation(jnp.asarray(place, jnp.float32)),
+            truth=truth,
+            angle_deg=angles[0] if angles else 0.0,
+            common_landmarks=int((np.isfinite(detection.sigma).sum(0) >= 2).sum()),
+        )
+        for truth, detection, middle, place in zip(truths, found, centers, where, strict=True)
+    ]
+
+
+def initialised(
+    tasks: Sequence[Task], *, step: Callable[[str], None] = lambda note: None
+) -> tuple[list[Task], float]:
+    """The tasks with the starts of the ladder, and its seconds per vertebra after compilation.
+
+    Vertebrae without enough landmarks of their own (rungs 3 and 4) are started a second time
+    with the pose that their initialised neighbours in the same views suggest. Who has still
+    too little, or evidence that cannot be trusted, is `refused`.
+    """
+    found, seconds = _run_ladder(tasks, [no_neighbour()] * len(tasks), step)
+    neighbours = _neighbours(tasks, found)
+    again = [i for i, neighbour in neighbours.items() if bool(neighbour.known)]
+    if again:
+        better, more = _run_ladder(
+            [tasks[i] for i in again], [neighbours[i] for i in again], step, note="neighbours"
+        )
+        seconds += more
+        found = list(found)
+        for i, second in zip(again, better, strict=True):
+            found[i] = second
+    helped = [i in again for i in range(len(tasks))]
+    started = [_started(*each) for each in zip(tasks, found, helped, strict=True)]
+    return started, seconds / len(tasks)
+
+
+def _run_ladder(
+    tasks: Sequence[Task],
+    neighbours: Sequence[Neighbour],
+    step: Callable[[str], None],
+    note: str = "ladder",
+) -> tuple[list[Initialisation], float]:
+    """Starts of all tasks in one batch, and the seconds it took after compilation."""
+    # On one device: singular values on several CPU devices at once have been seen to stall.
+    return run_cases(
+        initialise,
+        [task.model for task in tasks],
+        [task.observations for task in tasks],
+        neighbours,
+        step=lambda done: step(f"{note}: {done}"),
+        chunk=_CHUNK,
+        devices=jax.local_devices()[:1],
+    )
+
+
+def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, Neighbour]:
+    """For every task on a low rung the pose its neighbours in the same views suggest."""
+    suggested = {}
+    for members in scenes_of(tasks):
+        along = registration.positions_mm({tasks[i].level: tasks[i].model for i in members})
+        vouches = {i: int(found[i].rung) <= _GOOD_RUNGS for i in members}
+        good = {tasks[i].level: found[i].pose for i in members if vouches[i]}
+        for i in members:
+            if not vouches[i]:
+                suggested[i] = registration.expected(tasks[i].level, along, good)
+    return suggested
+
+
+def _started(task: Task, found: Initialisation, helped: bool) -> Task:
+    rung = int(found.rung)
+    return dataclasses.replace(
+        task,
+        observations=agreeing_landmarks(task.observations, found),
+        # The pose of one that abstains is only a guess: the expected place stays.
+        start=task.start if rung == ABSTAINED else found.pose,
+        rung=RUNGS[rung],
+        refused=why_refused(task.observations, rung, helped),
+        landmark_residual_mm=float(found.residual_mm),
+        detected=task.observations,
+    )
+
+
+def why_refused(seen: Observations, rung: int, helped: bool) -> str:
+    """Why no answer is given whatever the fit may say; "" if one may be. `helped`: neighbours in
+    the same views have said how it is turned."""
+    if not np.isfinite(np.asarray(seen.images)).all():
+        return "an X-ray has pixels that are not finite"
+    if rung == ABSTAINED:
+        return "too little was detected, or it asks for a vertebra turned by more than 66 degrees"
+    if not np.asarray(seen.masks).any():
+        return "no view has a mask, so nothing could check the result"
+    if rung > _GOOD_RUNGS and not helped:
+        return "too few landmarks, and no neighbour, to say how it is turned"
+    return ""
+
+
+def _on_the_spine(
+    position: float, known: Float[np.ndarray, " n"], points: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "3"]:
+    """The point of a polygon through n points at a position along it, its two nearest points
+    extended beyond its ends."""
+    order = np.argsort(known)
+    known, points = known[order], points[order]
+    first = int(np.clip(np.searchsorted(known, position) - 1, 0, len(known) - 2))
+    share = (position - known[first]) / (known[first + 1] - known[first])
+    return (1.0 - share) * points[first] + share * points[first + 1]

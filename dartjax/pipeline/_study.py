@@ -1,0 +1,191 @@
+"""One subject of a reconstruction run: its truths, X-rays, observations, starts and answers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dartjax import data, simulation
+from dartjax._progress import Progress, no_progress
+from dartjax.image import Radiograph
+from dartjax.pipeline._recipes import ISOLATED, NEEDS, RECIPES, Fitter, run_method
+from dartjax.pipeline._starts import detected_tasks, initialised
+from dartjax.pipeline._task import Estimate, Task
+from dartjax.render import xray_settings
+from dartjax.simulation import Disturbance
+
+# Says of every answer of a method how far it can be trusted: one judgement per task (see
+# `judgement`), whose `probability` of failure, `path_std_mm` and `vertex_std_mm` become columns
+# of the case; none at all of a method it does not know.
+Judge = Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """All that decides the numbers of a run beside the scans."""
+
+    seed: int = 0
+    pairs: int = 1
+    levels: tuple[str, ...] = ()  # () = all
+    observations: str = "disturbed"
+    detector: str = "standard"
+    views: str = "random"
+    recipe: str = "classical"
+    baselines: bool = True
+    extra: tuple[str, ...] = ()  # further methods, such as those of an ablation
+    restarts: int = 1
+    xray_physics: bool = False
+    ssm: str | None = None
+    isolation: str | None = None  # folder of weights
+    similarity: str | None = None
+
+    @property
+    def weights(self) -> dict[str, str | None]:
+        """Folders of the networks, by what they do."""
+        return {"isolation": self.isolation, "similarity": self.similarity}
+
+    @property
+    def headline(self) -> str:
+        """The method whose answers are the cases."""
+        return RECIPES[self.recipe]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Every method that is run, the headline last."""
+        others = [name for name in RECIPES.values() if name != self.headline]
+        missing = {name for name, need in NEEDS.items() if self.weights[need] is None}
+        others = [name for name in others if name not in missing]
+        baselines = (*others, ISOLATED) if self.baselines else ()
+        return (*baselines, *self.extra, self.headline)
+
+    def seed_of(self, index: int) -> int:
+        """Seed of a subject by its place in the cohort; the first has the seed of the run."""
+        if index == 0:
+            return self.seed
+        return int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0] >> 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What was asked of one subject, and every method's answers to it in the same order."""
+
+    tasks: Sequence[Task]
+    estimates: Mapping[str, Sequence[Estimate]]
+    seconds: Mapping[str, float]  # per vertebra, after compilation, with those of the start
+    radiographs: Mapping[int, Sequence[Radiograph]]  # by pair
+    judgements: Sequence[Any] = ()  # of the headline's, one per task, see `Judge`
+
+
+def answer(
+    case: data.Case,
+    study: Study,
+    seed: int,
+    judge: Judge | None = None,
+    *,
+    others: Mapping[str, Fitter] = {},
+    progress: Progress = no_progress,
+) -> Answers:
+    """Simulate all pairs of views of one subject and let every method answer.
+
+    `others` are the fitters of `Study.extra`. DataError for a subject that cannot be used.
+    """
+    with progress(f"true shapes of {case.subject}", len(case.levels)) as step:
+        known = simulation.true_vertebrae(case, study.levels, step, study.ssm)
+    tasks: list[Task] = []
+    radiographs = {}
+    shared = [part for _ in range(study.pairs) for part in simulation.seen_at_once(known)]
+    for pair, part in enumerate(shared):
+        rng = np.random.default_rng([seed, pair])
+        radiographs[pair] = _simulate(case, part, rng, pair, study, seed, progress)
+        tasks += _tasks(case, part, radiographs[pair], rng, pair, study, seed, progress)
+    tasks, seconds_to_start = _initialised(tasks, study, progress)
+    estimates, seconds = {}, {}
+    with progress("reconstruction") as step:
+        for name in study.methods:
+            estimates[name], seconds[name] = run_method(
+                name,
+                tasks,
+                num_starts=study.restarts,
+                seed=seed,
+                step=step,
+                weights=study.weights,
+                others=others,
+            )
+            seconds[name] += seconds_to_start
+    headline = study.headline
+    judged = judge(tasks, estimates[headline], headline) if judge else ()
+    return Answers(tasks, estimates, seconds, radiographs, judged)
+
+
+def _simulate(
+    case: data.Case,
+    known: Sequence[simulation.TrueVertebra],
+    rng: np.random.Generator,
+    pair: int,
+    study: Study,
+    seed: int,
+    progress: Progress,
+) -> list[Radiograph]:
+    setup = simulation.CarmSetup()
+    isocenter = simulation.middle_of(known)
+    draw = simulation.random_views if study.views == "random" else simulation.ap_and_lateral
+    views = draw(rng, isocenter, setup)
+    data.check_views(views, case.ct)
+    angles = ", ".join(f"{angle:.0f}" for angle in simulation.pair_angles_deg(views))
+    with progress(f"X-rays of {case.subject}, pair {pair + 1}") as step:
+        physics = xray_settings(num_samples=setup.num_samples) if study.xray_physics else None
+        radiographs = simulation.simulate(case.ct, views, setup, physics=physics, seed=seed + pair)
+        jax.block_until_ready(radiographs)
+        step(f"two views {angles} deg apart")
+    return radiographs
+
+
+def _tasks(
+    case: data.Case,
+    known: Sequence[simulation.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    rng: np.random.Generator,
+    pair: int,
+    study: Study,
+    seed: int,
+    progress: Progress,
+) -> list[Task]:
+    with progress("observations", len(known)) as step:
+        if study.observations == "simulated":
+            return detected_tasks(
+                case.subject,
+                known,
+                radiographs,
+                detector=simulation.DETECTORS[study.detector],
+                seed=seed,
+                pair=pair,
+                step=step,
+            )
+        return _disturbed_tasks(case, known, radiographs, rng, pair, step)
+
+
+def _disturbed_tasks(
+    case: data.Case,
+    known: Sequence[simulation.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    rng: np.random.Generator,
+    pair: int,
+    step: Callable[[str], None],
+) -> list[Task]:
+    tasks = []
+    angle = simulation.pair_angles_deg([r.camera for r in radiographs])[0]
+    for truth in known:
+        seen, start = simulation.disturbed_observations(truth, radiographs, rng, Disturbance())
+        tasks.append(Task(case.subject, truth.level, pair, truth.model, seen, start, truth, angle))
+        step(truth.level)
+    return tasks
+
+
+def _initialised(tasks: list[Task], study: Study, progress: Progress) -> tuple[list[Task], float]:
+    """Starts that are not given, and seconds per vertebra to find them."""
+    if study.observations != "simulated":
+        return tasks, 0.0
+    with progress("starts") as step:
+        return initialised(tasks, step=step)

@@ -1,0 +1,63 @@
+"""The evidence on one vertebra: crops of the radiographs around it, with masks and landmarks."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dartjax import camera as cameras
+from dartjax._types import Image, Point
+from dartjax.camera import Camera
+from dartjax.image import Radiograph, resample
+from dartjax.observations import NUM_LANDMARKS, Observations
+
+
+def crop_cameras(
+    views: Sequence[Camera], center: Point, *, width_mm: float, num_pixels: int
+) -> list[Camera]:
+    """The region of interest of one vertebra in every view."""
+    return [
+        cameras.region_around(view, center, width_mm=width_mm, num_pixels=num_pixels)
+        for view in views
+    ]
+
+
+def observe(
+    radiographs: Sequence[Radiograph],
+    crops: Sequence[Camera],
+    *,
+    masks: Float[np.ndarray, "view h w"] | None = None,
+    landmarks_world: Float[Array, "10 3"] | None = None,
+    landmark_sigma_mm: float = 3.0,
+) -> Observations:
+    """Gather the evidence on one vertebra: radiographs resampled to their crops, masks on
+    the crops' grids, and landmarks (world mm) projected into them. What is not given is
+    marked as unknown."""
+    pairs = list(zip(radiographs, crops, strict=True))
+    images = [resample(r, c).image for r, c in pairs]
+    exposed = [_recorded(r, c) for r, c in pairs]
+    num_views = len(crops)
+    if landmarks_world is None:
+        pixels = jnp.zeros((num_views, NUM_LANDMARKS, 2))
+        sigma = jnp.full((num_views, NUM_LANDMARKS), jnp.inf)
+    else:
+        pixels = jnp.stack([cameras.project(c, landmarks_world) for c in crops])
+        sigma = jnp.full((num_views, NUM_LANDMARKS), landmark_sigma_mm)
+    unknown = jnp.zeros((num_views, *crops[0].image_size))
+    return Observations(
+        cameras=jax.tree.map(lambda *leaves: jnp.stack(leaves), *crops),
+        images=jnp.stack(images),
+        exposed=jnp.stack(exposed),
+        masks=unknown if masks is None else jnp.asarray(masks, jnp.float32),
+        landmarks=pixels,
+        landmark_sigma=sigma,
+        view_valid=jnp.ones(num_views, bool),
+    )
+
+
+def _recorded(radiograph: Radiograph, crop: Camera) -> Image:
+    """1 where a pixel of the crop comes from the radiograph alone."""
+    everywhere = Radiograph(jnp.ones_like(radiograph.image), radiograph.camera)
+    return (resample(everywhere, crop).image > 0.99).astype(radiograph.image.dtype)

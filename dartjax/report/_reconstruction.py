@@ -1,0 +1,284 @@
+"""What `reconstruct` leaves in its run folder: metrics.json, report.html, meshes, a table."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dartjax import metrics, pipeline
+from dartjax._progress import Progress, no_progress
+from dartjax.image import Radiograph
+from dartjax.observations import SIDES
+from dartjax.pipeline import Estimate, Task
+from dartjax.registration import RUNGS
+from dartjax.report import _reconstruction_figures as reconstruct_figures
+from dartjax.report._html import Column, Report, write_html
+from dartjax.report._reconstruction_cases import (
+    Row,
+    Unit,
+    case_row,
+    name_of,
+    path_points,
+    save_meshes,
+)
+from dartjax.report._reconstruction_tables import (
+    PAPER_RULES,
+    as_table,
+    by_level,
+    by_method,
+    by_rung,
+    failure_auroc,
+)
+from dartjax.report._results import markdown_table
+
+Grades = Mapping[str, Sequence[Mapping[str, Any]]]
+
+COLUMNS = (
+    Column("level", "Level"),
+    Column("dice", "Dice", "", 3),
+    Column("nsd_1mm", "NSD 1 mm", "", 3),
+    Column("hd95_mm", "HD95", "mm", 2),
+    Column("masd_start_mm", "MASD before", "mm", 2),
+    Column("masd_mm", "MASD after", "mm", 2),
+    Column("oracle_dice", "Oracle Dice", "", 3),
+    Column("clearance_left_mm", "Clearance left", "mm", 1),
+    Column("clearance_right_mm", "Clearance right", "mm", 1),
+    Column("rung", "Start"),
+    Column("status", "Status"),
+    Column("seconds", "Time", "s", 1),
+)
+_SUBJECT = Column("subject", "Subject")
+_MAX_PRINTED = 60  # rows on the terminal
+_MAX_ON_PAGE = 2000  # rows of report.html
+
+
+def write_graded(
+    out: pathlib.Path,
+    record: Mapping[str, Any],
+    units: Sequence[Unit],
+    headline: str,
+    *,
+    progress: Progress = no_progress,
+) -> tuple[Row, list[Row]]:
+    """Fill the folder of graded answers (tables.md, meshes, paths.json, report.html) from finished
+    units, and return the summary and the cases of metrics.json.
+
+    The `headline` is the method whose answers are the cases; the others are rows of a table.
+    """
+    used = [unit for unit in units if not unit.reason]
+    cases = [case for unit in used for case in unit.cases]
+    grades = {name: [row for unit in used for row in unit.grades[name]] for name in used[0].grades}
+    summary = _summary(cases, grades, headline) | _start_summary(cases)
+    summary["subjects_failed"] = len(units) - len(used)
+    tables = _tables(cases, grades, headline) | _failed_table(units)
+    _write_tables(out, record, tables)
+    _copy_meshes(out, used)
+    with progress("report") as step:
+        page = Report(
+            title="Vertebrae from two X-rays",
+            subtitle=f"{record['dataset']}: {len(cases)} reconstructions",
+            record=record,
+            summary=summary,
+            columns=_columns(used),
+            rows=cases[:_MAX_ON_PAGE],
+            cases=[
+                section
+                for unit in used
+                for section in reconstruct_figures.sections(unit.folder, unit.cases, unit.paths)
+            ],
+            banner=_banner(units, len(cases)),
+        )
+        write_html(page, out / "report.html")
+        step("report.html")
+    _print_cases(record, cases, _columns(used))
+    for title, rows in tables.items():
+        _console().print(as_table(rows, title))
+    _console().print(f"Metrics: {'; '.join(metrics.DEFINITIONS.values())}", style="dim")
+    return summary, cases
+
+
+def write_ungraded(
+    out: pathlib.Path,
+    record: Mapping[str, Any],
+    task: Task,
+    estimate: Estimate,
+    seconds: float,
+    radiographs: Sequence[Radiograph],
+    warnings: Sequence[str],
+) -> tuple[Row, list[Row]]:
+    """Fill the folder of a vertebra whose truth is unknown, and return the summary and the case
+    of metrics.json."""
+    reason = "no ground truth for these X-rays"
+    row = case_row(task, estimate, seconds)
+    for key in ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "masd_start_mm", "oracle_dice"):
+        row |= {key: float("nan"), f"{key}_reason": reason}
+    answered = not pipeline.refusal(task, estimate)
+    points = path_points(task, estimate)
+    for side in SIDES:
+        row[f"path_{side}_world_mm"] = list(points[side].values()) if answered else None
+    row["warnings"] = list(warnings)
+    covered = float(estimate.status != pipeline.NOT_FINITE)
+    summary = {"coverage": covered, "seconds_per_vertebra": seconds}
+    _mesh_folder(out)
+    save_meshes(out / "meshes", [task], [estimate])
+    _save_paths(out, {name_of(task): points} if answered else {})
+    chosen = [(task, estimate)] if answered else []
+    pngs = [reconstruct_figures.radiograph_png(i, v, chosen) for i, v in enumerate(radiographs)]
+    shown = [
+        reconstruct_figures.Shown(task.level, pipeline.surface(task, estimate), None, points)
+        for _ in chosen
+    ]
+    page = Report(
+        title=f"{task.level} from {len(radiographs)} X-rays",
+        record=record,
+        summary=summary,
+        columns=[c for c in COLUMNS if c.key in ("level", "status", "seconds")],
+        rows=[row],
+        cases=[reconstruct_figures.section(f"{task.subject}, views 1", pngs, shown)],
+        banner="; ".join(warnings),
+    )
+    write_html(page, out / "report.html")
+    Console().print(f"{task.level}: {row['status']}")
+    return summary, [row]
+
+
+def _tables(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, list[Row]]:
+    given = (cases, grades, headline)
+    return {
+        "The same start, landmarks and prior for every method": by_method(*given),
+        f"{headline} by the start it had": by_rung(*given),
+        f"{headline} by level": by_level(*given),
+    }
+
+
+def _failed_table(units: Sequence[Unit]) -> dict[str, list[Row]]:
+    rows = [{"subject": unit.subject, "reason": unit.reason} for unit in units if unit.reason]
+    return {"Subjects that could not be used": rows} if rows else {}
+
+
+def _banner(units: Sequence[Unit], num_cases: int) -> str:
+    """What a reader of the page must know is not on it."""
+    failed = sum(bool(unit.reason) for unit in units)
+    notes = []
+    if failed:
+        notes.append(f"{failed} of {len(units)} subjects could not be used (reasons: tables.md)")
+    if num_cases > _MAX_ON_PAGE:
+        notes.append(f"the first {_MAX_ON_PAGE} of {num_cases} cases (all: metrics.json)")
+    return "; ".join(notes)
+
+
+def _write_tables(
+    out: pathlib.Path,
+    record: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> None:
+    """tables.md; none where the shape models have seen a subject."""
+    if record["ssm_leak"]:
+        return
+    text = "\n".join(
+        f"## {title}\n\n{markdown_table(record, rows)}" for title, rows in tables.items()
+    )
+    (out / "tables.md").write_text(text, encoding="utf-8")
+
+
+def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, Any]:
+    """Means with and without failures; a failure is a case without an answer or a flagged one."""
+    fine = np.array([case["succeeded"] for case in cases], bool)
+    dice = np.nan_to_num([case["dice"] for case in cases])
+    lowest = [case["dice"] for case in cases if np.isfinite(case["dice"])]
+    worse = np.array([c["masd_mm"] - c["masd_start_mm"] > 1.0 for c in cases])
+    start, after = (pipeline.mean_of(grades[name], "masd_mm") for name in ("start", headline))
+    clearances, best = (
+        np.array([[c[f"clearance{kind}_{side}_mm"] for side in SIDES] for c in cases])
+        for kind in ("", "_best")
+    )
+    others = {f"dice_mean_{n}": g for n, g in grades.items() if n != headline}
+    return {
+        "coverage": float(np.mean(fine)),
+        "dice_mean": float(np.mean(dice[fine])) if fine.any() else float("nan"),
+        "dice_mean_failures_zero": float(np.mean(np.where(fine, dice, 0.0))),
+        "dice_min": float(np.min(lowest, initial=np.inf)),
+        "oracle_dice_mean": pipeline.mean_of(grades["oracle"], "dice"),
+        "nsd_1mm_mean": pipeline.mean_of(grades[headline], "nsd_1mm"),
+        "hd95_mean_mm": pipeline.mean_of(grades[headline], "hd95_mm"),
+        "masd_start_mean_mm": start,
+        "masd_mean_mm": after,
+        "masd_ratio": after / start,
+        "worse_unflagged": int(np.sum(worse & fine)),
+        **failure_auroc(cases),
+        "paths_feasible_share": float(np.mean(clearances >= 0.0)),
+        "corridors_feasible_share": float(np.mean(best >= 0.0)),
+        **{key: pipeline.mean_of(graded, "dice") for key, graded in others.items()},
+        "seconds_per_vertebra": pipeline.mean_of(cases, "seconds"),
+    }
+
+
+def _start_summary(cases: Sequence[Row]) -> dict[str, Any]:
+    """Where the starts stand, and for how many those of the papers could be made."""
+    if cases[0]["rung"] == "disturbed":
+        return {}
+    rungs = [case["rung"] for case in cases]
+    share = {f"share_rung_{i}": rungs.count(rung) / len(rungs) for i, rung in sorted(RUNGS.items())}
+    rules = PAPER_RULES.values()
+    common, backup = (float(np.mean([allows(case) for case in cases])) for allows in rules)
+    abstained = [case["status"].startswith(pipeline.ABSTAINED) for case in cases]
+    return share | {
+        "coverage_3_common_landmarks": common,
+        "coverage_3_common_or_all_masks": backup,
+        "abstained_share": float(np.mean(abstained)),
+    }
+
+
+def _copy_meshes(out: pathlib.Path, units: Sequence[Unit]) -> None:
+    folder = _mesh_folder(out)
+    for unit in units:
+        for file in sorted(unit.folder.glob("*.ply")):
+            shutil.copyfile(file, folder / file.name)
+    _save_paths(out, {name: path for unit in units for name, path in unit.paths.items()})
+
+
+def _mesh_folder(out: pathlib.Path) -> pathlib.Path:
+    folder = out / "meshes"
+    folder.mkdir()
+    return folder
+
+
+def _save_paths(out: pathlib.Path, paths: Mapping[str, Any]) -> None:
+    text = json.dumps({"unit": "mm", "frame": "RAS+ world", "paths": paths}, indent=1)
+    (out / "paths.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _columns(units: Sequence[Unit]) -> tuple[Column, ...]:
+    return (_SUBJECT, *COLUMNS) if len(units) > 1 else COLUMNS
+
+
+def _print_cases(
+    record: Mapping[str, Any], cases: Sequence[Row], columns: Sequence[Column]
+) -> None:
+    kind = {"synthetic": "SYNTHETIC ANATOMY, not VerSe"}.get(record["dataset_kind"], "")
+    table = Table(title=f"{record['dataset']} {kind}")
+    for column in columns:
+        heading = f"{column.heading} [{column.unit}]" if column.unit else column.heading
+        is_text = isinstance(cases[0][column.key], str)
+        table.add_column(heading, justify="left" if is_text else "right")
+    for case in cases[:_MAX_PRINTED]:
+        table.add_row(*[_cell(case[column.key], column.digits) for column in columns])
+    _console().print(table)
+    if len(cases) > _MAX_PRINTED:
+        _console().print(f"... and {len(cases) - _MAX_PRINTED} more in metrics.json", style="dim")
+
+
+def _console() -> Console:
+    # Wide enough for the table also where the output is no terminal.
+    return Console(width=max(Console().width, 130))
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.{digits}f}" if np.isfinite(value) else "n/a"

@@ -1,0 +1,177 @@
+"""What is written of every answer: its grades against the CT's mask, its needle paths, a row."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax import data, pipeline, planning, ssm
+from dartjax._progress import Progress, no_progress
+from dartjax.data import NEEDLE_RADIUS_MM
+from dartjax.observations import SIDES, NeedlePath
+from dartjax.pipeline import Answers, Estimate, Task
+from dartjax.simulation import TrueVertebra
+
+Row = dict[str, Any]
+_best_corridor = jax.jit(planning.best_corridor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What is kept of one subject. `reason` says why it could not be used; then it is empty."""
+
+    folder: pathlib.Path
+    subject: str
+    reason: str
+    cases: list[Row]  # of metrics.json
+    grades: dict[str, list[Row]]  # of every method, in the order of the cases
+    paths: dict[str, Any]  # by the name of the surface
+    people: list[str]  # whom the shape models must not have seen
+    ssm_leak: bool
+
+
+def planned_paths(task: Task, estimate: Estimate) -> tuple[NeedlePath, NeedlePath]:
+    """Left and right transpedicular path, carried by the reconstructed surface."""
+    points = ssm.paths(task.model, pipeline.surface(task, estimate).vertices)
+    left, right = (NeedlePath(p[0], p[1], jnp.asarray(NEEDLE_RADIUS_MM)) for p in points)
+    return left, right
+
+
+def graded(answers: Answers, progress: Progress = no_progress) -> dict[str, list[Row]]:
+    """Grades of the start, every method and the oracle, in the order of the tasks.
+
+    `succeeded`: there is an answer and nothing flagged it.
+    """
+    tasks = answers.tasks
+    estimates = {
+        "start": [pipeline.start_estimate(task) for task in tasks],
+        **answers.estimates,
+        "oracle": [pipeline.oracle_estimate(task) for task in tasks],
+    }
+    grades: dict[str, list[Row]] = {}
+    with progress("grading", len(estimates)) as step:
+        for name, each in estimates.items():
+            # What the model could reach is graded also where no answer is given.
+            judged = [dataclasses.replace(t, refused="") for t in tasks]
+            judged = judged if name == "oracle" else tasks
+            grades[name] = [
+                pipeline.grade(t, e) | {"succeeded": not t.refused and e.status == 0}
+                for t, e in zip(judged, each, strict=True)
+            ]
+            step(name)
+    return grades
+
+
+def case_rows(
+    answers: Answers, headline: str, grades: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[Row]:
+    """The cases of metrics.json: the headline's answers with what the other methods reached."""
+    rows = []
+    for i, (task, estimate) in enumerate(
+        zip(answers.tasks, answers.estimates[headline], strict=True)
+    ):
+        own = {name: each[i] for name, each in grades.items()}
+        row = case_row(task, estimate, answers.seconds[headline]) | _graded_row(
+            task, estimate, headline, own
+        )
+        if answers.judgements:
+            row |= _judged_row(answers.judgements[i])
+        if reason := pipeline.refusal(task, estimate):
+            missing = [k for k, v in row.items() if isinstance(v, float) and np.isnan(v)]
+            row |= {f"{key}_reason": reason for key in missing}
+        rows.append(row)
+    return rows
+
+
+def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
+    """Which vertebra it is and how it went, with or without a truth."""
+    row = {
+        "subject": task.subject,
+        "level": task.level,
+        "views": len(task.observations.view_valid),
+        "pair": task.pair,
+        "angle_deg": task.angle_deg,
+        "rung": task.rung,
+        "status": pipeline.status_text(task, estimate),
+        "mask_agreement": float("nan") if task.refused else estimate.mask_agreement,
+        "seconds": seconds,
+    }
+    if task.rung not in ("disturbed", "given"):
+        row["common_landmarks"] = task.common_landmarks
+        row["mask_in_every_view"] = task.mask_in_every_view
+        row["landmark_residual_mm"] = task.landmark_residual_mm
+    return row
+
+
+def path_points(task: Task, estimate: Estimate) -> dict[str, dict[str, list[float]]]:
+    """Entry and target of both paths, world mm."""
+    return {
+        side: {"entry_point": p.entry_point.tolist(), "target_point": p.target_point.tolist()}
+        for side, p in zip(SIDES, planned_paths(task, estimate), strict=True)
+    }
+
+
+def _graded_row(
+    task: Task, estimate: Estimate, headline: str, own: Mapping[str, Mapping[str, Any]]
+) -> Row:
+    row = dict(own[headline])
+    row["masd_start_mm"] = own["start"]["masd_mm"]
+    row["oracle_dice"] = own["oracle"]["dice"]
+    row["oracle_masd_mm"] = own["oracle"]["masd_mm"]
+    for name in own:
+        if name not in (headline, "oracle"):
+            row[f"dice_{name}"] = own[name]["dice"]
+            row[f"masd_{name}_mm"] = own[name]["masd_mm"]
+    assert task.truth is not None
+    row |= _paths_row(task, task.truth, estimate)
+    row["landmarks_trusted"] = task.truth.landmarks is not None
+    return row
+
+
+def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> Row:
+    """The planned paths and the room around them in the true bone; no path without an answer."""
+    row: Row = {}
+    answered = not pipeline.refusal(task, estimate)
+    for i, (side, path) in enumerate(zip(SIDES, planned_paths(task, estimate), strict=True)):
+        entry, target = truth.paths[i]
+        best = _best_corridor(NeedlePath(entry, target, path.radius), truth.field)[1]
+        room = planning.clearance(path, truth.field) if answered else None
+        row[f"clearance_best_{side}_mm"] = float(best.clearance)
+        row[f"clearance_{side}_mm"] = float(room.clearance) if room else float("nan")
+        row[f"path_{side}_feasible"] = bool(room.feasible) if room else False
+        points = [path.entry_point.tolist(), path.target_point.tolist()]
+        row[f"path_{side}_world_mm"] = points if answered else None
+    return row
+
+
+def _judged_row(judgement: Any) -> Row:
+    """How far an answer can be trusted: the chance that it failed, and standard deviations."""
+    return {
+        "failure_probability": float(judgement.probability),
+        "path_std_mm": np.asarray(judgement.path_std_mm, float).tolist(),
+        "vertex_std_mm": float(np.mean(judgement.vertex_std_mm)),
+    }
+
+
+def save_meshes(
+    folder: pathlib.Path,
+    tasks: Sequence[Task],
+    estimates: Sequence[Estimate],
+) -> None:
+    """Every answer's surface, and the true one once."""
+    saved = set()
+    for task, estimate in zip(tasks, estimates, strict=True):
+        if task.truth and task.level not in saved:
+            saved.add(task.level)
+            data.save_ply(folder / f"{task.subject}_{task.level}_truth.ply", task.truth.surface)
+        if not pipeline.refusal(task, estimate):
+            data.save_ply(folder / f"{name_of(task)}.ply", pipeline.surface(task, estimate))
+
+
+def name_of(task: Task) -> str:
+    """Of the surface and the paths of one answer."""
+    return f"{task.subject}_{task.level}_pair{task.pair + 1}"

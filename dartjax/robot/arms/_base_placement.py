@@ -1,0 +1,116 @@
+"""Where to stand the robot so that it reaches a set of planned paths, by gradient."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from dartjax._types import Point, Scalar
+from dartjax.observations import NeedlePath
+from dartjax.robot.arms._follow import ApproachOptions, approach_margins, plan_approach
+from dartjax.robot.arms._hybrid import HybridRobot
+from dartjax.robot.arms._tool_clearance import SignedDistance, ToolShape
+from dartjax.transforms import SE3, SO3
+
+BaseMove = Float[Array, "6"]  # shift in mm, turn in rad, along the base's axes
+_SOFTNESS = 0.02  # of the least margin
+_CLEARANCE_UNIT_MM = 50.0  # room to the patient that weighs as a whole half range of a joint
+CART = (True, True, True, False, False, True)  # a cart with a lift
+
+
+class PlacementOptions(eqx.Module):
+    """How a placement is sought."""
+
+    wanted_margin: float = 0.4  # of every path; more is not asked for
+    num_steps: int = 200
+    step_size: float = 0.05  # of the units below, per step of Adam
+    unit_mm: float = 100.0
+    unit_rad: float = 0.3
+    may_move: tuple[bool, ...] = eqx.field(
+        static=True, default=(True, True, True, False, False, True)
+    )
+
+
+class Placement(eqx.Module):
+    """A place of the base, and how well it serves every path."""
+
+    T_base_patient: SE3
+    move: BaseMove  # of the base from where it stood
+    margin: Float[Array, " path"]  # soft least margin, clearance included
+    history: Float[Array, " step"]  # the loss
+
+
+def moved_base(T_base_patient: SE3, move: BaseMove, pivot: Point) -> SE3:
+    """T_base_patient after the base has turned about a point of its own frame (mm) by the
+    rotation vector move[3:], then shifted by move[:3]."""
+    turn = SO3.exp(move[3:])
+    T_old_new = SE3.from_rotation_and_translation(turn, pivot - turn.apply(pivot) + move[:3])
+    return T_old_new.inverse() @ T_base_patient
+
+
+def reachability(
+    path: NeedlePath,
+    T_base_patient: SE3,
+    robot: HybridRobot,
+    *,
+    body: SignedDistance,
+    tool: ToolShape,
+    options: ApproachOptions = ApproachOptions(),
+) -> Scalar:
+    """Soft least margin of one path: positive where the robot reaches it with room to spare.
+
+    -t log sum exp(-m / t) over the margins of `approach_margins` and the tool's clearance in
+    units of 50 mm, t = 0.02; at most the least of them. Differentiable in T_base_patient, in
+    reach or not.
+    """
+    margins = approach_margins(path, T_base_patient, robot, options=options)
+    approach, _ = plan_approach(path, T_base_patient, robot, body=body, tool=tool, options=options)
+    every = jnp.append(margins, approach.clearance / _CLEARANCE_UNIT_MM)
+    return -_SOFTNESS * jax.nn.logsumexp(-every / _SOFTNESS)
+
+
+def place_base(
+    paths: NeedlePath,
+    T_base_patient: SE3,
+    robot: HybridRobot,
+    *,
+    body: SignedDistance,
+    tool: ToolShape,
+    approach: ApproachOptions = ApproachOptions(),
+    options: PlacementOptions = PlacementOptions(),
+) -> Placement:
+    """Move the base so that all paths (leading axis) are reached, starting where it stands.
+
+    Adam on the mean of max(wanted - reachability, 0)^2, over the shifts and turns that
+    `may_move` frees: by default the three shifts and the turn about the base's z, as a cart
+    with a lift allows. The best step is kept. Local: vmap over several starts.
+    """
+    unit = jnp.array(3 * [options.unit_mm] + 3 * [options.unit_rad])
+    unit = jnp.where(jnp.array(options.may_move), unit, 0.0)
+    pivot = jnp.mean(jax.vmap(T_base_patient.apply)(paths.entry_point), axis=0)
+
+    def margins_of(x: BaseMove) -> Float[Array, " path"]:
+        moved = moved_base(T_base_patient, unit * x, pivot)
+        return jax.vmap(
+            lambda path: reachability(path, moved, robot, body=body, tool=tool, options=approach)
+        )(paths)
+
+    def loss_of(x: BaseMove) -> Scalar:
+        return jnp.mean(jnp.maximum(options.wanted_margin - margins_of(x), 0.0) ** 2)
+
+    optimizer = optax.adam(optax.cosine_decay_schedule(options.step_size, options.num_steps))
+
+    def step(state, _):
+        x, memory, best, best_loss = state
+        loss, gradient = jax.value_and_grad(loss_of)(x)
+        better = loss < best_loss
+        best, best_loss = jnp.where(better, x, best), jnp.where(better, loss, best_loss)
+        update, memory = optimizer.update(gradient, memory)
+        return (x + update, memory, best, best_loss), loss
+
+    start = jnp.zeros_like(unit)
+    state = (start, optimizer.init(start), start, jnp.asarray(jnp.inf, unit.dtype))
+    (_, _, best, _), history = jax.lax.scan(step, state, length=options.num_steps)
+    placed = moved_base(T_base_patient, unit * best, pivot)
+    return Placement(placed, unit * best, margins_of(best), history)

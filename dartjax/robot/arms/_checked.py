@@ -1,0 +1,200 @@
+"""Kinematics on the host with named errors: what was wrong, which joint or value, what to do.
+
+Thin wrappers for scripts: they check shape, unit and finiteness, call the pure function and
+raise what its status says. Inside jit use the pure functions.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dartjax.robot._errors import BadParameter, StatusCode, raise_for_status
+from dartjax.robot.arms._chain import SerialChain, chain_excess, chain_forward
+from dartjax.robot.arms._chain_inverse import solve_levenberg_marquardt
+from dartjax.robot.arms._guide_robot import (
+    GuideRobot,
+    guide_condition,
+    guide_forward,
+    guide_inverse,
+    leg_excess,
+)
+from dartjax.robot.arms._hybrid import (
+    JOINT_NAMES,
+    WORKING_BRANCH,
+    Branch,
+    HybridRobot,
+    Joints,
+    ToolPose,
+    closing_sine,
+    hybrid_forward,
+    hybrid_inverse,
+    limit_excess,
+    reach_ratios,
+)
+from dartjax.transforms import SE3
+
+Numbers = Sequence[float | int] | Float[np.ndarray, "..."] | Float[Array, "..."]
+_POSE_NAMES = ("x", "y", "z", "tilt_x", "tilt_y")
+_LENGTH_NAMES = ("l12", "l13", "L1", "L2")
+_LEAST_LENGTH_MM = 5.0  # a spine robot's link is no shorter: these are metres
+_GREATEST_ANGLE = 2.0 * np.pi
+
+_hybrid_forward = jax.jit(hybrid_forward)
+_hybrid_inverse = jax.jit(hybrid_inverse)
+_reach_ratios = jax.jit(reach_ratios)
+_guide_forward, _guide_inverse = jax.jit(guide_forward), jax.jit(guide_inverse)
+_chain_forward = jax.jit(chain_forward)
+_chain_inverse = jax.jit(solve_levenberg_marquardt)
+
+
+def checked_hybrid_forward(q: Numbers, robot: HybridRobot) -> ToolPose:
+    """`hybrid_forward` that raises BadParameter, UnreachablePose, SingularConfiguration or
+    JointLimit with the joint and its value."""
+    _check_robot(robot)
+    joints = _numbers(q, JOINT_NAMES[:5], "joint", angles=("th4", "th5"))
+    pose, status = _hybrid_forward(joints, robot)
+    problem = {
+        StatusCode.UNREACHABLE_POSE: f"the links do not close at l11 = {joints[0]:.1f}, "
+        f"l14 = {joints[1]:.1f} mm: bring the sliders within their limits",
+        StatusCode.SINGULAR_CONFIGURATION: f"the links are in line (sine of their angle "
+        f"{float(closing_sine(joints, robot)):.3f}) at l11 = {joints[0]:.1f}, l14 = "
+        f"{joints[1]:.1f} mm: change l11 or l14",
+        StatusCode.JOINT_LIMIT: _limit_message(joints, robot),
+    }
+    raise_for_status(status, problem.get(StatusCode(int(status)), ""))
+    return pose
+
+
+def checked_hybrid_inverse(
+    pose: Numbers, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
+) -> Joints:
+    """`hybrid_inverse` that raises BadParameter, UnreachablePose, SingularConfiguration or
+    JointLimit with the axis or joint and its value."""
+    _check_robot(robot)
+    target = _numbers(pose, _POSE_NAMES, "pose value", angles=("tilt_x", "tilt_y"))
+    sides = jnp.asarray(branch, float)
+    q, status = _hybrid_inverse(target, robot, branch=sides)
+    reach, rise = (float(ratio) for ratio in _reach_ratios(target, robot, branch=sides))
+    axis, ratio = ("y", reach) if abs(reach) > 1.0 else ("z", rise)
+    problem = {
+        StatusCode.UNREACHABLE_POSE: f"the pose is out of reach along {axis} ({target[1]:.1f}, "
+        f"{target[2]:.1f} mm): it needs {abs(ratio):.2f} of the greatest reach; move the base",
+        StatusCode.SINGULAR_CONFIGURATION: f"a link is straight (reach {reach:.3f} along y, "
+        f"{rise:.3f} along z, of 1): move the base",
+        StatusCode.JOINT_LIMIT: _limit_message(q, robot),
+    }
+    raise_for_status(status, problem.get(StatusCode(int(status)), ""))
+    return q
+
+
+def checked_guide_inverse(T_base_platform: SE3, robot: GuideRobot) -> Float[Array, "6"]:
+    """`guide_inverse` that raises BadParameter, SingularConfiguration or JointLimit with the
+    leg and its length."""
+    _check_pose(T_base_platform)
+    legs, status = _guide_inverse(T_base_platform, robot)
+    _raise_for_legs(legs, T_base_platform, int(status), robot)
+    return legs
+
+
+def checked_guide_forward(legs: Numbers, robot: GuideRobot) -> SE3:
+    """`guide_forward` that raises BadParameter, UnreachablePose, SingularConfiguration or
+    JointLimit with the leg and its length."""
+    lengths = _numbers(legs, tuple(f"leg {i}" for i in range(1, 7)), "leg")
+    pose, status = _guide_forward(lengths, robot)
+    _raise_for_legs(lengths, pose, int(status), robot)
+    return pose
+
+
+def checked_chain_forward(q: Numbers, chain: SerialChain) -> SE3:
+    """`chain_forward` that raises BadParameter or JointLimit with the joint and its value."""
+    turning = [n for n, turns in zip(chain.names, chain.is_revolute, strict=True) if turns]
+    joints = _numbers(q, chain.names, "joint")
+    pose, status = _chain_forward(joints, chain)
+    excess = np.asarray(chain_excess(joints, chain))
+    worst = int(np.argmax(excess))
+    name, value = chain.names[worst], float(joints[worst])
+    doubt = "; is it in degrees?" if name in turning and abs(value) > _GREATEST_ANGLE else ""
+    message = (
+        f"joint {name} = {value:.4g} is {excess[worst]:.4g} beyond "
+        f"[{float(chain.lower[worst]):.4g}, {float(chain.upper[worst]):.4g}]{doubt}"
+    )
+    raise_for_status(status, message)
+    return pose
+
+
+def checked_chain_inverse(target: SE3, chain: SerialChain, start: Numbers) -> Float[Array, " j"]:
+    """`solve_levenberg_marquardt` that raises BadParameter, UnreachablePose or
+    SingularConfiguration with the distance left."""
+    _check_pose(target)
+    first = _numbers(start, chain.names, "joint")
+    found, status = _chain_inverse(target, chain, first)
+    message = (
+        f"{float(found.distance_mm):.3g} mm and {float(found.angle_rad):.3g} rad are left to the "
+        "target: try other starts, or a pose in reach"
+    )
+    if int(status) == StatusCode.SINGULAR_CONFIGURATION:
+        message = "the arm is singular at the target: its joint rates run away; move the base"
+    raise_for_status(status, message)
+    return found.q
+
+
+def _numbers(
+    values: Numbers, names: tuple[str, ...], kind: str, angles: tuple[str, ...] = ()
+) -> Float[Array, " n"]:
+    """The values as an array, or BadParameter for a wrong count, NaN, or evident degrees."""
+    array = np.asarray(values, float)
+    if array.shape != (len(names),):
+        raise BadParameter(f"{kind}s have the shape {array.shape}: give {', '.join(names)}")
+    for name, value in zip(names, array, strict=True):
+        if not np.isfinite(value):
+            raise BadParameter(f"{kind} {name} is {value}: give a finite number")
+        if name in angles and abs(value) > _GREATEST_ANGLE:
+            raise BadParameter(f"{kind} {name} = {value:.4g} rad looks like degrees: give rad")
+    return jnp.asarray(array, float)
+
+
+def _check_robot(robot: HybridRobot) -> None:
+    for name in (*_LENGTH_NAMES, "gamma", "theta", "d"):
+        value = float(getattr(robot, name))
+        if not np.isfinite(value):
+            raise BadParameter(f"robot parameter {name} is {value}: give a finite number")
+        if name in _LENGTH_NAMES and value <= 0.0:
+            raise BadParameter(f"robot parameter {name} = {value:.4g} mm: a length is positive")
+        if name in _LENGTH_NAMES and value < _LEAST_LENGTH_MM:
+            raise BadParameter(f"robot parameter {name} = {value:.4g} looks like metres: give mm")
+        if name in ("gamma", "theta") and abs(value) > _GREATEST_ANGLE:
+            raise BadParameter(f"robot parameter {name} = {value:.4g} looks like degrees: give rad")
+
+
+def _check_pose(pose: SE3) -> None:
+    matrix = np.asarray(pose.as_matrix())
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise BadParameter(f"the pose is not one finite rigid transform: shape {matrix.shape}")
+
+
+def _limit_message(q: Joints, robot: HybridRobot) -> str:
+    excess = np.asarray(limit_excess(q, robot))
+    worst = int(np.argmax(excess / np.asarray(robot.upper - robot.lower)[:5]))
+    low, high = float(robot.lower[worst]), float(robot.upper[worst])
+    return (
+        f"joint {JOINT_NAMES[worst]} = {float(q[worst]):.4g} is {excess[worst]:.4g} beyond "
+        f"[{low:.4g}, {high:.4g}]: move the base or choose another pose"
+    )
+
+
+def _raise_for_legs(legs: Float[Array, "6"], pose: SE3, status: int, robot: GuideRobot) -> None:
+    excess = np.asarray(leg_excess(legs, robot))
+    worst = int(np.argmax(excess))
+    limits = f"[{float(robot.shortest_leg):.4g}, {float(robot.longest_leg):.4g}] mm"
+    problem = {
+        StatusCode.UNREACHABLE_POSE: "no pose reached from neutral has these leg lengths",
+        StatusCode.JOINT_LIMIT: f"leg {worst + 1} = {float(legs[worst]):.4g} mm is "
+        f"{excess[worst]:.4g} beyond {limits}",
+    }
+    if status == StatusCode.SINGULAR_CONFIGURATION:
+        condition = float(guide_condition(pose, robot))
+        problem[StatusCode.SINGULAR_CONFIGURATION] = f"condition {condition:.3g} is above 50"
+    raise_for_status(status, problem.get(StatusCode(status), "the legs are not finite"))

@@ -1,0 +1,163 @@
+"""From a planned needle path to the motion of the hybrid robot that follows it.
+
+The guide sleeve's end (the tool point) is brought along the path's own line to a standoff before
+the bone; from there only the feed moves, so the wire advances straight into the pedicle.
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dartjax._numerics import normalize
+from dartjax._types import Point, Scalar
+from dartjax.observations import NeedlePath
+from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot.arms._hybrid import (
+    HybridRobot,
+    Joints,
+    ToolPose,
+    hybrid_inverse,
+    hybrid_margins,
+    tool_frame,
+    wire_pose,
+)
+from dartjax.robot.arms._tool_clearance import SignedDistance, ToolShape, in_patient, tool_clearance
+from dartjax.robot.arms._trajectory import MotionLimits, Trajectory, joined, straight, timed
+from dartjax.transforms import SE3
+
+_LINE_SAMPLES = 5  # of the approach, from the retreat to the standoff
+
+
+class ApproachOptions(eqx.Module):
+    """Distances along the path's line before its entry point, mm."""
+
+    standoff_mm: float = 10.0  # of the sleeve's end when the wire is fed
+    retreat_mm: float = 60.0  # farther back: where the straight approach begins
+
+
+class Approach(eqx.Module):
+    """How the robot follows one path; base frame, mm and rad."""
+
+    entry_point: Point
+    target_point: Point
+    pose: ToolPose  # at the standoff
+    q: Joints
+    retreat_q: Joints  # where the straight approach begins
+    feed_at_entry: Scalar  # mm
+    feed_at_target: Scalar
+    margin: Scalar  # least of all along the approach, joints, reach and feed; > 0 = reachable
+    clearance: Scalar  # least room between tool and patient along the approach, mm
+
+
+def plan_approach(
+    path: NeedlePath,
+    T_base_patient: SE3,
+    robot: HybridRobot,
+    *,
+    body: SignedDistance,
+    tool: ToolShape,
+    options: ApproachOptions = ApproachOptions(),
+) -> tuple[Approach, Status]:
+    """Joints, feed, margin and clearance for a path in patient coordinates (world RAS+ mm).
+
+    `body` is the patient's signed distance in patient coordinates. Status of the worst sample
+    along the straight approach: BAD_PARAMETER (not finite, or a path without length),
+    UNREACHABLE_POSE (its joints are NaN), SINGULAR_CONFIGURATION, JOINT_LIMIT (also a feed too
+    long). A collision is no status: read `clearance`. vmap over paths; differentiable in
+    T_base_patient.
+    """
+    entry, target = T_base_patient.apply(path.entry_point), T_base_patient.apply(path.target_point)
+    back = jnp.linspace(options.retreat_mm, 0.0, _LINE_SAMPLES) + options.standoff_mm
+    poses = jax.vmap(lambda distance: _pose_before(entry, target, distance))(back)
+    q, status = jax.vmap(lambda pose: hybrid_inverse(pose, robot))(poses)
+    feed = options.standoff_mm + jnp.linalg.norm(target - entry)
+    margins = jnp.append(
+        jax.vmap(lambda pose: hybrid_margins(pose, robot))(poses).ravel(),
+        (robot.upper[5] - feed) / (0.5 * (robot.upper[5] - robot.lower[5])),
+    )
+    patient = in_patient(T_base_patient, body)
+    room = jax.vmap(lambda pose: tool_clearance(tool_frame(pose), tool, patient))(poses)
+    approach = Approach(
+        entry_point=entry,
+        target_point=target,
+        pose=poses[-1],
+        q=q[-1],
+        retreat_q=q[0],
+        feed_at_entry=jnp.asarray(options.standoff_mm, feed.dtype),
+        feed_at_target=feed,
+        margin=jnp.min(margins),
+        clearance=jnp.min(room),
+    )
+    return approach, _worst(status, feed, robot)
+
+
+def approach_margins(
+    path: NeedlePath,
+    T_base_patient: SE3,
+    robot: HybridRobot,
+    *,
+    options: ApproachOptions = ApproachOptions(),
+) -> Float[Array, "14"]:
+    """The robot's margins (see `hybrid_margins`) at both ends of the approach: what a base
+    placement can improve. Differentiable, also where the path is out of reach."""
+    entry, target = T_base_patient.apply(path.entry_point), T_base_patient.apply(path.target_point)
+    back = options.standoff_mm + jnp.array([0.0, options.retreat_mm])
+    poses = jax.vmap(lambda distance: _pose_before(entry, target, distance))(back)
+    return jax.vmap(lambda pose: hybrid_margins(pose, robot))(poses).ravel()
+
+
+def follow(
+    approach: Approach,
+    start: Joints,
+    robot: HybridRobot,
+    limits: MotionLimits,
+    *,
+    options: ApproachOptions = ApproachOptions(),
+    num_samples: int = 51,
+) -> Trajectory:
+    """Six-joint trajectory from `start`: joints straight to the retreat, tool straight along the
+    path's line to the standoff, then the feed alone to the target. NaN for an approach out of
+    reach; within limits when `start` and the approach are."""
+    still = jnp.zeros((1,), start.dtype)
+
+    def along_line(u: Scalar) -> Float[Array, "6"]:
+        distance = options.standoff_mm + (1.0 - u) * options.retreat_mm
+        pose = _pose_before(approach.entry_point, approach.target_point, distance)
+        return jnp.concatenate([hybrid_inverse(pose, robot)[0], still])
+
+    begin, retreat, standoff = (
+        jnp.concatenate([q, still]) for q in (start, approach.retreat_q, approach.q)
+    )
+    fed = standoff.at[5].set(approach.feed_at_target)
+    parts = (straight(begin, retreat), along_line, straight(standoff, fed))
+    return joined(*(timed(part, limits, num_samples=num_samples) for part in parts))
+
+
+def stack_paths(paths: Sequence[NeedlePath]) -> NeedlePath:
+    """Paths with a leading axis, for vmap. Raises ValueError when there are none."""
+    if not paths:
+        raise ValueError("there are no paths to stack")
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *paths)
+
+
+def _pose_before(entry: Point, target: Point, distance: Scalar) -> ToolPose:
+    """The tool on the path's line, `distance` mm before the entry."""
+    direction = normalize(target - entry)
+    return wire_pose(entry - distance * direction, direction)
+
+
+def _worst(status: Int[Array, " sample"], feed: Scalar, robot: HybridRobot) -> Status:
+    order = (
+        StatusCode.BAD_PARAMETER,
+        StatusCode.UNREACHABLE_POSE,
+        StatusCode.SINGULAR_CONFIGURATION,
+        StatusCode.JOINT_LIMIT,
+    )
+    found = {code: jnp.any(status == code) for code in order}
+    has_length = feed > 0.0
+    found[StatusCode.BAD_PARAMETER] |= ~jnp.isfinite(feed) | ~has_length
+    found[StatusCode.JOINT_LIMIT] |= feed > robot.upper[5]
+    return first_status(*found.items())

@@ -1,0 +1,163 @@
+"""The C-arm as a pinhole camera, calibrated from an image of a phantom with two planes of balls."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dartjax._least_squares import levenberg_marquardt
+from dartjax._types import Matrix3, Pixels, Points, Scalar
+from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot._small import nearest_rotation
+from dartjax.robot.carm._distortion import Intensifier, distort_points, undistort_points
+from dartjax.robot.carm._homography import normalisation
+from dartjax.transforms import SE3, SO3, apply
+
+MIN_POINTS = 12
+_MIN_SPREAD = 1e-3  # smallest over largest extent of the phantom: less is a plane
+
+
+class CarmView(eqx.Module):
+    """The C-arm in one pose: a pinhole, what its tube does to the image, and how it stands (which
+    the tube's distortion depends on)."""
+
+    K: Matrix3
+    tube: Intensifier
+    R_world_camera: SO3
+    image_size: tuple[int, int] = eqx.field(static=True, default=(576, 768))
+
+    def recorded(self, ideal: Pixels) -> Pixels:
+        """Ideal pixels to those of the recorded image."""
+        return distort_points(self.tube, self.R_world_camera, ideal)
+
+    def ideal(self, recorded: Pixels) -> Pixels:
+        """Pixels of the recorded image to those of the pinhole."""
+        return undistort_points(self.tube, self.R_world_camera, recorded)
+
+
+class CarmCalibration(eqx.Module):
+    """K and pose of a C-arm, with the standard deviation of every parameter.
+
+    `covariance` is that of (f, cx, cy, rotation (rad, 3), translation (mm, 3)); the motion is
+    the right-hand one, T exp(step).
+    """
+
+    K: Matrix3
+    T_camera_phantom: SE3
+    rms_px: Scalar  # per point
+    covariance: Float[Array, "9 9"]
+
+    @property
+    def sigma(self) -> Float[Array, "9"]:
+        """Standard deviations of (f, cx, cy, rotation, translation)."""
+        return jnp.sqrt(jnp.diag(self.covariance))
+
+
+def intrinsics(focal_length: Scalar | float, principal_point: Float[Array, "2"]) -> Matrix3:
+    """K of square pixels, lengths in px."""
+    f, (cx, cy) = focal_length, principal_point
+    return jnp.array([[f, 0.0, cx], [0.0, f, cy], [0.0, 0.0, 1.0]])
+
+
+def project_points(K: Matrix3, T_camera_object: SE3, points: Points) -> Pixels:
+    """Pixels (n, 2) of points (n, 3) of an object. Points at depth 0 give infinite pixels."""
+    in_camera = apply(T_camera_object, points)
+    return in_camera[:, :2] / in_camera[:, 2:] @ K[:2, :2].T + K[None, :2, 2]
+
+
+def to_slopes(K: Matrix3, pixels: Pixels) -> Pixels:
+    """Pixels to slopes (x/z, y/z) of their rays, for a K without skew."""
+    return (pixels - K[None, :2, 2]) / jnp.diag(K)[None, :2]
+
+
+def projection_dlt(points: Points, pixels: Pixels, valid: Bool[Array, " n"]) -> Float[Array, "3 4"]:
+    """P with pixels ~ P (points, 1), by the normalised direct linear transform.
+
+    Needs 6 valid points that are not in one plane; otherwise P is arbitrary.
+    """
+    weight = valid.astype(points.dtype)
+    to_pixels = normalisation(pixels, weight)
+    uv = pixels @ to_pixels[:2, :2].T + to_pixels[None, :2, 2]
+    center = jnp.sum(weight[:, None] * points, axis=0) / jnp.maximum(jnp.sum(weight), 1.0)
+    spread = jnp.sum(weight * jnp.linalg.norm(points - center[None], axis=1))
+    scale = jnp.sqrt(3.0) * jnp.maximum(jnp.sum(weight), 1.0) / jnp.maximum(spread, 1e-9)
+    X = jnp.concatenate([scale * (points - center[None]), jnp.ones((len(points), 1))], axis=1)
+    zero = jnp.zeros_like(X)
+    rows_u = jnp.concatenate([X, zero, -uv[:, :1] * X], axis=1)
+    rows_v = jnp.concatenate([zero, X, -uv[:, 1:] * X], axis=1)
+    design = jnp.concatenate([rows_u, rows_v]) * jnp.concatenate([weight, weight])[:, None]
+    _, vectors = jnp.linalg.eigh(design.T @ design)
+    to_points = jnp.eye(4) * jnp.append(jnp.full(3, scale), 1.0)[None, :]
+    to_points = to_points.at[:3, 3].set(-scale * center)
+    return jnp.linalg.inv(to_pixels) @ vectors[:, 0].reshape(3, 4) @ to_points
+
+
+def pose_of_projection(P: Float[Array, "3 4"]) -> SE3:
+    """Rigid pose nearest to P = s [R | t] of normalised pixels: polar projection of its left part,
+    sign chosen so that the determinant is positive."""
+    P = P * jnp.sign(jnp.linalg.det(P[:, :3]))
+    rotation = nearest_rotation(P[:, :3])
+    scale = jnp.sum(rotation * P[:, :3]) / 3.0
+    return SE3.from_rotation_and_translation(SO3.from_matrix(rotation), P[:, 3] / scale)
+
+
+def split_projection(P: Float[Array, "3 4"]) -> tuple[Matrix3, SE3]:
+    """K and pose of a projection matrix, by RQ decomposition: K upper triangular with positive
+    diagonal and K[2, 2] = 1."""
+    P = P * jnp.sign(jnp.linalg.det(P[:, :3]))
+    flip = jnp.eye(3)[::-1]
+    q, r = jnp.linalg.qr((flip @ P[:, :3]).T)
+    K, rotation = flip @ r.T @ flip, flip @ q.T
+    sign = jnp.sign(jnp.diag(K))
+    K, rotation = K * sign[None, :], sign[:, None] * rotation
+    translation = jnp.linalg.solve(K, P[:, 3])
+    return K / K[2, 2], SE3.from_rotation_and_translation(SO3.from_matrix(rotation), translation)
+
+
+# Of a step in f, cx, cy (px), the rotation (rad) and the translation (mm): what moves an image by
+# about as much.
+_UNITS = (10.0, 10.0, 10.0, 0.01, 0.01, 0.01, 1.0, 1.0, 1.0)
+
+
+def calibrate_carm(
+    pixels: Pixels, points: Points, valid: Bool[Array, " n"], *, num_steps: int = 30
+) -> tuple[CarmCalibration, Status]:
+    """K with square pixels and the pose of a phantom from its balls (mm) and their pixels.
+
+    DLT, RQ split, then all nine parameters on the reprojection. The covariance is
+    (J^T J)^-1 sigma^2 with sigma from the residual. TOO_FEW_FIDUCIALS below 12 valid points;
+    DEGENERATE_GEOMETRY for points in one plane; POSE_NOT_CONVERGED if the rms exceeds 2 px.
+    """
+    K, pose = split_projection(projection_dlt(points, pixels, valid))
+    weight = valid[:, None].astype(pixels.dtype)
+    start = jnp.array([0.5 * (K[0, 0] + K[1, 1]), K[0, 2], K[1, 2]])
+    unit = jnp.asarray(_UNITS)
+
+    def unpack(x: Float[Array, "9"]) -> tuple[Matrix3, SE3]:
+        step = x * unit
+        inner = start + step[:3]
+        twist = jnp.concatenate([step[6:], step[3:6]])
+        return intrinsics(inner[0], inner[1:]), pose @ SE3.exp(twist)
+
+    def residual(x: Float[Array, "9"]) -> Float[Array, " m"]:
+        return (weight * (project_points(*unpack(x), points) - pixels)).reshape(-1)
+
+    fit = levenberg_marquardt(residual, jnp.zeros(9), num_steps=num_steps)
+    count = jnp.sum(valid)
+    sigma = jnp.sqrt(2.0 * fit.cost / jnp.maximum(2 * count - 9, 1))
+    covariance = jnp.linalg.inv(fit.jacobian.T @ fit.jacobian) * sigma**2
+    covariance = covariance * unit[:, None] * unit[None, :]
+    rms = jnp.sqrt(2.0 * fit.cost / jnp.maximum(count, 1))
+    status = first_status(
+        (StatusCode.TOO_FEW_FIDUCIALS, count < MIN_POINTS),
+        (StatusCode.DEGENERATE_GEOMETRY, _is_flat(points, valid)),
+        (StatusCode.POSE_NOT_CONVERGED, ~(rms < 2.0)),
+    )
+    K, pose = unpack(fit.x)
+    return CarmCalibration(K, pose, rms, covariance), status
+
+
+def _is_flat(points: Points, valid: Bool[Array, " n"]) -> Bool[Array, ""]:
+    weight = valid[:, None].astype(points.dtype)
+    center = jnp.sum(weight * points, axis=0) / jnp.maximum(jnp.sum(valid), 1)
+    extents = jnp.linalg.eigvalsh((weight * (points - center[None])).T @ (points - center[None]))
+    return extents[0] < _MIN_SPREAD**2 * extents[2]

@@ -1,0 +1,77 @@
+"""Maps between planes: fitted to points, refined on the transfer error."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dartjax._least_squares import levenberg_marquardt
+from dartjax._types import Matrix3, Pixels, Scalar
+from dartjax.robot._errors import Status, StatusCode, first_status
+
+MAX_CONDITION = 1e6
+
+
+def apply_homography(H: Matrix3, points: Pixels) -> Pixels:
+    """Points (n, 2) mapped by (x, y, 1) -> H (x, y, 1). A point on the line that H sends to
+    infinity gives infinite coordinates."""
+    mapped = points @ H[:, :2].T + H[None, :, 2]
+    return mapped[:, :2] / mapped[:, 2:]
+
+
+def normalisation(points: Pixels, weight: Float[Array, " n"]) -> Matrix3:
+    """Similarity that brings weighted points to mean 0 and mean distance sqrt(2) (Hartley)."""
+    total = jnp.maximum(jnp.sum(weight), 1e-9)
+    center = jnp.sum(weight[:, None] * points, axis=0) / total
+    distance = jnp.sqrt(jnp.sum((points - center[None]) ** 2, axis=1) + 1e-12)
+    scale = jnp.sqrt(2.0) * total / jnp.maximum(jnp.sum(weight * distance), 1e-9)
+    return jnp.array(
+        [[scale, 0.0, -scale * center[0]], [0.0, scale, -scale * center[1]], [0, 0, 1]]
+    )
+
+
+def homography_dlt(
+    source: Pixels, target: Pixels, valid: Bool[Array, " n"]
+) -> tuple[Matrix3, Status]:
+    """H with target ~ H source by the normalised direct linear transform, H[2, 2] = 1.
+
+    At least 4 valid points, no three on a line, are needed; else the status says
+    TOO_FEW_FIDUCIALS or DEGENERATE_GEOMETRY and H is not meaningful.
+    """
+    weight = valid.astype(source.dtype)
+    to_source, to_target = normalisation(source, weight), normalisation(target, weight)
+    a, b = apply_homography(to_source, source), apply_homography(to_target, target)
+    one, zero = jnp.ones(len(a)), jnp.zeros(len(a))
+    x, y, u, v = a[:, 0], a[:, 1], b[:, 0], b[:, 1]
+    rows_u = jnp.stack([x, y, one, zero, zero, zero, -u * x, -u * y, -u], axis=1)
+    rows_v = jnp.stack([zero, zero, zero, x, y, one, -v * x, -v * y, -v], axis=1)
+    design = jnp.concatenate([rows_u, rows_v]) * jnp.concatenate([weight, weight])[:, None]
+    values, vectors = jnp.linalg.eigh(design.T @ design)
+    H = jnp.linalg.inv(to_target) @ vectors[:, 0].reshape(3, 3) @ to_source
+    condition = values[-1] / jnp.maximum(values[1], 1e-30)
+    status = first_status(
+        (StatusCode.TOO_FEW_FIDUCIALS, jnp.sum(valid) < 4),
+        (StatusCode.DEGENERATE_GEOMETRY, ~(condition < MAX_CONDITION)),
+    )
+    return H / H[2, 2], status
+
+
+def homography_refine(
+    H: Matrix3, source: Pixels, target: Pixels, valid: Bool[Array, " n"], *, num_steps: int = 6
+) -> tuple[Matrix3, Scalar]:
+    """H that minimises the distances |target - H source|, and their rms per point."""
+    weight = valid.astype(source.dtype)
+    to_source, to_target = normalisation(source, weight), normalisation(target, weight)
+    a, b = apply_homography(to_source, source), apply_homography(to_target, target)
+
+    def matrix(h: Float[Array, "8"]) -> Matrix3:
+        return jnp.append(h, 1.0).reshape(3, 3)
+
+    def residual(h: Float[Array, "8"]) -> Float[Array, " m"]:
+        return (weight[:, None] * (apply_homography(matrix(h), a) - b)).reshape(-1)
+
+    start = to_target @ H @ jnp.linalg.inv(to_source)
+    start = (start / start[2, 2]).reshape(-1)[:8]
+    fit = levenberg_marquardt(residual, start, num_steps=num_steps)
+    refined = jnp.linalg.inv(to_target) @ matrix(fit.x) @ to_source
+    refined = refined / refined[2, 2]
+    square = jnp.sum((apply_homography(refined, source) - target) ** 2, axis=1)
+    return refined, jnp.sqrt(jnp.sum(weight * square) / jnp.maximum(jnp.sum(weight), 1.0))

@@ -1,0 +1,232 @@
+"""A simulated hand that drags the robot: what it means to do, how its arm pulls, what it feels.
+
+The hand follows an intended motion x_d(t) with a spring and a damper, pulls ahead with the
+resistance it has learned from earlier tries of the same motion, trembles, and once it sees that
+the tool has not arrived, it corrects, a reaction time late:
+
+    F = K (x_d + c - x) + B (v_d - v) + D_felt v_d + tremor
+    c' = (x_d - x)(t - 0.2 s) / 1 s
+
+Lengths mm, forces N, stiffness N/m, damping N s/m, time s.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dartjax._numerics import safe_norm
+from dartjax._types import Point, Points, Scalar
+from dartjax.robot.cooperation._admittance import (
+    Admittance,
+    ForceFilter,
+    admittance_step,
+    dead_band,
+    filter_step,
+)
+from dartjax.robot.cooperation._arm_stiffness import (
+    ESTIMATE_STEP_S,
+    ArmEstimate,
+    arm_estimate_step,
+    start_arm_estimate,
+)
+from dartjax.robot.cooperation._damping import DampingLaw, damping_step
+
+_PER_TICK = round(ESTIMATE_STEP_S * 1000)
+REACTION_S = 0.2  # between seeing and correcting
+CORRECTION_TIME_S = 1.0
+SEEN_MM = 0.5  # smaller errors are not corrected
+FIRST_STIFFNESS = 300.0  # N/m, the estimate before anything is known
+FIRST_FELT = 30.0  # N s/m, what a hand expects of a robot it does not know
+
+
+class Intention(eqx.Module):
+    """One motion a hand means to make, every millisecond, and what disturbs it.
+
+    `step` counts milliseconds and must be a multiple of 10.
+    """
+
+    position: Float[Array, "step 3"]  # mm
+    velocity: Float[Array, "step 3"]  # mm/s
+    tremor: Float[Array, "step 3"]  # N
+    noise: Float[Array, "step 3"]  # N, of the sensor, bias of the tool's weight included
+
+
+class Drag(eqx.Module):
+    """What happened, every 10 ms."""
+
+    position: Float[Array, "*tick 3"]  # mm
+    velocity: Float[Array, "*tick 3"]  # mm/s
+    force: Float[Array, "*tick 3"]  # of the hand, N
+    damping: Float[Array, "*tick"]  # N s/m
+    stiffness: Float[Array, "*tick"]  # as estimated, N/m
+    work: Float[Array, "*tick"]  # integral of |F . v| so far, J
+
+
+class _State(eqx.Module):
+    position: Point
+    command: Point  # velocity asked for
+    velocity: Point
+    filtered: ForceFilter
+    damping: Scalar
+    correction: Point
+    seen: Float[Array, "delay 3"]  # errors of the last 0.2 s, newest first
+    arm: ArmEstimate
+    work: Scalar
+    force: Point
+    measured: Point
+
+
+def simulate_drag(
+    intention: Intention,
+    stiffness: Scalar,
+    damping: DampingLaw,
+    law: Admittance,
+    *,
+    num_practice: int = 2,
+) -> Drag:
+    """The last of `num_practice` + 1 tries of one motion by an arm of `stiffness` N/m.
+
+    Before each try the hand takes as D_felt the work of the last one over the integral of v^2,
+    and the robot keeps its estimate of the arm. The arm's own damping is B = 0.5 sqrt(K) N s/m
+    (K in N/m). The velocity loop below the admittance follows with the time constant `law.lag`.
+    """
+
+    def one_try(
+        carry: tuple[Scalar, ArmEstimate], _: None
+    ) -> tuple[tuple[Scalar, ArmEstimate], Drag]:
+        felt, arm = carry
+        drag, last = _try(intention, stiffness, felt, arm, damping, law)
+        return (_felt(drag), last), drag
+
+    start = intention.position[0]
+    arm = start_arm_estimate(FIRST_STIFFNESS, jnp.zeros(3), start)
+    first = (jnp.asarray(FIRST_FELT), arm)
+    _, drags = jax.lax.scan(one_try, first, length=num_practice + 1)
+    return jax.tree.map(lambda leaf: leaf[-1], drags)
+
+
+def _felt(drag: Drag) -> Scalar:
+    """The resistance a hand remembers: work over the integral of v^2, N s/m."""
+    square = jnp.sum(drag.velocity**2) * 1e-6 * ESTIMATE_STEP_S
+    return jnp.clip(drag.work[-1] / jnp.maximum(square, 1e-5), 0.0, 150.0)
+
+
+def _try(
+    intention: Intention,
+    stiffness: Scalar,
+    felt: Scalar,
+    arm: ArmEstimate,
+    damping: DampingLaw,
+    law: Admittance,
+) -> tuple[Drag, ArmEstimate]:
+    def millisecond(state: _State, now: Intention) -> tuple[_State, None]:
+        return _advance(state, now, stiffness, felt, damping, law), None
+
+    def tick(state: _State, now: Intention) -> tuple[_State, Drag]:
+        state, _ = jax.lax.scan(millisecond, state, now)
+        error = now.position[-1] - state.position
+        seen = jnp.concatenate([error[None], state.seen[:-1]])
+        arm = arm_estimate_step(state.arm, state.measured, state.position)
+        state = eqx.tree_at(lambda s: (s.seen, s.arm), state, (seen, arm))
+        drag = Drag(
+            state.position, state.velocity, state.force, state.damping, arm.stiffness, state.work
+        )
+        return state, drag
+
+    ticks = jax.tree.map(lambda leaf: leaf.reshape(-1, _PER_TICK, 3), intention)
+    last, drag = jax.lax.scan(tick, _at_rest(intention.position[0], arm, damping), ticks)
+    return drag, last.arm
+
+
+def _at_rest(position: Point, arm: ArmEstimate, damping: DampingLaw) -> _State:
+    zero = jnp.zeros(3)
+    rested = start_arm_estimate(arm.stiffness, zero, position)
+    rested = eqx.tree_at(lambda a: a.squares, rested, arm.squares)
+    return _State(
+        position=position,
+        command=zero,
+        velocity=zero,
+        filtered=ForceFilter(zero, zero),
+        damping=damping.most,
+        correction=zero,
+        seen=jnp.zeros((round(REACTION_S / ESTIMATE_STEP_S), 3)),
+        arm=rested,
+        work=jnp.zeros(()),
+        force=zero,
+        measured=zero,
+    )
+
+
+def _advance(
+    state: _State,
+    now: Intention,
+    stiffness: Scalar,
+    felt: Scalar,
+    damping: DampingLaw,
+    law: Admittance,
+) -> _State:
+    """One millisecond: the hand, the sensor, the damping, the admittance, the velocity loop."""
+    dt = law.step
+    force = _hand(state, now, stiffness, felt)
+    measured = force + now.noise
+    filtered = filter_step(state.filtered, measured, law)
+    push = dead_band(filtered.second, law.threshold)
+    resistance = damping_step(state.damping, push, state.command, state.arm.stiffness, damping, law)
+    command, _ = admittance_step(state.command, push, resistance, law)
+    velocity = state.velocity + (1.0 - jnp.exp(-dt / law.lag)) * (command - state.velocity)
+    late = state.seen[-1]
+    corrects = safe_norm(late) > SEEN_MM
+    correction = state.correction + jnp.where(corrects, dt / CORRECTION_TIME_S * late, 0.0)
+    return _State(
+        position=state.position + dt * velocity,
+        command=command,
+        velocity=velocity,
+        filtered=filtered,
+        damping=resistance,
+        correction=correction,
+        seen=state.seen,
+        arm=state.arm,
+        work=state.work + dt * jnp.abs(jnp.sum(force * velocity)) / 1000.0,
+        force=force,
+        measured=filtered.second,
+    )
+
+
+def _hand(state: _State, now: Intention, stiffness: Scalar, felt: Scalar) -> Point:
+    """The hand's force on the robot, N."""
+    spring = stiffness * (now.position + state.correction - state.position)
+    damper = 0.5 * jnp.sqrt(stiffness) * (now.velocity - state.velocity)
+    return (spring + damper + felt * now.velocity) / 1000.0 + now.tremor
+
+
+def stop_quality(
+    drag: Drag, intention: Intention, direction: Point, stop: Scalar
+) -> dict[str, Scalar]:
+    """How a motion ended that was meant to stop at the time `stop` (s), coming along the unit
+    vector `direction`.
+
+    overshoot_mm: farthest beyond the goal along the direction; tremor_mm: rms of the position
+    less its Gaussian mean over 40 ms (passes above 3.3 Hz), in the second after the stop;
+    error_mm: distance to the goal at the end; swing_mm: peak to peak of the last 0.5 s.
+    """
+    goal = intention.position[-1]
+    beyond = (drag.position - goal[None]) @ direction
+    time = ESTIMATE_STEP_S * (1.0 + jnp.arange(len(beyond)))
+    window = (time > stop) & (time < stop + 1.0)
+    jitter = jnp.sum((drag.position - _smooth(drag.position)) ** 2, axis=1)
+    last = drag.position[-50:]
+    return {
+        "overshoot_mm": jnp.maximum(jnp.max(beyond), 0.0),
+        "tremor_mm": jnp.sqrt(jnp.sum(jnp.where(window, jitter, 0.0)) / jnp.sum(window)),
+        "error_mm": safe_norm(drag.position[-1] - goal),
+        "swing_mm": safe_norm(jnp.max(last, 0) - jnp.min(last, 0)),
+    }
+
+
+def _smooth(position: Points) -> Points:
+    lag = jnp.arange(-12, 13) * ESTIMATE_STEP_S
+    kernel = jnp.exp(-0.5 * (lag / 0.04) ** 2)
+    kernel = kernel / jnp.sum(kernel)
+    padded = jnp.pad(position, ((12, 12), (0, 0)), mode="edge")
+    return jnp.stack([jnp.convolve(padded[:, i], kernel, mode="valid") for i in range(3)], axis=1)

@@ -1,0 +1,37 @@
+"""Distal locking of intramedullary nails: the nail in images, its pose, the locking protocol."""
+
+from dartjax.robot.distal._correspondence import GuideMatch as GuideMatch
+from dartjax.robot.distal._correspondence import match_guide as match_guide
+from dartjax.robot.distal._locate import Sighting as Sighting
+from dartjax.robot.distal._locate import check_exposure as check_exposure
+from dartjax.robot.distal._locate import check_guide as check_guide
+from dartjax.robot.distal._locate import check_nail as check_nail
+from dartjax.robot.distal._locate import ideal_balls as ideal_balls
+from dartjax.robot.distal._locate import saturated_share as saturated_share
+from dartjax.robot.distal._locate import see as see
+from dartjax.robot.distal._locate import see_guide as see_guide
+from dartjax.robot.distal._locate import see_nail as see_nail
+from dartjax.robot.distal._locking import LockingError as LockingError
+from dartjax.robot.distal._locking import TurnAdvice as TurnAdvice
+from dartjax.robot.distal._locking import circle_guidance as circle_guidance
+from dartjax.robot.distal._locking import goal_in_nail as goal_in_nail
+from dartjax.robot.distal._locking import locking_error as locking_error
+from dartjax.robot.distal._locking import required_tip as required_tip
+from dartjax.robot.distal._locking import turn_advice as turn_advice
+from dartjax.robot.distal._nail import NailEdges as NailEdges
+from dartjax.robot.distal._nail import NailOptions as NailOptions
+from dartjax.robot.distal._nail import detect_nail as detect_nail
+from dartjax.robot.distal._nail_pose import EdgePoints as EdgePoints
+from dartjax.robot.distal._nail_pose import NailFit as NailFit
+from dartjax.robot.distal._nail_pose import fronto_parallel_pose as fronto_parallel_pose
+from dartjax.robot.distal._nail_pose import nail_residual as nail_residual
+from dartjax.robot.distal._nail_pose import through_hole_pose as through_hole_pose
+from dartjax.robot.distal._nail_pose import tilt_deg as tilt_deg
+from dartjax.robot.distal._nail_pose import unblocked as unblocked
+from dartjax.robot.distal._nail_views import fronto_parallel_view as fronto_parallel_view
+from dartjax.robot.distal._nail_views import generic_view as generic_view
+from dartjax.robot.distal._nail_views import hole_plane as hole_plane
+from dartjax.robot.distal._protocol import Event as Event
+from dartjax.robot.distal._protocol import Protocol as Protocol
+from dartjax.robot.distal._protocol import ProtocolError as ProtocolError
+from dartjax.robot.distal._protocol import State as State

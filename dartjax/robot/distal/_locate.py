@@ -1,0 +1,214 @@
+"""One image of distal locking: where the drill guide and the nail are, or why that is not known."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from dartjax._types import Image, Matrix3, Pixels, Scalar
+from dartjax.robot._errors import (
+    CorrespondenceFailed,
+    DetectionFailed,
+    Status,
+    StatusCode,
+    raise_for_status,
+)
+from dartjax.robot.carm import (
+    BallOptions,
+    Balls,
+    DrillGuide,
+    LocalDistortion,
+    Nail,
+    detect_balls,
+    ideal_of_real,
+    project_points,
+)
+from dartjax.robot.distal._correspondence import MIN_BALLS, GuideMatch, match_guide
+from dartjax.robot.distal._nail import NailEdges, NailOptions, detect_nail
+from dartjax.robot.distal._nail_pose import (
+    EdgePoints,
+    NailFit,
+    fronto_parallel_pose,
+    through_hole_pose,
+    unblocked,
+)
+from dartjax.transforms import SE3
+
+MAX_SATURATED = 0.7  # share of white or of black pixels
+NAIL_DEPTHS = (400.0, 800.0)  # mm from the source
+MAX_SHIFT_PX = 1.0
+
+
+class Sighting(NamedTuple):
+    """Everything found in one image. Poses count only where their status is OK."""
+
+    balls: Balls  # centres in ideal pixels
+    guide: GuideMatch
+    guide_status: Status
+    nail_edges: NailEdges  # recorded pixels
+    edges: EdgePoints  # ideal pixels, first hole first
+    nail: NailFit
+    nail_status: Status
+    saturated: Scalar
+
+
+def see(
+    image: Image,
+    distortion: LocalDistortion,
+    K: Matrix3,
+    guide: DrillGuide,
+    nail: Nail,
+    ball_options: BallOptions = BallOptions(),
+    nail_options: NailOptions = NailOptions(),
+) -> Sighting:
+    """Drill guide and nail in an image of grey values 0 to 255, taken by a C-arm whose pose was
+    calibrated. Two programs, one for the guide and one for the nail, each compiled once.
+
+    The guide is found first: it says which of the nail's holes is the first, and which edges of
+    the nail are hidden behind balls. Without a guide the hole further right in the image is taken
+    as the first.
+    """
+    balls, match, guide_status = see_guide(image, distortion, K, guide, ball_options)
+    has_guide = guide_status == StatusCode.OK
+    found, edges, fit, nail_status = see_nail(
+        image, distortion, K, guide, nail, match.pose.T_camera_object, has_guide, nail_options
+    )
+    parts = balls, match, guide_status, found, edges, fit, nail_status
+    return Sighting(*parts, saturated_share(image))
+
+
+@jax.jit
+def see_guide(
+    image: Image,
+    distortion: LocalDistortion,
+    K: Matrix3,
+    guide: DrillGuide,
+    options: BallOptions = BallOptions(),
+) -> tuple[Balls, GuideMatch, Status]:
+    """The drill guide's half of `see`."""
+    balls = ideal_balls(detect_balls(image, options), distortion)
+    match, status = match_guide(balls, guide, K)
+    return balls, match, status
+
+
+@jax.jit
+def see_nail(
+    image: Image,
+    distortion: LocalDistortion,
+    K: Matrix3,
+    guide: DrillGuide,
+    nail: Nail,
+    T_camera_guide: SE3,
+    has_guide: Bool[Array, ""],
+    options: NailOptions = NailOptions(),
+) -> tuple[NailEdges, EdgePoints, NailFit, Status]:
+    """The nail's half of `see`; T_camera_guide is read where there is a guide."""
+    x_axis = T_camera_guide.rotation().as_matrix()[:2, 0]
+    x_axis = jnp.where(has_guide, x_axis, jnp.array([1.0, 0.0]))
+    found, found_status = detect_nail(image, options)
+    edges, holes = _ideal_edges(found, distortion)
+    start = fronto_parallel_pose(holes, x_axis, K, nail)
+    swap = jnp.sum((holes[0] - holes[1]) * x_axis) < 0.0
+    edges = EdgePoints(
+        jnp.where(swap, edges.hole[::-1], edges.hole),
+        jnp.where(swap, edges.hole_valid[::-1], edges.hole_valid),
+        edges.contour,
+        edges.contour_valid,
+    )
+    centers = project_points(K, T_camera_guide, guide.balls)
+    hidden = guide.radius * K[0, 0] / jnp.maximum(T_camera_guide.translation()[2], 1.0)
+    clear = unblocked(edges, centers, hidden)
+    edges = jax.tree.map(lambda own, every: jnp.where(has_guide, own, every), clear, edges)
+    fit, fit_status = through_hole_pose(edges, start, K, nail)
+    depth = fit.T_camera_nail.translation()[2]
+    plausible = (depth > NAIL_DEPTHS[0]) & (depth < NAIL_DEPTHS[1])
+    plausible &= jnp.max(jnp.abs(fit.edge_shift_px)) < MAX_SHIFT_PX
+    implausible = (fit_status == StatusCode.OK) & ~plausible
+    fit_status = jnp.where(implausible, int(StatusCode.DETECTION_FAILED), fit_status)
+    status = jnp.where(found_status == StatusCode.OK, fit_status, found_status)
+    return found, edges, fit, status
+
+
+def ideal_balls(balls: Balls, distortion: LocalDistortion) -> Balls:
+    """Balls with their centres in ideal pixels; one beyond the calibrated field is not valid."""
+    ideal = ideal_of_real(distortion, balls.centers)
+    known = jnp.isfinite(ideal[:, 0])
+    return dataclasses.replace(
+        balls, centers=jnp.where(known[:, None], ideal, 0.0), valid=balls.valid & known
+    )
+
+
+def _ideal_edges(
+    found: NailEdges, distortion: LocalDistortion
+) -> tuple[EdgePoints, Float[Array, "2 2"]]:
+    def ideal(points: Float[Array, "part n 2"]) -> tuple[Array, Bool[Array, "part n"]]:
+        flat: Pixels = ideal_of_real(distortion, points.reshape(-1, 2))
+        known = jnp.isfinite(flat[:, 0])
+        moved = jnp.where(known[:, None], flat, points.reshape(-1, 2))
+        return moved.reshape(points.shape), known.reshape(points.shape[:2])
+
+    hole, hole_known = ideal(found.hole_edges)
+    contour, contour_known = ideal(found.contour)
+    holes, _ = ideal(found.holes[None])
+    edges = EdgePoints(
+        hole, found.hole_valid & hole_known, contour, found.contour_valid & contour_known
+    )
+    return edges, holes[0]
+
+
+def check_guide(sighting: Sighting) -> GuideMatch:
+    """The drill guide of a sighting. Host.
+
+    DetectionFailed for a saturated image, TooFewFiducials, CorrespondenceFailed (no or no single
+    arrangement fits, or a second target is in the image).
+    """
+    check_exposure(sighting.saturated)
+    match, status = sighting.guide, int(sighting.guide_status)
+    seen, found = int(np.sum(match.seen)), int(np.sum(sighting.balls.valid))
+    if status == StatusCode.TOO_FEW_FIDUCIALS:
+        detail = f"{seen} of the {found} balls found fit the drill guide, {MIN_BALLS} are needed"
+        raise_for_status(status, f"{detail}: is it in the image, and not behind the nail?")
+    raise_for_status(
+        status,
+        f"{seen} balls fit with {float(match.pose.rms_px):.2f} px rms, another pose explains "
+        f"{int(match.runner_up)}: take the image from another side",
+    )
+    others = found - seen
+    if others >= MIN_BALLS:
+        raise CorrespondenceFailed(
+            f"{others} balls beside the {seen} of the drill guide: is a second target in the image?"
+        )
+    return match
+
+
+def check_nail(sighting: Sighting) -> NailFit:
+    """The nail of a sighting. Host.
+
+    DetectionFailed (no nail, no holes, or a saturated image), TooFewFiducials (a hole is mostly
+    covered), PoseNotConverged.
+    """
+    check_exposure(sighting.saturated)
+    fit, status = sighting.nail, int(sighting.nail_status)
+    raise_for_status(
+        status,
+        f"nail: {100 * float(fit.inliers):.0f} % of its edges fit with {float(fit.rms_px):.2f} px "
+        "rms: are both holes in the image, and uncovered?",
+    )
+    return fit
+
+
+def saturated_share(image: Image) -> Scalar:
+    """Share of an image (grey 0 to 255) that is white, or black if that is more."""
+    return jnp.maximum(jnp.mean(image >= 254.0), jnp.mean(image <= 1.0))
+
+
+def check_exposure(saturated: Scalar | float) -> None:
+    """DetectionFailed if more than 70 % of an image is white or black. Host."""
+    share = float(saturated)
+    if share > MAX_SATURATED:
+        raise DetectionFailed(
+            f"{100 * share:.0f} % of the image is white or black: expose it again"
+        )

@@ -1,0 +1,91 @@
+"""The published estimators of the nail's pose, from two ellipses: fronto-parallel view in closed
+form, generic view from 15 points. Both take a hole for a flat circle. [Y] section VI."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dartjax._types import Matrix3, Scalar
+from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot.carm import (
+    Ellipse,
+    Nail,
+    agreeing_circles,
+    bitangents,
+    circle_poses,
+    pnp_lm,
+    tangent_points,
+)
+from dartjax.robot.distal._nail_pose import fronto_parallel_pose
+from dartjax.transforms import SE3, SO3
+
+MIN_ASPECT = 0.97  # of a view that may pass for fronto-parallel: 14 degrees
+_TILTS_DEG = 6.0  # of the starts
+
+
+def hole_plane(
+    first: Ellipse, second: Ellipse, K: Matrix3, nail: Nail
+) -> tuple[Float[Array, "3"], Float[Array, "2 3"], Float[Array, "2 2"]]:
+    """Normal of the plane of two holes, their centres in the camera frame, and the pixels of
+    these, from the ellipses of the holes."""
+    radius = nail.hole_radius
+    normal, centers = agreeing_circles(
+        circle_poses(first.conic, K, radius), circle_poses(second.conic, K, radius)
+    )
+    pixels = centers[:, :2] / centers[:, 2:] @ K[:2, :2].T + K[None, :2, 2]
+    return normal, centers, pixels
+
+
+def fronto_parallel_view(
+    first: Ellipse, second: Ellipse, x_axis: Float[Array, "2"], K: Matrix3, nail: Nail
+) -> tuple[SE3, Status]:
+    """Closed form of a fronto-parallel view. NOT_FRONTO_PARALLEL (with the pose) when an ellipse
+    is slimmer than 0.97."""
+    pixels = jnp.stack([first.center, second.center])
+    pose = fronto_parallel_pose(pixels, x_axis, K, nail)
+    slim = jnp.minimum(first.aspect, second.aspect) < MIN_ASPECT
+    return pose, first_status((StatusCode.NOT_FRONTO_PARALLEL, slim))
+
+
+def generic_view(
+    first: Ellipse, second: Ellipse, K: Matrix3, nail: Nail
+) -> tuple[SE3, Scalar, Status]:
+    """Pose from 15 points of the tangents of both ellipses; `first` is the hole at the origin.
+
+    Which tangent is which is known, since an image never shows the nail mirrored. Least squares
+    from five tilts; the lowest cost is kept. Returns the rms in px as well. DEGENERATE_GEOMETRY
+    if the ellipses overlap. Near a fronto-parallel view the tilt is only of second order in the
+    image: 15 points of two flat circles hold little of it (docs/distal_locking.md).
+    """
+    _, _, centers = hole_plane(first, second, K, nail)
+    seen = tangent_points(centers, bitangents(first, second))
+    model = tangent_points(*_template(nail))
+    points = jnp.concatenate([model, jnp.zeros((15, 1))], axis=1)
+    x_axis = first.center - second.center
+    start = fronto_parallel_pose(jnp.stack([first.center, second.center]), x_axis, K, nail)
+    tilts = jnp.deg2rad(_TILTS_DEG) * jnp.array([(0.01, 0.01), (1, 1), (1, -1), (-1, 1), (-1, -1)])
+
+    def from_tilt(tilt: Float[Array, "2"]):
+        turn = SO3.from_x_radians(tilt[0]) @ SO3.from_y_radians(tilt[1])
+        T = start @ SE3.from_rotation(turn)
+        return pnp_lm(seen, points, jnp.ones(15), K, T, num_steps=20)[0]
+
+    fits = jax.vmap(from_tilt)(tilts)
+    rms = jnp.where(jnp.isfinite(fits.rms_px), fits.rms_px, jnp.inf)
+    best = jnp.argmin(rms)
+    pose = jax.tree.map(lambda leaf: leaf[best], fits.T_camera_object)
+    status = first_status((StatusCode.DEGENERATE_GEOMETRY, ~jnp.all(jnp.isfinite(seen))))
+    return pose, rms[best], status
+
+
+def _template(nail: Nail) -> tuple[Array, tuple[Array, Array]]:
+    """Middles of the holes and contacts of their tangents in the plane z = 0 of the nail, in the
+    order of the image: x along the nail and y turned round, as the nail's z comes toward the
+    source."""
+    r, s = nail.hole_radius, nail.spacing
+    centers = jnp.stack([jnp.zeros(2), jnp.array([-1.0, 0.0]) * s])
+    shape = r**2 * jnp.eye(2)
+    # In the image x right, y down the plane is seen as (x, -y).
+    contacts = bitangents(Ellipse(centers[0], shape), Ellipse(centers[1], shape))
+    flip = jnp.array([[1.0, -1.0]])
+    return centers, (contacts[0] * flip, contacts[1] * flip)

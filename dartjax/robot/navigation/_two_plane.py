@@ -1,0 +1,217 @@
+"""Two-plane registration: a pixel seen on two known planes is a ray, two rays are a point.
+
+Source: [L] section III, after Martins et al. 1981. No pinhole is assumed: each layer of the
+bi-planar target gets its own map from the image.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from dartjax._numerics import normalize, safe_norm
+from dartjax._types import Matrix3, Pixels, Point, Scalar
+from dartjax.observations import NeedlePath
+from dartjax.robot._errors import Status, StatusCode, first_status, raise_for_status
+from dartjax.robot.arms import tool_frame, wire_pose
+from dartjax.robot.carm import apply_homography, homography_dlt, homography_refine
+from dartjax.robot.navigation._biplanar import BiPlanar, PartMatch
+from dartjax.transforms import SE3, apply
+
+MAX_GAP = 2.0  # mm, between the rays of one point
+MIN_ANGLE = 0.349  # rad, 20 degrees, between the rays of one point
+_UNIT_PX, _UNIT_MM = 200.0, 60.0  # the maps' entries are all about 1 in these
+_NEWTON_STEPS = 6
+
+Pixel = Float[Array, "2"]
+
+
+class TwoPlaneView(eqx.Module):
+    """One calibrated view: where a pixel lies on both layers, in the target's frame.
+
+    `H` maps (pixel - center) / 200 px to (u, v) / 60 mm of a layer; `covariance` is that of its
+    first eight entries. Views are stacked by `jax.tree.map` for functions of several.
+    """
+
+    H: Float[Array, "2 3 3"]
+    covariance: Float[Array, "2 8 8"]
+    center: Pixel
+    distance: Float[Array, "2"]  # of the layers from the target's origin
+    R_biplanar_part: Matrix3
+    rms_mm: Float[Array, "2"]  # of the balls about the map, in the layer
+
+
+class LocatedPoint(eqx.Module):
+    """A point marked in several views, target's frame, mm."""
+
+    point: Point
+    gap: Scalar  # between the rays
+    covariance: Float[Array, "3 3"]
+
+
+def register_view(match: PartMatch, target: BiPlanar, part: int) -> tuple[TwoPlaneView, Status]:
+    """The maps of one view from the balls recognised in it.
+
+    Normalised DLT, refined on the distances in the layer (at least 4 balls, no three of them in
+    line). The covariance is (J^T J)^-1 sigma^2 with sigma from the residual of the layer.
+    TOO_FEW_FIDUCIALS and DEGENERATE_GEOMETRY as of `homography_dlt`.
+    """
+    weight = match.seen.astype(match.pixels.dtype)[..., None]
+    center = jnp.sum(weight * match.pixels, (0, 1)) / jnp.maximum(jnp.sum(weight), 1.0)
+
+    def layer(pixels: Pixels, uv: Pixels, seen: Bool[Array, " ball"]):
+        source, plane = (pixels - center[None]) / _UNIT_PX, uv / _UNIT_MM
+        source = jnp.where(seen[:, None], source, 0.0)
+        H, status = homography_dlt(source, plane, seen)
+        H, rms = homography_refine(H, source, plane, seen)
+        return H, _covariance(H, source, seen, rms), rms * _UNIT_MM, status
+
+    H, covariance, rms, status = jax.vmap(layer)(match.pixels, target.uv[part], match.seen)
+    view = TwoPlaneView(H, covariance, center, target.distance, target.R_biplanar_part[part], rms)
+    return view, jnp.max(status)
+
+
+def _matrix(h: Float[Array, "8"]) -> Matrix3:
+    return jnp.append(h, 1.0).reshape(3, 3)
+
+
+def _covariance(
+    H: Matrix3, source: Pixels, seen: Bool[Array, " ball"], rms: Scalar
+) -> Float[Array, "8 8"]:
+    count = jnp.sum(seen)
+
+    def mapped(h: Float[Array, "8"]) -> Pixels:
+        return seen[:, None] * apply_homography(_matrix(h), source)
+
+    jacobian = jax.jacfwd(mapped)(H.reshape(-1)[:8]).reshape(-1, 8)
+    variance = rms**2 * count / jnp.maximum(2 * count - 8, 1)  # per coordinate
+    return jnp.linalg.inv(jacobian.T @ jacobian) * variance
+
+
+def two_plane_points(pixel: Pixel, view: TwoPlaneView) -> Float[Array, "2 3"]:
+    """Where a pixel lies on the near and the far layer, target's frame."""
+    x = (pixel - view.center)[None] / _UNIT_PX
+    uv = jax.vmap(lambda H: apply_homography(H, x)[0])(view.H) * _UNIT_MM
+    local = jnp.concatenate([uv, view.distance[:, None]], axis=1)
+    return local @ view.R_biplanar_part.T
+
+
+def two_plane_ray(pixel: Pixel, view: TwoPlaneView) -> tuple[Point, Point]:
+    """A point of the pixel's ray, on the near layer, and its unit direction, toward the far
+    layer."""
+    near, far = two_plane_points(pixel, view)
+    return near, normalize(far - near)
+
+
+def triangulate_rays(
+    points: Float[Array, "view 3"], directions: Float[Array, "view 3"]
+) -> tuple[Point, Scalar]:
+    """The point nearest to all rays, argmin sum |(I - d d^T)(X - P)|^2, and the gap: twice its
+    largest distance from one, which of two rays is their distance."""
+    across = jnp.eye(3)[None] - directions[:, :, None] * directions[:, None, :]
+    right = jnp.einsum("vij,vj->i", across, points)
+    X = jnp.linalg.solve(jnp.sum(across, axis=0), right)
+    off = jnp.einsum("vij,vj->vi", across, X[None] - points)
+    return X, 2.0 * jnp.max(safe_norm(off))
+
+
+def locate_point(
+    marks: Float[Array, "view 2"], views: TwoPlaneView, *, mark_sigma_px: Scalar | float = 0.0
+) -> tuple[LocatedPoint, Status]:
+    """The point marked at one pixel in every view (stacked), with its covariance from the balls'
+    residuals and the marks' standard deviation.
+
+    DEGENERATE_GEOMETRY when the rays meet at less than 20 degrees, CLOSURE_TOO_LARGE when they
+    pass each other by more than 2 mm; NaN marks give NaN and DETECTION_FAILED.
+    """
+    entries = views.H.reshape(-1, 2, 9)[..., :8]
+
+    def locate(h: Float[Array, "view 2 8"], at: Float[Array, "view 2"]):
+        maps = jax.vmap(jax.vmap(_matrix))(h)
+        own = eqx.tree_at(lambda v: v.H, views, maps)
+        points, directions = jax.vmap(two_plane_ray)(at, own)
+        X, gap = triangulate_rays(points, directions)
+        return X, (gap, directions)
+
+    X, (gap, directions) = locate(entries, marks)
+    of_maps, of_marks = jax.jacfwd(lambda h, at: locate(h, at)[0], argnums=(0, 1))(entries, marks)
+    covariance = jnp.einsum("ivla,vlab,jvlb->ij", of_maps, views.covariance, of_maps)
+    covariance += mark_sigma_px**2 * jnp.einsum("iva,jva->ij", of_marks, of_marks)
+    cosine = jnp.abs(directions @ directions.T)
+    apart = jnp.min(cosine)  # of the two views that differ most
+    status = first_status(
+        (StatusCode.DETECTION_FAILED, ~jnp.all(jnp.isfinite(marks))),
+        (StatusCode.DEGENERATE_GEOMETRY, ~(apart < jnp.cos(MIN_ANGLE))),
+        (StatusCode.CLOSURE_TOO_LARGE, ~(gap < MAX_GAP)),
+    )
+    return LocatedPoint(X, gap, covariance), status
+
+
+def pixel_of_point(point: Point, view: TwoPlaneView) -> Pixel:
+    """The pixel whose ray passes through a point (target's frame), by Newton's method."""
+    local = view.R_biplanar_part.T @ point
+    share = (local[2] - view.distance[0]) / (view.distance[1] - view.distance[0])
+
+    def miss(pixel: Pixel) -> Pixel:
+        near, far = two_plane_points(pixel, view) @ view.R_biplanar_part
+        return (near + share * (far - near))[:2] - local[:2]
+
+    def step(pixel: Pixel, _) -> tuple[Pixel, None]:
+        return pixel - jnp.linalg.solve(jax.jacfwd(miss)(pixel), miss(pixel)), None
+
+    return jax.lax.scan(step, view.center, length=_NEWTON_STEPS)[0]
+
+
+def snap_to_epipolar(
+    mark: Pixel, view: TwoPlaneView, other_mark: Pixel, other_view: TwoPlaneView
+) -> Pixel:
+    """The pixel nearest to `mark` on the image of the other view's ray: a second mark has one
+    free pixel, along this line."""
+    point, direction = two_plane_ray(other_mark, other_view)
+    foot = point - jnp.dot(point, direction) * direction  # nearest to the target's origin
+    start = pixel_of_point(foot - 30.0 * direction, view)
+    along = normalize(pixel_of_point(foot + 30.0 * direction, view) - start)
+    return start + jnp.dot(mark - start, along) * along
+
+
+def path_in_base(path: NeedlePath, T_base_biplanar: SE3, T_biplanar_image: SE3) -> NeedlePath:
+    """[L] equation 23: a path from the frame of the images (or of the planner) to the robot's
+    base, T_base_path = T_base_biplanar T_biplanar_image T_image_path."""
+    ends = jnp.stack([path.entry_point, path.target_point])
+    entry, target = apply(T_base_biplanar @ T_biplanar_image, ends)
+    return NeedlePath(entry, target, path.radius)
+
+
+def path_frame(entry: Point, target: Point) -> SE3:
+    """Tool frame of a path, as `tool_frame`: origin at the entry, wire along -z, and the turn
+    about the wire that the hybrid robot has."""
+    return tool_frame(wire_pose(entry, normalize(target - entry)))
+
+
+def locate_path(
+    entry_marks: Float[Array, "view 2"],
+    target_marks: Float[Array, "view 2"],
+    views: TwoPlaneView,
+    *,
+    radius: float = 2.5,
+    mark_sigma_px: float = 0.0,
+) -> tuple[NeedlePath, LocatedPoint]:
+    """The path marked by its entry and its target in every view, target's frame; and both points
+    (stacked). Host only: raises ClosureTooLarge, DegenerateGeometry or DetectionFailed."""
+    both = jnp.stack([entry_marks, target_marks])
+    located, status = _locate_points(both, views, jnp.asarray(mark_sigma_px, both.dtype))
+    for name, i in (("entry", 0), ("target", 1)):
+        raise_for_status(
+            status[i],
+            f"the marks of the {name} give rays {float(located.gap[i]):.2f} mm apart: mark the "
+            "same point in views at least 20 degrees apart",
+        )
+    ends = located.point
+    return NeedlePath(ends[0], ends[1], jnp.asarray(radius, ends.dtype)), located
+
+
+@jax.jit
+def _locate_points(
+    marks: Float[Array, "point view 2"], views: TwoPlaneView, sigma: Scalar
+) -> tuple[LocatedPoint, Int[Array, " point"]]:
+    return jax.vmap(lambda own: locate_point(own, views, mark_sigma_px=sigma))(marks)

@@ -1,0 +1,82 @@
+"""Scans shared out over Ray workers, on this machine or a cluster. Ray is the extra `cluster`."""
+
+import importlib
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import jax
+
+from dartjax.data import DataError
+
+_ROOT = pathlib.Path(__file__).resolve().parents[3]
+_Result = TypeVar("_Result")
+
+
+def starmap_unordered(
+    work: Callable[..., _Result],
+    arguments: Sequence[tuple[Any, ...]],
+    *,
+    num_workers: int,
+    address: str | None = None,
+) -> Iterator[_Result]:
+    """Results of `work(*each)` for each of `arguments` as they come, `num_workers` at a time.
+
+    `work` is a function of a module. Starts Ray on this machine, or joins the cluster at
+    `address` ("auto": the one this machine is part of), whose machines need this checkout and
+    the data under the same paths. An error of a worker is raised as it was there; DataError
+    without Ray.
+    """
+    ray = _import_ray()
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # Ray's sockets need a short path
+        _connect(ray, num_workers, address, folder)
+        try:
+            task = ray.remote(num_cpus=1, max_retries=0)(work)
+            waiting = list(arguments)
+            running = []
+            while waiting or running:
+                while waiting and len(running) < num_workers:
+                    running.append(task.remote(*waiting.pop(0)))
+                (done, *_), running = ray.wait(running, num_returns=1)
+                yield _result(ray, done)
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, num_workers: int, address: str | None, folder: str) -> None:
+    environment = {"PYTHONPATH": str(_ROOT)}
+    if cache := getattr(jax.config, "jax_compilation_cache_dir", None):
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        options = {
+            "address": "local",
+            "num_cpus": num_workers,
+            "include_dashboard": False,
+            "_temp_dir": folder,
+        }
+    with warnings.catch_warnings():
+        # Ray starts programs of its own; JAX warns of the fork before them.
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        ray.init(
+            runtime_env={"env_vars": environment},
+            log_to_driver=False,
+            logging_level="error",
+            **options,
+        )
+
+
+def _result(ray: Any, reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+
+
+def _import_ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise DataError("--ray_workers needs Ray: pip install 'dartjax[cluster]'") from error

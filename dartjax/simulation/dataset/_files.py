@@ -1,0 +1,221 @@
+"""Radiographs and their truth as files: what one unit of a data set holds.
+
+Per radiograph a 16 bit PNG and a JSON; for all of the unit the packed records, the cameras in
+the form `experiments.reconstruct` reads, and the pairs. docs/xray_datasets.md has every key.
+"""
+
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt16
+from PIL import Image as PillowImage
+
+from dartjax import camera as cameras
+from dartjax import data, render
+from dartjax._types import Pixels, Points
+from dartjax.camera import Camera
+from dartjax.image import silhouette_contours
+from dartjax.observations import LANDMARK_NAMES, SIDES
+from dartjax.simulation.dataset._plan import Shot
+from dartjax.simulation.dataset._scene import Scene, VertebraTruth, plain_floats
+
+
+class Radiograph(NamedTuple):
+    """One radiograph as it was taken."""
+
+    shot: Shot
+    image: Float[np.ndarray, "h w"]  # line integrals
+    thickness: Float[np.ndarray, "vertebra h w"]  # mm, in the order of the scene
+    open_field: Float[np.ndarray, "4"]  # u0, v0, u1, v1 px
+    physics: dict[str, Any]  # energy, photons and so on, plain numbers
+    tools: list[dict[str, Any]]
+
+
+class Projected(NamedTuple):
+    """A scene in one view. Points are (u, v) px, NaN where unknown."""
+
+    landmarks: Float[np.ndarray, "vertebra 10 2"]
+    visible: Bool[np.ndarray, "vertebra 10"]
+    paths: Float[np.ndarray, "vertebra 2 2 2"]
+
+
+def write_unit(
+    folder: pathlib.Path,
+    scene: Scene,
+    taken: Sequence[Radiograph],
+    pairs: Sequence[dict[str, Any]],
+) -> None:
+    """Write all files of a unit into an empty folder."""
+    size = taken[0].shot.camera.image_size
+    records = np.zeros(len(taken), data.radiograph_record(size, len(scene.vertebrae)))
+    entries = []
+    for row, radiograph in enumerate(taken):
+        seen = project_scene(scene, radiograph.shot.camera, radiograph.open_field)
+        pixels = data.encode_radiograph(radiograph.image)
+        _fill(records[row], scene, radiograph, pixels, seen)
+        name = name_of(radiograph.shot.view)
+        PillowImage.fromarray(pixels).save(folder / f"{name}.png")
+        entry = entry_of(scene, radiograph, seen)
+        (folder / f"{name}.json").write_bytes(data.json_bytes(entry))
+        entries.append(entry)
+    packed = io.BytesIO()  # NumPy itself does not say that the disk is full
+    np.save(packed, records, allow_pickle=False)
+    (folder / data.PACKED).write_bytes(packed.getvalue())
+    views = {"cameras": [entry["camera"] for entry in entries]}
+    (folder / "cameras.json").write_bytes(data.json_bytes(views))
+    (folder / "pairs.json").write_bytes(data.json_bytes({"pairs": list(pairs)}))
+
+
+def name_of(view: int) -> str:
+    """Name of a radiograph's files, without suffix."""
+    return f"{view:04d}"
+
+
+def project_scene(scene: Scene, camera: Camera, open_field: Float[np.ndarray, "4"]) -> Projected:
+    """Landmarks and paths of every vertebra on the detector. A landmark is visible when it lies
+    in the open field, before the detector; bone in front of it does not count."""
+    count = len(scene.vertebrae)
+    landmarks = np.full((count, len(LANDMARK_NAMES), 3), np.nan, np.float32)
+    paths = np.full((count, 2, 2, 3), np.nan, np.float32)
+    for index, vertebra in enumerate(scene.vertebrae):
+        if vertebra.landmarks_world is not None:
+            landmarks[index], paths[index] = vertebra.landmarks_world, vertebra.paths_world
+    points = np.concatenate([landmarks.reshape(-1, 3), paths.reshape(-1, 3)])
+    pixels, depth = (np.asarray(array) for array in _projected(camera, points))
+    seen = pixels[: landmarks.size // 3]
+    inside = ((seen >= open_field[:2]) & (seen <= open_field[2:])).all(1)
+    inside &= (depth[: len(seen)] > 0.0) & (depth[: len(seen)] < float(camera.sdd))
+    return Projected(
+        landmarks=seen.reshape(count, -1, 2),
+        visible=inside.reshape(count, -1),
+        paths=pixels[len(seen) :].reshape(count, 2, 2, 2),
+    )
+
+
+def entry_of(scene: Scene, radiograph: Radiograph, seen: Projected) -> dict[str, Any]:
+    """The JSON of one radiograph."""
+    shot = radiograph.shot
+    beam = np.asarray(shot.camera.beam, np.float64)
+    vertebrae = [
+        _vertebra_entry(vertebra, radiograph.thickness[index], seen, index)
+        for index, vertebra in enumerate(scene.vertebrae)
+    ]
+    return {
+        "subject": scene.subject,
+        "dataset": scene.dataset,
+        "dataset_kind": scene.dataset_kind,
+        "split": scene.split,
+        "view": shot.view,
+        "name": shot.name,
+        "target": shot.target,
+        "image": f"{name_of(shot.view)}.png",
+        "pixels": "16 bit, 0 to 65535 for line integrals 0 to 8",
+        "camera": camera_entry(shot.camera, f"{scene.subject} {name_of(shot.view)}"),
+        "primary_deg": round(float(np.degrees(np.arctan2(-beam[0], beam[1]))), 3),
+        "secondary_deg": round(float(np.degrees(np.arcsin(np.clip(beam[2], -1.0, 1.0)))), 3),
+        "pixel_spacing_mm": round(float(shot.camera.pixel_spacing[0]), 5),
+        "variants": list(shot.variants),
+        "open_field_px": plain_floats(radiograph.open_field, 2),
+        "physics": radiograph.physics,
+        "tools": radiograph.tools,
+        "vertebrae": vertebrae,
+    }
+
+
+def camera_entry(camera: Camera, name: str) -> dict[str, Any]:
+    """A camera as `data.load_cameras` reads it, to the last bit of its pose and intrinsics."""
+    return {
+        "name": name,
+        "K": _exact(camera.intrinsics),
+        "camera_from_world": _exact(camera.camera_from_world.as_matrix()),
+        "sdd": _exact(camera.sdd),
+        "image_size": list(camera.image_size),
+    }
+
+
+def _vertebra_entry(
+    vertebra: VertebraTruth, thickness: Float[np.ndarray, "h w"], seen: Projected, index: int
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "level": vertebra.level,
+        "label": vertebra.label,
+        "whole": vertebra.whole,
+        "mask_area_px": int((thickness > render.MASK_MM).sum()),
+        "contours": _contours(thickness),
+        "reason": vertebra.reason,
+        "world_from_vertebra": None,
+        "landmarks": None,
+        "paths": None,
+    }
+    if vertebra.world_from_vertebra is None:
+        return entry
+    landmarks = zip(LANDMARK_NAMES, seen.landmarks[index], seen.visible[index], strict=True)
+    feasible = vertebra.paths_feasible
+    return entry | {
+        "world_from_vertebra": plain_floats(vertebra.world_from_vertebra, 7),
+        "landmarks": {
+            name: {"px": plain_floats(point, 2), "visible": bool(visible)}
+            for name, point, visible in landmarks
+        },
+        "paths": {
+            side: {
+                "entry_px": plain_floats(seen.paths[index, i, 0], 2),
+                "target_px": plain_floats(seen.paths[index, i, 1], 2),
+                "feasible": bool(feasible[i]),
+            }
+            for i, side in enumerate(SIDES)
+        },
+    }
+
+
+def _contours(thickness: Float[np.ndarray, "h w"]) -> list[Any]:
+    """Outlines of the mask as closed polygons of (u, v) px: every other of the points where the
+    outline crosses the grid of pixel centres, some 0.7 px apart."""
+    if thickness.max() <= render.MASK_MM:
+        return []
+    outlines = silhouette_contours(thickness, render.MASK_MM)
+    thinned = [np.concatenate([line[:-1:2], line[:1]]) for line in outlines]
+    return [plain_floats(line, 2) for line in thinned if len(line) > 3]
+
+
+def _exact(values: Any) -> Any:
+    """float32 numbers as the shortest decimals that give them back."""
+    array = np.asarray(values, np.float32)
+    shortest = [float(np.format_float_positional(v, unique=True)) for v in array.reshape(-1)]
+    return np.reshape(shortest, array.shape).tolist()
+
+
+def _fill(
+    record: np.void,
+    scene: Scene,
+    radiograph: Radiograph,
+    pixels: UInt16[np.ndarray, "h w"],
+    seen: Projected,
+) -> None:
+    """Fill one packed record in place."""
+    camera = radiograph.shot.camera
+    record["view"] = radiograph.shot.view
+    record["image"] = pixels
+    record["K"] = np.asarray(camera.intrinsics)
+    record["camera_from_world"] = np.asarray(camera.camera_from_world.as_matrix())
+    record["sdd"] = float(camera.sdd)
+    record["open_field"] = radiograph.open_field
+    record["masks"] = data.pack_masks(radiograph.thickness > render.MASK_MM)
+    record["landmarks"], record["landmarks_visible"] = seen.landmarks, seen.visible
+    record["paths"] = seen.paths
+    for index, vertebra in enumerate(scene.vertebrae):
+        record["labels"][index] = vertebra.label
+        record["paths_feasible"][index] = vertebra.paths_feasible
+        for name in ("landmarks_world", "paths_world", "world_from_vertebra"):
+            known = getattr(vertebra, name)
+            record[name][index] = np.nan if known is None else known
+
+
+@jax.jit
+def _projected(camera: Camera, points: Points) -> tuple[Pixels, Float[Array, " n"]]:
+    """Pixels of world points and their depth along the beam."""
+    return cameras.project(camera, points), cameras.depth(camera, points)

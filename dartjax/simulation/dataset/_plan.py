@@ -1,0 +1,182 @@
+"""Which radiographs of a scan are taken: a pure function of seed, subject and view number.
+
+So any process can take any of them, in any order, and they come out the same.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+
+from dartjax import render
+from dartjax._types import Point
+from dartjax.camera import Camera
+from dartjax.simulation.dataset._scene import Scene, VertebraTruth
+
+VIEW_SETS = ("random", "orthogonal")
+_TARGETS = 2**32 - 1  # beyond any view number
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that decides the content of a data set, beside the cohort and the code."""
+
+    seed: int
+    views: str  # one of VIEW_SETS
+    num_views: int  # per scan
+    image_size: int  # px, square
+    detector_mm: float
+    kvp: tuple[int, int]  # whole kilovolts, drawn uniformly between, ends included
+    low_dose: float  # share of views with the dose of fluoroscopy
+    collimated: float  # share of views with the jaws closed to a part of the image
+    tools: float  # share of views with a tool at a pedicle
+    pair_deg: tuple[float, float]  # angle between the beams of a pair
+    dense_fit: bool
+    views_per_block: int = 10
+
+    def blocks(self) -> list[range]:
+        """View numbers of every block, which share a target vertebra."""
+        size = self.views_per_block
+        starts = range(0, self.num_views, size)
+        return [range(start, min(start + size, self.num_views)) for start in starts]
+
+
+class Shot(NamedTuple):
+    """One radiograph before it is taken."""
+
+    view: int
+    name: str  # "random", "AP" or "LAT_L"
+    target: str  # level the C-arm is aimed at
+    camera: Camera
+    variants: tuple[str, ...]  # of "low_dose", "collimated", "tool"
+    kvp: int
+    tool_key: PRNGKeyArray
+    field_key: PRNGKeyArray
+    noise_key: PRNGKeyArray
+
+
+def scan_key(seed: int, subject: str) -> PRNGKeyArray:
+    """Key of a scan: the same on every machine, whatever other scans there are."""
+    digest = hashlib.sha256(subject.encode()).digest()
+    key = jax.random.key(seed)
+    for start in (0, 4):
+        word = int.from_bytes(digest[start : start + 4], "little")
+        key = jax.random.fold_in(key, np.uint32(word))
+    return key
+
+
+def shots_of_block(scene: Scene, settings: Settings, block: range) -> list[Shot]:
+    """The radiographs of one block of views, aimed at the vertebra whose turn it is."""
+    key = scan_key(settings.seed, scene.subject)
+    target = _target(scene, key, block.start // settings.views_per_block)
+    return [_shot(view, target, key, settings) for view in block]
+
+
+def pairs_of(shots: Sequence[Shot], settings: Settings, subject: str) -> list[dict[str, Any]]:
+    """Pairs of views of one block, with the angle between their beams: of orthogonal views the
+    AP and the lateral drawn together, of random ones as many as half of the views, drawn from
+    those `pair_deg` apart (none if none are)."""
+    beams = np.stack([_beam(shot.camera) for shot in shots])
+    if settings.views == "orthogonal":
+        angles = np.asarray(_angles_between(beams))
+        pairs = [(i, i + 1, float(angles[i, i + 1])) for i in range(0, len(shots) - 1, 2)]
+    else:
+        key = jax.random.fold_in(scan_key(settings.seed, subject), _TARGETS - 1 - shots[0].view)
+        low, high = settings.pair_deg
+        drawn = _sample_pairs(beams, len(shots) // 2, key=key, min_deg=low, max_deg=high)
+        indices, degrees = (np.asarray(each).tolist() for each in drawn)
+        pairs = [(i, j, angle) for (i, j), angle in zip(indices, degrees, strict=True) if i >= 0]
+    return [
+        {"views": [shots[i].view, shots[j].view], "angle_deg": round(angle, 3)}
+        for i, j, angle in pairs
+    ]
+
+
+def _target(scene: Scene, key: PRNGKeyArray, block: int) -> VertebraTruth:
+    """The vertebra a block is aimed at: all in turn, in an order of the scan's own. Only of a
+    scan without one whole vertebra others are taken."""
+    whole = [v for v in scene.vertebrae if v.whole]
+    candidates = whole or list(scene.vertebrae)
+    order = jax.random.permutation(jax.random.fold_in(key, np.uint32(_TARGETS)), len(candidates))
+    return candidates[int(order[block % len(candidates)])]
+
+
+def _shot(view: int, target: VertebraTruth, key: PRNGKeyArray, settings: Settings) -> Shot:
+    drawn = _drawn(
+        key,
+        np.uint32(view),
+        np.asarray(target.center_world, np.float32),
+        np.asarray(settings.kvp),
+        orthogonal=settings.views == "orthogonal",
+        detector_mm=settings.detector_mm,
+        side=settings.image_size,
+    )
+    shares = {
+        "low_dose": settings.low_dose,
+        "collimated": settings.collimated,
+        "tool": settings.tools,
+    }
+    chances = np.asarray(drawn.chances).tolist()
+    return Shot(
+        view=view,
+        name=("AP", "LAT_L")[view % 2] if settings.views == "orthogonal" else "random",
+        target=target.level,
+        camera=drawn.camera,
+        variants=tuple(n for n, u in zip(shares, chances, strict=True) if u < shares[n]),
+        kvp=int(drawn.kvp),
+        tool_key=drawn.tool_key,
+        field_key=drawn.field_key,
+        noise_key=drawn.noise_key,
+    )
+
+
+class _Drawn(NamedTuple):
+    camera: Camera
+    chances: Float[Array, "3"]  # one for each variant
+    kvp: Int[Array, ""]
+    tool_key: PRNGKeyArray
+    field_key: PRNGKeyArray
+    noise_key: PRNGKeyArray
+
+
+@functools.partial(jax.jit, static_argnames=("orthogonal", "detector_mm", "side"))
+def _drawn(
+    key: PRNGKeyArray,
+    view: UInt32[Array, ""],
+    aim: Point,
+    kvp: Int[Array, "2"],
+    *,
+    orthogonal: bool,
+    detector_mm: float,
+    side: int,
+) -> _Drawn:
+    """All that is random about one view."""
+    own = jax.random.fold_in(key, view)
+    cameras, chances, energy, tool, field, noise = jax.random.split(own, 6)
+    size: dict[str, Any] = {"detector_mm": detector_mm, "image_size": (side, side)}
+    if orthogonal:
+        # The two of a pair are drawn together, by the key of the first.
+        first = jax.random.split(jax.random.fold_in(key, view - view % 2), 6)[0]
+        ap, lateral = render.orthogonal_views(aim, key=first, **size)
+        camera = jax.tree.map(lambda a, b: jnp.where(view % 2 == 0, a, b), ap, lateral)
+    else:
+        camera = render.random_view(aim, key=cameras, **size)
+    return _Drawn(
+        camera=camera,
+        chances=jax.random.uniform(chances, (3,)),
+        kvp=jax.random.randint(energy, (), kvp[0], kvp[1] + 1),
+        tool_key=tool,
+        field_key=field,
+        noise_key=noise,
+    )
+
+
+_beam = jax.jit(lambda camera: camera.beam)
+_angles_between = jax.jit(render.angles_between)
+_sample_pairs = jax.jit(render.sample_pairs, static_argnums=1)

@@ -1,0 +1,30 @@
+"""How a shape model is made: template, correspondence, Gaussian process, calibration."""
+
+from dartjax.ssm.build._atlas import annotated_model as annotated_model
+from dartjax.ssm.build._build import LENGTHS as LENGTHS
+from dartjax.ssm.build._build import Recipe as Recipe
+from dartjax.ssm.build._build import RegionModel as RegionModel
+from dartjax.ssm.build._build import Shape as Shape
+from dartjax.ssm.build._build import Target as Target
+from dartjax.ssm.build._build import Topology as Topology
+from dartjax.ssm.build._build import build_region as build_region
+from dartjax.ssm.build._build import level_means as level_means
+from dartjax.ssm.build._build import rigidly_onto as rigidly_onto
+from dartjax.ssm.build._calibrate import LinearLengths as LinearLengths
+from dartjax.ssm.build._calibrate import amplitudes as amplitudes
+from dartjax.ssm.build._calibrate import shift_toward as shift_toward
+from dartjax.ssm.build._correspondence import Correspondence as Correspondence
+from dartjax.ssm.build._correspondence import correspond as correspond
+from dartjax.ssm.build._correspondence import dense_landmarks as dense_landmarks
+from dartjax.ssm.build._gaussian_process import PRIOR_KERNELS as PRIOR_KERNELS
+from dartjax.ssm.build._gaussian_process import REGISTRATION_KERNELS as REGISTRATION_KERNELS
+from dartjax.ssm.build._gaussian_process import Kernel as Kernel
+from dartjax.ssm.build._gaussian_process import smooth_modes as smooth_modes
+from dartjax.ssm.build._intersections import self_intersections as self_intersections
+from dartjax.ssm.build._morphometry import MEASURES as MEASURES
+from dartjax.ssm.build._morphometry import Caliper as Caliper
+from dartjax.ssm.build._morphometry import measure as measure
+from dartjax.ssm.build._remesh import folded_pairs as folded_pairs
+from dartjax.ssm.build._remesh import triangle_quality as triangle_quality
+from dartjax.ssm.build._template import Template as Template
+from dartjax.ssm.build._template import build_template as build_template

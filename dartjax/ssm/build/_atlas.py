@@ -1,0 +1,47 @@
+"""A shape model with its annotations, from a mean shape by geometric rules, on the host."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dartjax.observations import LANDMARK_NAMES
+from dartjax.ssm._annotate import annotate, attach
+from dartjax.ssm._model import BACKUP_LANDMARK_NAMES, CarriedPoints, ShapeModel
+from dartjax.ssm.build._build import Topology
+
+
+def annotated_model(
+    mean_shape: Float[np.ndarray, "vertex 3"],
+    modes: Float[np.ndarray, "mode vertex 3"],
+    topology: Topology,
+) -> ShapeModel:
+    """A mean shape with modes whose landmarks, paths and isthmus are found by `annotate` and
+    tied to its vertices.
+
+    Raises ValueError when the mean is no vertebra in its vertebra frame.
+    """
+    found = annotate(mean_shape, topology.faces)
+    # The body centroid is the origin of the vertebra frame.
+    landmarks = dict(zip(LANDMARK_NAMES, found.landmarks, strict=True))
+    backup = np.stack([landmarks.get(name, np.zeros(3)) for name in BACKUP_LANDMARK_NAMES])
+
+    def tied(points: Float[np.ndarray, "*point 3"]) -> CarriedPoints:
+        pairs = [attach(mean_shape, topology.faces, point) for point in points.reshape(-1, 3)]
+        vertices, weights = (np.stack(part) for part in zip(*pairs, strict=True))
+        shape = (*points.shape[:-1], vertices.shape[-1])
+        return CarriedPoints(
+            jnp.asarray(vertices.reshape(shape), jnp.int32),
+            jnp.asarray(weights.reshape(shape), jnp.float32),
+        )
+
+    return ShapeModel(
+        mean_shape=jnp.asarray(mean_shape, jnp.float32),
+        modes=jnp.asarray(modes, jnp.float32),
+        faces=jnp.asarray(topology.faces, jnp.int32),
+        mirror=jnp.asarray(topology.mirror, jnp.int32),
+        parts=jnp.asarray(topology.parts, jnp.int32),
+        landmark_points=tied(found.landmarks),
+        backup_points=tied(backup),
+        path_points=tied(found.paths),
+        isthmus_points=tied(found.isthmus_contours),
+    )

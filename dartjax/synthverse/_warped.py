@@ -1,0 +1,179 @@
+"""Family (b): real meshes of stated parents, scaled to a drawn person and warped at random.
+
+Never of subjects whose CT numbers are reported on (`FORBIDDEN`).
+"""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+
+from dartjax import mesh, ssm
+from dartjax._errors import DataError
+from dartjax.data import SUFFIXES, load_mesh, same_subject
+from dartjax.ssm import build, inner_distance
+from dartjax.synthverse._shape import Bounds, VertebraShape
+from dartjax.synthverse._sizes import LEVELS
+from dartjax.synthverse._solids import Field
+from dartjax.synthverse._vertebra import VertebraForm
+
+FORBIDDEN = ("lidc", "lidc0001", "tptbox", "tptct")
+STEP_MM = 0.7
+_MARGIN_MM = 9.0
+_SCALE_RANGE = (0.84, 1.2)
+
+
+class Parent(NamedTuple):
+    """A real vertebra in its own frame: signed distance on a grid, and its lengths."""
+
+    subject: str
+    level: str
+    distance: Float[np.ndarray, "i j k"]
+    origin: Float[np.ndarray, "3"]
+    lengths: dict[str, float]
+    bounds: Bounds
+
+
+def find_parents(folder: Path) -> dict[str, dict[str, Path]]:
+    """Mesh files by subject (the folder's name) and level. Forbidden subjects and low-resolution
+    or other files are not looked at; DataError if the folder itself is one of a forbidden
+    subject, is missing, or holds none."""
+    if not folder.is_dir():
+        raise DataError(f"--meshes={folder}: no such folder")
+    if is_forbidden(folder.absolute().name):
+        raise DataError(
+            f"--meshes={folder}: {folder.name} is a subject that numbers are reported on; no "
+            "synthetic anatomy is made of it. Give a folder of other subjects"
+        )
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.glob("*/*")):
+        level, subject = path.stem.upper(), path.parent.name
+        if path.suffix.lower() in SUFFIXES and level in LEVELS and not is_forbidden(subject):
+            found.setdefault(subject, {})[level] = path
+    if not found:
+        raise DataError(
+            f"--meshes={folder}: no SUBJECT/LEVEL.ply, such as anna/L1.ply, of a subject that "
+            f"may be used (never {', '.join(FORBIDDEN)})"
+        )
+    return found
+
+
+def is_forbidden(subject: str) -> bool:
+    """Whether a name is one of the subjects no synthetic anatomy may be made of."""
+    return same_subject(subject.lower(), FORBIDDEN)
+
+
+def draw_parents(
+    rng: np.random.Generator, available: dict[str, dict[str, Path]]
+) -> dict[str, tuple[str, Path]]:
+    """One parent for the thorax and one for the lumbar spine: those with most of its levels, by
+    chance among near equals. A level the parent lacks comes from another subject that has it."""
+    chosen = {}
+    for region in ([f"T{i}" for i in range(1, 13)], [f"L{i}" for i in range(1, 6)]):
+        counts = {s: sum(v in files for v in region) for s, files in available.items()}
+        most = max(counts.values())
+        fit = sorted(s for s, n in counts.items() if n and n >= most - 1)
+        order = [str(s) for s in rng.permutation(fit)] + sorted(set(available) - set(fit))
+        for level in region:
+            for subject in order:
+                if level in available[subject]:
+                    chosen[level] = (subject, available[subject][level])
+                    break
+    return chosen
+
+
+@functools.lru_cache(maxsize=64)
+def load_parent(subject: str, level: str, path: Path) -> Parent:
+    """Read a mesh, put it into its vertebra frame and measure it. DataError if that fails."""
+    surface = load_mesh(path)
+    vertices, faces = np.asarray(surface.vertices, float), np.asarray(surface.faces)
+    try:
+        pose = ssm.vertebra_frame(vertices, faces)
+        local = (vertices - pose[:3, 3]) @ pose[:3, :3]
+        lengths = {k: c.value for k, c in build.measure(local, faces).items()}
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be used for synthetic spines: {error}") from error
+    origin = local.min(0) - _MARGIN_MM
+    nx, ny, nz = (int(n) for n in np.ceil((np.ptp(local, axis=0) + 2 * _MARGIN_MM) / STEP_MM))
+    inside = mesh.voxelize(local, faces, origin, (nx, ny, nz), STEP_MM)
+    distance = inner_distance(~inside) - inner_distance(inside)
+    distance = ndimage.gaussian_filter(np.asarray(distance, np.float32), 0.6) * STEP_MM
+    return Parent(
+        subject, level, distance, origin, lengths, _bounds(local, inside, origin, lengths)
+    )
+
+
+def _bounds(local, inside, origin, lengths) -> Bounds:
+    """Body's lengths of a mesh in its frame: from its midline and its outermost points."""
+    grid = [o + STEP_MM * np.arange(n) for o, n in zip(origin, inside.shape, strict=True)]
+    ahead = inside & (grid[1] > -3.0)[None, :, None] & (np.abs(grid[0]) < 3.0)[:, None, None]
+    front = grid[1][np.flatnonzero(ahead.any((0, 2)))[-1]]
+    heights = grid[2][np.flatnonzero(ahead.any((0, 1)))]
+    behind = inside[:, :, np.abs(grid[2]).argmin()][np.abs(grid[0]).argmin()]
+    first = int(np.abs(grid[1]).argmin())
+    while first > 0 and behind[first]:
+        first -= 1
+    tips = local[local[:, 0] > local[:, 0].max() - 2.0].mean(0)
+    half = 0.5 * lengths["endplate_width"]
+    across = 0.5 * lengths["canal_width"] + 0.5 * lengths["pedicle_width_right"]
+    return Bounds(
+        half_width=half,
+        front=float(front),
+        wall=float(grid[1][first]),
+        upper=float(heights[-1]),
+        lower=float(heights[0]),
+        pedicle=(across, 0.5 * lengths["pedicle_width_right"]),
+        tp_tip=(float(tips[0]), float(tips[1]), float(tips[2])),
+        back=float(local[:, 1].min()),
+    )
+
+
+def warped_shape(level: str, parent: Parent, form: VertebraForm) -> VertebraShape:
+    """The parent scaled to the drawn body width, height, depth and span of transverse processes;
+    the scales stay within 0.84 and 1.2. The random warp is applied where the bone is placed."""
+    own = parent.lengths
+    clip = functools.partial(np.clip, a_min=_SCALE_RANGE[0], a_max=_SCALE_RANGE[1])
+    across = float(clip(form.body_width / own["endplate_width"]))
+    height = 0.5 * (form.body_height + form.body_height_post)
+    up = float(clip(height / (0.5 * (own["body_height"] + own["body_height_post"]))))
+    depth = parent.bounds.front - parent.bounds.wall
+    forward = float(clip(0.5 * (form.body_depth / depth + across)))
+    inner = parent.bounds.half_width
+    reach = parent.bounds.tp_tip[0]
+    wanted = 0.5 * form.tp_span
+    outer = 1.0
+    if reach > inner + 3.0:  # beyond the body the sides stretch by their own factor
+        outer = float(np.clip((wanted - across * inner) / (reach - inner), 0.7, 1.4))
+    edge = np.float32(across * inner)
+    low, shape = parent.origin.astype(np.float32), parent.distance
+
+    def distance(x: Field, y: Field, z: Field) -> Field:
+        lateral = np.abs(x)
+        source = np.where(
+            lateral < edge,
+            lateral / np.float32(across),
+            np.float32(inner) + (lateral - edge) / np.float32(outer),
+        )
+        points = np.broadcast_arrays(
+            np.sign(x) * source, y / np.float32(forward), z / np.float32(up)
+        )
+        index = [(p - o) / np.float32(STEP_MM) for p, o in zip(points, low, strict=True)]
+        value = ndimage.map_coordinates(shape, index, order=1, mode="nearest")
+        return value.astype(np.float32) * np.float32(min(across, forward, up, outer))
+
+    b = parent.bounds
+    tip = across * inner + (b.tp_tip[0] - inner) * outer if b.tp_tip[0] > inner else across * reach
+    bounds = Bounds(
+        half_width=across * inner,
+        front=forward * b.front,
+        wall=forward * b.wall,
+        upper=up * b.upper,
+        lower=up * b.lower,
+        pedicle=(across * b.pedicle[0], across * b.pedicle[1]),
+        tp_tip=(float(tip), forward * b.tp_tip[1], up * b.tp_tip[2]),
+        back=forward * b.back,
+    )
+    return VertebraShape(level, distance, bounds, source=f"{parent.subject} {parent.level}")

@@ -1,0 +1,203 @@
+"""What the networks of the fit learn from: crops of simulated X-rays around vertebrae whose
+surface is known, each vertebra in several views.
+
+Made once per cohort and subject and kept as npz without pickle; a folder that was stopped goes
+on where it was. A batch is a pure function of seed and step, so training resumes exactly.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from dartjax import camera as cameras
+from dartjax import data, simulation, ssm, transforms
+from dartjax._progress import Progress, no_progress
+from dartjax.camera import Camera
+from dartjax.registration import CROP_PIXELS, CROP_WIDTH_MM, stack
+from dartjax.render import drr
+from dartjax.simulation import disturbed_mask
+
+LEVELS = data.MODELLED_LEVELS
+NUM_VIEWS = 8
+NEVER_SEEN = ("lidc0001", "tptct")  # numbers are reported on them
+_OFF_CENTER_MM = 4.0  # per axis, of the crop: a detector does not know the middle better
+_MASK_DICE, _MASK_DICE_SPREAD = 0.9, 0.04
+_MASK_NOISE_MM = 6.0
+_SAMPLES = 320  # per ray
+_PROJECTION_NOISE_MM = 5.0
+
+
+class Crops(NamedTuple):
+    """Vertebrae of one or more subjects; leading axis vertebra."""
+
+    subject: np.ndarray
+    level: Int[np.ndarray, " n"]  # index into LEVELS
+    images: Float[np.ndarray, "n view h w"]  # line integrals, float16
+    masks: UInt8[np.ndarray, "n view h w"]
+    camera_from_world: Float[np.ndarray, "n view 7"]
+    focal_length: Float[np.ndarray, "n view 2"]
+    principal_point: Float[np.ndarray, "n view 2"]
+    sdd: Float[np.ndarray, "n view"]
+    vertices: Float[np.ndarray, "n vertex 3"]  # the template on the true surface, world mm
+    pose: Float[np.ndarray, "n 7"]  # of the best fit of a model, see `fitted_by`
+    coefficients: Float[np.ndarray, "n mode"]
+
+
+def camera_of(crops: Crops, vertebra: int | np.ndarray, view: int | np.ndarray) -> Camera:
+    """Cameras of the chosen views (arrays of the same shape give leading axes)."""
+    size = crops.images.shape[-2:]
+
+    def one(pose: jax.Array, focal: jax.Array, center: jax.Array, sdd: jax.Array) -> Camera:
+        return Camera(transforms.SE3(pose), focal, center, sdd, size)
+
+    parts = (crops.camera_from_world, crops.focal_length, crops.principal_point, crops.sdd)
+    leaves = [jnp.asarray(part[vertebra, view]) for part in parts]
+    for _ in range(leaves[-1].ndim):
+        one = jax.vmap(one)
+    return one(*leaves)
+
+
+def stacked_models(without: Sequence[str]) -> ssm.ShapeModel:
+    """The packaged models of LEVELS that have not seen these people, on a leading axis."""
+    return stack([data.load_shape_model(level, exclude=without) for level in LEVELS])
+
+
+def fitted_by(crops: Crops, models: ssm.ShapeModel) -> Crops:
+    """The crops with pose and coefficients of the best fit of these models (`stacked_models`) to
+    the true surfaces. In the files are those of the models that had not seen the subject."""
+
+    @jax.jit
+    def one(level: jax.Array, vertices: jax.Array):
+        model = jax.tree.map(lambda leaf: leaf[level], models)
+        return ssm.project(model, vertices, noise=_PROJECTION_NOISE_MM)
+
+    found = [one(*each) for each in zip(crops.level, crops.vertices, strict=True)]
+    poses = np.stack([np.asarray(pose.parameters()) for pose, _ in found])
+    return crops._replace(pose=poses, coefficients=np.stack([np.asarray(c) for _, c in found]))
+
+
+def prepare(folder: pathlib.Path, scan: data.Case | data.Subject, seed: int) -> pathlib.Path:
+    """The crops of one subject, made unless they are there."""
+    name = scan.subject if isinstance(scan, data.Case) else scan.id
+    file = folder / f"{name}-seed{seed}.npz"
+    if not file.is_file():
+        case = scan if isinstance(scan, data.Case) else data.load_case(scan)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.stem}.partial.npz")
+        np.savez_compressed(partial, **_crops_of(case, seed)._asdict())
+        partial.replace(file)
+    return file
+
+
+def load(files: Sequence[pathlib.Path]) -> Crops:
+    """The crops of several subjects as one; DataError if a file holds something else."""
+    parts = []
+    for file in files:
+        with data.open_arrays(
+            file, otherwise="holds no crops, or is damaged", remedy="remove it"
+        ) as arrays:
+            parts.append(Crops(*(arrays[name] for name in Crops._fields)))
+    return Crops(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def cohort_crops(
+    cohort: str,
+    folder: str,
+    wanted: Sequence[str],
+    validation: Sequence[str],
+    seed: int,
+    progress: Progress = no_progress,
+) -> tuple[Crops, Crops]:
+    """Of the subjects to train on (all others if `wanted` is empty), and of those left out.
+    DataError for subjects that are unknown or real: numbers are reported on those."""
+    subjects = {s.id: s for s in data.find_subjects(cohort)}
+    if not validation:
+        raise data.DataError("give --validation=SUBJECTS, which are left out of the training")
+    wanted = list(wanted) or [name for name in subjects if name not in validation]
+    if unknown := sorted({*wanted, *validation} - set(subjects)):
+        raise data.DataError(f"{cohort} has no {', '.join(unknown)}")
+    if both := sorted(set(wanted) & set(validation)):
+        raise data.DataError(f"{', '.join(both)}: either trained or validated on, not both")
+    files = {}
+    with progress("X-rays to learn from", len(wanted) + len(validation)) as step:
+        for name in (*wanted, *validation):
+            kind = subjects[name].dataset_kind
+            if kind != "synthetic":
+                raise data.DataError(f"{name} is {kind}: train on synthetic subjects")
+            files[name] = prepare(pathlib.Path(folder), subjects[name], seed)
+            step(name)
+    held = [files.pop(name) for name in validation]
+    return load(list(files.values())), load(held)
+
+
+def _crops_of(case: data.Case, seed: int) -> Crops:
+    known = [t for t in simulation.true_vertebrae(case) if t.landmarks is not None]
+    if not known:
+        raise data.DataError(f"{case.subject} has no vertebra whose surface can be trusted")
+    render = jax.jit(lambda view: drr(case.ct, view, num_samples=_SAMPLES))
+    rows = []
+    for truth in known:
+        rng = np.random.default_rng([seed, *case.subject.encode(), *truth.level.encode()])
+        rows.append(_vertebra(case, truth, rng, render))
+    return Crops(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _vertebra(
+    case: data.Case,
+    truth: simulation.TrueVertebra,
+    rng: np.random.Generator,
+    render: Callable[[Camera], jax.Array],
+) -> tuple:
+    crops = _views(truth, rng)
+    noise_px = _MASK_NOISE_MM * CROP_PIXELS / CROP_WIDTH_MM
+    masks = []
+    for mask in simulation.true_masks(truth, crops):
+        dice = float(np.clip(rng.normal(_MASK_DICE, _MASK_DICE_SPREAD), 0.75, 0.98))
+        masks.append(disturbed_mask(mask, rng, dice, noise_px))
+    view = jax.device_get(stack(crops))
+    return (
+        np.array(case.subject),
+        np.array(LEVELS.index(truth.level)),
+        np.stack([np.asarray(render(crop), np.float16) for crop in crops]),
+        np.stack(masks).astype(np.uint8),
+        view.camera_from_world.parameters(),
+        view.focal_length,
+        view.principal_point,
+        view.sdd,
+        np.asarray(truth.dense, np.float32),
+        np.asarray(truth.oracle.pose.parameters(), np.float32),
+        np.asarray(truth.oracle.coefficients, np.float32),
+    )
+
+
+def _views(truth: simulation.TrueVertebra, rng: np.random.Generator) -> list[Camera]:
+    """Crops of random views, each in a scene of its own, so that the vertebra lies anywhere on
+    the detector and not always in the central beam."""
+    setup, crops = simulation.CarmSetup(), []
+    center = np.asarray(truth.pose.translation(), float)
+    for _ in range(NUM_VIEWS):
+        isocenter = center + np.array([15.0, 15.0, 120.0]) * rng.uniform(-1.0, 1.0, 3)
+        (view,) = simulation.random_views(rng, isocenter, setup, num_views=1)
+        middle = jnp.asarray(center + _OFF_CENTER_MM * rng.normal(size=3), jnp.float32)
+        crops.append(
+            cameras.region_around(view, middle, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS)
+        )
+    return crops
+
+
+def sampler(
+    num_vertebrae: int, num_views: int, batch_size: int, seed: int
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Which vertebrae (batch,) and views (batch, num_views; none twice) a step is trained on: a
+    pure function of seed and step. Every vertebra comes once before any comes again."""
+
+    def with_views(vertebra: int, rng: np.random.Generator):
+        return vertebra, rng.permutation(NUM_VIEWS)[:num_views]
+
+    rows = data.grain().MapDataset.range(num_vertebrae).seed(seed).shuffle().repeat()
+    return rows.random_map(with_views).batch(batch_size).__getitem__

@@ -1,0 +1,171 @@
+"""What the isolation network is shown of the crops to learn from, and how it is judged."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from dartjax import ssm, transforms
+from dartjax.camera import Camera
+from dartjax.models import Hint, Isolated, IsolationNet
+from dartjax.render import XrayChannels, splat
+from dartjax.training._crops import LEVELS, Crops, camera_of, sampler
+from dartjax.training._isolation import (
+    ISOLATION_SPLATS,
+    GuessErrors,
+    guessed_surface,
+    hint_of,
+    isolation_errors,
+    isolation_loss,
+)
+from dartjax.training._jitter import Jitter, jittered
+from dartjax.training._loop import Loss
+from dartjax.training._randomise import RANDOMISATIONS, randomise
+
+
+class Batch(eqx.Module):
+    """One view each of a few vertebrae."""
+
+    image: jax.Array
+    mask: jax.Array
+    camera: Camera
+    vertices: jax.Array
+    pose: transforms.SE3
+    coefficients: jax.Array
+    level: jax.Array
+
+
+def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
+    """The chosen vertebrae, one view each."""
+    return Batch(
+        image=jnp.asarray(crops.images[chosen, views], jnp.float32),
+        mask=jnp.asarray(crops.masks[chosen, views], jnp.float32),
+        camera=camera_of(crops, chosen, views),
+        vertices=jnp.asarray(crops.vertices[chosen]),
+        pose=transforms.SE3(jnp.asarray(crops.pose[chosen])),
+        coefficients=jnp.asarray(crops.coefficients[chosen]),
+        level=jnp.asarray(crops.level[chosen]),
+    )
+
+
+def batches(crops: Crops, batch_size: int, seed: int):
+    """The batch of a step."""
+    draw = sampler(len(crops.level), 1, batch_size, seed)
+
+    def of_step(step: int) -> Batch:
+        chosen, views = draw(step)
+        return batch_of(crops, chosen, views[:, 0])
+
+    return of_step
+
+
+def loss(net: IsolationNet, models: ssm.ShapeModel, *, vary: bool = True) -> Loss:
+    """Mean over a batch, and the errors that are shown beside it. `vary`: every view is shown as
+    another crop of it, so that few people teach more."""
+
+    def of_batch(params: PyTree, batch: Batch, key: jax.Array):
+        # Of their own: what a crop was moved by must not foretell how wrong the guess is.
+        crops, keys = (jax.random.split(k, len(batch.level)) for k in jax.random.split(key))
+        if vary:
+            batch = jax.lax.map(lambda each: _other_crop(*each), (batch, crops))
+        shown = jax.lax.map(lambda each: _shown(models, each[0], each[1], "mild"), (batch, keys))
+
+        def one(image, hint, truth):
+            found = net.apply({"params": params}, image, hint)
+            cost = isolation_loss(found, truth.thickness, truth.shell, truth.silhouette)  # pyright: ignore
+            error, nothing, dice = isolation_errors(found, truth.thickness, truth.silhouette)  # pyright: ignore
+            return cost, {"error_mm": error, "nothing_mm": nothing, "mask_dice": dice}
+
+        costs, numbers = jax.vmap(one)(*shown)
+        return jnp.mean(costs), jax.tree.map(jnp.mean, numbers)
+
+    return of_batch
+
+
+def validation(net: IsolationNet, models: ssm.ShapeModel, held: Crops):
+    """Errors on every vertebra left out, two views each, always with the same guesses."""
+    cost = jax.jit(loss(net, models, vary=False))
+    place = np.arange(len(held.level))
+    views = [batch_of(held, place, np.full_like(place, view)) for view in (0, 1)]
+
+    def of(params: PyTree) -> dict[str, float]:
+        rows = [cost(params, batch, jax.random.key(7 + i)) for i, batch in enumerate(views)]
+        numbers = {k: float(np.mean([row[1][k] for row in rows])) for k in rows[0][1]}
+        share = numbers["error_mm"] / numbers.pop("nothing_mm")
+        return {"score": float(np.mean([row[0] for row in rows])), **numbers, "share": share}
+
+    return of
+
+
+class Answers(eqx.Module):
+    """What the network makes of one view of every vertebra; leading axis vertebra."""
+
+    images: jax.Array
+    hints: PyTree
+    found: PyTree
+    truths: PyTree
+    error_mm: jax.Array  # of the thickness, inside the true mask
+    guess_error_mm: jax.Array  # the same of the guess itself
+    nothing_mm: jax.Array  # and of an answer of nothing
+    mask_dice: jax.Array
+    given_dice: jax.Array  # of the mask it was given
+
+
+def answers(net: IsolationNet, models: ssm.ShapeModel, params: PyTree, crops: Crops) -> Answers:
+    """Of the first view of every vertebra, always with the same guesses."""
+    place = np.arange(len(crops.level))
+    batch = batch_of(crops, place, np.zeros_like(place))
+    keys = jax.random.split(jax.random.key(7), len(place))
+
+    def one(each: tuple[Batch, jax.Array]) -> Answers:
+        image, hint, truth = _shown(models, each[0], each[1], "none")
+        found = net.apply({"params": params}, image, hint)
+        error, nothing, dice = isolation_errors(found, truth.thickness, truth.silhouette)  # pyright: ignore
+        guess = eqx.tree_at(lambda f: f.thickness, found, hint.thickness)
+        guess = eqx.tree_at(lambda f: f.mask_logit, guess, each[0].mask - 0.5)
+        guessed, _, given = isolation_errors(guess, truth.thickness, truth.silhouette)  # pyright: ignore
+        return Answers(image, hint, found, truth, error, guessed, nothing, dice, given)
+
+    return jax.device_get(jax.jit(lambda *each: jax.lax.map(one, each))(batch, keys))
+
+
+class IsolationExample(NamedTuple):
+    """One crop: what was shown, what was found, what is true."""
+
+    title: str
+    image: np.ndarray
+    hint: Hint
+    found: Isolated
+    truth: XrayChannels
+
+
+def examples(crops: Crops, found: Answers) -> list[IsolationExample]:
+    """The best, the median and the worst vertebra, by the error inside them."""
+    order = np.argsort(found.error_mm)
+    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+
+    def one(name: str, i: int) -> IsolationExample:
+        level = LEVELS[crops.level[i]]
+        own = jax.tree.map(lambda leaf: leaf[i], found)
+        title = f"{name}: {crops.subject[i]} {level}, {own.error_mm:.1f} mm"
+        return IsolationExample(title, own.images, own.hints, own.found, own.truths)
+
+    return [one(name, int(i)) for name, i in chosen.items()]
+
+
+def _other_crop(own: Batch, key: jax.Array) -> Batch:
+    seen = jittered(own.image, own.mask, own.camera, Jitter(), key=key)
+    return eqx.tree_at(lambda b: (b.image, b.mask, b.camera), own, seen)
+
+
+def _shown(models: ssm.ShapeModel, own: Batch, key: jax.Array, tone: str):
+    """Of one view of one vertebra: the image and the hint the network gets, and the truth."""
+    model = jax.tree.map(lambda leaf: leaf[own.level], models)
+    keys = jax.random.split(key, 3)
+    guess = guessed_surface(model, own.pose, own.coefficients, GuessErrors(), key=keys[0])
+    hint = hint_of(own.mask, guess, model.faces, own.camera, key=keys[1])
+    truth = splat(own.vertices, model.faces, own.camera, ISOLATION_SPLATS)
+    return randomise(own.image, RANDOMISATIONS[tone], key=keys[2]), hint, truth

@@ -1,0 +1,200 @@
+"""What the multi-view similarity is shown of the crops to learn from, and how it is judged."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from scipy import stats
+
+from dartjax import ssm, transforms
+from dartjax.camera import Camera
+from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity
+from dartjax.ssm import posed
+from dartjax.training._crops import Crops, camera_of, sampler
+from dartjax.training._jitter import Jitter, jittered
+from dartjax.training._loop import Loss
+from dartjax.training._randomise import RANDOMISATIONS, randomise
+from dartjax.training._similarity import (
+    Fit,
+    FitErrors,
+    direction_loss,
+    disturbed,
+    moved,
+    prediction_loss,
+    ranking_loss,
+    surface_error,
+    view_pairs,
+    way_to,
+)
+
+NUM_UNKNOWNS = 21
+
+
+class Batch(eqx.Module):
+    """A few vertebrae, each in some views."""
+
+    images: jax.Array
+    masks: jax.Array
+    cameras: Camera
+    vertices: jax.Array
+    true: Fit
+    level: jax.Array
+
+
+def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
+    """The chosen vertebrae in the chosen views."""
+    rows = chosen[:, None]
+    return Batch(
+        images=jnp.asarray(crops.images[rows, views], jnp.float32),
+        masks=jnp.asarray(crops.masks[rows, views], jnp.float32),
+        cameras=camera_of(crops, rows, views),
+        vertices=jnp.asarray(crops.vertices[chosen]),
+        true=jax.vmap(Fit)(
+            transforms.SE3(jnp.asarray(crops.pose[chosen])),
+            jnp.asarray(crops.coefficients[chosen]),
+        ),
+        level=jnp.asarray(crops.level[chosen]),
+    )
+
+
+def batches(crops: Crops, num_views: int, batch_size: int, seed: int):
+    """The batch of a step."""
+    draw = sampler(len(crops.level), num_views, batch_size, seed)
+    return lambda step: batch_of(crops, *draw(step))
+
+
+def in_two_views(crops: Crops) -> Batch:
+    """Every vertebra once."""
+    place = np.arange(len(crops.level))
+    return batch_of(crops, place, np.tile(np.arange(2), (len(place), 1)))
+
+
+class Task:
+    """The network with the shape models its fits are made of."""
+
+    def __init__(self, preset: str, models: ssm.ShapeModel):
+        self.net = MultiViewSimilarity(SIMILARITY_PRESETS[preset])
+        self.models = models
+
+    def loss(self, num_directions: int) -> Loss:
+        """Over two wrong fits of every vertebra of a batch."""
+
+        def of_batch(params: PyTree, batch: Batch, key: jax.Array):
+            own, key = jax.random.split(key)
+            batch = _randomised(batch, own)
+            keys = jax.random.split(key, len(batch.level))
+            costs, numbers = jax.vmap(lambda own, k: self._one(params, own, k))(batch, keys)
+            some = jax.tree.map(lambda leaf: leaf[:num_directions], (batch, keys))
+            lost, cosine = jax.vmap(lambda own, k: self._direction(params, own, k))(*some)
+            numbers = jax.tree.map(jnp.mean, numbers) | {"cosine": jnp.mean(cosine)}
+            return jnp.mean(costs) + jnp.mean(lost), numbers
+
+        return of_batch
+
+    def predict(self, params: PyTree, own: Batch, fit: Fit, valid: jax.Array | None = None):
+        """What the network says of a fit of one vertebra in the views that are `valid` (all)."""
+        views = own.cameras, own.images, own.masks
+        seen = view_pairs(self.model_of(own), fit, *views, self.net.config.size)
+        valid = jnp.ones(len(own.images), bool) if valid is None else valid
+        return self.net.apply({"params": params}, seen, valid)
+
+    def error(self, own: Batch, fit: Fit) -> jax.Array:
+        """How wrong it is, mm."""
+        model = self.model_of(own)
+        return surface_error(posed(model, fit.pose, fit.coefficients), own.vertices, model.faces)
+
+    def model_of(self, own: Batch) -> ssm.ShapeModel:
+        """The shape model of the level of one vertebra."""
+        return jax.tree.map(lambda leaf: leaf[own.level], self.models)
+
+    def slope(self, params: PyTree, own: Batch, fit: Fit) -> jax.Array:
+        """Gradient of the predicted log(1 + MASD), in the units of `moved`."""
+
+        def predicted(x: jax.Array) -> jax.Array:
+            return self.predict(params, own, moved(fit, x)).log_masd  # pyright: ignore
+
+        return jax.grad(predicted)(jnp.zeros(NUM_UNKNOWNS))
+
+    def _one(self, params: PyTree, own: Batch, key: jax.Array):
+        first, second, views = jax.random.split(key, 3)
+        most = len(own.images)
+        valid = jnp.arange(most) < jax.random.randint(views, (), 1, most + 1)
+        fits = [disturbed(own.true, FitErrors(), key=k) for k in (first, second)]
+        found = [self.predict(params, own, fit, valid) for fit in fits]
+        errors = [self.error(own, fit) for fit in fits]
+        parts = [
+            prediction_loss(f, e, fit, own.true)  # pyright: ignore[reportArgumentType]
+            for f, e, fit in zip(found, errors, fits, strict=True)
+        ]
+        ranked = ranking_loss((found[0], found[1]), (errors[0], errors[1]))  # pyright: ignore
+        cost = 0.5 * (parts[0][0] + parts[1][0]) + ranked
+        return cost, jax.tree.map(lambda a, b: 0.5 * (a + b), parts[0][1], parts[1][1])
+
+    def _direction(self, params: PyTree, own: Batch, key: jax.Array):
+        """In two of the views."""
+        two = own.images[:2], own.masks[:2], jax.tree.map(lambda leaf: leaf[:2], own.cameras)
+        own = eqx.tree_at(lambda b: (b.images, b.masks, b.cameras), own, two)
+        fit = disturbed(own.true, FitErrors(), key=key)
+        return direction_loss(self.slope(params, own, fit), way_to(own.true, fit))
+
+
+def _randomised(batch: Batch, key: jax.Array) -> Batch:
+    """The radiographs as other machines might show them, and other crops of them."""
+    flat = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (batch.images, batch.masks, batch.cameras)
+    )
+
+    def one(each: tuple[jax.Array, jax.Array, Camera, jax.Array]):
+        image, mask, view, key = each
+        crop, tone = jax.random.split(key)
+        image, mask, view = jittered(image, mask, view, Jitter(), key=crop)
+        return randomise(image, RANDOMISATIONS["mild"], key=tone), mask, view
+
+    shown = jax.lax.map(one, (*flat, jax.random.split(key, len(flat[0]))))
+    seen = jax.tree.map(lambda leaf: leaf.reshape(*batch.images.shape[:2], *leaf.shape[1:]), shown)
+    return eqx.tree_at(lambda b: (b.images, b.masks, b.cameras), batch, seen)
+
+
+def validation(task: Task, held: Crops):
+    """Two views of every vertebra left out, always with the same wrong fits."""
+    measure = predictions(task, held)
+
+    def of(params: PyTree) -> dict[str, float]:
+        predicted, true = measure(params)
+        off = np.log1p(predicted) - np.log1p(true)
+        return {
+            "score": float(np.sqrt(np.mean(off**2))),
+            "masd_error_mm": float(np.mean(np.abs(predicted - true))),
+            "one_less_rank": 1.0 - rank_correlation(predicted, true),
+        }
+
+    return of
+
+
+def predictions(task: Task, crops: Crops):
+    """Predicted and true MASD (mm) of three fixed wrong fits of every vertebra, in two views."""
+
+    @jax.jit
+    def measure(params: PyTree, batch: Batch, keys: jax.Array):
+        def one(each: tuple[Batch, jax.Array]):
+            own, key = each
+            fit = disturbed(own.true, FitErrors(), key=key)
+            found = task.predict(params, own, fit)
+            return jnp.expm1(found.log_masd), task.error(own, fit)  # pyright: ignore
+
+        return jax.lax.map(one, (batch, keys))
+
+    def of(params: PyTree) -> tuple[np.ndarray, np.ndarray]:
+        batch = in_two_views(crops)
+        keys = jax.random.split(jax.random.key(5), (3, len(batch.level)))
+        parts = [jax.device_get(measure(params, batch, k)) for k in keys]
+        predicted, true = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return predicted, true
+
+    return of
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's."""
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])

@@ -1,0 +1,145 @@
+"""Tables and pictures of `base_placement`."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from dartjax import report
+from dartjax.robot import StatusCode, arms
+from dartjax.robot.arms import JOINT_NAMES
+from dartjax.simulation import Patient
+
+Row = Mapping[str, Any]
+_GOOD, _BAD = "#0f766e", "#b91c1c"
+_COLOURS = ("#9ca3af", "#0f766e", "#b45309", "#4338ca")
+
+
+def write(
+    out: pathlib.Path,
+    record: Row,
+    patient: Patient,
+    places: Mapping[str, Any],
+    rows: Sequence[Row],
+    trajectories: arms.Trajectory,
+) -> None:
+    """tables.md and the three pictures."""
+    paths = [
+        {"path": name, **{place: _verdict(found, i) for place, found in places.items()}}
+        for i, name in enumerate(patient.names)
+    ]
+    text = (
+        "## Placements (margin 1 = half a joint's range)\n\n"
+        f"{report.markdown_table(record, rows)}\n"
+        f"## Every path\n\n{report.markdown_table(record, paths)}"
+    )
+    (out / "tables.md").write_text(text, encoding="utf-8")
+    first, cart = list(places.values())[:2]
+    names = list(places)[:2]
+    draw_placements(patient, dict(zip(names, (first, cart), strict=True))).savefig(
+        out / "placement.png", dpi=110
+    )
+    draw_margins(patient, places).savefig(out / "margins.png", dpi=110)
+    if cart.reached.any():
+        middle = np.flatnonzero(cart.reached)[cart.reached.sum() // 2]
+        figure = draw_trajectory(trajectories, int(middle), patient.names[int(middle)])
+        figure.savefig(out / "trajectory.png", dpi=110)
+
+
+def _verdict(found: Any, i: int) -> str:
+    if found.reached[i]:
+        return f"reached, margin {float(found.approach.margin[i]):.2f}"
+    if found.status[i] == StatusCode.OK:
+        return f"tool {-float(found.approach.clearance[i]):.0f} mm in the patient"
+    return StatusCode(int(found.status[i])).name.lower().replace("_", " ")
+
+
+def draw_placements(patient: Patient, places: Mapping[str, Any]) -> Figure:
+    """The paths in the base's frame, from above and from the side."""
+    figure = Figure(figsize=(12.0, 9.6), layout="constrained")
+    axes = figure.subplots(2, len(places), squeeze=False)
+    for column, (name, place) in enumerate(places.items()):
+        approach = place.approach
+        entry, target = np.asarray(approach.entry_point), np.asarray(approach.target_point)
+        along = (target - entry) / np.linalg.norm(target - entry, axis=1, keepdims=True)
+        back = entry - 70.0 * along
+        long = int(np.ptp(entry[:, :2], axis=0).argmax())  # the way the spine lies
+        for row, (a, b) in enumerate(((0, 1), (long, 2))):
+            axis = axes[row, column]
+            for i, is_reached in enumerate(place.reached):
+                colour = _GOOD if is_reached else _BAD
+                axis.plot(*np.stack([entry[i], target[i]])[:, [a, b]].T, color=colour, linewidth=2)
+                line = np.stack([back[i], entry[i]])[:, [a, b]].T
+                axis.plot(*line, color=colour, linewidth=0.6, alpha=0.7)
+            for level in (0, len(patient.levels) - 1):
+                at = entry[2 * level : 2 * level + 2].mean(axis=0)
+                axis.annotate(
+                    patient.levels[level],
+                    at[[a, b]],
+                    fontsize=9,
+                    fontweight="bold",
+                    textcoords="offset points",
+                    xytext=(12, 12),
+                )
+            axis.set(xlabel=f"{'xy'[a]} [mm]", ylabel=("y [mm]", "z, up [mm]")[row])
+            axis.set_aspect("equal", adjustable="datalim")
+            axis.grid(alpha=0.3)
+        reached = int(place.reached.sum())
+        title = f"{name}: {reached} of {len(place.reached)} paths reached"
+        axes[0, column].set_title(f"{title}\nfrom above", fontsize=10)
+        axes[1, column].set_title("from the side", fontsize=10)
+    axes[0, 0].plot([], [], color=_GOOD, linewidth=2, label="reached")
+    axes[0, 0].plot([], [], color=_BAD, linewidth=2, label="not reached")
+    axes[0, 0].plot([], [], color="black", linewidth=0.6, label="approach of the tool")
+    axes[0, 0].legend(fontsize=8)
+    figure.suptitle("Paths in the robot's base frame", fontsize=11)
+    return figure
+
+
+def draw_margins(patient: Patient, places: Mapping[str, Any]) -> Figure:
+    """Margins and clearances of every path by placement."""
+    figure = Figure(figsize=(11.0, 6.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    at = np.arange(len(patient.names))
+    for colour, (name, place) in zip(_COLOURS, places.items(), strict=False):
+        style = {"color": colour, "label": name, "markersize": 4, "linewidth": 1.0}
+        upper.plot(at, np.asarray(place.approach.margin), "o-", **style)
+    room = np.asarray(list(places.values())[1].approach.clearance)
+    lower.plot(at, room, "o-", color=_COLOURS[1], markersize=4, linewidth=1.0)
+    for axis, label in (
+        (upper, "least margin\n(1 = half a joint's range)"),
+        (lower, "room between tool\nand patient [mm]"),
+    ):
+        axis.axhline(0.0, color=_BAD, linewidth=1.0)
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+    upper.set_ylim(-0.8, 1.0)
+    upper.legend(fontsize=8, ncols=4, loc="upper left")
+    labels = [f"{name.split()[0]} {name.split()[1][0].upper()}" for name in patient.names]
+    lower.set_xticks(at, labels, rotation=90, fontsize=7)
+    return figure
+
+
+def draw_trajectory(trajectories: arms.Trajectory, index: int, name: str) -> Figure:
+    """Joint positions within their ranges, and rates within their limits, of one path."""
+    run = jax.tree.map(lambda leaf: np.asarray(leaf[index]), trajectories)
+    model, limits = arms.spine_hybrid(), arms.spine_motion_limits()
+    lower, upper = np.asarray(model.lower), np.asarray(model.upper)
+    figure = Figure(figsize=(9.6, 6.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    for joint, label in enumerate(JOINT_NAMES):
+        share = (run.positions[:, joint] - lower[joint]) / (upper[joint] - lower[joint])
+        above.plot(run.times, share, label=label)
+        below.plot(run.times, run.rates[:, joint] / float(limits.rate[joint]), label=label)
+    parts = len(run.times) // 3
+    for axis in (above, below):
+        axis.axvspan(run.times[parts], run.times[2 * parts], color="0.9", label="straight approach")
+        axis.grid(alpha=0.3)
+    above.set(ylabel="position in its range", ylim=(-0.02, 1.02))
+    below.set(ylabel="rate over its limit", xlabel="time [s]", ylim=(-1.1, 1.1))
+    above.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    above.set_title(f"{name}: {run.duration:.1f} s", fontsize=10)
+    return figure

@@ -1,0 +1,169 @@
+import json
+import pathlib
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dartjax import camera, data, transforms
+
+CARM = {
+    "sdd": 1020.0,
+    "source_to_isocenter": 530,
+    "isocenter": [10.0, -20.0, 300.0],
+    "pixel_spacing": 0.4,
+    "image_size": [480, 640],
+}
+ANGLES = CARM | {"primary_deg": 30, "secondary_deg": -10.0}
+VIEW = CARM | {"view": "LAT_L"}
+
+
+def matrix_entry():
+    cam = camera.from_carm(
+        transforms.carm_rotation(0.4, 0.2), jnp.array([1.0, 2.0, 3.0]), image_size=(480, 640)
+    )
+    return {
+        "K": np.asarray(cam.intrinsics).tolist(),
+        "camera_from_world": np.asarray(cam.camera_from_world.as_matrix()).tolist(),
+        "sdd": 1020.0,
+        "image_size": [480, 640],
+    }, cam
+
+
+def write(tmp_path, content):
+    path = tmp_path / "cameras.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_camera_by_matrix(tmp_path):
+    entry, expected = matrix_entry()
+    (loaded,) = data.load_cameras(write(tmp_path, [entry]))
+    points = jnp.array([[0.0, 0.0, 0.0], [30.0, -20.0, 50.0]])
+    np.testing.assert_allclose(
+        camera.project(loaded, points), camera.project(expected, points), atol=2e-2
+    )
+    assert loaded.image_size == (480, 640)
+    assert float(loaded.sdd) == 1020.0
+
+
+def test_camera_by_angles_and_by_view(tmp_path):
+    by_angle, by_view = data.load_cameras(write(tmp_path, {"cameras": [ANGLES, VIEW]}))
+    primary, secondary = np.radians([30.0, -10.0])
+    beam = [-np.sin(primary) * np.cos(secondary), np.cos(primary) * np.cos(secondary)]
+    np.testing.assert_allclose(by_angle.beam, [*beam, np.sin(secondary)], atol=1e-6)
+    np.testing.assert_allclose(by_view.beam, [-1.0, 0.0, 0.0], atol=1e-6)
+    for cam in (by_angle, by_view):
+        expected = np.array(CARM["isocenter"]) - 530.0 * np.asarray(cam.beam)
+        np.testing.assert_allclose(cam.source, expected, atol=1e-3)
+        np.testing.assert_allclose(cam.pixel_spacing, [0.4, 0.4], rtol=1e-6)
+
+
+def test_pixels_of_two_sizes_and_one_camera_alone(tmp_path):
+    (cam,) = data.load_cameras(write(tmp_path, VIEW | {"pixel_spacing": [0.4, 1]}))
+    np.testing.assert_allclose(cam.pixel_spacing, [0.4, 1.0], rtol=1e-6)
+
+
+def broken():
+    entry, _ = matrix_entry()
+    pose = np.array(entry["camera_from_world"])
+    scaled, mirrored, sheared = pose.copy(), pose.copy(), pose.copy()
+    scaled[:3, :3] *= 1.01
+    mirrored[0, :3] *= -1
+    sheared[3] = [0, 0, 1, 1]
+    return [
+        (entry | {"camera_from_world": scaled.tolist()}, "not a rotation"),
+        (entry | {"camera_from_world": mirrored.tolist()}, "a mirror"),
+        (entry | {"camera_from_world": sheared.tolist()}, "last row must be 0 0 0 1"),
+        (entry | {"camera_from_world": pose[:3].tolist()}, r"4 x 4 finite numbers"),
+        (entry | {"K": [[2000, 5, 9], [0, 2000, 9], [0, 0, 1]]}, r"K must be \[\[fx"),
+        (entry | {"sdd": 1.02}, r"sdd: 1.02 is not a number from 300 to 3000 mm"),
+        (entry | {"K": [[100, 0, 9], [0, 100, 9], [0, 0, 1]]}, "pixel spacing sdd / f"),
+        ({k: v for k, v in entry.items() if k != "sdd"}, "missing sdd"),
+        (ANGLES | {"source_to_isocentre": 5}, "did you mean 'source_to_isocenter'"),
+        (ANGLES | {"pixel_spacing": 0.0004}, "pixel_spacing: 0.0004"),
+        (ANGLES | {"source_to_isocenter": 1500}, "source_to_isocenter: 1500"),
+        (ANGLES | {"isocenter": [1, 2]}, "isocenter: 3 finite numbers"),
+        (ANGLES | {"isocenter": [1, 2, None]}, "isocenter: 3 finite numbers"),
+        (ANGLES | {"primary_deg": "left"}, "primary_deg: 'left' is not a number"),
+        (ANGLES | {"image_size": [480.5, 640]}, "whole pixels"),
+        (VIEW | {"view": "LAT"}, "unknown view 'LAT'.*did you mean"),
+        (VIEW | {"primary_deg": 3}, "unknown key 'primary_deg'"),
+        (CARM, "missing primary_deg, secondary_deg"),
+        (7, "JSON object"),
+    ]
+
+
+@pytest.mark.parametrize(("entry", "message"), broken())
+def test_mistakes_name_the_camera_and_the_key(tmp_path, entry, message):
+    with pytest.raises(data.DataError, match=f"camera 2.*{message}"):
+        data.load_cameras(write(tmp_path, [VIEW, entry]))
+
+
+def test_files_that_are_no_camera_list(tmp_path):
+    with pytest.raises(data.DataError, match="cannot be read"):
+        data.load_cameras(tmp_path / "absent.json")
+    with pytest.raises(data.DataError, match="not valid JSON"):
+        data.load_cameras(write(tmp_path, "[{]"))
+    with pytest.raises(data.DataError, match="list of cameras"):
+        data.load_cameras(write(tmp_path, []))
+
+
+LANDMARKS = {
+    "superior_endplate_center": [0, 0, 13],
+    "inferior_endplate_center": [0, 0, -13],
+    "spinous_tip": [0, -60, -5],
+}
+
+
+def test_start_by_centre_and_angles(tmp_path):
+    start = data.load_init(
+        write(tmp_path, {"center_world": [1, 2, 3], "rotation_deg": [90, 0, 90], "level": "L1"})
+    )
+    np.testing.assert_allclose(start.center_world, [1, 2, 3])
+    # About x: superior z goes to -y; then about z: -y goes to +x.
+    np.testing.assert_allclose(start.axes_world[:, 2], [1, 0, 0], atol=1e-6)
+    assert (start.level, start.landmarks_world) == ("L1", {})
+
+
+def test_start_by_landmarks(tmp_path):
+    start = data.load_init(write(tmp_path, {"landmarks_world": LANDMARKS}))
+    assert start.center_world is None
+    np.testing.assert_allclose(start.axes_world, np.eye(3), atol=1e-7)
+    np.testing.assert_allclose(start.landmarks_world["spinous_tip"], [0, -60, -5])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "give center_world or landmarks_world"),
+        ({"center": [0, 0, 0]}, "did you mean 'center_world'"),
+        ({"center_world": [0, 0]}, "center_world: 3 finite"),
+        ({"center_world": [0, 0, 0], "axes_world": np.diag([1, 1, -1]).tolist()}, "a mirror"),
+        (
+            {
+                "center_world": [0, 0, 0],
+                "axes_world": np.eye(3).tolist(),
+                "rotation_deg": [0, 0, 0],
+            },
+            "not both",
+        ),
+        ({"center_world": [0, 0, 0], "level": "L9"}, "unknown level 'L9'"),
+        ({"landmarks_world": LANDMARKS | {"spinus_tip": [0, 0, 0]}}, "mean 'spinous_tip'"),
+        ({"landmarks_world": LANDMARKS | {"spinous_tip": [0, 0, -40]}}, "not on one line"),
+        ({"landmarks_world": {"spinous_tip": [0, 0, 0]}}, "at least three"),
+    ],
+)
+def test_start_mistakes(tmp_path, content, message):
+    with pytest.raises(data.DataError, match=message):
+        data.load_init(write(tmp_path, content))
+
+
+def test_examples_of_the_docs_load(tmp_path):
+    page = pathlib.Path(__file__).parents[3] / "docs" / "input_formats.md"
+    blocks = re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) >= 5
+    for block in blocks:
+        load = data.load_cameras if block.startswith("[") else data.load_init
+        load(write(tmp_path, block))

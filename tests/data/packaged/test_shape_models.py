@@ -1,0 +1,102 @@
+"""Packaged shape models: loading, cards, choice of a set, damaged files."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from dartjax import DataError, ssm
+from dartjax.data.packaged import _shape_models as _assets
+
+REPORTED = ("lidc0001", "tptct")
+
+
+def test_every_level_of_every_set_loads():
+    sets = _assets._packaged_sets()
+    names = {folder.name for folder in sets}
+    assert {"all", "without_lidc0001", "without_tptct"} <= names
+    for folder in sets:
+        card = _assets.shape_model_card(folder)
+        levels = _assets.shape_model_levels(folder)
+        assert levels == (*(f"T{i}" for i in range(1, 13)), *(f"L{i}" for i in range(1, 6)))
+        assert card["num_modes"] >= 40
+        assert not set(card["subjects_excluded"]) & set(card["subjects_included"])
+        for subject in card["subjects_included"]:
+            assert card["sources"][subject]["licence"]
+        for level in levels:
+            model = _assets.load_shape_model(level, path=folder, num_modes=40)
+            assert model.modes.shape == (40, 2048, 3)
+
+
+def test_models_of_all_levels_stack():
+    """One triangulation: what is the same for all levels is equal, and vmap goes over levels."""
+    models = [_assets.load_shape_model(level) for level in ("T1", "T8", "T12", "L5", "T13", "L6")]
+    for model in models:
+        np.testing.assert_array_equal(model.faces, models[0].faces)
+        np.testing.assert_array_equal(model.parts, models[0].parts)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *models)
+    drawn = jax.vmap(ssm.sample)(stacked, jax.random.split(jax.random.key(0), 6))
+    assert drawn.shape == (6, 2048, 3)
+    np.testing.assert_array_equal(models[2].mean_shape, models[4].mean_shape)
+
+
+@pytest.mark.parametrize("excluded", [(), ("lidc0001",), ("sub-TPTCT",), REPORTED])
+def test_the_largest_set_without_a_subject_is_chosen(excluded):
+    folder = _assets.shape_model_set(excluded)
+    card = _assets.shape_model_card(folder)
+    for subject in excluded:
+        assert not _assets.includes_subject(card, subject)
+    kept = [s for s in REPORTED if not _assets.same_subject(s, excluded)]
+    assert all(_assets.includes_subject(card, subject) for subject in kept)
+
+
+def test_leaking_subjects_are_refused():
+    with pytest.raises(DataError, match=r"ctacardio.*leak"):
+        _assets.load_shape_model("T5", exclude=["ctacardio"])
+    with pytest.raises(DataError, match="leak"):
+        _assets.shape_model_set(["lidc0001"], path=_assets.SHAPE_MODELS / "all")
+    card = {"subjects_included": ["x"], "ct_hashes": ["abc"]}
+    assert _assets.includes_subject(card, "renamed", "abc")
+    assert not _assets.includes_subject(card, "renamed", "abd")
+
+
+def test_unknown_level_too_many_modes_and_missing_folder(tmp_path):
+    with pytest.raises(DataError, match="unknown level 'C3'"):
+        _assets.load_shape_model("C3")
+    with pytest.raises(DataError, match=r"holds 40 modes.*--num_modes=900"):
+        _assets.load_shape_model("L1", num_modes=900)
+    with pytest.raises(DataError, match=r"no models\.npz"):
+        _assets.load_shape_model("L1", path=tmp_path)
+
+
+def test_round_trip_and_damaged_files(tmp_path):
+    model = _assets.load_shape_model("L1", num_modes=2)
+    card = {"name": "x", "subjects_included": [], "sources": {}, "levels": {"L1": {}}}
+    _assets.save_shape_models(tmp_path, {"L1": model}, card)
+    again = _assets.load_shape_model("L1", path=tmp_path, num_modes=2)
+    for old, new in zip(jax.tree.leaves(model), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(new, old, atol=3e-5)
+    whole = (tmp_path / "models.npz").read_bytes()
+    (tmp_path / "models.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"models\.npz is damaged"):
+        _assets.load_shape_model("L1", path=tmp_path)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(DataError, match=r"card\.json is damaged"):
+        _assets.shape_model_card(tmp_path)
+    (tmp_path / "card.json").write_text(json.dumps({"name": "x"}))
+    with pytest.raises(DataError, match="lacks levels"):
+        _assets.shape_model_card(tmp_path)
+
+
+def test_template_round_trip(tmp_path):
+    template = _assets.load_template()
+    file = tmp_path / "template.npz"
+    _assets.save_template(file, template)
+    again = _assets.load_template(file)
+    np.testing.assert_array_equal(again.topology.faces, template.topology.faces)
+    for level, shape in template.level_shapes.items():
+        np.testing.assert_allclose(again.level_shapes[level], shape, atol=3e-5)
+    file.write_bytes(b"not a zip")
+    with pytest.raises(DataError, match="no template, or damaged"):
+        _assets.load_template(file)

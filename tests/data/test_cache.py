@@ -1,0 +1,55 @@
+"""What is remembered is what was made, and only for the same content."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dartjax.data import _cache as cache
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARTJAX_CACHE", str(tmp_path))
+
+
+class Counter:
+    def __init__(self, value):
+        self.value, self.calls = value, 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.value
+
+
+def test_a_second_call_makes_nothing_and_returns_the_same_bits():
+    make = Counter((np.float64(0.1), {"a": np.arange(3, dtype=np.float32) / 3}))
+    like: Any = (0, {"a": 0})
+    content = [np.arange(4.0)]
+    first = cache.remembered("things", "1", content, like, make)
+    second = cache.remembered("things", "1", content, like, make)
+    assert make.calls == 1
+    assert first[0] == second[0] == 0.1
+    assert first[1]["a"].tobytes() == second[1]["a"].tobytes()
+
+
+def test_other_content_shape_or_version_is_made_anew():
+    make = Counter(np.zeros(1))
+    for version, array in (
+        ("1", np.zeros(4)),
+        ("2", np.zeros(4)),
+        ("1", np.zeros((2, 2))),
+        ("1", np.zeros(4, np.float32)),
+    ):
+        cache.remembered("things", version, [array], 0, make)
+    assert make.calls == 4
+
+
+def test_a_broken_file_is_made_again(tmp_path):
+    make = Counter(np.arange(3))
+    cache.remembered("things", "1", [], 0, make)
+    (file,) = (tmp_path / "things").glob("*.npz")
+    file.write_bytes(file.read_bytes()[:30])
+    np.testing.assert_array_equal(cache.remembered("things", "1", [], 0, make), [0, 1, 2])
+    assert make.calls == 2
+    assert not list((tmp_path / "things").glob(".*"))

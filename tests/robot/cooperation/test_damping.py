@@ -1,0 +1,89 @@
+"""What a hand means, and the damping it gets for it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dartjax.robot import cooperation
+
+LAW = cooperation.Admittance()
+FORWARD = jnp.array([80.0, 0.0, 0.0])  # mm/s
+LOW, SMALL = jnp.asarray(10.0), jnp.asarray(1.0)
+
+
+def meant(force, velocity=FORWARD):
+    return float(cooperation.intent(jnp.asarray(force), velocity, LOW, SMALL, LAW))
+
+
+def test_intent_tells_pulling_from_letting_go_and_braking():
+    holds = 10.0 * 0.08 + 1.0  # N: low damping times the speed, and the small force
+    assert meant([holds, 0.0, 0.0]) == pytest.approx(1.0, abs=0.03)
+    assert meant([2.0 * holds, 0.0, 0.0]) > 1.9
+    assert meant([0.0, 0.0, 0.0]) == 0.0
+    assert meant([-2.0, 0.0, 0.0]) < -1.0
+    assert abs(meant([0.0, 5.0, 0.0])) < 0.1  # across the motion
+
+
+def test_at_rest_every_pull_is_meant():
+    for force in ([3.0, 0.0, 0.0], [0.0, -3.0, 0.0]):
+        assert meant(force, jnp.zeros(3)) == pytest.approx(3.0)
+
+
+@jax.jit
+def settled(law, force, velocity, stiffness, start):
+    def step(damping, _):
+        return cooperation.damping_step(damping, force, velocity, stiffness, law, LAW), None
+
+    return jax.lax.scan(step, start, length=300)[0]
+
+
+def settle(law, force, velocity=FORWARD, stiffness=500.0, start=60.0):
+    numbers = (jnp.asarray(value, jnp.float32) for value in (force, velocity, stiffness, start))
+    return float(settled(law, *numbers))
+
+
+def test_tuned_rules_are_low_in_a_pull_and_high_in_a_stop():
+    law = cooperation.intent_rules()
+    pull, let_go = settle(law, [6.0, 0.0, 0.0]), settle(law, [0.0, 0.0, 0.0])
+    brake, rest = settle(law, [-4.0, 0.0, 0.0]), settle(law, [0.0] * 3, jnp.zeros(3))
+    assert pull < 50.0 and min(let_go, brake, rest) > 70.0
+
+
+def test_classical_rules_are_lowest_where_force_and_speed_are_big():
+    law = cooperation.classical_rules()
+    low, _ = cooperation.damping_bounds(jnp.asarray(500.0), law, LAW)
+    assert settle(law, [20.0, 0.0, 0.0], jnp.array([150.0, 0, 0])) == pytest.approx(float(low))
+
+
+def test_damping_changes_no_faster_than_its_rate():
+    law = cooperation.classical_rules()
+    stiffness = jnp.asarray(500.0)
+    after = cooperation.damping_step(
+        jnp.asarray(60.0), 20.0 * FORWARD, FORWARD, stiffness, law, LAW
+    )
+    assert float(after) == pytest.approx(60.0 - 400.0 * 0.001, rel=1e-5)
+
+
+@pytest.mark.parametrize("stiffness", [50.0, 400.0, 2000.0])
+def test_no_rule_goes_below_the_stable_damping(stiffness):
+    bound = cooperation.lowest_stable_damping(jnp.asarray(stiffness), LAW.inertia, LAW.loop_lag)
+    for law in (
+        cooperation.lowest_damping(),
+        cooperation.classical_rules(),
+        cooperation.intent_rules(),
+    ):
+        found = settle(law, [15.0, 0.0, 0.0], stiffness=stiffness, start=0.0)
+        assert found >= max(1.2 * float(bound) * 0.999, 8.0)
+
+
+def test_fixed_damping_is_fixed():
+    law = cooperation.fixed_damping(62.6)
+    for force in ([0.0] * 3, [20.0, 0.0, 0.0], [-20.0, 0.0, 0.0]):
+        assert settle(law, force) == pytest.approx(62.6)
+
+
+def test_rho_0_is_the_lowest_damping_for_an_arm():
+    law, stiffness = cooperation.lowest_damping(), 1000.0
+    expected = 1.2 * cooperation.lowest_stable_damping(jnp.asarray(stiffness), 2.0, LAW.loop_lag)
+    np.testing.assert_allclose(settle(law, [0.0] * 3, stiffness=stiffness), expected, rtol=1e-5)

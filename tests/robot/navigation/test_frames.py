@@ -1,0 +1,85 @@
+"""The chain of frames, and the hand-eye calibration against made-up truth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax.robot import StatusCode
+from dartjax.robot.navigation import FrameChain, hand_eye
+from dartjax.transforms import SE3
+
+solve = jax.jit(hand_eye)
+
+
+def frame(seed, mm=200.0, rad=0.8):
+    key_v, key_w = jax.random.split(jax.random.key(seed))
+    shift, turn = mm * jax.random.normal(key_v, (3,)), rad * jax.random.normal(key_w, (3,))
+    return SE3.exp(jnp.concatenate([shift, turn]))
+
+
+def stacked(frames):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *frames)
+
+
+def scene(count=8, noise_mm=0.0):
+    """Flange poses and what a tracker sees of the marker on the flange."""
+    T_flange_marker, T_base_tracker = frame(100), frame(101)
+    flanges = [frame(seed) for seed in range(count)]
+    markers = [T_base_tracker.inverse() @ flange @ T_flange_marker for flange in flanges]
+    noise = noise_mm * jax.random.normal(jax.random.key(9), (count, 6)).at[:, 3:].mul(1e-3)
+    seen = [marker @ SE3.exp(each) for marker, each in zip(markers, noise, strict=True)]
+    return T_flange_marker, T_base_tracker, stacked(flanges), stacked(seen)
+
+
+def test_the_chain_closes(x64):
+    """A point seen by the tracker on the patient arrives where the robot expects it."""
+    T_base_tracker, T_flange_marker, T_base_flange = frame(0), frame(1), frame(2)
+    T_tracker_patientmarker, T_patientmarker_patient = frame(3), frame(4)
+    chain = FrameChain(
+        T_base_flange,
+        T_flange_marker,
+        T_base_tracker.inverse() @ T_base_flange @ T_flange_marker,
+        T_tracker_patientmarker,
+        T_patientmarker_patient,
+    )
+    point = jnp.array([10.0, -20.0, 30.0])
+    on_tracker = T_tracker_patientmarker.apply(T_patientmarker_patient.apply(point))
+    expected = T_base_tracker.apply(on_tracker)
+    np.testing.assert_allclose(chain.T_base_patient.apply(point), expected, atol=1e-9)
+
+
+def test_hand_eye_is_found_again(x64):
+    T_flange_marker, T_base_tracker, flanges, markers = scene()
+    found, status = solve(flanges, markers)
+    assert int(status) == StatusCode.OK
+    np.testing.assert_allclose(
+        found.T_flange_marker.as_matrix(), T_flange_marker.as_matrix(), atol=1e-8
+    )
+    np.testing.assert_allclose(
+        found.T_base_tracker.as_matrix(), T_base_tracker.as_matrix(), atol=1e-8
+    )
+    assert float(found.residual_mm) < 1e-8
+
+
+def test_hand_eye_with_noise(x64):
+    T_flange_marker, _, flanges, markers = scene(count=8, noise_mm=0.1)
+    found, status = solve(flanges, markers)
+    gap = found.T_flange_marker.translation() - T_flange_marker.translation()
+    assert int(status) == StatusCode.OK
+    assert 1e-3 < float(jnp.linalg.norm(gap)) < 0.5
+    assert 0.05 < float(found.residual_mm) < 0.5
+
+
+def test_turns_about_one_axis_leave_it_open(x64):
+    T_flange_marker, T_base_tracker = frame(100), frame(101)
+    turns = [jnp.array([10.0 * i, 5.0, 3.0, 0.0, 0.0, 0.3 * i]) for i in range(8)]
+    flanges = [SE3.exp(turn) for turn in turns]
+    markers = [T_base_tracker.inverse() @ flange @ T_flange_marker for flange in flanges]
+    _, status = solve(stacked(flanges), stacked(markers))
+    assert int(status) == StatusCode.DEGENERATE_GEOMETRY
+
+
+def test_not_a_number_is_said(x64):
+    _, _, flanges, markers = scene()
+    lost = jax.tree.map(lambda leaf: leaf.at[2].set(jnp.nan), markers)
+    assert int(solve(flanges, lost)[1]) == StatusCode.BAD_PARAMETER
