@@ -91,7 +91,7 @@ def _fit(exchange: pathlib.Path, options) -> dict[str, Any]:
     import jax.numpy as jnp
 
     from dartjax import data, metrics, simulation
-    from dartjax.registration import fit
+    from dartjax.registration import ALONE, FIT_OPTIONS, fit
     from dartjax.simulation import Disturbance
 
     case = data.example_case()
@@ -103,7 +103,8 @@ def _fit(exchange: pathlib.Path, options) -> dict[str, Any]:
     radiographs = simulation.simulate(case.ct, views, setup)
     seen, start = simulation.disturbed_observations(truth, radiographs, rng, Disturbance())
 
-    program = jax.jit(lambda seen, start: fit(model, seen, start, _options(methods)))
+    fit_options = FIT_OPTIONS[ALONE]
+    program = jax.jit(lambda seen, start: fit(model, seen, start, fit_options))
     found = jax.block_until_ready(program(seen, start))
     times = []
     for _ in range(options.repeats):
@@ -132,14 +133,10 @@ def _fit(exchange: pathlib.Path, options) -> dict[str, Any]:
     return {
         "seconds": min(wall for wall, _ in times),
         "cpu_seconds": min(busy for _, busy in times),
-        "steps": sum(scale.num_steps for scale in _options(methods).scales),
+        "steps": sum(scale.num_steps for scale in fit_options.scales),
         "shift_mm": float(shift),
         "turn_deg": float(turn),
     }
-
-
-def _options(methods):
-    return registration.FIT_OPTIONS[registration.ALONE]
 
 
 def _vertebra_alone(case, level: str) -> tuple[np.ndarray, np.ndarray]:

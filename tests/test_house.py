@@ -1,38 +1,59 @@
 """The rules of the house, read from the source: who may import whom, and what is documented."""
 
 import ast
+import collections
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dartjax"
-MAX_LINES = 600
+MAX_LINES = 600  # of a file
+MAX_FILES = 22  # Python modules in a folder, `__init__.py` not counted
+MAX_FUNCTION = 60  # lines of a function, its docstring not counted
 
-# Floors of the house. A part may import the floors below it, and within one floor nothing
-# but what the pairs of SAME_FLOOR allow.
+# Floors of the house, from the ground up. A room may import the floors below it, and within one
+# floor nothing but what SAME_FLOOR allows.
 FLOORS = (
-    ("_types", "_numerics"),
+    ("_types", "_numerics", "_errors", "_progress"),
+    ("_least_squares", "anatomy"),
     ("transforms",),
-    ("camera", "mesh", "image", "observations"),
-    ("render", "ssm", "models", "metrics"),
-    ("registration",),
-    ("planning",),
+    ("camera", "mesh", "image", "observations", "metrics"),
+    ("render", "ssm", "models"),
+    ("registration", "planning"),
     ("robot",),
+    ("data",),
+    ("synthverse",),
+    ("simulation",),
     ("training",),
+    ("pipeline",),
+    ("report",),
+    ("cli",),
 )
-SAME_FLOOR = {("image", "camera"), ("observations", "camera"), ("_numerics", "_types")}
-FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-CORE = {part for parts in FLOORS[:3] for part in parts}
-# Host side: they import the types of the floors below them, only experiments import them.
-EDGE = {"data": CORE | {"ssm"}, "report": CORE}
-FORBIDDEN = {("registration", "models")}
+SAME_FLOOR = {
+    ("_numerics", "_types"),
+    ("image", "camera"),
+    ("observations", "camera"),
+    ("observations", "image"),
+    ("metrics", "mesh"),
+}
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+TYPES = {room for rooms in FLOORS[:4] for room in rooms}
+# Rooms that may import less than their floor says.
+ONLY = {
+    "data": TYPES | {"ssm", "models"},  # reads and writes types, models and parameters
+    "models": TYPES,
+    "planning": TYPES | {"ssm"},
+    "robot": TYPES | {"render", "planning"},
+}
+FORBIDDEN = {("registration", "models")}  # it takes a similarity as a callable
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-ALL_CODE = SOURCES + sorted(
-    path
-    for folder in ("experiments", "benchmarks", "tests")
-    for path in (ROOT / folder).rglob("*.py")
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
+ALL_CODE = (
+    SOURCES
+    + EXPERIMENTS
+    + sorted(path for folder in ("benchmarks", "tests") for path in (ROOT / folder).rglob("*.py"))
 )
 
 
@@ -40,11 +61,19 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
-def part_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported_modules(path):
+MODULES = {module_of(path): path for path in SOURCES + EXPERIMENTS}
+
+
+def room_of(module):
+    """The room a module of the library stands in; "__init__" for the front door."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imported_names(path):
     """Full dotted names of everything a file imports, relative imports resolved."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
@@ -57,36 +86,59 @@ def imported_modules(path):
 
 
 def is_allowed(importer, imported):
+    """May a room import another?"""
     if importer in (imported, "__init__"):
         return True
-    if imported in EDGE or (importer, imported) in FORBIDDEN:
+    if (importer, imported) in FORBIDDEN or imported not in ONLY.get(importer, {imported}):
         return False
-    if importer in EDGE:
-        return imported in EDGE[importer]
-    below = FLOOR_OF[imported] < FLOOR_OF[importer]
-    return below or (importer, imported) in SAME_FLOOR
+    return FLOOR_OF[imported] < FLOOR_OF[importer] or (importer, imported) in SAME_FLOOR
 
 
-def violations(path):
-    importer = part_of(path)
-    for module in imported_modules(path):
-        top, _, rest = module.partition(".")
-        imported = rest.split(".")[0]
-        in_the_house = top == "dartjax" and imported in FLOOR_OF.keys() | EDGE.keys()
-        if top == "experiments" or (in_the_house and not is_allowed(importer, imported)):
-            yield module
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def upward(path):
+    """What a module of the library imports from where it may not."""
+    importer = room_of(module_of(path))
+    for name in imported_names(path):
+        top, _, rest = name.partition(".")
+        room = rest.split(".")[0]
+        if top == "experiments" or (
+            top == "dartjax" and room in FLOOR_OF and not is_allowed(importer, room)
+        ):
+            yield name
+
+
+def trespasses(path):
+    """What a file imports that is private to another package or another module."""
+    importer = module_of(path)
+    for name in imported_names(path):
+        parts = name.split(".")
+        if parts[0] not in ("dartjax", "experiments"):
+            continue
+        for depth, part in enumerate(parts):
+            owner = ".".join(parts[:depth])
+            is_module = f"{owner}.{part}" in MODULES
+            inside = is_module and f"{importer}.".startswith(f"{owner}.")
+            if depth and is_private(part) and not inside:
+                yield name
 
 
 def test_every_part_has_a_place_in_the_house():
-    unknown = (
-        {part_of(path) for path in SOURCES} - FLOOR_OF.keys() - EDGE.keys() - {"__init__", "assets"}
-    )
-    assert not unknown, f"name the floor of {unknown} in this test and in the docs"
+    rooms = {room_of(module_of(path)) for path in SOURCES}
+    unknown = rooms - FLOOR_OF.keys() - {"__init__", "assets"}
+    assert not unknown, f"name the floor of {unknown} in this test and in CONTRIBUTING.md"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_imports_go_down(path):
-    assert not list(violations(path))
+    assert not list(upward(path))
+
+
+@pytest.mark.parametrize("path", SOURCES + EXPERIMENTS, ids=name_of)
+def test_what_is_private_stays_at_home(path):
+    assert not list(trespasses(path))
 
 
 @pytest.mark.parametrize(
@@ -99,27 +151,71 @@ def test_imports_go_down(path):
         ("render", "ssm", False),
         ("registration", "render", True),
         ("registration", "models", False),
+        ("registration", "data", False),
+        ("planning", "registration", False),
         ("training", "models", True),
-        ("planning", "registration", True),
-        ("registration", "planning", False),
         ("data", "mesh", True),
         ("data", "render", False),
+        ("data", "synthverse", False),
         ("robot", "data", False),
+        ("robot", "registration", False),
+        ("simulation", "robot", True),
+        ("pipeline", "simulation", True),
+        ("pipeline", "report", False),
+        ("report", "pipeline", True),
+        ("report", "cli", False),
     ],
 )
 def test_the_rule_itself(importer, imported, allowed):
     assert is_allowed(importer, imported) == allowed
 
 
+def test_no_module_imports_itself_in_a_circle():
+    graph = {}
+    for module, path in MODULES.items():
+        names = imported_names(path)
+        found = {name if name in MODULES else name.rpartition(".")[0] for name in names}
+        graph[module] = (found & MODULES.keys()) - {module}
+    while leaves := {module for module, imported in graph.items() if not imported & graph.keys()}:
+        graph = {module: imported for module, imported in graph.items() if module not in leaves}
+    assert not graph, f"a circle among {sorted(graph)}"
+
+
 @pytest.mark.parametrize("path", ALL_CODE, ids=name_of)
 def test_files_are_short_and_unpickle_nothing(path):
     tree = ast.parse(path.read_text())
     assert len(path.read_text().splitlines()) <= MAX_LINES
-    modules = {module.split(".")[0] for module in imported_modules(path)}
+    modules = {name.split(".")[0] for name in imported_names(path)}
     assert not modules & {"pickle", "cPickle", "dill", "joblib", "shelve"}
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert isinstance(node.value, ast.Constant) and node.value.value is False
+
+
+def lines_of(function):
+    """Lines of a function without those of its docstring."""
+    first = function.body[0]
+    docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(function) else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+@pytest.mark.parametrize("path", SOURCES + EXPERIMENTS, ids=name_of)
+def test_functions_are_short(path):
+    functions = (
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)
+    )
+    assert not [each.name for each in functions if lines_of(each) > MAX_FUNCTION]
+
+
+def test_no_folder_holds_two_subjects():
+    files = [path for path in SOURCES + EXPERIMENTS if path.name != "__init__.py"]
+    count = collections.Counter(name_of(path.parent) for path in files)
+    assert not {folder: number for folder, number in count.items() if number > MAX_FILES}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+def test_experiments_have_flags_only_while_they_run(path):
+    assert not [name for name in imported_names(path) if name.startswith("absl")]
 
 
 def definitions(path):
@@ -135,14 +231,14 @@ def public_definitions():
         for name, node in definitions(path).items():
             if not path.stem.startswith("_") and not name.startswith("_"):
                 yield f"{path.stem}.{name}", node
-    for init in PACKAGE.glob("*/__init__.py"):
+    for init in PACKAGE.rglob("__init__.py"):
         for node in ast.parse(init.read_text()).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dartjax."):
-                source = ROOT / (node.module.replace(".", "/") + ".py")
-                found = definitions(source)
+            if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+                found = definitions(MODULES[node.module])
+                package = init.parent.relative_to(PACKAGE).as_posix().replace("/", ".")
                 for alias in node.names:
                     if alias.name in found:
-                        yield f"{init.parent.name}.{alias.name}", found[alias.name]
+                        yield f"{package}.{alias.name}", found[alias.name]
 
 
 PUBLIC = dict(public_definitions())

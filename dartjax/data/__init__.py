@@ -4,6 +4,9 @@ Whatever a user gives wrongly raises `DataError` with one message that says what
 what to do.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from dartjax._errors import DataError as DataError
 from dartjax._errors import OfflineError as OfflineError
 from dartjax.anatomy import LABEL_OF_LEVEL as LABEL_OF_LEVEL
@@ -19,6 +22,8 @@ from dartjax.data._atomic import finish_shard as finish_shard
 from dartjax.data._atomic import json_bytes as json_bytes
 from dartjax.data._atomic import only_writer as only_writer
 from dartjax.data._atomic import parse_shard as parse_shard
+from dartjax.data._atomic import publish_arrays as publish_arrays
+from dartjax.data._atomic import publish_file as publish_file
 from dartjax.data._atomic import publish_folder as publish_folder
 from dartjax.data._atomic import publish_json as publish_json
 from dartjax.data._atomic import read_json as read_json
@@ -32,6 +37,7 @@ from dartjax.data.cohorts import PACKED as PACKED
 from dartjax.data.cohorts import XRAY_FORMAT as XRAY_FORMAT
 from dartjax.data.cohorts import Case as Case
 from dartjax.data.cohorts import DatasetKind as DatasetKind
+from dartjax.data.cohorts import Inspected as Inspected
 from dartjax.data.cohorts import Layout as Layout
 from dartjax.data.cohorts import Leak as Leak
 from dartjax.data.cohorts import Manifest as Manifest
@@ -43,7 +49,9 @@ from dartjax.data.cohorts import Subject as Subject
 from dartjax.data.cohorts import TrainingShape as TrainingShape
 from dartjax.data.cohorts import XrayDataset as XrayDataset
 from dartjax.data.cohorts import build_case as build_case
+from dartjax.data.cohorts import collect_shapes as collect_shapes
 from dartjax.data.cohorts import content_hash as content_hash
+from dartjax.data.cohorts import ct_hashes as ct_hashes
 from dartjax.data.cohorts import decode_radiograph as decode_radiograph
 from dartjax.data.cohorts import encode_radiograph as encode_radiograph
 from dartjax.data.cohorts import example_case as example_case
@@ -55,9 +63,11 @@ from dartjax.data.cohorts import foreign_material as foreign_material
 from dartjax.data.cohorts import grain as grain
 from dartjax.data.cohorts import grid_around as grid_around
 from dartjax.data.cohorts import ids_hash as ids_hash
+from dartjax.data.cohorts import inspect_scan as inspect_scan
 from dartjax.data.cohorts import is_verse19 as is_verse19
 from dartjax.data.cohorts import is_verse_small as is_verse_small
 from dartjax.data.cohorts import judge_levels as judge_levels
+from dartjax.data.cohorts import kind_of_shapes as kind_of_shapes
 from dartjax.data.cohorts import leaks as leaks
 from dartjax.data.cohorts import leaks_into_model as leaks_into_model
 from dartjax.data.cohorts import load_case as load_case
@@ -68,6 +78,7 @@ from dartjax.data.cohorts import names_of as names_of
 from dartjax.data.cohorts import open_xrays as open_xrays
 from dartjax.data.cohorts import pack_masks as pack_masks
 from dartjax.data.cohorts import patient_of as patient_of
+from dartjax.data.cohorts import people_behind as people_behind
 from dartjax.data.cohorts import radiograph_record as radiograph_record
 from dartjax.data.cohorts import read_ids as read_ids
 from dartjax.data.cohorts import read_scan as read_scan
@@ -117,6 +128,7 @@ from dartjax.data.packaged import load_weights as load_weights
 from dartjax.data.packaged import open_arrays as open_arrays
 from dartjax.data.packaged import plausible_range as plausible_range
 from dartjax.data.packaged import published as published
+from dartjax.data.packaged import published_targets as published_targets
 from dartjax.data.packaged import read_card as read_card
 from dartjax.data.packaged import same_subject as same_subject
 from dartjax.data.packaged import save_failure_model as save_failure_model
@@ -126,3 +138,14 @@ from dartjax.data.packaged import save_weights as save_weights
 from dartjax.data.packaged import shape_model_card as shape_model_card
 from dartjax.data.packaged import shape_model_levels as shape_model_levels
 from dartjax.data.packaged import shape_model_set as shape_model_set
+
+if not TYPE_CHECKING:  # a type checker would take any name at all for one of the module's
+
+    def __getattr__(name: str) -> Any:
+        """The names of version 0.1 that stand in `dartjax.synthverse` now. Not imported above,
+        because `synthverse` is built on `data`."""
+        if name == "synthverse":
+            return importlib.import_module("dartjax.synthverse")
+        if name == "synthetic_case":
+            return importlib.import_module("dartjax.synthverse").synthetic_case
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,10 @@
-"""A data set written in units that are there whole or not at all, by many processes at once.
+"""Files and folders that are there whole or not at all, and data sets made of such folders by many
+processes at once.
 
-A unit is a folder (one scan, one block of views). It is written under a hidden name, flushed to
-the disk and renamed, so a process killed at any moment leaves whole units and at most one hidden
-folder, which the next run throws away. Nothing here depends on the order or number of runs.
+A unit of a data set is a folder (one scan, one block of views). It is written under a hidden
+name, flushed to the disk and renamed, so a process killed at any moment leaves whole units and
+at most one hidden folder, which the next run throws away. Nothing here depends on the order or
+number of runs.
 """
 
 import contextlib
@@ -15,6 +17,8 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from dartjax._errors import DataError
 
 _T = TypeVar("_T")
@@ -22,14 +26,14 @@ MANIFEST = "dataset.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def publish_folder(folder: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
+def publish_folder(folder: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
     """Make `folder` whole: `write` fills a hidden sibling, which takes the name at the end.
 
     DataError when the disk is full; nothing is left then.
     """
-    partial = _partial(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with _nothing_left_behind(partial):
+    with _full_disk_as_data_error(folder), _nothing_left_behind(partial):
         partial.mkdir(parents=True)
         write(partial)
         for path in [*sorted(partial.iterdir()), partial]:
@@ -38,20 +42,38 @@ def publish_folder(folder: pathlib.Path, write: Callable[[pathlib.Path], None]) 
     _flush(folder.parent)
 
 
-def publish_file(path: pathlib.Path, content: bytes) -> None:
-    """Write or replace a file at once, as `publish_folder` does a folder."""
-    partial = _partial(path)
+def publish_file(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
+    """Write or replace a file at once: `write` makes a hidden sibling, which takes the name at
+    the end.
+
+    Processes that publish the same file do not disturb each other: the last one stands. When
+    writing fails nothing is left, an earlier file stays, and the error is raised as it was.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with _nothing_left_behind(partial):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        write(partial)
         _flush(partial)
-        partial.rename(path)
+        partial.replace(path)
     _flush(path.parent)
 
 
 def publish_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """`publish_file` of a JSON object; NaN and infinity are refused."""
-    publish_file(path, json_bytes(content))
+    """`publish_file` of a JSON object; NaN and infinity are rejected. DataError when the disk is
+    full."""
+    text = json_bytes(content)
+    with _full_disk_as_data_error(path):
+        publish_file(path, lambda partial: partial.write_bytes(text))
+
+
+def publish_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """`publish_file` of named arrays as a compressed npz."""
+
+    def write(partial: pathlib.Path) -> None:
+        with partial.open("wb") as file:  # to a name without .npz NumPy would add it
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+    publish_file(path, write)
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
@@ -159,10 +181,6 @@ def _flag(root: pathlib.Path, shard: tuple[int, int]) -> pathlib.Path:
     return root / "shards" / "{}-of-{}.json".format(*shard)
 
 
-def _partial(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name(f".{path.name}.partial")
-
-
 def _difference(root: pathlib.Path, key: str, there: Any, here: Any) -> str:
     if isinstance(there, dict) and isinstance(here, dict):
         names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
@@ -172,20 +190,29 @@ def _difference(root: pathlib.Path, key: str, there: Any, here: Any) -> str:
 
 @contextlib.contextmanager
 def _nothing_left_behind(partial: pathlib.Path) -> Iterator[None]:
-    """Remove a half-written file or folder when writing fails; say so when the disk is full."""
+    """Remove a half-written file or folder when writing fails."""
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise DataError(
-                f"no space left for {partial.parent}: what is written there is whole; free some "
-                "space and run the same command again to go on"
-            ) from error
         raise
+
+
+@contextlib.contextmanager
+def _full_disk_as_data_error(path: pathlib.Path) -> Iterator[None]:
+    """Say what to do when there is no space for a file or folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DataError(
+            f"no space left for {path.parent}: what is written there is whole; free some "
+            "space and run the same command again to go on"
+        ) from error
 
 
 def _flush(path: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from dartjax._errors import DataError
+from dartjax.data._atomic import publish_arrays
 from dartjax.data.packaged import open_arrays
 
 T = TypeVar("T")
@@ -48,13 +49,5 @@ def remembered(
         except DataError:
             pass
     made = jax.tree.map(np.asarray, make())
-    _publish(file, jax.tree.leaves(made))
+    publish_arrays(file, {f"arr_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(made))})
     return made
-
-
-def _publish(file: pathlib.Path, arrays: Sequence[np.ndarray]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may be making the same result.
-    partial = file.with_name(f".{file.stem}-{os.getpid()}.npz")
-    np.savez_compressed(partial, *arrays)
-    partial.replace(file)

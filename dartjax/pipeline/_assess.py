@@ -1,9 +1,9 @@
-"""Whether to believe each answer of a run: how far off it may be, how likely it failed, what
-would help.
+"""Quality assessment of every answer of a run: how far off it may be, how likely it failed.
 
-Nothing here knows the truth. `assess` measures every answer (one batch), `judge` turns that into
-probabilities by a stored model, `refusals` says which answers to withhold, `recover` tries again
-for those and `next_views` names the third X-ray that would help most.
+Nothing here knows the ground truth. `measure_quality` measures every answer, `assess_quality` turns
+that into failure probabilities and standard deviations by a stored model, `abstention_reasons` says
+where to abstain. `recover` then tries again, and `next_views` names the third X-ray that would help
+most.
 """
 
 import functools
@@ -16,9 +16,16 @@ import numpy as np
 from jaxtyping import Float
 
 from dartjax import data, mesh, registration, transforms
+from dartjax._progress import Step, no_step
 from dartjax.observations import Observations
 from dartjax.pipeline._joint import is_relied_on
-from dartjax.pipeline._task import Estimate, Task, refusal, scenes_of, surface
+from dartjax.pipeline._task import (
+    Estimate,
+    Task,
+    estimated_surface,
+    indices_by_scene,
+    no_answer_reason,
+)
 from dartjax.registration import (
     FEATURE_NAMES,
     REACH,
@@ -51,11 +58,10 @@ ALL_FEATURE_NAMES = (*FEATURE_NAMES, *SCENE_FEATURE_NAMES)
 _SCENE_MEANS = ("mask_gap_mm", "landmark_gap_mm", "landmark_bias_mm", "mask_shift_mm")
 _FAR = (20.0, 45.0)  # mm and degrees: an answer further from its neighbours says no more than that
 _OFF_SIZE = 0.5  # the same for the log of its size
-Step = Callable[[str], None]
-Around = Sequence[Surroundings] | None  # what is rendered beside each task
+RenderedNeighbours = Sequence[Surroundings] | None  # what is rendered beside each task
 
 
-class Assessment(NamedTuple):
+class QualityMeasures(NamedTuple):
     """What was measured of every answer; leading axis case. Standard deviations are those of
     `laplace` without inflation, mm."""
 
@@ -65,30 +71,30 @@ class Assessment(NamedTuple):
     path_std: Float[np.ndarray, "case side 2 3"]  # (left, right), (entry, target), x, y, z
 
 
-def assess(
+def measure_quality(
     tasks: Sequence[Task],
     estimates: Sequence[Estimate],
     options: FitOptions,
-    around: Around = None,
+    neighbours: RenderedNeighbours = None,
     *,
-    step: Step = lambda note: None,
-) -> Assessment:
-    """Features and standard deviations of the answers to a run's tasks.
+    step: Step = no_step,
+) -> QualityMeasures:
+    """Measure features and standard deviations of the answers to a run's tasks.
 
-    `options` are those of the fit, `around` the neighbours rendered in it (`surroundings`), if
+    `options` are those of the fit, `neighbours` those rendered in it (`rendered_neighbours`), if
     any. All vertebrae of a scene (subject and pair of views) should be among the tasks.
     """
-    beside = [None] * len(tasks) if around is None else around
+    beside = [None] * len(tasks) if neighbours is None else neighbours
     each = zip(tasks, estimates, beside, strict=True)
     measure, parts = _measured(options), []
     for done, (task, estimate, near) in enumerate(each, 1):
         found = as_reconstruction(task, estimate)
         raw = task.observations if task.detected is None else task.detected
         parts.append(jax.device_get(measure(task.model, task.observations, raw, found, near)))
-        step(f"judgement: {done}/{len(tasks)}")
+        step(f"quality assessment: {done}/{len(tasks)}")
     own, losses, *deviations = (np.stack(column) for column in zip(*parts, strict=True))
     of_scene = scene_features(tasks, estimates, own, losses)
-    return Assessment(np.concatenate([own, of_scene], axis=1), losses, *deviations)
+    return QualityMeasures(np.concatenate([own, of_scene], axis=1), losses, *deviations)
 
 
 @functools.cache
@@ -111,7 +117,7 @@ def _measured(options: FitOptions):
         variances = jnp.diagonal(uncertainty.paths, axis1=-2, axis2=-1)
         agreement = uncertainty.agreement
         losses = 1.0 - jnp.stack([agreement.scores, agreement.overlaps])
-        return features, losses, across, jnp.sqrt(variances).reshape(2, 2, 3)
+        return jnp.stack(features), losses, across, jnp.sqrt(variances).reshape(2, 2, 3)
 
     return one
 
@@ -129,27 +135,30 @@ def as_reconstruction(task: Task, estimate: Estimate) -> Reconstruction:
     )
 
 
-def surroundings(tasks: Sequence[Task], estimates: Sequence[Estimate], method: str) -> Around:
+def rendered_neighbours(
+    tasks: Sequence[Task], estimates: Sequence[Estimate], method: str
+) -> RenderedNeighbours:
     """What a method rendered beside every vertebra: the joint fit the answers to the levels up to
     REACH above and below it in the same views, from head to foot; others nothing."""
     if method != registration.OURS:
         return None
     rendered = [
-        is_relied_on(task) and not refusal(task, estimate)
+        is_relied_on(task) and not no_answer_reason(task, estimate)
         for task, estimate in zip(tasks, estimates, strict=True)
     ]
     each = zip(tasks, estimates, strict=True)
-    vertices = [np.asarray(surface(task, estimate).vertices) for task, estimate in each]
+    vertices = [np.asarray(estimated_surface(task, estimate).vertices) for task, estimate in each]
     beside = {}
-    for members in scenes_of(tasks):
+    for members in indices_by_scene(tasks):
         for place, i in enumerate(members):
             near = members[max(place - REACH, 0) : place + REACH + 1]
             chosen = [j for j in near if j != i and rendered[j]]
-            beside[i] = _filled_up([vertices[j] for j in chosen], vertices[i])
+            beside[i] = _padded([vertices[j] for j in chosen], vertices[i])
     return [beside[i] for i in range(len(tasks))]
 
 
-def _filled_up(others: Sequence[np.ndarray], filler: np.ndarray) -> Surroundings:
+def _padded(others: Sequence[np.ndarray], filler: np.ndarray) -> Surroundings:
+    """The neighbours of one vertebra, filled up to 2 REACH with meshes that count as absent."""
     missing = 2 * REACH - len(others)
     return Surroundings(
         jnp.asarray(np.stack([*others, *[filler] * missing]), jnp.float32),
@@ -162,13 +171,13 @@ def scene_features(
     estimates: Sequence[Estimate],
     own: Float[np.ndarray, "case feature"],
     losses: Float[np.ndarray, "case 2 view"],
-) -> Float[np.ndarray, "case feature"]:
+) -> Float[np.ndarray, "case scene_feature"]:
     """SCENE_FEATURE_NAMES of every answer, from the answers in the same views."""
     size = np.array([_log_size(t, e) for t, e in zip(tasks, estimates, strict=True)])
     column = {name: own[:, i] for i, name in enumerate(FEATURE_NAMES)}
     found = np.full((len(tasks), len(SCENE_FEATURE_NAMES)), np.nan)
-    answered = [not t.refused and e.status != 1 for t, e in zip(tasks, estimates, strict=True)]
-    for members in scenes_of(tasks):
+    answered = [not t.abstention and e.status != 1 for t, e in zip(tasks, estimates, strict=True)]
+    for members in indices_by_scene(tasks):
         # What was not answered says nothing of those that were.
         scene = [i for i in members if answered[i]]
         if len(scene) < 2:
@@ -197,14 +206,15 @@ def _from_neighbours(
     tasks: Sequence[Task], estimates: Sequence[Estimate]
 ) -> Float[np.ndarray, "vertebra 2"]:
     """Distance (mm) and angle (deg) of every answer from what its neighbours' suggest."""
-    along = registration.positions_mm({t.level: t.model for t in tasks})
+    models = {task.level: task.model for task in tasks}
     poses = {t.level: e.pose for t, e in zip(tasks, estimates, strict=True)}
+    expected = registration.expected_poses(models, models, poses)
     apart = np.full((len(tasks), 2), np.nan)
     for i, (task, estimate) in enumerate(zip(tasks, estimates, strict=True)):
-        neighbour = registration.expected(task.level, along, poses)
-        if bool(neighbour.known):
-            shift = estimate.pose.translation() - neighbour.pose.translation()
-            turn = neighbour.pose.rotation().inverse() @ estimate.pose.rotation()
+        suggested = expected[task.level]
+        if bool(suggested.known):
+            shift = estimate.pose.translation() - suggested.pose.translation()
+            turn = suggested.pose.rotation().inverse() @ estimate.pose.rotation()
             angle = jnp.rad2deg(transforms.rotation_angle(turn))
             apart[i] = float(jnp.linalg.norm(shift)), float(angle)
     return np.minimum(apart, np.array(_FAR))
@@ -215,43 +225,48 @@ def _rms(values: Float[np.ndarray, " n"]) -> float:
     return float(np.sqrt(np.mean(values**2))) if len(values) else float("nan")
 
 
-class Judgement(NamedTuple):
-    """What is said of one answer beside the answer."""
+class QualityAssessment(NamedTuple):
+    """How far one answer can be trusted."""
 
     probability: float  # of failure, a MASD above 2 mm
     vertex_std_mm: Float[np.ndarray, " vertex"]  # along the normal of the surface
     path_std_mm: Float[np.ndarray, "side 2"]  # (left, right), (entry, target), rms of the axes
 
 
-def judge(assessed: Assessment, stored: data.StoredFailureModel) -> list[Judgement]:
-    """Calibrated probabilities and standard deviations of every answer. What only a scene can
-    show counts as average for a vertebra without one; an answer that is not finite has failed
+def assess_quality(
+    measures: QualityMeasures, stored: data.StoredFailureModel
+) -> list[QualityAssessment]:
+    """Calibrated failure probabilities and standard deviations of every answer. What only a scene
+    can show counts as average for a vertebra without one; an answer that is not finite has failed
     for sure."""
-    chance = probabilities(assessed.features, stored)
-    vertex_std, path_std = inflated(assessed.vertex_std, assessed.path_std, chance, stored)
+    probability = failure_probabilities(measures.features, stored)
+    vertex_std, path_std = calibrated_std(
+        measures.vertex_std, measures.path_std, probability, stored
+    )
     paths = np.sqrt(np.mean(path_std**2, axis=-1))
     return [
-        Judgement(float(p), std, path)
-        for p, std, path in zip(chance, vertex_std, paths, strict=True)
+        QualityAssessment(float(p), std, path)
+        for p, std, path in zip(probability, vertex_std, paths, strict=True)
     ]
 
 
-def inflated(
+def calibrated_std(
     vertex_std: Float[np.ndarray, "case vertex"],
     path_std: Float[np.ndarray, "case side 2 3"],
-    chance: Float[np.ndarray, " case"],
+    probability: Float[np.ndarray, " case"],
     stored: data.StoredFailureModel,
 ) -> tuple[Float[np.ndarray, "case vertex"], Float[np.ndarray, "case side 2 3"]]:
-    """Calibrated standard deviations: those of answers that are refused are inflated by more."""
-    kind = (chance > stored.threshold).astype(int)
+    """Standard deviations (mm) with their calibrated inflation, which is larger beyond the
+    threshold of the failure `probability`."""
+    kind = (probability > stored.threshold).astype(int)
     across, along = stored.inflation[kind], stored.path_inflation[kind]
     return across[:, None] * vertex_std, along[:, None, None, None] * path_std
 
 
-def probabilities(
+def failure_probabilities(
     features: Float[np.ndarray, "case feature"], stored: data.StoredFailureModel
 ) -> Float[np.ndarray, " case"]:
-    """Probability of failure from ALL_FEATURE_NAMES."""
+    """Probability of failure from ALL_FEATURE_NAMES. DataError for a model of other features."""
     if tuple(stored.features) != ALL_FEATURE_NAMES:
         raise data.DataError(
             "the failure model was fitted on other features: fit it again by "
@@ -260,11 +275,11 @@ def probabilities(
     model = FailureModel(
         *map(jnp.asarray, (stored.mean, stored.scale, stored.weights, stored.bias))
     )
-    rows = jnp.asarray(filled(features, stored.mean), jnp.float32)
+    rows = jnp.asarray(fill_scene_features(features, stored.mean), jnp.float32)
     return np.asarray(jax.vmap(lambda row: failure_probability(model, row))(rows))
 
 
-def filled(
+def fill_scene_features(
     features: Float[np.ndarray, "case feature"], mean: Float[np.ndarray, " feature"]
 ) -> Float[np.ndarray, "case feature"]:
     """The features with those of the scene, where there is none, at their mean."""
@@ -273,29 +288,30 @@ def filled(
     return np.where(missing, mean[None], features)
 
 
-def judge_of(
+def quality_assessor(
     stored: data.StoredFailureModel,
-) -> Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[Judgement]]:
-    """The judge of a run: of the answers of the method that the model was fitted on. Those of
-    others fail in other ways and get no judgement."""
+) -> Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[QualityAssessment]]:
+    """The quality assessment of a run, as a function of tasks, answers and method. The answers of
+    other methods than the one that the model was fitted on fail in other ways and get none."""
 
-    def judge_answers(
+    def assess(
         tasks: Sequence[Task], estimates: Sequence[Estimate], method: str
-    ) -> Sequence[Judgement]:
+    ) -> Sequence[QualityAssessment]:
         if method != stored.card.get("method"):
             return ()
-        around = surroundings(tasks, estimates, method)
-        return judge(assess(tasks, estimates, registration.FIT_OPTIONS[method], around), stored)
+        neighbours = rendered_neighbours(tasks, estimates, method)
+        options = registration.FIT_OPTIONS[method]
+        return assess_quality(measure_quality(tasks, estimates, options, neighbours), stored)
 
-    return judge_answers
+    return assess
 
 
-def refusals(judgements: Sequence[Judgement], threshold: float) -> list[str]:
-    """Why each answer is withheld; "" if it is given. `threshold` is the highest probability of
-    failure to accept: see `StoredFailureModel.threshold`."""
+def abstention_reasons(assessments: Sequence[QualityAssessment], threshold: float) -> list[str]:
+    """Why to abstain from each answer; "" if it is given. `threshold` is the highest probability
+    of failure to accept: see `StoredFailureModel.threshold`."""
     return [
         ""
-        if j.probability <= threshold
-        else f"it probably failed ({j.probability:.2f}, accepted up to {threshold:.2f})"
-        for j in judgements
+        if each.probability <= threshold
+        else f"it probably failed ({each.probability:.2f}, accepted up to {threshold:.2f})"
+        for each in assessments
     ]

@@ -36,7 +36,7 @@ def run_cases(
     return each, clock[-1] - clock[0]
 
 
-def columns_of(tasks: Sequence[Task]) -> list[list[Any]]:
+def fit_arguments(tasks: Sequence[Task]) -> list[list[Any]]:
     """What a fit of one case takes: models, observations and starts."""
     return [[getattr(task, key) for task in tasks] for key in ("model", "observations", "start")]
 

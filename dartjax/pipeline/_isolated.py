@@ -8,10 +8,10 @@ from dartjax import ssm
 from dartjax.observations import Observations
 from dartjax.pipeline._batch import run_cases
 from dartjax.pipeline._joint import fit_jointly
-from dartjax.pipeline._networks import isolation
+from dartjax.pipeline._networks import isolation_network
 from dartjax.pipeline._task import Task
 from dartjax.registration import FitOptions, Reconstruction
-from dartjax.training import alone, isolate
+from dartjax.training import isolate_vertebra, isolated_observations
 
 _ROUNDS = 2
 
@@ -41,9 +41,11 @@ def fit_isolated(
 @functools.cache
 def _isolating(folder: str):
     """The same object for the same folder, so that it is compiled once."""
-    net, params = isolation(folder)
+    net, params = isolation_network(folder)
 
     def one(model: ssm.ShapeModel, seen: Observations, guess: Reconstruction) -> Observations:
-        return alone(seen, isolate(net, params, model, seen, guess.pose, guess.coefficients))
+        return isolated_observations(
+            seen, isolate_vertebra(net, params, model, seen, guess.pose, guess.coefficients)
+        )
 
     return one

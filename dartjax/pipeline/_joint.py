@@ -11,7 +11,7 @@ import numpy as np
 from dartjax import registration, ssm, transforms
 from dartjax.observations import Observations
 from dartjax.pipeline._batch import run_cases
-from dartjax.pipeline._task import Task, scenes_of
+from dartjax.pipeline._task import Task, indices_by_scene
 from dartjax.registration import (
     RUNGS,
     FitOptions,
@@ -21,7 +21,7 @@ from dartjax.registration import (
     stack,
 )
 
-# A start on another rung may be far off: it is helped by its neighbours and helps none.
+# A start of another tier may be far off: it is helped by its neighbours and helps none.
 _RELIED_ON = ("disturbed", "given", RUNGS[0], RUNGS[1])
 _MULTIPLE = 4  # scenes are filled up to a multiple of so many vertebrae: few programs serve all
 
@@ -48,7 +48,7 @@ def fit_jointly(
 
     The vertebrae of a scene are in the order of the tasks, from head to foot.
     """
-    members = scenes_of(tasks)
+    members = indices_by_scene(tasks)
     size = -(-max(map(len, members)) // _MULTIPLE) * _MULTIPLE
     given = [None] * len(tasks) if begun is None else begun
     scenes = [
@@ -65,7 +65,7 @@ def fit_jointly(
 
 def is_relied_on(task: Task) -> bool:
     """Whether the others of its scene are fitted with this vertebra beside them."""
-    return task.rung in _RELIED_ON
+    return task.tier in _RELIED_ON
 
 
 @functools.cache

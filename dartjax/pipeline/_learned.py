@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from dartjax import ssm, transforms
 from dartjax.observations import Observations
-from dartjax.pipeline._batch import columns_of, run_cases
+from dartjax.pipeline._batch import fit_arguments, run_cases
 from dartjax.pipeline._joint import fit_jointly
-from dartjax.pipeline._networks import similarity
+from dartjax.pipeline._networks import similarity_network
 from dartjax.pipeline._task import Task
 from dartjax.registration import (
     CROP_WIDTH_MM,
@@ -20,14 +20,15 @@ from dartjax.registration import (
     fit,
 )
 from dartjax.render import ncc
-from dartjax.training import guarded, learned_score
+from dartjax.training import flag_doubtful, learned_score
 
 LEARNED_WEIGHT = 0.1  # of the predicted log(1 + MASD) beside the classical terms
 
 
-def faithful_options(folder: str) -> FitOptions:
-    """Nothing is minimised but the predicted distance and, lightly, the prior of the shape."""
-    size = similarity(folder)[0].config.size
+def faithful_fit_options(folder: str) -> FitOptions:
+    """Options of a fit that minimises nothing but the predicted distance and, lightly, the prior of
+    the shape."""
+    size = similarity_network(folder)[0].config.size
     return FitOptions(
         similarity=(ncc,) * 2,
         scales=(Scale(size, 0.0, 40, 0.08), Scale(size, 0.0, 40, 0.04)),
@@ -38,9 +39,9 @@ def faithful_options(folder: str) -> FitOptions:
 
 
 def with_score(options: FitOptions, folder: str, weight: float) -> FitOptions:
-    """The same fit with the learned similarity as one more term. No scale is coarser than what
+    """Add the learned similarity to a fit as one more term. No scale is coarser than what
     the network looks at."""
-    size = similarity(folder)[0].config.size
+    size = similarity_network(folder)[0].config.size
     scales = [scale._replace(num_pixels=max(size, scale.num_pixels)) for scale in options.scales]
     return dataclasses.replace(
         options,
@@ -54,7 +55,7 @@ def fit_faithful(
     folder: str, tasks: Sequence[Task], *, step: Callable[[str], None]
 ) -> tuple[list[Reconstruction], float]:
     """A `Fitter`: the learned similarity alone, from the start as it is given."""
-    return run_cases(_faithful(folder), *columns_of(tasks), step=step)
+    return run_cases(_faithful(folder), *fit_arguments(tasks), step=step)
 
 
 def fit_ours(
@@ -68,7 +69,7 @@ def fit_ours(
     one more term and as the judge of the result."""
     options = with_score(options, folder, LEARNED_WEIGHT)
     fitted, seconds = fit_jointly(options, tasks, step=step)
-    columns = columns_of(tasks)[:2]
+    columns = fit_arguments(tasks)[:2]
     judged, more = run_cases(_judge(folder), *columns, fitted, step=step)
     return judged, seconds + more
 
@@ -76,17 +77,17 @@ def fit_ours(
 @functools.cache
 def _score(folder: str) -> MultiViewScore:
     """The same object for the same folder, so that fits are compiled once."""
-    return learned_score(*similarity(folder))
+    return learned_score(*similarity_network(folder))
 
 
 @functools.cache
 def _judge(folder: str):
-    return functools.partial(guarded, *similarity(folder))
+    return functools.partial(flag_doubtful, *similarity_network(folder))
 
 
 @functools.cache
 def _faithful(folder: str):
-    options, judge = faithful_options(folder), _judge(folder)
+    options, judge = faithful_fit_options(folder), _judge(folder)
 
     def one(model: ssm.ShapeModel, seen: Observations, start: transforms.SE3) -> Reconstruction:
         return judge(model, seen, fit(model, seen, start, options))

@@ -21,15 +21,15 @@ from dartjax.registration import CROP_PIXELS
 PACKAGED = "packaged"
 
 
-def folder_of(name: str, given: str | None, *, needed: bool = False) -> str | None:
-    """Where the weights are that a flag asks for: a folder, or the word `packaged`. None if it
-    does not ask, unless they are `needed`: then the packaged ones."""
+def weights_folder(name: str, given: str | None, *, needed: bool = False) -> str | None:
+    """Find the folder of the weights that a flag asks for: a folder, or the word `packaged`. None
+    if it does not ask, unless they are `needed`: then the packaged ones."""
     if given is None and not needed:
         return None
     return str(data.NETWORKS / name) if given in (None, PACKAGED) else given
 
 
-def check_unseen(folder: str, subjects: Sequence[str], flag: str) -> None:
+def check_not_trained_on(folder: str, subjects: Sequence[str], flag: str) -> None:
     """DataError if the network in a folder has seen one of the subjects."""
     seen = data.read_card(folder)["subjects_included"]
     if leaked := [subject for subject in subjects if data.same_subject(subject, seen)]:
@@ -39,31 +39,42 @@ def check_unseen(folder: str, subjects: Sequence[str], flag: str) -> None:
         )
 
 
+def load_network(name: str, folder: str) -> tuple[IsolationNet | MultiViewSimilarity, PyTree]:
+    """Load the network of that name, `isolation` or `similarity`, with its parameters. DataError
+    if they are missing, damaged, or of the other network."""
+    return _LOADERS[name](folder)
+
+
 @functools.cache
-def isolation(folder: str) -> tuple[IsolationNet, PyTree]:
-    """The network and its parameters. DataError if they are missing, damaged, or of another one."""
+def isolation_network(folder: str) -> tuple[IsolationNet, PyTree]:
+    """Load the network that isolates a vertebra, with its parameters. DataError if they are
+    missing, damaged, or of another network."""
     net = IsolationNet(ISOLATION_PRESETS[_preset(folder, "isolation")])
-    like = jax.eval_shape(functools.partial(random_isolation, net), jax.random.key(0))
+    like = jax.eval_shape(functools.partial(untrained_isolation, net), jax.random.key(0))
     return net, data.load_weights(folder, like)[0]
 
 
 @functools.cache
-def similarity(folder: str) -> tuple[MultiViewSimilarity, PyTree]:
-    """The network and its parameters. DataError if they are missing, damaged, or of another one."""
+def similarity_network(folder: str) -> tuple[MultiViewSimilarity, PyTree]:
+    """Load the multi-view similarity, with its parameters. DataError if they are missing, damaged,
+    or of another network."""
     net = MultiViewSimilarity(SIMILARITY_PRESETS[_preset(folder, "similarity")])
-    like = jax.eval_shape(functools.partial(random_similarity, net), jax.random.key(0))
+    like = jax.eval_shape(functools.partial(untrained_similarity, net), jax.random.key(0))
     return net, data.load_weights(folder, like)[0]
 
 
-def random_similarity(net: MultiViewSimilarity, key: jax.Array) -> PyTree:
-    """Parameters before training."""
+_LOADERS = {"isolation": isolation_network, "similarity": similarity_network}
+
+
+def untrained_similarity(net: MultiViewSimilarity, key: jax.Array) -> PyTree:
+    """Draw the parameters of the multi-view similarity before training."""
     image = jnp.zeros((1, net.config.size, net.config.size))
     views = ViewPair(image, image, image, image, jnp.zeros((1, 7)))
     return jax.jit(net.init)(key, views, jnp.ones(1, bool))["params"]
 
 
-def random_isolation(net: IsolationNet, key: jax.Array) -> PyTree:
-    """Parameters before training."""
+def untrained_isolation(net: IsolationNet, key: jax.Array) -> PyTree:
+    """Draw the parameters of the isolation network before training."""
     image = jnp.zeros((CROP_PIXELS, CROP_PIXELS))
     return jax.jit(net.init)(key, image, no_hint(image))["params"]
 

@@ -10,9 +10,10 @@ from jaxtyping import Float
 
 from dartjax import camera as cameras
 from dartjax import transforms
+from dartjax._progress import Step, no_step
 from dartjax.camera import Camera
 from dartjax.observations import Observations
-from dartjax.pipeline._assess import Around, Step, as_reconstruction
+from dartjax.pipeline._assess import RenderedNeighbours, as_reconstruction
 from dartjax.pipeline._task import Estimate, Task
 from dartjax.registration import (
     FitOptions,
@@ -24,7 +25,7 @@ from dartjax.registration import (
 from dartjax.ssm import ShapeModel
 
 
-def view_ring(center: Float[np.ndarray, "3"], view: Camera, num_views: int = 12) -> Camera:
+def candidate_views(center: Float[np.ndarray, "3"], view: Camera, num_views: int = 12) -> Camera:
     """Candidates for a further view (leading axis): the same C-arm turned about the patient's
     long axis in equal steps over 180 degrees, for a view from behind shows what one from the
     front does."""
@@ -50,13 +51,14 @@ def next_views(
     estimates: Sequence[Estimate],
     options: FitOptions,
     candidates: Camera,
-    around: Around = None,
+    neighbours: RenderedNeighbours = None,
     *,
-    step: Step = lambda note: None,
+    step: Step = no_step,
 ) -> Float[np.ndarray, "case candidate"]:
-    """Standard deviation of the path points (rms, mm, without inflation) to be expected with
-    each candidate (leading axis, full detectors) as one more view."""
-    beside = [None] * len(tasks) if around is None else around
+    """Expected standard deviation of the path points (rms, mm, without inflation) with each
+    candidate (leading axis, full detectors) as one more view. `neighbours` as in
+    `measure_quality`."""
+    beside = [None] * len(tasks) if neighbours is None else neighbours
     expect, found = _next_view(options), []
     for done, (task, estimate, near) in enumerate(zip(tasks, estimates, beside, strict=True), 1):
         result = as_reconstruction(task, estimate)

@@ -1,6 +1,5 @@
 """The rows of a reconstruction table: every method with the same start and evidence."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -11,11 +10,12 @@ from jaxtyping import PRNGKeyArray
 
 from dartjax import ssm, transforms
 from dartjax.observations import Observations
-from dartjax.pipeline._batch import columns_of, run_cases
+from dartjax.pipeline._batch import fit_arguments, run_cases
 from dartjax.pipeline._isolated import fit_isolated
 from dartjax.pipeline._joint import fit_jointly
 from dartjax.pipeline._learned import fit_faithful, fit_ours
-from dartjax.pipeline._task import Estimate, Task, estimate_of, with_sizes_checked
+from dartjax.pipeline._oracle import with_true_isolation
+from dartjax.pipeline._task import Estimate, Task, estimate_of, flag_unusual_sizes
 from dartjax.registration import (
     ALONE,
     FIT_OPTIONS,
@@ -27,12 +27,12 @@ from dartjax.registration import (
     fit_landmarks,
     moved_pose,
 )
-from dartjax.simulation import isolated
 
 LEARNED = "isolated"  # the same with what a network makes of the X-rays, see `isolation`
 FAITHFUL = "faithful"  # a learned similarity and nothing else, as in Spine-DART
 SUM = "ours"  # all together, with the learned similarity as one more term
-NEEDS = {LEARNED: "isolation", FAITHFUL: "similarity", SUM: "similarity"}  # whose weights
+# The network whose weights a method needs.
+NEEDED_NETWORK = {LEARNED: "isolation", FAITHFUL: "similarity", SUM: "similarity"}
 ISOLATED = "true isolated DRR"  # the same again, with nothing else in the X-rays: a bound
 # What --recipe takes, and the name of its row. Every other one is a baseline, shown in this order
 # between the start and the headline.
@@ -61,8 +61,8 @@ class Fitter(Protocol):
         ...
 
 
-# Fitted one by one.
-CASE_BY_CASE = ("landmarks", *(name for name in FIT_OPTIONS if name != OURS), ISOLATED)
+# The methods that fit every vertebra by itself.
+FITTED_ALONE = ("landmarks", *(name for name in FIT_OPTIONS if name != OURS), ISOLATED)
 CaseFit = Callable[
     [ssm.ShapeModel, Observations, transforms.SE3, PRNGKeyArray], Reconstruction
 ]  # (model, observations, start, key) of one vertebra, under vmap
@@ -79,35 +79,30 @@ def run_method(
     others: Mapping[str, Fitter] = {},
 ) -> tuple[list[Estimate], float]:
     """Estimates of one method for all tasks, and its seconds per task after compilation.
-    `num_starts` and `seed` are for those that fit every vertebra alone (`CASE_BY_CASE`), `weights`
-    the folders of the networks that some need (`NEEDS`), `others` the methods of a study that have
-    no name here, such as an ablation."""
-    if name in CASE_BY_CASE:
+
+    `num_starts` and `seed` are for methods that fit every vertebra alone (`FITTED_ALONE`),
+    `weights` the folders of the networks that some need (`NEEDED_NETWORK`), `others` the methods
+    of a study that have no name here, such as those of an ablation.
+    """
+    if name in FITTED_ALONE:
         fitter = functools.partial(fit_each_case, name, num_starts=num_starts, seed=seed)
     else:
         fitter = others[name] if name in others else _fitter(name, weights or {})
     found, seconds = fitter(tasks, step=lambda note: step(f"{name}: {note}"))
-    estimates = with_sizes_checked(tasks, [estimate_of(each) for each in found])
+    estimates = flag_unusual_sizes(tasks, [estimate_of(each) for each in found])
     return estimates, seconds / len(tasks)
 
 
 def _fitter(name: str, weights: Mapping[str, str | None]) -> Fitter:
     if name == OURS:
         return functools.partial(fit_jointly, FIT_OPTIONS[OURS])
-    folder = weights[NEEDS[name]]
+    folder = weights[NEEDED_NETWORK[name]]
     assert folder is not None, "the experiment checks that there are weights"
     if name == LEARNED:
         return functools.partial(fit_isolated, folder, FIT_OPTIONS[OURS], REFINED_ALONE)
     if name == FAITHFUL:
         return functools.partial(fit_faithful, folder)
     return functools.partial(fit_ours, folder, FIT_OPTIONS[OURS])
-
-
-def with_true_isolation(task: Task) -> Task:
-    """The X-rays show nothing but this vertebra: what perfect isolation gives."""
-    assert task.truth is not None
-    seen = isolated(task.truth, task.observations)
-    return dataclasses.replace(task, observations=seen)
 
 
 def fit_each_case(
@@ -122,7 +117,7 @@ def fit_each_case(
     if name == ISOLATED:
         tasks, name = [with_true_isolation(task) for task in tasks], ALONE
     keys = jax.random.split(jax.random.key(seed), len(tasks))
-    return run_cases(_case_fit(name, num_starts), *columns_of(tasks), list(keys), step=step)
+    return run_cases(_case_fit(name, num_starts), *fit_arguments(tasks), list(keys), step=step)
 
 
 @functools.cache

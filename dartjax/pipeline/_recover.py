@@ -1,7 +1,7 @@
-"""Another try at the answers that are withheld."""
+"""Another try at the answers that are abstained from."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,18 +9,18 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from dartjax import data, registration, transforms
+from dartjax._progress import Step, no_step
 from dartjax.observations import Observations
 from dartjax.pipeline._assess import (
-    Around,
-    Assessment,
-    Judgement,
-    Step,
-    assess,
-    judge,
-    refusals,
+    QualityAssessment,
+    QualityMeasures,
+    RenderedNeighbours,
+    abstention_reasons,
+    assess_quality,
+    measure_quality,
     scene_features,
 )
-from dartjax.pipeline._task import Estimate, Task, estimate_of, scenes_of
+from dartjax.pipeline._task import Estimate, Task, estimate_of, indices_by_scene
 from dartjax.registration import (
     FEATURE_NAMES,
     FitOptions,
@@ -31,37 +31,39 @@ from dartjax.ssm import ShapeModel
 
 
 class Recovery(NamedTuple):
-    """Answers after trying again where they were refused, and how each came about."""
+    """Answers after trying again where the first one is doubtful, and how each came about."""
 
     estimates: list[Estimate]
-    judgements: list[Judgement]
+    assessments: list[QualityAssessment]
     how: list[str]  # "first fit", "restarts" or "neighbours"
 
 
 def recover(
     tasks: Sequence[Task],
     estimates: Sequence[Estimate],
-    assessed: Assessment,
+    measures: QualityMeasures,
     options: FitOptions,
     stored: data.StoredFailureModel,
-    around: Around = None,
+    neighbours: RenderedNeighbours = None,
     *,
     num_starts: int = 6,
     seed: int = 0,
-    step: Step = lambda note: None,
+    step: Step = no_step,
 ) -> Recovery:
-    """Answers that are refused are fitted again: from disturbed starts (0.15 rad and 6 mm per
-    axis; the best loss of `num_starts`), and from the pose that the accepted answers of the
-    neighbouring levels suggest. An answer is replaced by one with a lower probability of failure.
+    """Fit the vertebrae again whose failure probability is above the threshold: from disturbed
+    starts (0.15 rad and 6 mm per axis; the best loss of `num_starts`), and from the pose that the
+    accepted answers of the neighbouring levels suggest. An answer is replaced by one with a lower
+    probability of failure. `neighbours` as in `measure_quality`.
     """
     answers, how = list(estimates), ["first fit"] * len(tasks)
-    judged = judge(assessed, stored)
-    doubtful = [i for i, reason in enumerate(refusals(judged, stored.threshold)) if reason]
+    assessed = assess_quality(measures, stored)
+    reasons = abstention_reasons(assessed, stored.threshold)
+    doubtful = [i for i, reason in enumerate(reasons) if reason]
     keys = jax.random.split(jax.random.key(seed), max(len(tasks), 1))
 
     starts = {
         "restarts": {i: tasks[i].start for i in doubtful},
-        "neighbours": _suggested(tasks, estimates, doubtful),
+        "neighbours": _suggested_starts(tasks, estimates, doubtful),
     }
     for name, index in starts.items():
         if not index:
@@ -69,20 +71,22 @@ def recover(
         refit = _refit(options, num_starts if name == "restarts" else 1)
         tried = list(answers)
         for done, (i, start) in enumerate(index.items(), 1):
-            near = None if around is None else around[i]
+            near = None if neighbours is None else neighbours[i]
             result = refit(tasks[i].model, tasks[i].observations, start, near, keys[i])
             tried[i] = estimate_of(result)
             step(f"{name}: {done}/{len(index)}")
-        second = judge(_again(tasks, tried, assessed, list(index), options, around), stored)
+        again = _measured_again(tasks, tried, measures, list(index), options, neighbours)
+        second = assess_quality(again, stored)
         for i in index:
-            if second[i].probability < judged[i].probability:
-                answers[i], judged[i], how[i] = tried[i], second[i], name
-    return Recovery(answers, judged, how)
+            if second[i].probability < assessed[i].probability:
+                answers[i], assessed[i], how[i] = tried[i], second[i], name
+    return Recovery(answers, assessed, how)
 
 
 @functools.cache
 def _refit(options: FitOptions, num_starts: int):
-    """One vertebra again, from disturbed starts; like `_measured` compiled once."""
+    """One vertebra again, from disturbed starts; the same function for the same arguments, so
+    that it is compiled once."""
 
     @jax.jit
     def refit(
@@ -107,23 +111,23 @@ def _refit(options: FitOptions, num_starts: int):
     return refit
 
 
-def _again(
+def _measured_again(
     tasks: Sequence[Task],
     estimates: Sequence[Estimate],
-    assessed: Assessment,
+    measures: QualityMeasures,
     index: Sequence[int],
     options: FitOptions,
-    around: Around,
-) -> Assessment:
-    """The assessment with the answers at `index` measured anew."""
-    near = None if around is None else [around[i] for i in index]
-    part = assess([tasks[i] for i in index], [estimates[i] for i in index], options, near)
+    neighbours: RenderedNeighbours,
+) -> QualityMeasures:
+    """The measures with the answers at `index` measured anew."""
+    near = None if neighbours is None else [neighbours[i] for i in index]
+    part = measure_quality([tasks[i] for i in index], [estimates[i] for i in index], options, near)
     own, losses, vertex_std, path_std = (
-        _replaced(before, index, after) for before, after in zip(assessed, part, strict=True)
+        _replaced(before, index, after) for before, after in zip(measures, part, strict=True)
     )
     own = own[:, : len(FEATURE_NAMES)]
     of_scene = scene_features(tasks, estimates, own, losses)
-    return Assessment(np.concatenate([own, of_scene], axis=1), losses, vertex_std, path_std)
+    return QualityMeasures(np.concatenate([own, of_scene], axis=1), losses, vertex_std, path_std)
 
 
 def _replaced(before: np.ndarray, index: Sequence[int], after: np.ndarray) -> np.ndarray:
@@ -132,20 +136,21 @@ def _replaced(before: np.ndarray, index: Sequence[int], after: np.ndarray) -> np
     return changed
 
 
-def _suggested(
+def _suggested_starts(
     tasks: Sequence[Task], estimates: Sequence[Estimate], doubtful: Sequence[int]
-) -> dict[int, transforms.SE3]:
-    """For every doubtful answer the pose that those believed in the same views suggest."""
+) -> Mapping[int, transforms.SE3]:
+    """For every doubtful answer the pose that the accepted ones in the same views suggest."""
     starts = {}
-    for scene in scenes_of(tasks):
-        along = registration.positions_mm({tasks[i].level: tasks[i].model for i in scene})
-        good = {
+    for scene in indices_by_scene(tasks):
+        models = {tasks[i].level: tasks[i].model for i in scene}
+        accepted = {
             tasks[i].level: estimates[i].pose
             for i in scene
-            if i not in doubtful and not tasks[i].refused
+            if i not in doubtful and not tasks[i].abstention
         }
-        for i in scene:
-            neighbour = registration.expected(tasks[i].level, along, good)
-            if i in doubtful and bool(neighbour.known):
-                starts[i] = neighbour.pose
+        wanted = [i for i in scene if i in doubtful]
+        expected = registration.expected_poses([tasks[i].level for i in wanted], models, accepted)
+        starts |= {
+            i: expected[tasks[i].level].pose for i in wanted if bool(expected[tasks[i].level].known)
+        }
     return starts

@@ -1,6 +1,6 @@
 """Simulated detections of every vertebra in a set of views, and the starts made of them.
 
-What the networks will give later comes from `registration.Detector` here. The truth enters only
+What the networks will give later comes from `simulation.Detector` here. The truth enters only
 through the detections: crops are centred on what was detected, never on the truth.
 """
 
@@ -18,7 +18,7 @@ from dartjax.camera import Camera
 from dartjax.image import Radiograph, resample
 from dartjax.observations import Detection, Observations
 from dartjax.pipeline._batch import run_cases
-from dartjax.pipeline._task import Task, scenes_of
+from dartjax.pipeline._task import Task, indices_by_scene
 from dartjax.registration import (
     ABSTAINED,
     CROP_PIXELS,
@@ -38,7 +38,7 @@ from dartjax.simulation import (
     detect,
 )
 
-_GOOD_RUNGS = 2  # a vertebra on this rung or a better one vouches for its neighbours
+_GOOD_TIERS = 2  # the start of a vertebra of this tier or a better one helps its neighbours
 _CHUNK = 16
 _triangulate = jax.jit(triangulate)
 
@@ -59,7 +59,7 @@ def detected_centers(detection: Detection, views: Sequence[Camera]) -> Float[np.
     return centers
 
 
-def places(
+def expected_places(
     levels: Sequence[str],
     centers: Float[np.ndarray, "vertebra view 2"],
     views: Sequence[Camera],
@@ -86,7 +86,7 @@ def places(
     return points
 
 
-def observations(
+def detected_observations(
     detection: Detection,
     radiographs: Sequence[Radiograph],
     centers: Float[np.ndarray, "view 2"],
@@ -132,7 +132,7 @@ def detected_tasks(
     step: Callable[[str], None] = lambda note: None,
 ) -> list[Task]:
     """A task per vertebra of one set of views. The start is its expected place with the patient's
-    axes; `initialised` finds a better one. Every vertebra has random numbers of its own."""
+    axes; `initialise_tasks` finds a better one. Every vertebra has random numbers of its own."""
     views = [r.camera for r in radiographs]
     levels = [truth.level for truth in truths]
     found = []
@@ -142,7 +142,7 @@ def detected_tasks(
         step(truth.level)
     centers = np.stack([detected_centers(detection, views) for detection in found])
     along = registration.positions_mm({truth.level: truth.model for truth in truths})
-    where = places(levels, centers, views, along)
+    where = expected_places(levels, centers, views, along)
     angles = simulation.pair_angles_deg(views)
     return [
         Task(
@@ -150,7 +150,7 @@ def detected_tasks(
             level=truth.level,
             pair=pair,
             model=truth.model,
-            observations=observations(detection, radiographs, middle, place),
+            observations=detected_observations(detection, radiographs, middle, place),
             start=transforms.SE3.from_translation(jnp.asarray(place, jnp.float32)),
             truth=truth,
             angle_deg=angles[0] if angles else 0.0,
@@ -160,20 +160,20 @@ def detected_tasks(
     ]
 
 
-def initialised(
+def initialise_tasks(
     tasks: Sequence[Task], *, step: Callable[[str], None] = lambda note: None
 ) -> tuple[list[Task], float]:
-    """The tasks with the starts of the ladder, and its seconds per vertebra after compilation.
+    """Initialise the tasks: their starts, and the seconds per vertebra after compilation.
 
-    Vertebrae without enough landmarks of their own (rungs 3 and 4) are started a second time
-    with the pose that their initialised neighbours in the same views suggest. Who has still
-    too little, or evidence that cannot be trusted, is `refused`.
+    Vertebrae without enough landmarks of their own (tiers 3 and 4) are started a second time
+    with the pose that their initialised neighbours in the same views suggest. One that still has
+    too little, or evidence that cannot be trusted, has the reason as its `abstention`.
     """
-    found, seconds = _run_ladder(tasks, [no_neighbour()] * len(tasks), step)
+    found, seconds = _initialisations(tasks, [no_neighbour()] * len(tasks), step)
     neighbours = _neighbours(tasks, found)
     again = [i for i, neighbour in neighbours.items() if bool(neighbour.known)]
     if again:
-        better, more = _run_ladder(
+        better, more = _initialisations(
             [tasks[i] for i in again], [neighbours[i] for i in again], step, note="neighbours"
         )
         seconds += more
@@ -185,7 +185,7 @@ def initialised(
     return started, seconds / len(tasks)
 
 
-def _run_ladder(
+def _initialisations(
     tasks: Sequence[Task],
     neighbours: Sequence[Neighbour],
     step: Callable[[str], None],
@@ -205,42 +205,42 @@ def _run_ladder(
 
 
 def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, Neighbour]:
-    """For every task on a low rung the pose its neighbours in the same views suggest."""
+    """For every task of a low tier the pose its neighbours in the same views suggest."""
     suggested = {}
-    for members in scenes_of(tasks):
-        along = registration.positions_mm({tasks[i].level: tasks[i].model for i in members})
-        vouches = {i: int(found[i].rung) <= _GOOD_RUNGS for i in members}
-        good = {tasks[i].level: found[i].pose for i in members if vouches[i]}
-        for i in members:
-            if not vouches[i]:
-                suggested[i] = registration.expected(tasks[i].level, along, good)
+    for members in indices_by_scene(tasks):
+        models = {tasks[i].level: tasks[i].model for i in members}
+        good = {i for i in members if int(found[i].rung) <= _GOOD_TIERS}
+        poses = {tasks[i].level: found[i].pose for i in good}
+        low = [i for i in members if i not in good]
+        expected = registration.expected_poses([tasks[i].level for i in low], models, poses)
+        suggested |= {i: expected[tasks[i].level] for i in low}
     return suggested
 
 
 def _started(task: Task, found: Initialisation, helped: bool) -> Task:
-    rung = int(found.rung)
+    tier = int(found.rung)
     return dataclasses.replace(
         task,
         observations=agreeing_landmarks(task.observations, found),
-        # The pose of one that abstains is only a guess: the expected place stays.
-        start=task.start if rung == ABSTAINED else found.pose,
-        rung=RUNGS[rung],
-        refused=why_refused(task.observations, rung, helped),
+        # The pose of one that abstains is not reliable: the expected place stays.
+        start=task.start if tier == ABSTAINED else found.pose,
+        tier=RUNGS[tier],
+        abstention=insufficient_evidence(task.observations, tier, helped),
         landmark_residual_mm=float(found.residual_mm),
         detected=task.observations,
     )
 
 
-def why_refused(seen: Observations, rung: int, helped: bool) -> str:
-    """Why no answer is given whatever the fit may say; "" if one may be. `helped`: neighbours in
-    the same views have said how it is turned."""
+def insufficient_evidence(seen: Observations, tier: int, helped: bool) -> str:
+    """Why the evidence is too little for any answer; "" if it is not. `helped`: neighbours in the
+    same views have said how the vertebra is turned."""
     if not np.isfinite(np.asarray(seen.images)).all():
         return "an X-ray has pixels that are not finite"
-    if rung == ABSTAINED:
+    if tier == ABSTAINED:
         return "too little was detected, or it asks for a vertebra turned by more than 66 degrees"
     if not np.asarray(seen.masks).any():
         return "no view has a mask, so nothing could check the result"
-    if rung > _GOOD_RUNGS and not helped:
+    if tier > _GOOD_TIERS and not helped:
         return "too few landmarks, and no neighbour, to say how it is turned"
     return ""
 

@@ -10,21 +10,20 @@ import numpy as np
 from dartjax import data, simulation
 from dartjax._progress import Progress, no_progress
 from dartjax.image import Radiograph
-from dartjax.pipeline._recipes import ISOLATED, NEEDS, RECIPES, Fitter, run_method
-from dartjax.pipeline._starts import detected_tasks, initialised
+from dartjax.pipeline._recipes import ISOLATED, NEEDED_NETWORK, RECIPES, Fitter, run_method
+from dartjax.pipeline._starts import detected_tasks, initialise_tasks
 from dartjax.pipeline._task import Estimate, Task
 from dartjax.render import xray_settings
 from dartjax.simulation import Disturbance
 
-# Says of every answer of a method how far it can be trusted: one judgement per task (see
-# `judgement`), whose `probability` of failure, `path_std_mm` and `vertex_std_mm` become columns
-# of the case; none at all of a method it does not know.
-Judge = Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[Any]]
+# Assesses every answer of a method: one object per task with the `probability` of failure,
+# `path_std_mm` and `vertex_std_mm`; none at all for a method it does not know.
+Assessor = Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """All that decides the numbers of a run beside the scans."""
+    """All that decides the numbers of a reconstruction study beside the scans."""
 
     seed: int = 0
     pairs: int = 1
@@ -55,7 +54,7 @@ class Study:
     def methods(self) -> tuple[str, ...]:
         """Every method that is run, the headline last."""
         others = [name for name in RECIPES.values() if name != self.headline]
-        missing = {name for name, need in NEEDS.items() if self.weights[need] is None}
+        missing = {name for name, need in NEEDED_NETWORK.items() if self.weights[need] is None}
         others = [name for name in others if name not in missing]
         baselines = (*others, ISOLATED) if self.baselines else ()
         return (*baselines, *self.extra, self.headline)
@@ -75,14 +74,14 @@ class Answers:
     estimates: Mapping[str, Sequence[Estimate]]
     seconds: Mapping[str, float]  # per vertebra, after compilation, with those of the start
     radiographs: Mapping[int, Sequence[Radiograph]]  # by pair
-    judgements: Sequence[Any] = ()  # of the headline's, one per task, see `Judge`
+    assessments: Sequence[Any] = ()  # of the headline's, one per task, see `Assessor`
 
 
-def answer(
+def reconstruct_subject(
     case: data.Case,
     study: Study,
     seed: int,
-    judge: Judge | None = None,
+    assessor: Assessor | None = None,
     *,
     others: Mapping[str, Fitter] = {},
     progress: Progress = no_progress,
@@ -115,8 +114,8 @@ def answer(
             )
             seconds[name] += seconds_to_start
     headline = study.headline
-    judged = judge(tasks, estimates[headline], headline) if judge else ()
-    return Answers(tasks, estimates, seconds, radiographs, judged)
+    assessments = assessor(tasks, estimates[headline], headline) if assessor else ()
+    return Answers(tasks, estimates, seconds, radiographs, assessments)
 
 
 def _simulate(
@@ -188,4 +187,4 @@ def _initialised(tasks: list[Task], study: Study, progress: Progress) -> tuple[l
     if study.observations != "simulated":
         return tasks, 0.0
     with progress("starts") as step:
-        return initialised(tasks, step=step)
+        return initialise_tasks(tasks, step=step)

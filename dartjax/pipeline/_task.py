@@ -18,14 +18,16 @@ from dartjax.simulation import TrueVertebra
 FAILURE_MM = 2.0  # a MASD above this is a failure, whatever the fit says of itself
 MIN_FAILURES = 30  # fewer say nothing of how well failures are told apart
 NOT_FINITE, UNUSUAL_SIZE = 1, 7  # see STATUS_MEANING
-MOST_LOG_SIZE = 0.12  # twice the standard deviation among people
-ABSTAINED = "abstained: "  # begins the status of a task without an answer, before the reason
+MAX_LOG_SIZE = 0.12  # twice the standard deviation among people
+ABSTENTION_PREFIX = (
+    "abstained: "  # begins the status of a task without an answer, before the reason
+)
 GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rotation_error_deg")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One vertebra in one set of views. `refused` says why no answer is given whatever the fit
+    """One vertebra in one set of views. `abstention` says why no answer is given whatever the fit
     may say; "" if one may be."""
 
     subject: str
@@ -36,8 +38,8 @@ class Task:
     start: transforms.SE3
     truth: TrueVertebra | None
     angle_deg: float  # between the views; 0 for one view
-    rung: str = "disturbed"  # on which the start stands
-    refused: str = ""
+    tier: str = "disturbed"  # of the start
+    abstention: str = ""
     landmark_residual_mm: float = float("nan")  # rms of the landmarks that agree with the start
     common_landmarks: int = 0  # detected in at least two views, right or wrong
     detected: Observations | None = None  # with the landmarks that disagree with the start
@@ -57,7 +59,7 @@ class Estimate(NamedTuple):
     mask_agreement: float
 
 
-def scenes_of(tasks: Sequence[Task]) -> list[list[int]]:
+def indices_by_scene(tasks: Sequence[Task]) -> list[list[int]]:
     """Indices of the tasks with the same subject and views."""
     scenes: dict[tuple[str, int], list[int]] = {}
     for i, task in enumerate(tasks):
@@ -77,30 +79,32 @@ def estimate_of(result: Reconstruction) -> Estimate:
     )
 
 
-def with_sizes_checked(tasks: Sequence[Task], estimates: Sequence[Estimate]) -> list[Estimate]:
+def flag_unusual_sizes(tasks: Sequence[Task], estimates: Sequence[Estimate]) -> list[Estimate]:
     """The answers, those of a scene flagged if its vertebrae are on the whole more than 12 %
     larger or smaller than the means of their levels. Some people are (one in 25); a pixel spacing
     that is 20 % off looks no different."""
     sizes = [_log_size(t.model, e.coefficients) for t, e in zip(tasks, estimates, strict=True)]
     sizes = np.array([float(size) for size in sizes])
     checked = list(estimates)
-    for members in scenes_of(tasks):
+    for members in indices_by_scene(tasks):
         known = sizes[members][np.isfinite(sizes[members])]
-        if known.size and abs(known.mean()) > MOST_LOG_SIZE:
+        if known.size and abs(known.mean()) > MAX_LOG_SIZE:
             for i in members:
                 status = estimates[i].status or UNUSUAL_SIZE
                 checked[i] = estimates[i]._replace(status=status)
     return checked
 
 
-def refusal(task: Task, estimate: Estimate) -> str:
+def no_answer_reason(task: Task, estimate: Estimate) -> str:
     """Why there is no answer to grade or to show; "" if there is one (which may be flagged)."""
-    return task.refused or (STATUS_MEANING[NOT_FINITE] if estimate.status == NOT_FINITE else "")
+    return task.abstention or (STATUS_MEANING[NOT_FINITE] if estimate.status == NOT_FINITE else "")
 
 
 def status_text(task: Task, estimate: Estimate) -> str:
     """How it went, in words."""
-    return ABSTAINED + task.refused if task.refused else STATUS_MEANING[estimate.status]
+    return (
+        ABSTENTION_PREFIX + task.abstention if task.abstention else STATUS_MEANING[estimate.status]
+    )
 
 
 def start_estimate(task: Task) -> Estimate:
@@ -115,28 +119,28 @@ def oracle_estimate(task: Task) -> Estimate:
     return Estimate(oracle.pose, oracle.coefficients, 0, float("nan"))
 
 
-def surface(task: Task, estimate: Estimate) -> TriangleMesh:
+def estimated_surface(task: Task, estimate: Estimate) -> TriangleMesh:
     """The estimated surface in world mm."""
     return TriangleMesh(
         ssm.posed(task.model, estimate.pose, estimate.coefficients), task.model.faces
     )
 
 
-def grade(task: Task, estimate: Estimate) -> dict[str, Any]:
+def grade_estimate(task: Task, estimate: Estimate) -> dict[str, Any]:
     """Dice, NSD at 1 mm, HD95 and MASD against the CT's own mask, and the pose error; NaN with
     `<key>_reason` where there is no answer."""
     assert task.truth is not None
-    if reason := refusal(task, estimate):
+    if reason := no_answer_reason(task, estimate):
         return {k: v for key in GRADES for k, v in ((key, np.nan), (f"{key}_reason", reason))}
     values = metrics.reconstruction_metrics(
-        surface(task, estimate), task.truth.surface, task.truth.solid
+        estimated_surface(task, estimate), task.truth.surface, task.truth.solid
     )
     shift, turn = metrics.pose_error(estimate.pose, task.truth.pose)
     return {**values, "translation_error_mm": shift, "rotation_error_deg": turn}
 
 
-def mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    """Mean over the rows where the value is finite; NaN when there are none."""
+def finite_mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """Mean over the rows of a value where it is finite; NaN when there are none."""
     values = np.array([row[key] for row in rows], float)
     return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan
 

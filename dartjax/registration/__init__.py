@@ -15,6 +15,7 @@ from dartjax.registration._curvature import Agreement as Agreement
 from dartjax.registration._evidence import crop_cameras as crop_cameras
 from dartjax.registration._evidence import observe as observe
 from dartjax.registration._failure import FEATURE_NAMES as FEATURE_NAMES
+from dartjax.registration._failure import FailureFeatures as FailureFeatures
 from dartjax.registration._failure import FailureModel as FailureModel
 from dartjax.registration._failure import RiskCoverage as RiskCoverage
 from dartjax.registration._failure import abstain as abstain
@@ -59,7 +60,7 @@ from dartjax.registration._presets import FIT_OPTIONS as FIT_OPTIONS
 from dartjax.registration._presets import OURS as OURS
 from dartjax.registration._presets import REFINED_ALONE as REFINED_ALONE
 from dartjax.registration._presets import SHOWN_ALONE as SHOWN_ALONE
-from dartjax.registration._spine import expected as expected
+from dartjax.registration._spine import expected_poses as expected_poses
 from dartjax.registration._spine import order_of as order_of
 from dartjax.registration._spine import positions_mm as positions_mm
 from dartjax.registration._triangulate import Triangulated as Triangulated

@@ -5,6 +5,8 @@ A failure is what the caller says it is, say a mean surface distance above 2 mm.
 logistic regression: few numbers, well calibrated, and fitted on the results of other cases.
 """
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,36 +28,43 @@ from dartjax.registration._uncertainty import Uncertainty
 from dartjax.render import SplatOptions
 from dartjax.ssm import ShapeModel, landmarks, posed
 
-FEATURE_NAMES: tuple[str, ...] = (
-    "image_loss",  # 1 - similarity, mean over views
-    "image_loss_worst",  # of the worst view
-    "mask_loss",  # 1 - soft Dice, mean over views; 0 without masks
-    "mask_overlap_least",  # soft Dice of the worst view; 1 without masks
-    "landmark_residual",  # rms, in standard deviations
-    "landmark_residual_worst",  # largest, in standard deviations
-    "landmarks_unseen",  # share of landmark sightings missing in the valid views
-    "coefficient_max",  # |z|_inf, SD
-    "coefficient_rms",  # SD
-    "curvature_condition",  # log10 of largest over least curvature
-    "curvature_least",  # log10 of the least curvature
-    "noise_scale",  # log10 of gradient noise over curvature
-    "vertex_std_mm",  # mean over vertices
-    "path_std_mm",  # of the most uncertain path point
-    "view_angle_sine",  # sine of the widest angle between two beams; 0 for one view
-    "num_views",
-    "restart_spread_mm",  # of the vertices over restarts; 0 without restarts
-    "sightings_disagreeing",  # share of all detected sightings beyond 3 standard deviations
-    "sightings_residual",  # rms of all detected sightings, each held at 6 standard deviations
-    "landmark_bias_mm",  # of the worst view: length of the mean residual of its sightings
-    "landmark_gap_mm",  # rms by which the rays of a landmark seen in several views miss each other
-    "mask_gap_mm",  # by which the rays through the centroids of the masks miss each other
-    "mask_shift_mm",  # between the centroids of mask and silhouette, worst view
-    "landmark_fit_distance_mm",  # rms over vertices, to the fit of the landmarks alone
-)
 _DISAGREES = 3.0  # standard deviations
-_HELD = 6.0  # standard deviations: a gross error says no more than this
+_HELD = 6.0  # standard deviations: an outlier says no more than this
 _GROSS_MM = 20.0  # a length beyond it says no more than this, and would hide all others
 _SPLATS = SplatOptions(window=13, antialias=0.3)
+
+
+class FailureFeatures(NamedTuple):
+    """What one result of `fit` says of its own quality; every field is one number. Their order is
+    that of the features of a fitted failure model."""
+
+    image_loss: Scalar  # 1 - similarity, mean over views; no unit
+    image_loss_worst: Scalar  # 1 - similarity of the worst view; no unit
+    mask_loss: Scalar  # 1 - soft Dice, mean over views; 0 without masks; no unit
+    mask_overlap_least: Scalar  # soft Dice of the worst view; 1 without masks; no unit
+    landmark_residual: Scalar  # rms, in standard deviations
+    landmark_residual_worst: Scalar  # largest, in standard deviations
+    landmarks_unseen: Scalar  # share of landmark sightings missing in the valid views, 0 to 1
+    coefficient_max: Scalar  # largest size of a shape coefficient, SD
+    coefficient_rms: Scalar  # rms of the shape coefficients, SD
+    curvature_condition: Scalar  # log10 of largest over least curvature of the objective
+    curvature_least: Scalar  # log10 of the least curvature (units of `FitParameters`)
+    noise_scale: Scalar  # log10 of gradient noise over curvature
+    vertex_std_mm: Scalar  # mean standard deviation of the vertices, mm
+    path_std_mm: Scalar  # standard deviation of the most uncertain path point, mm
+    view_angle_sine: Scalar  # sine of the widest angle between two beams; 0 for one view
+    num_views: Scalar  # count
+    restart_spread_mm: Scalar  # rms spread of the vertices over restarts, mm; 0 without restarts
+    sightings_disagreeing: Scalar  # share of all detected sightings beyond 3 SD, 0 to 1
+    sightings_residual: Scalar  # rms of all detected sightings, each held at 6 SD; SD
+    landmark_bias_mm: Scalar  # length of the mean residual of the worst view's sightings, mm
+    landmark_gap_mm: Scalar  # rms by which rays of a landmark in several views miss, mm
+    mask_gap_mm: Scalar  # by which the rays through the centroids of the masks miss, mm
+    mask_shift_mm: Scalar  # between centroids of mask and silhouette, worst view, mm
+    landmark_fit_distance_mm: Scalar  # rms over vertices, to the fit of the landmarks alone, mm
+
+
+FEATURE_NAMES: tuple[str, ...] = FailureFeatures._fields
 
 
 def failure_features(
@@ -66,13 +75,13 @@ def failure_features(
     *,
     detected: Observations | None = None,
     restarts: Reconstruction | None = None,
-) -> Float[Array, " feature"]:
-    """The numbers named in `FEATURE_NAMES`, for one result of `fit`; none needs the truth.
+) -> FailureFeatures:
+    """Measure one result of `fit` without the ground truth.
 
     `detected` are the observations with all that was detected, where the fit was given only what
     agreed with its start. `restarts` are results of the same case from other starts (leading
     axis); leave it out for all cases of a model or for none. A result that is not finite gives
-    features that are not.
+    features that are not. `jnp.stack` of the result is what `failure_probability` takes.
     """
     detected = observations if detected is None else detected
     valid = observations.view_valid
@@ -83,30 +92,33 @@ def failure_features(
     squared = jnp.where(seen, agreement.residuals**2, 0.0)
     coefficients = reconstruction.coefficients
     lowest, highest = uncertainty.spectrum[0], uncertainty.spectrum[-1]
-    return jnp.stack(
-        [
-            _mean(image_loss, valid),
-            jnp.max(jnp.where(valid, image_loss, -jnp.inf)),
-            _mean(mask_loss, valid),
-            jnp.min(jnp.where(valid, reconstruction.mask_agreement, 1.0)),
-            jnp.sqrt(_mean(squared, seen) / 2.0),
-            jnp.sqrt(jnp.max(squared)),
-            1.0 - jnp.sum(seen) / (seen.shape[1] * jnp.maximum(jnp.sum(valid), 1)),
-            jnp.max(jnp.abs(coefficients)),
-            jnp.sqrt(jnp.mean(coefficients**2)),
-            _log10(highest) - _log10(lowest),
-            _log10(lowest),
-            _log10(uncertainty.noise_scale),
-            _at_most(jnp.mean(uncertainty.vertex_std)),
-            _at_most(jnp.max(uncertainty.path_std)),
-            jnp.sin(ray_angle(observations.cameras, valid.astype(image_loss.dtype))),
-            jnp.sum(valid).astype(image_loss.dtype),
-            _restart_spread(model, restarts),
-            *_sightings(model, detected, reconstruction),
-            *_gaps(observations),
-            _mask_shift(model, observations, reconstruction),
-            _landmark_fit_distance(model, observations, reconstruction),
-        ]
+    disagreeing, residual, bias = _sightings(model, detected, reconstruction)
+    landmark_gap, mask_gap = _gaps(observations)
+    return FailureFeatures(
+        image_loss=_mean(image_loss, valid),
+        image_loss_worst=jnp.max(jnp.where(valid, image_loss, -jnp.inf)),
+        mask_loss=_mean(mask_loss, valid),
+        mask_overlap_least=jnp.min(jnp.where(valid, reconstruction.mask_agreement, 1.0)),
+        landmark_residual=jnp.sqrt(_mean(squared, seen) / 2.0),
+        landmark_residual_worst=jnp.sqrt(jnp.max(squared)),
+        landmarks_unseen=1.0 - jnp.sum(seen) / (seen.shape[1] * jnp.maximum(jnp.sum(valid), 1)),
+        coefficient_max=jnp.max(jnp.abs(coefficients)),
+        coefficient_rms=jnp.sqrt(jnp.mean(coefficients**2)),
+        curvature_condition=_log10(highest) - _log10(lowest),
+        curvature_least=_log10(lowest),
+        noise_scale=_log10(uncertainty.noise_scale),
+        vertex_std_mm=_at_most(jnp.mean(uncertainty.vertex_std)),
+        path_std_mm=_at_most(jnp.max(uncertainty.path_std)),
+        view_angle_sine=jnp.sin(ray_angle(observations.cameras, valid.astype(image_loss.dtype))),
+        num_views=jnp.sum(valid).astype(image_loss.dtype),
+        restart_spread_mm=_restart_spread(model, restarts),
+        sightings_disagreeing=disagreeing,
+        sightings_residual=residual,
+        landmark_bias_mm=bias,
+        landmark_gap_mm=landmark_gap,
+        mask_gap_mm=mask_gap,
+        mask_shift_mm=_mask_shift(model, observations, reconstruction),
+        landmark_fit_distance_mm=_landmark_fit_distance(model, observations, reconstruction),
     )
 
 
@@ -114,7 +126,7 @@ def _sightings(
     model: ShapeModel, detected: Observations, reconstruction: Reconstruction
 ) -> tuple[Scalar, Scalar, Scalar]:
     """Share of sightings that disagree with the result, their rms, and the worst view's bias.
-    Sides that were exchanged in a view are put right first: the fit has done so as well."""
+    Left/right swaps in a view are put right first: the fit has done so as well."""
     points = landmarks(model, posed(model, reconstruction.pose, reconstruction.coefficients))
     seen = jnp.isfinite(detected.landmark_sigma) & detected.view_valid[:, None]
     sigma = jnp.where(seen, detected.landmark_sigma, jnp.inf)

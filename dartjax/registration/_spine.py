@@ -1,6 +1,6 @@
 """The vertebrae of one subject in order: how far apart they are, and where one is expected."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +47,19 @@ def _body_height(model: ssm.ShapeModel) -> float:
     return float(np.linalg.norm(points[_TOP] - points[_BOTTOM]))
 
 
-def expected(
+def expected_poses(
+    levels: Iterable[str],
+    models: Mapping[str, ssm.ShapeModel],
+    known: Mapping[str, transforms.SE3],
+) -> dict[str, Neighbour]:
+    """The pose that the known poses (T_world_vertebra) of its neighbours suggest for each of some
+    levels of one spine. `models` of all its levels say how far apart they are; `levels` and
+    `known` are among them. See `expected_pose`."""
+    along = positions_mm(models)
+    return {level: expected_pose(level, along, known) for level in levels}
+
+
+def expected_pose(
     level: str, along: Mapping[str, float], known: Mapping[str, transforms.SE3]
 ) -> Neighbour:
     """The pose of a level from the nearest known vertebra above and below it, at most two levels

@@ -5,6 +5,9 @@ from dartjax.render._accumulate import accumulate_dense as accumulate_dense
 from dartjax.render._accumulate import accumulate_separable as accumulate_separable
 from dartjax.render._accumulate import accumulate_windowed as accumulate_windowed
 from dartjax.render._alpha import splat_alpha as splat_alpha
+from dartjax.render._build_tables import XRAY_MATERIALS as XRAY_MATERIALS
+from dartjax.render._build_tables import build_physics_tables as build_physics_tables
+from dartjax.render._build_tables import compare_attenuation as compare_attenuation
 from dartjax.render._detector import collimation as collimation
 from dartjax.render._detector import detector_blur as detector_blur
 from dartjax.render._detector import display_window as display_window
@@ -18,6 +21,9 @@ from dartjax.render._materials import XrayBody as XrayBody
 from dartjax.render._materials import basis_attenuation as basis_attenuation
 from dartjax.render._materials import basis_thickness as basis_thickness
 from dartjax.render._materials import xray_body as xray_body
+from dartjax.render._noise_power import noise_of_pair as noise_of_pair
+from dartjax.render._noise_power import noise_power_fall as noise_power_fall
+from dartjax.render._noise_power import noise_power_spectrum as noise_power_spectrum
 from dartjax.render._patches import Patches as Patches
 from dartjax.render._patches import surface_patches as surface_patches
 from dartjax.render._physics import XraySettings as XraySettings
@@ -35,6 +41,13 @@ from dartjax.render._raycast import drr as drr
 from dartjax.render._raycast import label_volume as label_volume
 from dartjax.render._raycast import line_integral as line_integral
 from dartjax.render._raycast import paired_drr as paired_drr
+from dartjax.render._scatter_monte_carlo import SCATTER_RADII_MM as SCATTER_RADII_MM
+from dartjax.render._scatter_monte_carlo import ScatterKernel as ScatterKernel
+from dartjax.render._scatter_monte_carlo import ScatterSetup as ScatterSetup
+from dartjax.render._scatter_monte_carlo import SlabScatter as SlabScatter
+from dartjax.render._scatter_monte_carlo import fit_scatter_kernel as fit_scatter_kernel
+from dartjax.render._scatter_monte_carlo import scatter_growth_exponent as scatter_growth_exponent
+from dartjax.render._scatter_monte_carlo import simulate_scatter as simulate_scatter
 from dartjax.render._similarity import Similarity as Similarity
 from dartjax.render._similarity import gradient_ncc as gradient_ncc
 from dartjax.render._similarity import gray_dice as gray_dice

@@ -17,13 +17,13 @@ from dartjax.report._html import write_html as write_html
 from dartjax.report._reconstruction import write_graded as write_graded
 from dartjax.report._reconstruction import write_ungraded as write_ungraded
 from dartjax.report._reconstruction_cases import Row as Row
-from dartjax.report._reconstruction_cases import Unit as Unit
+from dartjax.report._reconstruction_cases import SubjectResult as SubjectResult
 from dartjax.report._reconstruction_cases import case_rows as case_rows
-from dartjax.report._reconstruction_cases import graded as graded
-from dartjax.report._reconstruction_cases import name_of as name_of
+from dartjax.report._reconstruction_cases import grade_answers as grade_answers
 from dartjax.report._reconstruction_cases import path_points as path_points
 from dartjax.report._reconstruction_cases import save_meshes as save_meshes
-from dartjax.report._reconstruction_figures import draw as draw
+from dartjax.report._reconstruction_cases import surface_name as surface_name
+from dartjax.report._reconstruction_figures import radiograph_pngs as radiograph_pngs
 from dartjax.report._results import check_record as check_record
 from dartjax.report._results import markdown_table as markdown_table
 from dartjax.report._results import metrics_text as metrics_text

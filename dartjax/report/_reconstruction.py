@@ -16,22 +16,22 @@ from dartjax.image import Radiograph
 from dartjax.observations import SIDES
 from dartjax.pipeline import Estimate, Task
 from dartjax.registration import RUNGS
-from dartjax.report import _reconstruction_figures as reconstruct_figures
 from dartjax.report._html import Column, Report, write_html
 from dartjax.report._reconstruction_cases import (
     Row,
-    Unit,
+    SubjectResult,
     case_row,
-    name_of,
     path_points,
     save_meshes,
+    surface_name,
 )
+from dartjax.report._reconstruction_figures import Shown, radiograph_png, section, sections
 from dartjax.report._reconstruction_tables import (
     PAPER_RULES,
     as_table,
     by_level,
     by_method,
-    by_rung,
+    by_tier,
     failure_auroc,
 )
 from dartjax.report._results import markdown_table
@@ -60,7 +60,7 @@ _MAX_ON_PAGE = 2000  # rows of report.html
 def write_graded(
     out: pathlib.Path,
     record: Mapping[str, Any],
-    units: Sequence[Unit],
+    units: Sequence[SubjectResult],
     headline: str,
     *,
     progress: Progress = no_progress,
@@ -86,11 +86,7 @@ def write_graded(
             summary=summary,
             columns=_columns(used),
             rows=cases[:_MAX_ON_PAGE],
-            cases=[
-                section
-                for unit in used
-                for section in reconstruct_figures.sections(unit.folder, unit.cases, unit.paths)
-            ],
+            cases=[pair for unit in used for pair in sections(unit.folder, unit.cases, unit.paths)],
             banner=_banner(units, len(cases)),
         )
         write_html(page, out / "report.html")
@@ -113,33 +109,27 @@ def write_ungraded(
 ) -> tuple[Row, list[Row]]:
     """Fill the folder of a vertebra whose truth is unknown, and return the summary and the case
     of metrics.json."""
-    reason = "no ground truth for these X-rays"
-    row = case_row(task, estimate, seconds)
-    for key in ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "masd_start_mm", "oracle_dice"):
-        row |= {key: float("nan"), f"{key}_reason": reason}
-    answered = not pipeline.refusal(task, estimate)
+    answered = not pipeline.no_answer_reason(task, estimate)
     points = path_points(task, estimate)
+    row = _ungraded_row(task, estimate, seconds) | {"warnings": list(warnings)}
     for side in SIDES:
         row[f"path_{side}_world_mm"] = list(points[side].values()) if answered else None
-    row["warnings"] = list(warnings)
     covered = float(estimate.status != pipeline.NOT_FINITE)
     summary = {"coverage": covered, "seconds_per_vertebra": seconds}
     _mesh_folder(out)
     save_meshes(out / "meshes", [task], [estimate])
-    _save_paths(out, {name_of(task): points} if answered else {})
+    _save_paths(out, {surface_name(task): points} if answered else {})
     chosen = [(task, estimate)] if answered else []
-    pngs = [reconstruct_figures.radiograph_png(i, v, chosen) for i, v in enumerate(radiographs)]
-    shown = [
-        reconstruct_figures.Shown(task.level, pipeline.surface(task, estimate), None, points)
-        for _ in chosen
-    ]
+    pngs = [radiograph_png(i, view, chosen) for i, view in enumerate(radiographs)]
+    surfaces = [pipeline.estimated_surface(*answer) for answer in chosen]
+    shown = [Shown(task.level, surface, None, points) for surface in surfaces]
     page = Report(
         title=f"{task.level} from {len(radiographs)} X-rays",
         record=record,
         summary=summary,
         columns=[c for c in COLUMNS if c.key in ("level", "status", "seconds")],
         rows=[row],
-        cases=[reconstruct_figures.section(f"{task.subject}, views 1", pngs, shown)],
+        cases=[section(f"{task.subject}, views 1", pngs, shown)],
         banner="; ".join(warnings),
     )
     write_html(page, out / "report.html")
@@ -147,21 +137,29 @@ def write_ungraded(
     return summary, [row]
 
 
+def _ungraded_row(task: Task, estimate: Estimate, seconds: float) -> Row:
+    """A case without grades, and why it has none."""
+    row = case_row(task, estimate, seconds)
+    for key in ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "masd_start_mm", "oracle_dice"):
+        row |= {key: float("nan"), f"{key}_reason": "no ground truth for these X-rays"}
+    return row
+
+
 def _tables(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, list[Row]]:
     given = (cases, grades, headline)
     return {
         "The same start, landmarks and prior for every method": by_method(*given),
-        f"{headline} by the start it had": by_rung(*given),
+        f"{headline} by the start it had": by_tier(*given),
         f"{headline} by level": by_level(*given),
     }
 
 
-def _failed_table(units: Sequence[Unit]) -> dict[str, list[Row]]:
+def _failed_table(units: Sequence[SubjectResult]) -> dict[str, list[Row]]:
     rows = [{"subject": unit.subject, "reason": unit.reason} for unit in units if unit.reason]
     return {"Subjects that could not be used": rows} if rows else {}
 
 
-def _banner(units: Sequence[Unit], num_cases: int) -> str:
+def _banner(units: Sequence[SubjectResult], num_cases: int) -> str:
     """What a reader of the page must know is not on it."""
     failed = sum(bool(unit.reason) for unit in units)
     notes = []
@@ -192,7 +190,7 @@ def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, A
     dice = np.nan_to_num([case["dice"] for case in cases])
     lowest = [case["dice"] for case in cases if np.isfinite(case["dice"])]
     worse = np.array([c["masd_mm"] - c["masd_start_mm"] > 1.0 for c in cases])
-    start, after = (pipeline.mean_of(grades[name], "masd_mm") for name in ("start", headline))
+    start, after = (pipeline.finite_mean(grades[name], "masd_mm") for name in ("start", headline))
     clearances, best = (
         np.array([[c[f"clearance{kind}_{side}_mm"] for side in SIDES] for c in cases])
         for kind in ("", "_best")
@@ -203,9 +201,9 @@ def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, A
         "dice_mean": float(np.mean(dice[fine])) if fine.any() else float("nan"),
         "dice_mean_failures_zero": float(np.mean(np.where(fine, dice, 0.0))),
         "dice_min": float(np.min(lowest, initial=np.inf)),
-        "oracle_dice_mean": pipeline.mean_of(grades["oracle"], "dice"),
-        "nsd_1mm_mean": pipeline.mean_of(grades[headline], "nsd_1mm"),
-        "hd95_mean_mm": pipeline.mean_of(grades[headline], "hd95_mm"),
+        "oracle_dice_mean": pipeline.finite_mean(grades["oracle"], "dice"),
+        "nsd_1mm_mean": pipeline.finite_mean(grades[headline], "nsd_1mm"),
+        "hd95_mean_mm": pipeline.finite_mean(grades[headline], "hd95_mm"),
         "masd_start_mean_mm": start,
         "masd_mean_mm": after,
         "masd_ratio": after / start,
@@ -213,20 +211,20 @@ def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, A
         **failure_auroc(cases),
         "paths_feasible_share": float(np.mean(clearances >= 0.0)),
         "corridors_feasible_share": float(np.mean(best >= 0.0)),
-        **{key: pipeline.mean_of(graded, "dice") for key, graded in others.items()},
-        "seconds_per_vertebra": pipeline.mean_of(cases, "seconds"),
+        **{key: pipeline.finite_mean(graded, "dice") for key, graded in others.items()},
+        "seconds_per_vertebra": pipeline.finite_mean(cases, "seconds"),
     }
 
 
 def _start_summary(cases: Sequence[Row]) -> dict[str, Any]:
-    """Where the starts stand, and for how many those of the papers could be made."""
+    """Shares of the initialisation tiers, and of the cases that the papers' methods could start."""
     if cases[0]["rung"] == "disturbed":
         return {}
-    rungs = [case["rung"] for case in cases]
-    share = {f"share_rung_{i}": rungs.count(rung) / len(rungs) for i, rung in sorted(RUNGS.items())}
+    tiers = [case["rung"] for case in cases]
+    share = {f"share_rung_{i}": tiers.count(tier) / len(tiers) for i, tier in sorted(RUNGS.items())}
     rules = PAPER_RULES.values()
     common, backup = (float(np.mean([allows(case) for case in cases])) for allows in rules)
-    abstained = [case["status"].startswith(pipeline.ABSTAINED) for case in cases]
+    abstained = [case["status"].startswith(pipeline.ABSTENTION_PREFIX) for case in cases]
     return share | {
         "coverage_3_common_landmarks": common,
         "coverage_3_common_or_all_masks": backup,
@@ -234,7 +232,7 @@ def _start_summary(cases: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _copy_meshes(out: pathlib.Path, units: Sequence[Unit]) -> None:
+def _copy_meshes(out: pathlib.Path, units: Sequence[SubjectResult]) -> None:
     folder = _mesh_folder(out)
     for unit in units:
         for file in sorted(unit.folder.glob("*.ply")):
@@ -253,7 +251,7 @@ def _save_paths(out: pathlib.Path, paths: Mapping[str, Any]) -> None:
     (out / "paths.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _columns(units: Sequence[Unit]) -> tuple[Column, ...]:
+def _columns(units: Sequence[SubjectResult]) -> tuple[Column, ...]:
     return (_SUBJECT, *COLUMNS) if len(units) > 1 else COLUMNS
 
 

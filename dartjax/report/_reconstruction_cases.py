@@ -21,8 +21,8 @@ _best_corridor = jax.jit(planning.best_corridor)
 
 
 @dataclasses.dataclass(frozen=True)
-class Unit:
-    """What is kept of one subject. `reason` says why it could not be used; then it is empty."""
+class SubjectResult:
+    """What is kept of one subject. `reason` says why it could not be used; the rest is then empty."""
 
     folder: pathlib.Path
     subject: str
@@ -36,13 +36,13 @@ class Unit:
 
 def planned_paths(task: Task, estimate: Estimate) -> tuple[NeedlePath, NeedlePath]:
     """Left and right transpedicular path, carried by the reconstructed surface."""
-    points = ssm.paths(task.model, pipeline.surface(task, estimate).vertices)
+    points = ssm.paths(task.model, pipeline.estimated_surface(task, estimate).vertices)
     left, right = (NeedlePath(p[0], p[1], jnp.asarray(NEEDLE_RADIUS_MM)) for p in points)
     return left, right
 
 
-def graded(answers: Answers, progress: Progress = no_progress) -> dict[str, list[Row]]:
-    """Grades of the start, every method and the oracle, in the order of the tasks.
+def grade_answers(answers: Answers, progress: Progress = no_progress) -> dict[str, list[Row]]:
+    """Grade the start, every method and the oracle, in the order of the tasks.
 
     `succeeded`: there is an answer and nothing flagged it.
     """
@@ -56,11 +56,11 @@ def graded(answers: Answers, progress: Progress = no_progress) -> dict[str, list
     with progress("grading", len(estimates)) as step:
         for name, each in estimates.items():
             # What the model could reach is graded also where no answer is given.
-            judged = [dataclasses.replace(t, refused="") for t in tasks]
-            judged = judged if name == "oracle" else tasks
+            asked = [dataclasses.replace(t, abstention="") for t in tasks]
+            asked = asked if name == "oracle" else tasks
             grades[name] = [
-                pipeline.grade(t, e) | {"succeeded": not t.refused and e.status == 0}
-                for t, e in zip(judged, each, strict=True)
+                pipeline.grade_estimate(t, e) | {"succeeded": not t.abstention and e.status == 0}
+                for t, e in zip(asked, each, strict=True)
             ]
             step(name)
     return grades
@@ -78,9 +78,9 @@ def case_rows(
         row = case_row(task, estimate, answers.seconds[headline]) | _graded_row(
             task, estimate, headline, own
         )
-        if answers.judgements:
-            row |= _judged_row(answers.judgements[i])
-        if reason := pipeline.refusal(task, estimate):
+        if answers.assessments:
+            row |= _assessment_row(answers.assessments[i])
+        if reason := pipeline.no_answer_reason(task, estimate):
             missing = [k for k, v in row.items() if isinstance(v, float) and np.isnan(v)]
             row |= {f"{key}_reason": reason for key in missing}
         rows.append(row)
@@ -95,12 +95,12 @@ def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
         "views": len(task.observations.view_valid),
         "pair": task.pair,
         "angle_deg": task.angle_deg,
-        "rung": task.rung,
+        "rung": task.tier,
         "status": pipeline.status_text(task, estimate),
-        "mask_agreement": float("nan") if task.refused else estimate.mask_agreement,
+        "mask_agreement": float("nan") if task.abstention else estimate.mask_agreement,
         "seconds": seconds,
     }
-    if task.rung not in ("disturbed", "given"):
+    if task.tier not in ("disturbed", "given"):
         row["common_landmarks"] = task.common_landmarks
         row["mask_in_every_view"] = task.mask_in_every_view
         row["landmark_residual_mm"] = task.landmark_residual_mm
@@ -135,7 +135,7 @@ def _graded_row(
 def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> Row:
     """The planned paths and the room around them in the true bone; no path without an answer."""
     row: Row = {}
-    answered = not pipeline.refusal(task, estimate)
+    answered = not pipeline.no_answer_reason(task, estimate)
     for i, (side, path) in enumerate(zip(SIDES, planned_paths(task, estimate), strict=True)):
         entry, target = truth.paths[i]
         best = _best_corridor(NeedlePath(entry, target, path.radius), truth.field)[1]
@@ -148,12 +148,12 @@ def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> Row:
     return row
 
 
-def _judged_row(judgement: Any) -> Row:
+def _assessment_row(assessment: Any) -> Row:
     """How far an answer can be trusted: the chance that it failed, and standard deviations."""
     return {
-        "failure_probability": float(judgement.probability),
-        "path_std_mm": np.asarray(judgement.path_std_mm, float).tolist(),
-        "vertex_std_mm": float(np.mean(judgement.vertex_std_mm)),
+        "failure_probability": float(assessment.probability),
+        "path_std_mm": np.asarray(assessment.path_std_mm, float).tolist(),
+        "vertex_std_mm": float(np.mean(assessment.vertex_std_mm)),
     }
 
 
@@ -168,10 +168,12 @@ def save_meshes(
         if task.truth and task.level not in saved:
             saved.add(task.level)
             data.save_ply(folder / f"{task.subject}_{task.level}_truth.ply", task.truth.surface)
-        if not pipeline.refusal(task, estimate):
-            data.save_ply(folder / f"{name_of(task)}.ply", pipeline.surface(task, estimate))
+        if not pipeline.no_answer_reason(task, estimate):
+            data.save_ply(
+                folder / f"{surface_name(task)}.ply", pipeline.estimated_surface(task, estimate)
+            )
 
 
-def name_of(task: Task) -> str:
-    """Of the surface and the paths of one answer."""
+def surface_name(task: Task) -> str:
+    """Name the surface and the paths of one answer."""
     return f"{task.subject}_{task.level}_pair{task.pair + 1}"

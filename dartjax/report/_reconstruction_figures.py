@@ -41,8 +41,11 @@ class Shown(NamedTuple):
     paths: Mapping[str, Any]
 
 
-def draw(answers: Answers, headline: str) -> dict[str, bytes]:
-    """PNGs of the first pairs of views by file name: outlines before and after the fit."""
+def radiograph_pngs(answers: Answers, headline: str) -> dict[str, bytes]:
+    """Draw the X-rays of the first pairs of views with the outlines before and after the fit.
+
+    PNGs by file name.
+    """
     figures = {}
     for pair, views in answers.radiographs.items():
         if pair >= PAIRS_SHOWN:
@@ -50,7 +53,7 @@ def draw(answers: Answers, headline: str) -> dict[str, bytes]:
         chosen = [
             (task, estimate)
             for task, estimate in zip(answers.tasks, answers.estimates[headline], strict=True)
-            if task.pair == pair and not pipeline.refusal(task, estimate)
+            if task.pair == pair and not pipeline.no_answer_reason(task, estimate)
         ]
         for i, view in enumerate(views):
             figures[_figure_name(pair, i)] = radiograph_png(i, view, chosen)
@@ -61,8 +64,8 @@ def radiograph_png(index: int, view: Radiograph, chosen: Sequence[tuple[Task, Es
     """One X-ray with the outlines of the start and of the reconstruction."""
     contours = []
     for task, estimate in chosen:
-        before = pipeline.surface(task, pipeline.start_estimate(task))
-        after = pipeline.surface(task, estimate)
+        before = pipeline.estimated_surface(task, pipeline.start_estimate(task))
+        after = pipeline.estimated_surface(task, estimate)
         contours.append(_contour(before, view.camera, BEFORE, "start"))
         contours.append(_contour(after, view.camera, AFTER, "reconstruction"))
     return radiograph_figure(view.image, contours, title=f"X-ray {index + 1}")

@@ -1,4 +1,5 @@
-"""Tables of a reconstruction run, by method, rung and level, and whether failures are known.
+"""Tables of a reconstruction run by method, initialisation tier and level, and how well failures
+are known.
 
 Failures count in every row: coverage, the mean over successes, and the mean with failures at 0.
 A success is an answer that nothing flagged.
@@ -68,15 +69,15 @@ def by_group(
     rows = []
     for name in names:
         chosen = [i for i, group in enumerate(groups) if group == name]
-        best = pipeline.mean_of([oracle[i] for i in chosen], "dice")
+        best = pipeline.finite_mean([oracle[i] for i in chosen], "dice")
         rows.append({heading: name, **_row([graded[i] for i in chosen]), "oracle_dice": best})
     return rows
 
 
-def by_rung(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
-    """What each rung of the ladder leads to."""
-    rungs = [case["rung"] for case in cases]
-    return by_group(rungs, list(RUNGS.values()), "rung", grades[headline], grades["oracle"])
+def by_tier(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
+    """A row per initialisation tier, from the best."""
+    tiers = [case["rung"] for case in cases]
+    return by_group(tiers, list(RUNGS.values()), "rung", grades[headline], grades["oracle"])
 
 
 def by_level(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
@@ -91,16 +92,16 @@ def _row(graded: Sequence[Mapping[str, Any]]) -> Row:
     return {
         "n": len(graded),
         "coverage": len(good) / len(graded),
-        "dice": pipeline.mean_of(good, "dice"),
+        "dice": pipeline.finite_mean(good, "dice"),
         "dice_failures_zero": float(np.sum(dice)) / len(graded),
         "dice_min": float(dice.min()) if len(dice) else np.nan,
-        **{key: pipeline.mean_of(good, key) for key in _MEANS},
+        **{key: pipeline.finite_mean(good, key) for key in _MEANS},
     }
 
 
 def failure_auroc(cases: Sequence[Mapping[str, Any]]) -> Row:
     """How well failures (MASD above 2 mm) are told from the rest by what a user can see: the
-    probability of failure where the answers were judged, else the mean of the ranks of the
+    probability of failure where the answers were assessed, else the mean of the ranks of the
     disagreement with the masks and of the landmarks' residual.
 
     Null with the reason when there are fewer than 30 failures or no successes.

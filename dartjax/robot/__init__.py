@@ -30,8 +30,13 @@ _SUBJECTS: tuple[ModuleType, ...] = (arms, carm, cooperation, navigation, distal
 
 
 def __getattr__(name: str) -> Any:
-    """Names that stood here in 0.1, before the subjects had rooms of their own."""
+    """Find a name of 0.1, when everything stood here, in the sub-package of its subject."""
     for subject in _SUBJECTS:
         if not name.startswith("_") and hasattr(subject, name):
             return getattr(subject, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    public = {name for subject in _SUBJECTS for name in vars(subject) if not name.startswith("_")}
+    return sorted(public | globals().keys())

@@ -1,5 +1,8 @@
 """Statistical shape models of vertebrae."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from dartjax.ssm._annotate import Annotation as Annotation
 from dartjax.ssm._annotate import annotate as annotate
 from dartjax.ssm._annotate import attach as attach
@@ -10,8 +13,9 @@ from dartjax.ssm._fracture import fracture_log_prior as fracture_log_prior
 from dartjax.ssm._fracture import fractured as fractured
 from dartjax.ssm._fracture import losses_from as losses_from
 from dartjax.ssm._fracture import with_fracture_modes as with_fracture_modes
-from dartjax.ssm._frame import mirror_plane as mirror_plane
-from dartjax.ssm._frame import rotation_from as rotation_from
+from dartjax.ssm._frame import in_own_frame as in_own_frame
+from dartjax.ssm._frame import midline_areas as midline_areas
+from dartjax.ssm._frame import upright as upright
 from dartjax.ssm._frame import vertebra_frame as vertebra_frame
 from dartjax.ssm._model import BACKUP_LANDMARK_NAMES as BACKUP_LANDMARK_NAMES
 from dartjax.ssm._model import PART_NAMES as PART_NAMES
@@ -40,6 +44,40 @@ from dartjax.ssm._surface_fit import fit_surface as fit_surface
 from dartjax.ssm._surface_fit import register_surface as register_surface
 from dartjax.ssm._surface_fit import sample_surface as sample_surface
 from dartjax.ssm._surface_fit import surface_samples as surface_samples
-from dartjax.ssm._voxels import inner_distance as inner_distance
-from dartjax.ssm._voxels import label_parts as label_parts
-from dartjax.ssm._voxels import solid_of as solid_of
+
+_IN_BUILD = (
+    "LENGTHS",
+    "MEASURES",
+    "PRIOR_KERNELS",
+    "REGISTRATION_KERNELS",
+    "Caliper",
+    "Correspondence",
+    "Kernel",
+    "Recipe",
+    "RegionModel",
+    "Shape",
+    "Target",
+    "Template",
+    "Topology",
+    "annotated_model",
+    "build_region",
+    "build_template",
+    "correspond",
+    "dense_landmarks",
+    "level_means",
+    "measure",
+    "rigidly_onto",
+    "self_intersections",
+    "smooth_modes",
+    "triangle_quality",
+)
+
+
+if not TYPE_CHECKING:  # a type checker would take any name at all for one of the module's
+
+    def __getattr__(name: str) -> Any:
+        """The names of version 0.1 that stand in `ssm.build` now. Not imported above, because
+        `ssm.build` itself imports from here."""
+        if name not in _IN_BUILD:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module("dartjax.ssm.build"), name)

@@ -38,10 +38,41 @@ def vertebra_frame(
     return pose
 
 
+def in_own_frame(
+    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
+) -> Float[np.ndarray, "vertex 3"]:
+    """Vertices of one closed vertebral surface moved from RAS+ mm into their `vertebra_frame`.
+
+    Raises ValueError where that frame is not found.
+    """
+    pose = vertebra_frame(vertices, faces)
+    return (vertices - pose[:3, 3]) @ pose[:3, :3]
+
+
+def upright(vertices: Float[np.ndarray, "vertex 3"]) -> Float[np.ndarray, "vertex 3"]:
+    """Vertices in RAS+ mm turned so that x = 0 is the mirror plane; tilted front to back as they
+    were."""
+    right, offset = mirror_plane(vertices)
+    center = vertices.mean(0)
+    center = center - (center @ right - offset) * right
+    return (vertices - center) @ rotation_from(right, np.array([0.0, 0.0, 1.0]))
+
+
+def midline_areas(
+    vertices: Float[np.ndarray, "vertex 3"],
+    faces: Int[np.ndarray, "face 3"],
+    spacing: float = 1.0,
+) -> Int[np.ndarray, " part"]:
+    """Sizes, in pixels of `spacing` mm, of the separate parts of the bone in its mirror plane
+    x = 0: of one whole vertebra the body and the spinous process."""
+    solid = solid_of(vertices, faces, spacing)
+    labels, _ = label_parts(_on_midline(solid))
+    return np.bincount(labels.ravel())[1:]
+
+
 def midline_body(solid: Solid) -> Bool[np.ndarray, "j k"]:
     """The vertebral body in the mirror plane (y, z): the part in front of the canal."""
-    near = np.abs(solid.axis(0)) < 1.0
-    labels, count = label_parts(solid.occupancy[near].mean(0) > 0.5)
+    labels, count = label_parts(_on_midline(solid))
     if count < 2:
         raise ValueError(
             "no canal behind the vertebral body in the mirror plane: the mesh must be one whole "
@@ -51,6 +82,11 @@ def midline_body(solid: Solid) -> Bool[np.ndarray, "j k"]:
     large = np.flatnonzero(areas > 0.2 * areas.max()) + 1
     front = [float(np.argwhere(labels == i)[:, 0].mean()) for i in large]
     return labels == large[front.index(max(front))]
+
+
+def _on_midline(solid: Solid) -> Bool[np.ndarray, "j k"]:
+    near = np.abs(solid.axis(0)) < 1.0
+    return solid.occupancy[near].mean(0) > 0.5
 
 
 def posterior_wall(solid: Solid) -> float:

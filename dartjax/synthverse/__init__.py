@@ -12,6 +12,7 @@ from dartjax.synthverse._sizes import LEVELS as LEVELS
 from dartjax.synthverse._sizes import draw_person as draw_person
 from dartjax.synthverse._subject import FAMILIES as FAMILIES
 from dartjax.synthverse._subject import VERSION as VERSION
+from dartjax.synthverse._subject import Family as Family
 from dartjax.synthverse._subject import Options as Options
 from dartjax.synthverse._subject import SyntheticSubject as SyntheticSubject
 from dartjax.synthverse._subject import make_subject as make_subject

@@ -1,8 +1,9 @@
 """One synthetic subject from (seed, number, family): CT, labels and everything known of it."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +20,7 @@ from dartjax.synthverse._bones import (
     add_shoulder_and_sternum,
     place_vertebrae,
 )
-from dartjax.synthverse._ct import Scan, draw_bone, lay_bone, scan
+from dartjax.synthverse._ct import Bone, Scan, draw_bone, lay_bone, scan
 from dartjax.synthverse._grid import Grid
 from dartjax.synthverse._shape import (
     KINDS,
@@ -29,10 +30,10 @@ from dartjax.synthverse._shape import (
     parametric_shape,
 )
 from dartjax.synthverse._sizes import LEVELS, Person, draw_person
-from dartjax.synthverse._soft import SoftTissue, draw_patient
-from dartjax.synthverse._spine import draw_alignment, poses, spine_rotation
+from dartjax.synthverse._soft import Patient, SoftTissue, draw_patient
+from dartjax.synthverse._spine import Alignment, draw_alignment, poses, spine_rotation
 from dartjax.synthverse._trunk import Trunk, make_trunk
-from dartjax.synthverse._warp import random_warp
+from dartjax.synthverse._warp import Warp, random_warp
 from dartjax.synthverse._warped import draw_parents, find_parents, load_parent, warped_shape
 
 Family = Literal["parametric", "warped"]
@@ -90,64 +91,30 @@ def make_subject(
     options = options or Options()
     _check(family, options)
     streams = np.random.default_rng([seed, number, FAMILIES.index(family)]).spawn(7)
-    person = draw_person(streams[0])
-    alignment = draw_alignment(streams[1], person.sex, person.age)
-    shapes = _shapes(streams[2], person, family, options)
-    heights = {level: shape.heights() for level, shape in shapes.items()}
-    wedges = {level: shape.wedge_deg() for level, shape in shapes.items() if shape.wedge_deg()}
-    frames = poses(alignment, heights, wedges)
-    warps = {level: random_warp(streams[3], WARPS[family]) for level in LEVELS}
-    view, low, high = _field_of_view(streams[4], frames, shapes, options)
-    spinous = {level: -shape.bounds.back for level, shape in shapes.items()}
+    anatomy = _draw_anatomy(streams[:4], family, options)
+    person, frames = anatomy.person, anatomy.frames
+    view, low, high = _field_of_view(streams[4], frames, anatomy.shapes, options)
+    spinous = {level: -shape.bounds.back for level, shape in anatomy.shapes.items()}
     trunk = make_trunk(streams[4], frames, spinous, person.sex, (low - 80.0, high + 80.0))
-    grid = _grid(trunk, low, high, options.spacing_mm)
-    patient = draw_patient(streams[5], person.age)
-    bone = draw_bone(streams[5], person.age)
+    body = _Body(trunk, draw_patient(streams[5], person.age), draw_bone(streams[5], person.age))
     settings = _scan(streams[6], options)
-    hu, labels, affine = _image(
-        grid,
-        shapes,
-        frames,
-        warps,
-        trunk,
-        patient,
-        bone,
-        settings,
-        (streams[5], streams[6]),
-        person,
-    )
+    grid = _grid(trunk, low, high, options.spacing_mm)
+    hu, labels, affine = _image(grid, anatomy, body, settings, (streams[5], streams[6]))
     hu, labels, affine, turn = _oriented(streams[6], hu, labels, affine, options)
     frames = {level: turn @ frame for level, frame in frames.items()}
-    found = present_labels(labels)
-    present = [shape for level, shape in shapes.items() if label_of(level) in found]
     facts = {
         "family": family,
         "seed": seed,
         "number": number,
         "generator_version": VERSION,
-        "sex": person.sex,
-        "age_years": person.age,
-        "parents": {shape.level: shape.source for shape in present},
-        "field_of_view": view,
-        "alignment": alignment.facts(),
-        "fractures": [_fracture_facts(shape) for shape in present if shape.fracture],
-        "osteophytes": [shape.level for shape in present if shape.spurs],
-        "bone": _rounded(dataclasses.asdict(bone)),
-        "patient": _rounded(dataclasses.asdict(patient)),
-        "fat_mm": round(trunk.fat_mm, 1),
-        "scan": _rounded(dataclasses.asdict(settings))
-        | {
-            "spacing_mm": [round(float(s), 4) for s in np.linalg.norm(affine[:3, :3], axis=0)],
-            "orientation": "".join(nib.aff2axcodes(affine)),
-        },
+        **_facts_of_person(anatomy, present_labels(labels), view),
+        **_facts_of_body(body),
+        "scan": _facts_of_scan(settings, affine),
         "warps_mm": [list(scale) for scale in WARPS[family]],
-        "vertebrae": {
-            shape.level: _vertebra_facts(shape, frames[shape.level], person) for shape in present
-        },
+        "vertebrae": _facts_of_vertebrae(anatomy, frames, present_labels(labels)),
     }
-    return SyntheticSubject(
-        subject_id(number), hu, labels, affine, _centroids(frames, labels, affine), facts
-    )
+    centroids = _centroids(frames, labels, affine)
+    return SyntheticSubject(subject_id(number), hu, labels, affine, centroids, facts)
 
 
 def _check(family: str, options: Options) -> None:
@@ -157,6 +124,38 @@ def _check(family: str, options: Options) -> None:
         raise DataError(f"spacing_mm={options.spacing_mm}: give 0.5 to 4 mm")
     if family == "warped" and options.meshes is None:
         raise DataError("the warped family needs --meshes: a folder of SUBJECT/LEVEL.ply")
+
+
+class _Anatomy(NamedTuple):
+    """The skeleton of one person."""
+
+    person: Person
+    alignment: Alignment
+    shapes: dict[str, VertebraShape]
+    frames: dict[str, Float[np.ndarray, "4 4"]]  # patient_from_vertebra by level, and the sacrum's
+    warps: dict[str, Warp]
+
+
+class _Body(NamedTuple):
+    """What the bones lie in, and what they are made of."""
+
+    trunk: Trunk
+    patient: Patient
+    bone: Bone
+
+
+def _draw_anatomy(
+    streams: Sequence[np.random.Generator], family: Family, options: Options
+) -> _Anatomy:
+    """The person, the curve of the spine, its bones and their warps, each from its own stream."""
+    person = draw_person(streams[0])
+    alignment = draw_alignment(streams[1], person.sex, person.age)
+    shapes = _shapes(streams[2], person, family, options)
+    heights = {level: shape.heights() for level, shape in shapes.items()}
+    wedges = {level: shape.wedge_deg() for level, shape in shapes.items() if shape.wedge_deg()}
+    frames = poses(alignment, heights, wedges)
+    warps = {level: random_warp(streams[3], WARPS[family]) for level in LEVELS}
+    return _Anatomy(person, alignment, shapes, frames, warps)
 
 
 def _shapes(
@@ -226,8 +225,17 @@ def _grid(trunk: Trunk, low: float, high: float, spacing: float) -> Grid:
     return Grid((-0.5 * spacing * (nx - 1), back, low), (nx, ny, nz), spacing)
 
 
-def _image(grid, shapes, frames, warps, trunk, patient, bone, settings, streams, person):
-    """HU, labels and affine on the patient's own axes."""
+def _image(
+    grid: Grid,
+    anatomy: _Anatomy,
+    body: _Body,
+    settings: Scan,
+    streams: tuple[np.random.Generator, np.random.Generator],
+) -> tuple[Int16[np.ndarray, "i j k"], UInt8[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
+    """HU, labels and affine on the patient's own axes; the streams are of the tissue and of the
+    scanner."""
+    person, _, shapes, frames, warps = anatomy
+    trunk, patient, bone = body
     vertebrae, labels = place_vertebrae(grid, shapes, frames, warps)
     others = np.full(grid.shape, FAR, np.float32)
     ribs = add_ribs(others, grid, shapes, frames, trunk, streams[0])
@@ -284,11 +292,51 @@ def _centroids(frames, labels, affine) -> dict[int, Float[np.ndarray, "3"]]:
     return found
 
 
-def _vertebra_facts(shape: VertebraShape, frame, person: Person) -> dict[str, Any]:
+def _present(anatomy: _Anatomy, labels: Sequence[int]) -> list[VertebraShape]:
+    """The vertebrae that are in the image."""
+    return [shape for level, shape in anatomy.shapes.items() if label_of(level) in labels]
+
+
+def _facts_of_person(anatomy: _Anatomy, labels: Sequence[int], view: str) -> dict[str, Any]:
+    present = _present(anatomy, labels)
     return {
-        "source": shape.source,
-        "drawn_mm": _rounded(dataclasses.asdict(person.forms[shape.level])),
-        "world_from_vertebra": [[round(float(v), 4) for v in row] for row in frame],
+        "sex": anatomy.person.sex,
+        "age_years": anatomy.person.age,
+        "parents": {shape.level: shape.source for shape in present},
+        "field_of_view": view,
+        "alignment": anatomy.alignment.facts(),
+        "fractures": [_fracture_facts(shape) for shape in present if shape.fracture],
+        "osteophytes": [shape.level for shape in present if shape.spurs],
+    }
+
+
+def _facts_of_body(body: _Body) -> dict[str, Any]:
+    return {
+        "bone": _rounded(dataclasses.asdict(body.bone)),
+        "patient": _rounded(dataclasses.asdict(body.patient)),
+        "fat_mm": round(body.trunk.fat_mm, 1),
+    }
+
+
+def _facts_of_scan(settings: Scan, affine: Float[np.ndarray, "4 4"]) -> dict[str, Any]:
+    return _rounded(dataclasses.asdict(settings)) | {
+        "spacing_mm": [round(float(s), 4) for s in np.linalg.norm(affine[:3, :3], axis=0)],
+        "orientation": "".join(nib.aff2axcodes(affine)),
+    }
+
+
+def _facts_of_vertebrae(
+    anatomy: _Anatomy, frames: Mapping[str, Float[np.ndarray, "4 4"]], labels: Sequence[int]
+) -> dict[str, Any]:
+    return {
+        shape.level: {
+            "source": shape.source,
+            "drawn_mm": _rounded(dataclasses.asdict(anatomy.person.forms[shape.level])),
+            "world_from_vertebra": [
+                [round(float(v), 4) for v in row] for row in frames[shape.level]
+            ],
+        }
+        for shape in _present(anatomy, labels)
     }
 
 

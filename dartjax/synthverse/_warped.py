@@ -14,7 +14,7 @@ from scipy import ndimage
 from dartjax import mesh, ssm
 from dartjax._errors import DataError
 from dartjax.data import SUFFIXES, load_mesh, same_subject
-from dartjax.ssm import build, inner_distance
+from dartjax.ssm import build
 from dartjax.synthverse._shape import Bounds, VertebraShape
 from dartjax.synthverse._sizes import LEVELS
 from dartjax.synthverse._solids import Field
@@ -91,16 +91,16 @@ def load_parent(subject: str, level: str, path: Path) -> Parent:
     surface = load_mesh(path)
     vertices, faces = np.asarray(surface.vertices, float), np.asarray(surface.faces)
     try:
-        pose = ssm.vertebra_frame(vertices, faces)
-        local = (vertices - pose[:3, 3]) @ pose[:3, :3]
+        local = ssm.in_own_frame(vertices, faces)
         lengths = {k: c.value for k, c in build.measure(local, faces).items()}
     except ValueError as error:
         raise DataError(f"{path}: cannot be used for synthetic spines: {error}") from error
     origin = local.min(0) - _MARGIN_MM
     nx, ny, nz = (int(n) for n in np.ceil((np.ptp(local, axis=0) + 2 * _MARGIN_MM) / STEP_MM))
     inside = mesh.voxelize(local, faces, origin, (nx, ny, nz), STEP_MM)
-    distance = inner_distance(~inside) - inner_distance(inside)
-    distance = ndimage.gaussian_filter(np.asarray(distance, np.float32), 0.6) * STEP_MM
+    to_bone, to_wall = (ndimage.distance_transform_edt(part) for part in (~inside, inside))
+    distance = np.asarray(np.asarray(to_bone) - np.asarray(to_wall), np.float32)
+    distance = ndimage.gaussian_filter(distance, 0.6) * STEP_MM
     return Parent(
         subject, level, distance, origin, lengths, _bounds(local, inside, origin, lengths)
     )

@@ -13,7 +13,6 @@ whole.
 
 import gzip
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 
 from dartjax._errors import DataError
 from dartjax.anatomy import level_of
-from dartjax.data import read_json, save_centroids
+from dartjax.data import publish_file, read_json, save_centroids
 from dartjax.synthverse._subject import VERSION, SyntheticSubject, subject_id
 
 NAME = "SynthVerSe"
@@ -148,6 +147,4 @@ def _check_same(folder: Path, found: Any, wanted: dict[str, Any]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    publish_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))

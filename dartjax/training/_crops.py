@@ -24,7 +24,7 @@ from dartjax.simulation import disturbed_mask
 
 LEVELS = data.MODELLED_LEVELS
 NUM_VIEWS = 8
-NEVER_SEEN = ("lidc0001", "tptct")  # numbers are reported on them
+NEVER_TRAINED_ON = ("lidc0001", "tptct")  # numbers are reported on them
 _OFF_CENTER_MM = 4.0  # per axis, of the crop: a detector does not know the middle better
 _MASK_DICE, _MASK_DICE_SPREAD = 0.9, 0.04
 _MASK_NOISE_MM = 6.0
@@ -44,7 +44,7 @@ class Crops(NamedTuple):
     principal_point: Float[np.ndarray, "n view 2"]
     sdd: Float[np.ndarray, "n view"]
     vertices: Float[np.ndarray, "n vertex 3"]  # the template on the true surface, world mm
-    pose: Float[np.ndarray, "n 7"]  # of the best fit of a model, see `fitted_by`
+    pose: Float[np.ndarray, "n 7"]  # of the best fit of a model, see `with_best_fits`
     coefficients: Float[np.ndarray, "n mode"]
 
 
@@ -62,14 +62,14 @@ def camera_of(crops: Crops, vertebra: int | np.ndarray, view: int | np.ndarray) 
     return one(*leaves)
 
 
-def stacked_models(without: Sequence[str]) -> ssm.ShapeModel:
-    """The packaged models of LEVELS that have not seen these people, on a leading axis."""
+def stacked_shape_models(without: Sequence[str]) -> ssm.ShapeModel:
+    """Load the packaged models of LEVELS that have not seen these people, on a leading axis."""
     return stack([data.load_shape_model(level, exclude=without) for level in LEVELS])
 
 
-def fitted_by(crops: Crops, models: ssm.ShapeModel) -> Crops:
-    """The crops with pose and coefficients of the best fit of these models (`stacked_models`) to
-    the true surfaces. In the files are those of the models that had not seen the subject."""
+def with_best_fits(crops: Crops, models: ssm.ShapeModel) -> Crops:
+    """Replace pose and coefficients by the best fit of these models (`stacked_shape_models`) to the
+    true surfaces. In the files are those of the models that had not seen the subject."""
 
     @jax.jit
     def one(level: jax.Array, vertices: jax.Array):
@@ -81,21 +81,18 @@ def fitted_by(crops: Crops, models: ssm.ShapeModel) -> Crops:
     return crops._replace(pose=poses, coefficients=np.stack([np.asarray(c) for _, c in found]))
 
 
-def prepare(folder: pathlib.Path, scan: data.Case | data.Subject, seed: int) -> pathlib.Path:
-    """The crops of one subject, made unless they are there."""
+def prepare_crops(folder: pathlib.Path, scan: data.Case | data.Subject, seed: int) -> pathlib.Path:
+    """Simulate the crops of one subject unless they are in the folder; the path of their file."""
     name = scan.subject if isinstance(scan, data.Case) else scan.id
     file = folder / f"{name}-seed{seed}.npz"
     if not file.is_file():
         case = scan if isinstance(scan, data.Case) else data.load_case(scan)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.stem}.partial.npz")
-        np.savez_compressed(partial, **_crops_of(case, seed)._asdict())
-        partial.replace(file)
+        data.publish_arrays(file, _crops_of(case, seed)._asdict())
     return file
 
 
-def load(files: Sequence[pathlib.Path]) -> Crops:
-    """The crops of several subjects as one; DataError if a file holds something else."""
+def load_crops(files: Sequence[pathlib.Path]) -> Crops:
+    """Load the crops of several subjects as one; DataError if a file holds something else."""
     parts = []
     for file in files:
         with data.open_arrays(
@@ -113,7 +110,7 @@ def cohort_crops(
     seed: int,
     progress: Progress = no_progress,
 ) -> tuple[Crops, Crops]:
-    """Of the subjects to train on (all others if `wanted` is empty), and of those left out.
+    """Crops of the subjects to train on (all others if `wanted` is empty), and of those left out.
     DataError for subjects that are unknown or real: numbers are reported on those."""
     subjects = {s.id: s for s in data.find_subjects(cohort)}
     if not validation:
@@ -129,10 +126,10 @@ def cohort_crops(
             kind = subjects[name].dataset_kind
             if kind != "synthetic":
                 raise data.DataError(f"{name} is {kind}: train on synthetic subjects")
-            files[name] = prepare(pathlib.Path(folder), subjects[name], seed)
+            files[name] = prepare_crops(pathlib.Path(folder), subjects[name], seed)
             step(name)
     held = [files.pop(name) for name in validation]
-    return load(list(files.values())), load(held)
+    return load_crops(list(files.values())), load_crops(held)
 
 
 def _crops_of(case: data.Case, seed: int) -> Crops:
@@ -190,11 +187,11 @@ def _views(truth: simulation.TrueVertebra, rng: np.random.Generator) -> list[Cam
     return crops
 
 
-def sampler(
+def crop_sampler(
     num_vertebrae: int, num_views: int, batch_size: int, seed: int
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """Which vertebrae (batch,) and views (batch, num_views; none twice) a step is trained on: a
-    pure function of seed and step. Every vertebra comes once before any comes again."""
+    """Make the function that draws the vertebrae (batch,) and views (batch, num_views; none twice)
+    of a step from seed and step alone. Every vertebra comes once before any comes again."""
 
     def with_views(vertebra: int, rng: np.random.Generator):
         return vertebra, rng.permutation(NUM_VIEWS)[:num_views]

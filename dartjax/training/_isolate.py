@@ -16,7 +16,7 @@ from dartjax.ssm import ShapeModel, posed
 from dartjax.training._isolation import ISOLATION_SPLATS
 
 
-def isolate(
+def isolate_vertebra(
     net: IsolationNet,
     params: PyTree,
     model: ShapeModel,
@@ -36,7 +36,7 @@ def isolate(
     return jax.vmap(one)(observations.cameras, observations.images, observations.masks)
 
 
-def alone(observations: Observations, isolated: Isolated) -> Observations:
+def isolated_observations(observations: Observations, isolated: Isolated) -> Observations:
     """The evidence with the isolated images in place of the radiographs: in each, the line
     integrals a render of the vertebra would give (`two_compartment`), no less than 0."""
 

@@ -47,7 +47,7 @@ def guessed_surface(
     return posed(model, transforms.perturb(pose, turn, shift), shape)
 
 
-def hint_of(
+def isolation_hint(
     mask: Image, guess: Vertices, faces: Array, camera: Camera, *, key: PRNGKeyArray
 ) -> Hint:
     """Mask and rendered guess, each sometimes left out."""

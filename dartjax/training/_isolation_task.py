@@ -1,5 +1,6 @@
 """What the isolation network is shown of the crops to learn from, and how it is judged."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,13 +13,13 @@ from dartjax import ssm, transforms
 from dartjax.camera import Camera
 from dartjax.models import Hint, Isolated, IsolationNet
 from dartjax.render import XrayChannels, splat
-from dartjax.training._crops import LEVELS, Crops, camera_of, sampler
+from dartjax.training._crops import LEVELS, Crops, camera_of, crop_sampler
 from dartjax.training._isolation import (
     ISOLATION_SPLATS,
     GuessErrors,
     guessed_surface,
-    hint_of,
     isolation_errors,
+    isolation_hint,
     isolation_loss,
 )
 from dartjax.training._jitter import Jitter, jittered
@@ -26,7 +27,7 @@ from dartjax.training._loop import Loss
 from dartjax.training._randomise import RANDOMISATIONS, randomise
 
 
-class Batch(eqx.Module):
+class IsolationBatch(eqx.Module):
     """One view each of a few vertebrae."""
 
     image: jax.Array
@@ -38,9 +39,9 @@ class Batch(eqx.Module):
     level: jax.Array
 
 
-def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
-    """The chosen vertebrae, one view each."""
-    return Batch(
+def isolation_batch(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> IsolationBatch:
+    """Gather the chosen vertebrae, one view each."""
+    return IsolationBatch(
         image=jnp.asarray(crops.images[chosen, views], jnp.float32),
         mask=jnp.asarray(crops.masks[chosen, views], jnp.float32),
         camera=camera_of(crops, chosen, views),
@@ -51,22 +52,24 @@ def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
     )
 
 
-def batches(crops: Crops, batch_size: int, seed: int):
-    """The batch of a step."""
-    draw = sampler(len(crops.level), 1, batch_size, seed)
+def isolation_batches(crops: Crops, batch_size: int, seed: int) -> Callable[[int], IsolationBatch]:
+    """Make the function that gives the batch of a step."""
+    draw = crop_sampler(len(crops.level), 1, batch_size, seed)
 
-    def of_step(step: int) -> Batch:
+    def of_step(step: int) -> IsolationBatch:
         chosen, views = draw(step)
-        return batch_of(crops, chosen, views[:, 0])
+        return isolation_batch(crops, chosen, views[:, 0])
 
     return of_step
 
 
-def loss(net: IsolationNet, models: ssm.ShapeModel, *, vary: bool = True) -> Loss:
-    """Mean over a batch, and the errors that are shown beside it. `vary`: every view is shown as
-    another crop of it, so that few people teach more."""
+def isolation_training_loss(
+    net: IsolationNet, models: ssm.ShapeModel, *, vary: bool = True
+) -> Loss:
+    """Make the mean loss over a batch, with the errors that are shown beside it. `vary`: every
+    view is shown as another crop of it, so that few people teach more."""
 
-    def of_batch(params: PyTree, batch: Batch, key: jax.Array):
+    def of_batch(params: PyTree, batch: IsolationBatch, key: jax.Array):
         # Of their own: what a crop was moved by must not foretell how wrong the guess is.
         crops, keys = (jax.random.split(k, len(batch.level)) for k in jax.random.split(key))
         if vary:
@@ -85,22 +88,25 @@ def loss(net: IsolationNet, models: ssm.ShapeModel, *, vary: bool = True) -> Los
     return of_batch
 
 
-def validation(net: IsolationNet, models: ssm.ShapeModel, held: Crops):
-    """Errors on every vertebra left out, two views each, always with the same guesses."""
-    cost = jax.jit(loss(net, models, vary=False))
+def isolation_validation(
+    net: IsolationNet, models: ssm.ShapeModel, held: Crops
+) -> Callable[[PyTree], dict[str, float]]:
+    """Make the function of the parameters that gives their errors on every vertebra left out,
+    two views each, always with the same guesses."""
+    cost = jax.jit(isolation_training_loss(net, models, vary=False))
     place = np.arange(len(held.level))
-    views = [batch_of(held, place, np.full_like(place, view)) for view in (0, 1)]
+    views = [isolation_batch(held, place, np.full_like(place, view)) for view in (0, 1)]
 
-    def of(params: PyTree) -> dict[str, float]:
+    def validate(params: PyTree) -> dict[str, float]:
         rows = [cost(params, batch, jax.random.key(7 + i)) for i, batch in enumerate(views)]
         numbers = {k: float(np.mean([row[1][k] for row in rows])) for k in rows[0][1]}
         share = numbers["error_mm"] / numbers.pop("nothing_mm")
         return {"score": float(np.mean([row[0] for row in rows])), **numbers, "share": share}
 
-    return of
+    return validate
 
 
-class Answers(eqx.Module):
+class IsolationAnswers(eqx.Module):
     """What the network makes of one view of every vertebra; leading axis vertebra."""
 
     images: jax.Array
@@ -114,20 +120,22 @@ class Answers(eqx.Module):
     given_dice: jax.Array  # of the mask it was given
 
 
-def answers(net: IsolationNet, models: ssm.ShapeModel, params: PyTree, crops: Crops) -> Answers:
-    """Of the first view of every vertebra, always with the same guesses."""
+def isolation_answers(
+    net: IsolationNet, models: ssm.ShapeModel, params: PyTree, crops: Crops
+) -> IsolationAnswers:
+    """Ask the network about the first view of every vertebra, always with the same guesses."""
     place = np.arange(len(crops.level))
-    batch = batch_of(crops, place, np.zeros_like(place))
+    batch = isolation_batch(crops, place, np.zeros_like(place))
     keys = jax.random.split(jax.random.key(7), len(place))
 
-    def one(each: tuple[Batch, jax.Array]) -> Answers:
+    def one(each: tuple[IsolationBatch, jax.Array]) -> IsolationAnswers:
         image, hint, truth = _shown(models, each[0], each[1], "none")
         found = net.apply({"params": params}, image, hint)
         error, nothing, dice = isolation_errors(found, truth.thickness, truth.silhouette)  # pyright: ignore
         guess = eqx.tree_at(lambda f: f.thickness, found, hint.thickness)
         guess = eqx.tree_at(lambda f: f.mask_logit, guess, each[0].mask - 0.5)
         guessed, _, given = isolation_errors(guess, truth.thickness, truth.silhouette)  # pyright: ignore
-        return Answers(image, hint, found, truth, error, guessed, nothing, dice, given)
+        return IsolationAnswers(image, hint, found, truth, error, guessed, nothing, dice, given)
 
     return jax.device_get(jax.jit(lambda *each: jax.lax.map(one, each))(batch, keys))
 
@@ -142,8 +150,8 @@ class IsolationExample(NamedTuple):
     truth: XrayChannels
 
 
-def examples(crops: Crops, found: Answers) -> list[IsolationExample]:
-    """The best, the median and the worst vertebra, by the error inside them."""
+def isolation_examples(crops: Crops, found: IsolationAnswers) -> list[IsolationExample]:
+    """Choose the best, the median and the worst vertebra, by the error inside them."""
     order = np.argsort(found.error_mm)
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
 
@@ -156,16 +164,16 @@ def examples(crops: Crops, found: Answers) -> list[IsolationExample]:
     return [one(name, int(i)) for name, i in chosen.items()]
 
 
-def _other_crop(own: Batch, key: jax.Array) -> Batch:
+def _other_crop(own: IsolationBatch, key: jax.Array) -> IsolationBatch:
     seen = jittered(own.image, own.mask, own.camera, Jitter(), key=key)
     return eqx.tree_at(lambda b: (b.image, b.mask, b.camera), own, seen)
 
 
-def _shown(models: ssm.ShapeModel, own: Batch, key: jax.Array, tone: str):
+def _shown(models: ssm.ShapeModel, own: IsolationBatch, key: jax.Array, tone: str):
     """Of one view of one vertebra: the image and the hint the network gets, and the truth."""
     model = jax.tree.map(lambda leaf: leaf[own.level], models)
     keys = jax.random.split(key, 3)
     guess = guessed_surface(model, own.pose, own.coefficients, GuessErrors(), key=keys[0])
-    hint = hint_of(own.mask, guess, model.faces, own.camera, key=keys[1])
+    hint = isolation_hint(own.mask, guess, model.faces, own.camera, key=keys[1])
     truth = splat(own.vertices, model.faces, own.camera, ISOLATION_SPLATS)
     return randomise(own.image, RANDOMISATIONS[tone], key=keys[2]), hint, truth

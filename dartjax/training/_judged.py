@@ -15,7 +15,7 @@ from dartjax.registration import (
     landmark_residuals,
 )
 from dartjax.ssm import ShapeModel, landmarks, posed
-from dartjax.training._similarity import Fit, moved, pairs_of, predicted_way, view_pairs
+from dartjax.training._similarity import Fit, moved_fit, pairs_of, predicted_step, view_pairs
 
 MOST_ERROR_MM = 4.0  # that the network may expect of an answer, its own doubt added
 MOST_LANDMARK_RMS = 2.5  # standard deviations
@@ -48,7 +48,7 @@ def predicted_error(
     return net.apply({"params": params}, pairs, seen.view_valid)  # pyright: ignore
 
 
-def one_shot(
+def one_shot_fit(
     net: MultiViewSimilarity,
     params: PyTree,
     model: ShapeModel,
@@ -58,10 +58,10 @@ def one_shot(
     """The fit after the step that the auxiliary heads ask for. The coefficients they speak of are
     those of the shape models the network was trained with."""
     found = predicted_error(net, params, model, observations, fit)
-    return moved(fit, predicted_way(found, fit))
+    return moved_fit(fit, predicted_step(found, fit))
 
 
-def guarded(
+def flag_doubtful(
     net: MultiViewSimilarity,
     params: PyTree,
     model: ShapeModel,

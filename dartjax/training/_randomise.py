@@ -1,6 +1,6 @@
 """Domain randomisation: radiographs that look like another machine's, from one that is clean.
 
-The list is that of SyntheX (see `_image_ops`), with its amounts. What belongs to the taking of
+The list is that of SyntheX (see `image_ops`), with its amounts. What belongs to the taking of
 the image (spectrum, photon count, distances, collimation, tools) is randomised when it is
 simulated, not here.
 """
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dartjax._types import Image, Matrix3, Pixels, Scalar
-from dartjax.training import _image_ops as ops
-from dartjax.training import _warps as warps
+from dartjax.training import image_ops as ops
+from dartjax.training import warps
 
 Range = tuple[float | Scalar, float | Scalar]
 

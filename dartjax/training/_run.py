@@ -15,13 +15,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from dartjax import data
+from dartjax._progress import Step, no_step
 from dartjax.training._loop import Loss, Schedule, TrainState, train_state, train_step
-
-Step = Callable[[str], None]
 
 
 class Training(NamedTuple):
@@ -42,17 +39,17 @@ class Trained(NamedTuple):
     params: PyTree
     score: float
     step: int
-    curve: list[dict[str, float]]  # mean of the training numbers between validations
+    curve: list[dict[str, float | int]]  # mean of the training numbers between validations
     validations: list[dict[str, float]]
     seconds: float  # of this process
     steps_run: int  # by this process
 
 
-def run(
+def train(
     params: PyTree,
     training: Training,
     work: pathlib.Path,
-    step: Step,
+    step: Step = no_step,
     *,
     minutes: float = np.inf,
     checkpoint_minutes: float = 3.0,
@@ -60,51 +57,90 @@ def run(
     """Train to the end of the schedule, or until it no longer helps, or for so many minutes of
     this process (the checkpoint stays, and a second call goes on). Where tensorboardX is installed
     (`dartjax[log]`), the curves are written to `work`/tensorboard as they grow."""
-    work.mkdir(parents=True, exist_ok=True)
-    state, best = train_state(params, training.schedule), params
-    log = _Log()
-    manager = ocp.CheckpointManager(
-        work.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1)
-    )
-    if manager.latest_step() is not None:
-        state, best, log = _restored(manager, state, best, work)
-    advance = jax.jit(
-        lambda state, batch: train_step(
-            state, batch, training.loss, training.schedule, key=jax.random.key(training.seed)
-        )
-    )
-    board = _board(work / "tensorboard", int(state.step))
+    run = _Run(params, training, work)
     begun = saved = time.monotonic()
-    first, last = int(state.step), training.schedule.num_steps
-    late = False
-    while int(state.step) < last and not (late or log.ended(training.patience)):
-        now = int(state.step)
-        state, numbers = advance(state, training.batch_of(now))
-        log.recent.append({key: float(value) for key, value in jax.device_get(numbers).items()})
-        if (now + 1) % training.validate_every == 0 or now + 1 == last:
-            if log.add({"step": now + 1, **training.validate(state.average)}):
-                best = state.average
-            step(f"step {now + 1}: {log.summary()}")
-            _write(board, log)
+    first, late = run.step, False
+    while not (late or run.is_finished):
+        run.advance()
+        if run.validation_is_due:
+            run.validate()
+            step(f"step {run.step}: {run.log.summary()}")
+            _write(run.board, run.log)
         late = time.monotonic() - begun > 60.0 * minutes
-        if late or now + 1 == last or time.monotonic() - saved > 60.0 * checkpoint_minutes:
-            _save(manager, state, best, log)
+        since_saved = time.monotonic() - saved
+        if late or run.is_last or since_saved > 60.0 * checkpoint_minutes:
+            run.save()
             saved = time.monotonic()
-    manager.close()
-    if board is not None:
-        board.close()
+    run.close()
     # A run that was stopped is judged as it stands; the checkpoint goes on without that.
-    if log.recent and log.add({"step": int(state.step), **training.validate(state.average)}):
-        best = state.average
+    if run.log.recent:
+        run.validate()
+    log, seconds = run.log, time.monotonic() - begun
     return Trained(
-        best,
-        log.best,
-        log.best_step,
-        log.curve,
-        log.validations,
-        time.monotonic() - begun,
-        int(state.step) - first,
+        run.best, log.best, log.best_step, log.curve, log.validations, seconds, run.step - first
     )
+
+
+class _Run:
+    """A training that goes on: its state, the best parameters so far, and where both are kept."""
+
+    def __init__(self, params: PyTree, training: Training, work: pathlib.Path):
+        work.mkdir(parents=True, exist_ok=True)
+        self.training = training
+        self.state, self.best = train_state(params, training.schedule), params
+        self.log = _Log()
+        self.manager = ocp.CheckpointManager(
+            work.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1)
+        )
+        if self.manager.latest_step() is not None:
+            self.state, self.best, self.log = _restored(self.manager, self.state, self.best, work)
+        self.board = _board(work / "tensorboard", self.step)
+        self._advanced = jax.jit(
+            lambda state, batch: train_step(
+                state, batch, training.loss, training.schedule, key=jax.random.key(training.seed)
+            )
+        )
+
+    @property
+    def step(self) -> int:
+        """How many steps have been made."""
+        return int(self.state.step)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the schedule has come to its end."""
+        return self.step >= self.training.schedule.num_steps
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is at its end, or no longer helps."""
+        return self.is_last or self.log.ended(self.training.patience)
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Every so many steps, and after the last."""
+        return self.step % self.training.validate_every == 0 or self.is_last
+
+    def advance(self) -> None:
+        """One step."""
+        self.state, numbers = self._advanced(self.state, self.training.batch_of(self.step))
+        numbers = jax.device_get(numbers)
+        self.log.recent.append({key: float(value) for key, value in numbers.items()})
+
+    def validate(self) -> None:
+        """Judge the averaged parameters, and keep them if they are the best."""
+        if self.log.add({"step": self.step, **self.training.validate(self.state.average)}):
+            self.best = self.state.average
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        _save(self.manager, self.state, self.best, self.log)
+
+    def close(self) -> None:
+        """Nothing is written any more."""
+        self.manager.close()
+        if self.board is not None:
+            self.board.close()
 
 
 class _Log:
@@ -112,7 +148,7 @@ class _Log:
 
     def __init__(self, **content: Any):
         self.recent: list[dict[str, float]] = content.get("recent", [])  # since a validation
-        self.curve: list[dict[str, float]] = content.get("curve", [])
+        self.curve: list[dict[str, float | int]] = content.get("curve", [])
         self.validations: list[dict[str, float]] = content.get("validations", [])
 
     @property
@@ -126,7 +162,7 @@ class _Log:
         rows = [row for row in self.validations if row["score"] == self.best]
         return int(rows[0]["step"]) if rows else 0
 
-    def add(self, scores: dict[str, float]) -> bool:
+    def add(self, scores: dict[str, float | int]) -> bool:
         """Whether the score is the best so far."""
         names = self.recent[0]
         means = {key: float(np.mean([row[key] for row in self.recent])) for key in names}
@@ -201,20 +237,3 @@ def _restored(
             f"({str(error).splitlines()[0]}): remove the folder to begin anew"
         ) from error
     return found["state"], found["best"], _Log(**found["log"])
-
-
-def draw_curves(path: pathlib.Path, trained: Trained, title: str) -> None:
-    """Loss of the training, and what validation found, against the step."""
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    left.plot([row["step"] for row in trained.curve], [row["loss"] for row in trained.curve])
-    left.set(xlabel="step", ylabel="training loss", title=title)
-    names = [key for key in trained.validations[0] if key != "step"]
-    for name in names:
-        values = np.array([row[name] for row in trained.validations])
-        right.plot([row["step"] for row in trained.validations], values, label=name)
-    right.axvline(trained.step, color="0.7", linewidth=0.8)
-    right.set(xlabel="step", title="subjects left out")
-    right.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)

@@ -41,8 +41,8 @@ class FitErrors(eqx.Module):
     least: float = 0.1
 
 
-def disturbed(true: Fit, errors: FitErrors, *, key: PRNGKeyArray) -> Fit:
-    """A wrong fit."""
+def disturbed_fit(true: Fit, errors: FitErrors, *, key: PRNGKeyArray) -> Fit:
+    """Disturb a fit at random."""
     keys = jax.random.split(key, 4)
     size = errors.least ** jax.random.uniform(keys[0])
     turn, shift = (
@@ -55,15 +55,15 @@ def disturbed(true: Fit, errors: FitErrors, *, key: PRNGKeyArray) -> Fit:
     return Fit(transforms.perturb(true.pose, turn, shift), shape)
 
 
-def moved(fit: Fit, x: Float[Array, " unknown"]) -> Fit:
+def moved_fit(fit: Fit, x: Float[Array, " unknown"]) -> Fit:
     """A fit after a step: rotation vector and shift in their units (about the vertebra's own
     origin, world axes), then coefficients."""
     pose = transforms.perturb(fit.pose, TURN_UNIT * x[:3], SHIFT_UNIT_MM * x[3:6])
     return Fit(pose, fit.coefficients + x[6:])
 
 
-def way_to(true: Fit, fit: Fit) -> Float[Array, " unknown"]:
-    """The step with which `moved` leads from a fit to the truth."""
+def step_to_truth(true: Fit, fit: Fit) -> Float[Array, " unknown"]:
+    """The step with which `moved_fit` leads from a fit to the truth."""
     turn = (true.pose.rotation() @ fit.pose.rotation().inverse()).log() / TURN_UNIT
     shift = (true.pose.translation() - fit.pose.translation()) / SHIFT_UNIT_MM
     return jnp.concatenate([turn, shift, true.coefficients - fit.coefficients])
@@ -135,14 +135,14 @@ def prediction_loss(
     heads miss of the way to the truth (pseudo-Huber, in units)."""
     off = found.log_masd - jnp.log1p(error_mm)
     likelihood = 0.5 * (off**2 * jnp.exp(-found.log_variance) + found.log_variance)
-    missed = predicted_way(found, fit) - way_to(true, fit)
+    missed = predicted_step(found, fit) - step_to_truth(true, fit)
     auxiliary = jnp.mean(pseudo_huber(missed**2, 1.0))
     error = jnp.abs(jnp.expm1(found.log_masd) - error_mm)
     return likelihood + _AUXILIARY * auxiliary, {"masd_error_mm": error}
 
 
-def predicted_way(found: PredictedError, fit: Fit) -> Float[Array, " unknown"]:
-    """The step of `moved` that the auxiliary heads ask for."""
+def predicted_step(found: PredictedError, fit: Fit) -> Float[Array, " unknown"]:
+    """The step of `moved_fit` that the auxiliary heads ask for."""
     rotation = fit.pose.rotation()
     turn, shift = rotation.apply(found.turn), rotation.apply(found.shift)
     return jnp.concatenate([turn / TURN_UNIT, shift / SHIFT_UNIT_MM, found.coefficients])

@@ -1,5 +1,7 @@
 """What the multi-view similarity is shown of the crops to learn from, and how it is judged."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,9 +11,9 @@ from scipy import stats
 
 from dartjax import ssm, transforms
 from dartjax.camera import Camera
-from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity
+from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity, PredictedError
 from dartjax.ssm import posed
-from dartjax.training._crops import Crops, camera_of, sampler
+from dartjax.training._crops import Crops, camera_of, crop_sampler
 from dartjax.training._jitter import Jitter, jittered
 from dartjax.training._loop import Loss
 from dartjax.training._randomise import RANDOMISATIONS, randomise
@@ -19,19 +21,19 @@ from dartjax.training._similarity import (
     Fit,
     FitErrors,
     direction_loss,
-    disturbed,
-    moved,
+    disturbed_fit,
+    moved_fit,
     prediction_loss,
     ranking_loss,
+    step_to_truth,
     surface_error,
     view_pairs,
-    way_to,
 )
 
 NUM_UNKNOWNS = 21
 
 
-class Batch(eqx.Module):
+class SimilarityBatch(eqx.Module):
     """A few vertebrae, each in some views."""
 
     images: jax.Array
@@ -42,10 +44,10 @@ class Batch(eqx.Module):
     level: jax.Array
 
 
-def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
-    """The chosen vertebrae in the chosen views."""
+def similarity_batch(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> SimilarityBatch:
+    """Gather the chosen vertebrae in the chosen views."""
     rows = chosen[:, None]
-    return Batch(
+    return SimilarityBatch(
         images=jnp.asarray(crops.images[rows, views], jnp.float32),
         masks=jnp.asarray(crops.masks[rows, views], jnp.float32),
         cameras=camera_of(crops, rows, views),
@@ -58,19 +60,21 @@ def batch_of(crops: Crops, chosen: np.ndarray, views: np.ndarray) -> Batch:
     )
 
 
-def batches(crops: Crops, num_views: int, batch_size: int, seed: int):
-    """The batch of a step."""
-    draw = sampler(len(crops.level), num_views, batch_size, seed)
-    return lambda step: batch_of(crops, *draw(step))
+def similarity_batches(
+    crops: Crops, num_views: int, batch_size: int, seed: int
+) -> Callable[[int], SimilarityBatch]:
+    """Make the function that gives the batch of a step."""
+    draw = crop_sampler(len(crops.level), num_views, batch_size, seed)
+    return lambda step: similarity_batch(crops, *draw(step))
 
 
-def in_two_views(crops: Crops) -> Batch:
-    """Every vertebra once."""
+def two_view_batch(crops: Crops) -> SimilarityBatch:
+    """Gather every vertebra once, in its first two views."""
     place = np.arange(len(crops.level))
-    return batch_of(crops, place, np.tile(np.arange(2), (len(place), 1)))
+    return similarity_batch(crops, place, np.tile(np.arange(2), (len(place), 1)))
 
 
-class Task:
+class SimilarityTask:
     """The network with the shape models its fits are made of."""
 
     def __init__(self, preset: str, models: ssm.ShapeModel):
@@ -78,9 +82,10 @@ class Task:
         self.models = models
 
     def loss(self, num_directions: int) -> Loss:
-        """Over two wrong fits of every vertebra of a batch."""
+        """Make the loss over two wrong fits of every vertebra of a batch; the direction is
+        trained on the first `num_directions` vertebrae."""
 
-        def of_batch(params: PyTree, batch: Batch, key: jax.Array):
+        def of_batch(params: PyTree, batch: SimilarityBatch, key: jax.Array):
             own, key = jax.random.split(key)
             batch = _randomised(batch, own)
             keys = jax.random.split(key, len(batch.level))
@@ -92,54 +97,56 @@ class Task:
 
         return of_batch
 
-    def predict(self, params: PyTree, own: Batch, fit: Fit, valid: jax.Array | None = None):
-        """What the network says of a fit of one vertebra in the views that are `valid` (all)."""
+    def predict(
+        self, params: PyTree, own: SimilarityBatch, fit: Fit, valid: jax.Array | None = None
+    ) -> PredictedError:
+        """Ask the network about a fit of one vertebra in the views that are `valid` (all)."""
         views = own.cameras, own.images, own.masks
         seen = view_pairs(self.model_of(own), fit, *views, self.net.config.size)
         valid = jnp.ones(len(own.images), bool) if valid is None else valid
-        return self.net.apply({"params": params}, seen, valid)
+        return self.net.apply({"params": params}, seen, valid)  # pyright: ignore[reportReturnType]
 
-    def error(self, own: Batch, fit: Fit) -> jax.Array:
-        """How wrong it is, mm."""
+    def error(self, own: SimilarityBatch, fit: Fit) -> jax.Array:
+        """Measure how wrong a fit is, mm."""
         model = self.model_of(own)
         return surface_error(posed(model, fit.pose, fit.coefficients), own.vertices, model.faces)
 
-    def model_of(self, own: Batch) -> ssm.ShapeModel:
+    def model_of(self, own: SimilarityBatch) -> ssm.ShapeModel:
         """The shape model of the level of one vertebra."""
         return jax.tree.map(lambda leaf: leaf[own.level], self.models)
 
-    def slope(self, params: PyTree, own: Batch, fit: Fit) -> jax.Array:
-        """Gradient of the predicted log(1 + MASD), in the units of `moved`."""
+    def slope(self, params: PyTree, own: SimilarityBatch, fit: Fit) -> jax.Array:
+        """Gradient of the predicted log(1 + MASD), in the units of `moved_fit`."""
 
         def predicted(x: jax.Array) -> jax.Array:
-            return self.predict(params, own, moved(fit, x)).log_masd  # pyright: ignore
+            return self.predict(params, own, moved_fit(fit, x)).log_masd
 
         return jax.grad(predicted)(jnp.zeros(NUM_UNKNOWNS))
 
-    def _one(self, params: PyTree, own: Batch, key: jax.Array):
+    def _one(self, params: PyTree, own: SimilarityBatch, key: jax.Array):
         first, second, views = jax.random.split(key, 3)
         most = len(own.images)
         valid = jnp.arange(most) < jax.random.randint(views, (), 1, most + 1)
-        fits = [disturbed(own.true, FitErrors(), key=k) for k in (first, second)]
+        fits = [disturbed_fit(own.true, FitErrors(), key=k) for k in (first, second)]
         found = [self.predict(params, own, fit, valid) for fit in fits]
         errors = [self.error(own, fit) for fit in fits]
         parts = [
-            prediction_loss(f, e, fit, own.true)  # pyright: ignore[reportArgumentType]
+            prediction_loss(f, e, fit, own.true)
             for f, e, fit in zip(found, errors, fits, strict=True)
         ]
-        ranked = ranking_loss((found[0], found[1]), (errors[0], errors[1]))  # pyright: ignore
+        ranked = ranking_loss((found[0], found[1]), (errors[0], errors[1]))
         cost = 0.5 * (parts[0][0] + parts[1][0]) + ranked
         return cost, jax.tree.map(lambda a, b: 0.5 * (a + b), parts[0][1], parts[1][1])
 
-    def _direction(self, params: PyTree, own: Batch, key: jax.Array):
+    def _direction(self, params: PyTree, own: SimilarityBatch, key: jax.Array):
         """In two of the views."""
         two = own.images[:2], own.masks[:2], jax.tree.map(lambda leaf: leaf[:2], own.cameras)
         own = eqx.tree_at(lambda b: (b.images, b.masks, b.cameras), own, two)
-        fit = disturbed(own.true, FitErrors(), key=key)
-        return direction_loss(self.slope(params, own, fit), way_to(own.true, fit))
+        fit = disturbed_fit(own.true, FitErrors(), key=key)
+        return direction_loss(self.slope(params, own, fit), step_to_truth(own.true, fit))
 
 
-def _randomised(batch: Batch, key: jax.Array) -> Batch:
+def _randomised(batch: SimilarityBatch, key: jax.Array) -> SimilarityBatch:
     """The radiographs as other machines might show them, and other crops of them."""
     flat = jax.tree.map(
         lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (batch.images, batch.masks, batch.cameras)
@@ -156,11 +163,14 @@ def _randomised(batch: Batch, key: jax.Array) -> Batch:
     return eqx.tree_at(lambda b: (b.images, b.masks, b.cameras), batch, seen)
 
 
-def validation(task: Task, held: Crops):
-    """Two views of every vertebra left out, always with the same wrong fits."""
-    measure = predictions(task, held)
+def similarity_validation(
+    task: SimilarityTask, held: Crops
+) -> Callable[[PyTree], dict[str, float]]:
+    """Make the function of the parameters that gives their errors in two views of every
+    vertebra left out, always with the same wrong fits."""
+    measure = similarity_predictions(task, held)
 
-    def of(params: PyTree) -> dict[str, float]:
+    def validate(params: PyTree) -> dict[str, float]:
         predicted, true = measure(params)
         off = np.log1p(predicted) - np.log1p(true)
         return {
@@ -169,32 +179,35 @@ def validation(task: Task, held: Crops):
             "one_less_rank": 1.0 - rank_correlation(predicted, true),
         }
 
-    return of
+    return validate
 
 
-def predictions(task: Task, crops: Crops):
-    """Predicted and true MASD (mm) of three fixed wrong fits of every vertebra, in two views."""
+def similarity_predictions(
+    task: SimilarityTask, crops: Crops
+) -> Callable[[PyTree], tuple[np.ndarray, np.ndarray]]:
+    """Make the function of the parameters that gives predicted and true MASD (mm) of three
+    fixed wrong fits of every vertebra, in two views."""
 
     @jax.jit
-    def measure(params: PyTree, batch: Batch, keys: jax.Array):
-        def one(each: tuple[Batch, jax.Array]):
+    def measure(params: PyTree, batch: SimilarityBatch, keys: jax.Array):
+        def one(each: tuple[SimilarityBatch, jax.Array]):
             own, key = each
-            fit = disturbed(own.true, FitErrors(), key=key)
+            fit = disturbed_fit(own.true, FitErrors(), key=key)
             found = task.predict(params, own, fit)
-            return jnp.expm1(found.log_masd), task.error(own, fit)  # pyright: ignore
+            return jnp.expm1(found.log_masd), task.error(own, fit)
 
         return jax.lax.map(one, (batch, keys))
 
-    def of(params: PyTree) -> tuple[np.ndarray, np.ndarray]:
-        batch = in_two_views(crops)
+    def predictions(params: PyTree) -> tuple[np.ndarray, np.ndarray]:
+        batch = two_view_batch(crops)
         keys = jax.random.split(jax.random.key(5), (3, len(batch.level)))
         parts = [jax.device_get(measure(params, batch, k)) for k in keys]
         predicted, true = (np.concatenate(column) for column in zip(*parts, strict=True))
         return predicted, true
 
-    return of
+    return predictions
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's."""
+    """Spearman's rank correlation of two columns."""
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])

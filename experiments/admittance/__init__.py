@@ -1,0 +1,1 @@
+"""A hand drags the robot under different damping laws."""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dartjax import report
 from dartjax.robot.cooperation import DampingLaw, Drag
-from dartjax.simulation import Tasks
+from dartjax.simulation import HandMotions
 
 _COLOURS = ("#64748b", "#0369a1", "#c2410c")  # fixed high, rho = 0, ours
 _PANELS = {
@@ -81,22 +81,22 @@ def draw_ratios(path: pathlib.Path, rows: Sequence[Row]) -> None:
 def draw_traces(
     path: pathlib.Path,
     drags: Drag,
-    tasks: Tasks,
+    motions: HandMotions,
     shown: Sequence[int],
     arms: np.ndarray,
-    task: int,
+    motion: int,
 ) -> None:
     """One stop with a soft, a middling and the stiffest arm, under three controllers."""
     names = ("fixed high", "rho = 0", "intent and speed")
     picked = sorted({int(np.argmin(np.abs(arms - arm))) for arm in (100.0, 400.0, arms.max())})
     figure = Figure(figsize=(4.6 * len(picked), 9.0), layout="constrained")
     axes = figure.subplots(4, len(picked), sharex=True, squeeze=False)
-    toward, goal = np.asarray(tasks.direction[task]), np.asarray(tasks.goal[task])
+    toward, goal = np.asarray(motions.direction[motion]), np.asarray(motions.goal[motion])
     time = 0.01 * np.arange(1, drags.work.shape[-1] + 1)
-    meant = (np.asarray(tasks.intention.position[task])[9::10] - goal) @ toward
+    meant = (np.asarray(motions.intention.position[motion])[9::10] - goal) @ toward
     for column, arm in enumerate(picked):
         for controller, name, colour in zip(shown, names, _COLOURS, strict=True):
-            own = jax.tree.map(lambda leaf, i=(controller, arm, task): np.asarray(leaf[i]), drags)
+            own = jax.tree.map(lambda leaf, i=(controller, arm, motion): np.asarray(leaf[i]), drags)
             curves = (
                 (own.position - goal) @ toward,
                 own.velocity @ toward,
@@ -111,7 +111,7 @@ def draw_traces(
         axes[0, column].set_title(f"arm of {arms[arm]:g} N/m", fontsize=10)
         axes[3, column].set_xlabel("time [s]")
         for axis in axes[:, column]:
-            axis.axvline(float(tasks.stop[task]), color="0.6", linewidth=0.8)
+            axis.axvline(float(motions.stop[motion]), color="0.6", linewidth=0.8)
             axis.grid(alpha=0.3)
     for axis, label in zip(
         axes[:, 0],

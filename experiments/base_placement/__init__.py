@@ -1,0 +1,1 @@
+"""Where to stand the hybrid robot beside a patient."""

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from dartjax import report
 from dartjax.robot import StatusCode, arms
 from dartjax.robot.arms import JOINT_NAMES
-from dartjax.simulation import Patient
+from dartjax.simulation import PathReach, PlannedPatient
+from experiments.base_placement.tables import CART
 
 Row = Mapping[str, Any]
 _GOOD, _BAD = "#0f766e", "#b91c1c"
@@ -21,14 +22,14 @@ _COLOURS = ("#9ca3af", "#0f766e", "#b45309", "#4338ca")
 def write(
     out: pathlib.Path,
     record: Row,
-    patient: Patient,
-    places: Mapping[str, Any],
+    patient: PlannedPatient,
+    reaches: Mapping[str, PathReach],
     rows: Sequence[Row],
     trajectories: arms.Trajectory,
 ) -> None:
     """tables.md and the three pictures."""
     paths = [
-        {"path": name, **{place: _verdict(found, i) for place, found in places.items()}}
+        {"path": name, **{place: _verdict(reach, i) for place, reach in reaches.items()}}
         for i, name in enumerate(patient.names)
     ]
     text = (
@@ -37,39 +38,37 @@ def write(
         f"## Every path\n\n{report.markdown_table(record, paths)}"
     )
     (out / "tables.md").write_text(text, encoding="utf-8")
-    first, cart = list(places.values())[:2]
-    names = list(places)[:2]
-    draw_placements(patient, dict(zip(names, (first, cart), strict=True))).savefig(
-        out / "placement.png", dpi=110
-    )
-    draw_margins(patient, places).savefig(out / "margins.png", dpi=110)
-    if cart.reached.any():
-        middle = np.flatnonzero(cart.reached)[cart.reached.sum() // 2]
-        figure = draw_trajectory(trajectories, int(middle), patient.names[int(middle)])
+    first_two = dict(list(reaches.items())[:2])
+    draw_placements(patient, first_two).savefig(out / "placement.png", dpi=110)
+    draw_margins(patient, reaches).savefig(out / "margins.png", dpi=110)
+    reached = np.flatnonzero(reaches[CART].reached)
+    if len(reached):
+        middle = int(reached[len(reached) // 2])
+        figure = draw_trajectory(trajectories, middle, patient.names[middle])
         figure.savefig(out / "trajectory.png", dpi=110)
 
 
-def _verdict(found: Any, i: int) -> str:
-    if found.reached[i]:
-        return f"reached, margin {float(found.approach.margin[i]):.2f}"
-    if found.status[i] == StatusCode.OK:
-        return f"tool {-float(found.approach.clearance[i]):.0f} mm in the patient"
-    return StatusCode(int(found.status[i])).name.lower().replace("_", " ")
+def _verdict(reach: PathReach, i: int) -> str:
+    if reach.reached[i]:
+        return f"reached, margin {float(reach.approach.margin[i]):.2f}"
+    if reach.status[i] == StatusCode.OK:
+        return f"tool {-float(reach.approach.clearance[i]):.0f} mm in the patient"
+    return StatusCode(int(reach.status[i])).name.lower().replace("_", " ")
 
 
-def draw_placements(patient: Patient, places: Mapping[str, Any]) -> Figure:
+def draw_placements(patient: PlannedPatient, reaches: Mapping[str, PathReach]) -> Figure:
     """The paths in the base's frame, from above and from the side."""
     figure = Figure(figsize=(12.0, 9.6), layout="constrained")
-    axes = figure.subplots(2, len(places), squeeze=False)
-    for column, (name, place) in enumerate(places.items()):
-        approach = place.approach
+    axes = figure.subplots(2, len(reaches), squeeze=False)
+    for column, (name, reach) in enumerate(reaches.items()):
+        approach = reach.approach
         entry, target = np.asarray(approach.entry_point), np.asarray(approach.target_point)
         along = (target - entry) / np.linalg.norm(target - entry, axis=1, keepdims=True)
         back = entry - 70.0 * along
         long = int(np.ptp(entry[:, :2], axis=0).argmax())  # the way the spine lies
         for row, (a, b) in enumerate(((0, 1), (long, 2))):
             axis = axes[row, column]
-            for i, is_reached in enumerate(place.reached):
+            for i, is_reached in enumerate(reach.reached):
                 colour = _GOOD if is_reached else _BAD
                 axis.plot(*np.stack([entry[i], target[i]])[:, [a, b]].T, color=colour, linewidth=2)
                 line = np.stack([back[i], entry[i]])[:, [a, b]].T
@@ -87,8 +86,8 @@ def draw_placements(patient: Patient, places: Mapping[str, Any]) -> Figure:
             axis.set(xlabel=f"{'xy'[a]} [mm]", ylabel=("y [mm]", "z, up [mm]")[row])
             axis.set_aspect("equal", adjustable="datalim")
             axis.grid(alpha=0.3)
-        reached = int(place.reached.sum())
-        title = f"{name}: {reached} of {len(place.reached)} paths reached"
+        reached = int(reach.reached.sum())
+        title = f"{name}: {reached} of {len(reach.reached)} paths reached"
         axes[0, column].set_title(f"{title}\nfrom above", fontsize=10)
         axes[1, column].set_title("from the side", fontsize=10)
     axes[0, 0].plot([], [], color=_GOOD, linewidth=2, label="reached")
@@ -99,15 +98,15 @@ def draw_placements(patient: Patient, places: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def draw_margins(patient: Patient, places: Mapping[str, Any]) -> Figure:
+def draw_margins(patient: PlannedPatient, reaches: Mapping[str, PathReach]) -> Figure:
     """Margins and clearances of every path by placement."""
     figure = Figure(figsize=(11.0, 6.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     at = np.arange(len(patient.names))
-    for colour, (name, place) in zip(_COLOURS, places.items(), strict=False):
+    for colour, (name, reach) in zip(_COLOURS, reaches.items(), strict=False):
         style = {"color": colour, "label": name, "markersize": 4, "linewidth": 1.0}
-        upper.plot(at, np.asarray(place.approach.margin), "o-", **style)
-    room = np.asarray(list(places.values())[1].approach.clearance)
+        upper.plot(at, np.asarray(reach.approach.margin), "o-", **style)
+    room = np.asarray(reaches[CART].approach.clearance)
     lower.plot(at, room, "o-", color=_COLOURS[1], markersize=4, linewidth=1.0)
     for axis, label in (
         (upper, "least margin\n(1 = half a joint's range)"),

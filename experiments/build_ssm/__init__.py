@@ -1,0 +1,1 @@
+"""Build a set of shape models and measure how good it is."""

@@ -1,0 +1,1 @@
+"""Make the template that every shape model is built with."""

@@ -11,13 +11,12 @@ dartjax/assets/ssm to ship it. All shape models must then be built anew. Needs t
 import pathlib
 
 import numpy as np
-from absl import flags
+from jaxtyping import Float, Int
 
-from dartjax import cli, data, ssm
+from dartjax import data, ssm
+from dartjax.cli import launch
 from dartjax.ssm import build
-from dartjax.ssm.build import Template
-
-_DATA = flags.DEFINE_string("data", None, "Folder with SOURCE/LEVEL.ply.")
+from experiments.build_template.settings import Settings
 
 # One surface per level, from subjects no number is ever reported on.
 SOURCE_OF = {
@@ -27,19 +26,18 @@ SOURCE_OF = {
 }
 
 
-def main(ctx: cli.RunContext) -> None:
+def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Build the template; write it and its quality."""
-    if _DATA.value is None:
+    if settings.data is None:
         raise data.DataError("--data is needed: a folder with SOURCE/LEVEL.ply")
-    surfaces = {}
-    for level, source in SOURCE_OF.items():
-        mesh = data.load_mesh(pathlib.Path(_DATA.value) / source / f"{level}.ply")
-        vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces)
-        pose = ssm.vertebra_frame(vertices, faces)
-        surfaces[level] = ((vertices - pose[:3, 3]) @ pose[:3, :3], faces)
-    with cli.progress("template", 2 * len(surfaces)) as step:
+    folder = pathlib.Path(settings.data)
+    surfaces = {
+        level: _surface(folder / source / f"{level}.ply") for level, source in SOURCE_OF.items()
+    }
+    with launch.progress("template", 2 * len(surfaces)) as step:
         template = build.build_template(surfaces, step=step)
     data.save_template(ctx.out / "template.npz", template)
+
     record = ctx.record(
         dataset="source surfaces of the template",
         dataset_kind="real_ct_drr",
@@ -54,9 +52,18 @@ def main(ctx: cli.RunContext) -> None:
     ctx.save_metrics(record, {"smallest_angle_deg": worst, "folded_pairs": folded}, cases)
 
 
-def _quality(template: Template, level: str) -> dict[str, float]:
+def _surface(
+    path: pathlib.Path,
+) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]:
+    """Vertices in their vertebra frame, mm, and faces."""
+    mesh = data.load_mesh(path)
+    vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces)
+    return ssm.in_own_frame(vertices, faces), faces
+
+
+def _quality(template: build.Template, level: str) -> dict[str, float]:
     return build.triangle_quality(template.level_shapes[level], template.topology.faces)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    launch.run(main, Settings)

@@ -1,0 +1,1 @@
+"""Making of the tables of X-ray physics that dartjax ships."""

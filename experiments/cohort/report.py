@@ -1,188 +1,86 @@
-"""Slices of CTs along the spine, with masks and centroids, many on one page."""
+"""The scans of a cohort as tables: on the console, in table.md, in metrics.json."""
 
-import pathlib
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-from jaxtyping import Float, UInt8
-from matplotlib.figure import Figure
-from scipy import ndimage
+from rich.console import Console
+from rich.table import Table
 
 from dartjax import data
 
-TILES_PER_PAGE = 20
-COLUMNS = 5
-WINDOW_HU = (-250.0, 950.0)
-MAX_PIXELS = 320  # along the longer side of a slice
-WHOLE, LEFT_OUT, CENTROID = "#38d3f8", "#f59e0b", "#e11d48"
+COLUMNS: tuple[str, ...] = ("scan", "split", "spacing_mm", "axes", "whole", "left out")
 
 
-class Slice(NamedTuple):
-    """A CT sampled on a surface whose columns run toward one world axis and rows along z."""
-
-    gray: UInt8[np.ndarray, "h w"]
-    labels: UInt8[np.ndarray, "h w"]
-    extent: tuple[float, float, float, float]  # mm: left, right, bottom, top
-    sides: tuple[str, str]  # at the left and right edge
-
-
-class Tile(NamedTuple):
-    """One scan on the page."""
-
-    title: str
-    sagittal: Slice
-    coronal: Slice
-    whole: tuple[str, ...]
-    centroids: Mapping[str, Float[np.ndarray, "3"]]
-
-
-def tile_of(
-    title: str,
-    scan: data.Scan,
-    whole: tuple[str, ...],
-    centroids: Mapping[str, Float[np.ndarray, "3"]],
-) -> Tile:
-    """Two slices through the centroids: seen from the patient's left, and from the front with the
-    patient's right on the left. World axes and millimetres, whatever the voxel grid."""
-    sagittal = _slice(scan, centroids, across=1, through=0, sides=("A", "P"))
-    coronal = _slice(scan, centroids, across=0, through=1, sides=("R", "L"))
-    return Tile(title, sagittal, coronal, whole, centroids)
+def print_table(
+    manifest: data.Manifest,
+    chosen: Sequence[data.Inspected],
+    bad: Sequence[tuple[data.Subject, str]],
+    found: Sequence[data.Leak],
+) -> None:
+    """The scans on the console, with those left out, the leaks and the totals."""
+    console = Console()
+    table = Table(title=manifest.name)
+    for name in COLUMNS:
+        table.add_column(name, overflow="fold")
+    for scan in chosen:
+        table.add_row(*row_of(scan))
+    console.print(table)
+    for subject, reason in bad:
+        console.print(f"left out: {subject.id}: {reason}", style="yellow", markup=False)
+    for leak in found:
+        console.print(f"LEAK: {leak.first} and {leak.second}: {leak.reason}", style="red")
+    count = sum(map(len, manifest.levels.values()))
+    console.print(f"{len(chosen)} scans, {count} whole vertebrae: {manifest.name}", markup=False)
 
 
-def centroid_error_mm(scan: data.Scan, centroids: Mapping[str, Float[np.ndarray, "3"]]) -> float:
-    """Largest distance from a centroid to the nearest voxel of its own vertebra; 0 where the
-    mask has no such vertebra."""
-    boxes = ndimage.find_objects(scan.labels)
-    worst = 0.0
-    for level, point in centroids.items():
-        label = data.label_of(level)
-        box = boxes[label - 1] if label <= len(boxes) else None
-        if box is None:
-            continue
-        voxels = np.argwhere(scan.labels[box] == label) + [side.start for side in box]
-        world = voxels @ scan.affine[:3, :3].T + scan.affine[:3, 3]
-        worst = max(worst, float(np.linalg.norm(world - point, axis=1).min()))
-    # A centroid inside its vertebra is at most half a voxel's diagonal from a voxel's centre.
-    half = 0.5 * float(np.linalg.norm(np.linalg.norm(scan.affine[:3, :3], axis=0)))
-    return max(0.0, worst - half)
+def summary_of(
+    manifest: data.Manifest,
+    chosen: Sequence[data.Inspected],
+    bad: Sequence[tuple[data.Subject, str]],
+    found: Sequence[data.Leak],
+) -> dict[str, int]:
+    """Counts of scans, people, vertebrae, and of what was left out."""
+    return {
+        "num_scans": len(manifest.subjects),
+        "num_patients": len({subject.patient for subject in manifest.subjects}),
+        "num_vertebrae": sum(map(len, manifest.levels.values())),
+        "num_rejected": sum(len(scan.rejected) for scan in chosen),
+        "num_unusable_scans": len(bad),
+        "num_leaks": len(found),
+    }
 
 
-def write_sheets(folder: pathlib.Path, tiles: Sequence[Tile], title: str) -> None:
-    """sheet.png, and sheet_2.png, ... where one page does not hold all."""
-    pages = range(0, len(tiles), TILES_PER_PAGE)
-    for number, start in enumerate(pages, 1):
-        name = "sheet.png" if number == 1 else f"sheet_{number}.png"
-        page = f"{title}, page {number} of {len(pages)}" if len(pages) > 1 else title
-        shown = tiles[start : start + TILES_PER_PAGE]
-        figure = _page(shown, page)
-        figure.savefig(folder / name, facecolor=figure.get_facecolor())
+def case_of(scan: data.Inspected) -> dict[str, Any]:
+    """One scan for metrics.json."""
+    subject = scan.subject
+    return {
+        "subject": subject.id,
+        "patient": subject.patient,
+        "split": subject.split,
+        "layout": subject.layout,
+        "dataset": subject.dataset,
+        "parents": list(subject.parents),
+        "spacing_mm": list(scan.spacing_mm),
+        "orientation": scan.orientation,
+        "oblique_deg": scan.oblique_deg,
+        "levels": list(scan.levels),
+        "rejected": dict(scan.rejected),
+        "centroid_source": scan.centroid_source,
+        "centroid_error_mm": scan.centroid_error_mm,
+    }
 
 
-def _slice(
-    scan: data.Scan,
-    centroids: Mapping[str, Float[np.ndarray, "3"]],
-    *,
-    across: int,
-    through: int,
-    sides: tuple[str, str],
-) -> Slice:
-    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in scan.hu.shape])).reshape(3, -1)
-    world = scan.affine[:3, :3] @ corners + scan.affine[:3, 3:]
-    low, high = world.min(1), world.max(1)
-    step = max((high - low)[[across, 2]].max() / MAX_PIXELS, 0.5)
-    # The first column is the one with the largest coordinate: anterior, and the patient's right.
-    columns = np.arange(high[across] - 0.5 * step, low[across], -step)
-    heights = np.arange(high[2] - 0.5 * step, low[2], -step)
-    points = np.empty((len(heights), len(columns), 3))
-    points[..., across] = columns[None, :]
-    points[..., 2] = heights[:, None]
-    points[..., through] = _spine_at(heights, centroids, through, world.mean(1))[:, None]
-    voxel_from_world = np.linalg.inv(scan.affine)
-    voxels = points @ voxel_from_world[:3, :3].T + voxel_from_world[:3, 3]
-    where = np.moveaxis(voxels, -1, 0)
-    hu = ndimage.map_coordinates(scan.hu, where, order=1, cval=-1024, output=np.float32)
-    labels = ndimage.map_coordinates(scan.labels, where, order=0, cval=0)
-    gray = np.clip((hu - WINDOW_HU[0]) / (WINDOW_HU[1] - WINDOW_HU[0]), 0.0, 1.0) * 255.0
-    extent = (
-        columns[0] + step / 2,
-        columns[-1] - step / 2,
-        heights[-1] - step / 2,
-        heights[0] + step / 2,
-    )
-    return Slice(gray.astype(np.uint8), labels, extent, sides)
-
-
-def _spine_at(
-    heights: Float[np.ndarray, " n"],
-    centroids: Mapping[str, Float[np.ndarray, "3"]],
-    axis: int,
-    middle: Float[np.ndarray, "3"],
-) -> Float[np.ndarray, " n"]:
-    """Coordinate of the spine's curve at given heights, straight beyond its ends."""
-    if not centroids:
-        return np.full_like(heights, middle[axis])
-    points = np.array(sorted(centroids.values(), key=lambda point: point[2]))
-    return np.interp(heights, points[:, 2], points[:, axis])
-
-
-def _page(tiles: Sequence[Tile], title: str) -> Figure:
-    columns = min(COLUMNS, len(tiles))
-    rows = -(-len(tiles) // columns)
-    figure = Figure((4.4 * columns, 3.6 * rows + 0.4), dpi=80)
-    figure.set_facecolor("#0b0d10")
-    grid = figure.subplots(rows, 2 * columns, squeeze=False)
-    for axes in grid.ravel():
-        axes.set_axis_off()
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        for offset, (part, axis) in enumerate(((tile.sagittal, 1), (tile.coronal, 0))):
-            _draw(grid[row, 2 * column + offset], tile, part, axis)
-        grid[row, 2 * column].set_title(tile.title, color="#f4f4f5", fontsize=8, loc="left")
-    height = figure.get_figheight()
-    note = "cyan: whole, amber: left out, red: centroids"
-    heading = f"{title}   ({note})"
-    figure.text(0.01, 1.0 - 0.2 / height, heading, color="#f4f4f5", fontsize=11, va="center")
-    figure.subplots_adjust(0.005, 0.005, 0.995, 1.0 - 0.65 / height, 0.03, 0.12)
-    return figure
-
-
-def _draw(axes, tile: Tile, part: Slice, axis: int) -> None:
-    axes.imshow(part.gray, cmap="gray", vmin=0, vmax=255, extent=part.extent, aspect="equal")
-    whole = [data.label_of(level) for level in tile.whole]
-    for labels, colour in ((np.isin(part.labels, whole), WHOLE), (part.labels > 0, LEFT_OUT)):
-        # Every vertebra apart, so that neighbours that touch are told apart.
-        for label in np.unique(part.labels[labels]):
-            if colour == LEFT_OUT and label in whole:
-                continue
-            inside = (part.labels == label).astype(float)
-            axes.contour(
-                inside,
-                [0.5],
-                colors=[colour],
-                linewidths=0.8,
-                extent=part.extent,
-                origin="upper",
-            )
-    for level, point in tile.centroids.items():
-        axes.plot(point[axis], point[2], ".", color=CENTROID, markersize=3)
-        axes.annotate(
-            level,
-            (point[axis], point[2]),
-            xytext=(4, 0),
-            textcoords="offset points",
-            color="#f4f4f5",
-            fontsize=5,
-            va="center",
-        )
-    axes.set(xlim=part.extent[:2], ylim=part.extent[2:])
-    for x, side in zip((0.02, 0.98), part.sides, strict=True):
-        axes.text(
-            x,
-            0.02,
-            side,
-            transform=axes.transAxes,
-            color="#f4f4f5",
-            fontsize=8,
-            ha="left" if x < 0.5 else "right",
-        )
+def row_of(scan: data.Inspected) -> tuple[str, ...]:
+    """One scan of the table, in the order of `COLUMNS`."""
+    spacing = " x ".join(f"{length:.2f}" for length in scan.spacing_mm)
+    axes = scan.orientation
+    if scan.oblique_deg > 0.5:
+        axes += f", {scan.oblique_deg:.0f} deg oblique"
+    by_reason: dict[str, list[str]] = {}
+    for level, reason in scan.rejected.items():
+        by_reason.setdefault(reason, []).append(level)
+    reasons = [f"{' '.join(levels)}: {reason}" for reason, levels in by_reason.items()]
+    if scan.centroid_error_mm > 10.0:
+        reasons.append(f"centroids up to {scan.centroid_error_mm:.0f} mm off their vertebrae")
+    split = scan.subject.split or "-"
+    return scan.subject.id, split, spacing, axes, " ".join(scan.levels) or "-", "; ".join(reasons)

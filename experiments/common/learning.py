@@ -1,5 +1,5 @@
-"""What the training commands share: their flags, the X-rays they ask for, the run itself, and what
-is left of it."""
+"""What the training experiments share: the X-rays they ask for, where they begin, the run itself,
+and the card of the weights."""
 
 import pathlib
 from collections.abc import Mapping
@@ -7,117 +7,123 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from jaxtyping import PyTree
 
-from dartjax import cli, data, ssm
-from dartjax.training import (
-    NEVER_SEEN,
-    Crops,
-    Trained,
-    Training,
-    cohort_crops,
-    draw_curves,
-    fitted_by,
-    run,
-)
-
-_COHORT = flags.DEFINE_string("cohort", None, "Folder of SynthVerSe.")
-_CROPS = flags.DEFINE_string("crops", None, "Folder for the X-rays that are made of it, kept.")
-_VALIDATION = flags.DEFINE_list("validation", [], "Subjects to stop by; not trained on.")
-_SUBJECTS = flags.DEFINE_list("subjects", [], "Only these subjects beside them.")
-_BEGIN = flags.DEFINE_string("begin", None, "Folder of weights to begin with, not random ones.")
-_WORK = flags.DEFINE_string("work", None, "Folder for checkpoints. Default: in CROPS.")
-_ASSET = flags.DEFINE_string("asset", None, "Folder to write the weights to as well.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Instead of the preset's.", lower_bound=1)
-_MINUTES = flags.DEFINE_float("minutes", float("inf"), "Stop after these; go on by another call.")
+from dartjax import data, ssm, training
+from dartjax.cli import launch
+from dartjax.training import Crops, Trained, Training
+from experiments.common.learning_settings import LearningSettings
 
 
-def crops_of(ctx: cli.RunContext, models: ssm.ShapeModel) -> tuple[Crops, Crops]:
-    """To train on, and of the subjects left out; made where they are missing, and fitted by the
-    models that training uses."""
-    if _COHORT.value is None or _CROPS.value is None:
+def fitted_crops(
+    settings: LearningSettings, models: ssm.ShapeModel, seed: int
+) -> tuple[Crops, Crops]:
+    """Load the crops to train on, and those of the subjects left out; made where they are missing,
+    and fitted by the models that training uses."""
+    if settings.cohort is None or settings.crops is None:
         raise data.DataError("give --cohort=FOLDER of make_synthverse and --crops=FOLDER")
     data.grain()  # what draws the batches is missed before the X-rays are made, not after
-    seen, held = cohort_crops(
-        _COHORT.value, _CROPS.value, _SUBJECTS.value, _VALIDATION.value, ctx.seed
+    seen, held = training.cohort_crops(
+        settings.cohort,
+        settings.crops,
+        settings.subjects,
+        settings.validation,
+        seed,
+        launch.progress,
     )
-    return fitted_by(seen, models), fitted_by(held, models)
+    return training.with_best_fits(seen, models), training.with_best_fits(held, models)
 
 
-def num_steps(of_preset: int) -> int:
-    """Of the schedule: the flag, or else the preset's."""
-    return _NUM_STEPS.value or of_preset
-
-
-def beginning(random: PyTree) -> PyTree:
-    """The parameters before training: random ones, or those of --begin."""
-    if _BEGIN.value is None:
+def initial_parameters(settings: LearningSettings, random: PyTree) -> PyTree:
+    """The parameters before training: random ones, or those of --begin. DataError if those were
+    trained on a subject of --validation."""
+    if settings.begin is None:
         return random
-    if known := sorted(set(_seen_before()) & set(_VALIDATION.value)):
-        raise data.DataError(f"the weights in {_BEGIN.value} were trained on {', '.join(known)}")
-    return jax.tree.map(jax.numpy.asarray, data.load_weights(_BEGIN.value, random)[0])
+    if known := sorted(set(_seen_before(settings.begin)) & set(settings.validation)):
+        raise data.DataError(f"the weights in {settings.begin} were trained on {', '.join(known)}")
+    return jax.tree.map(jax.numpy.asarray, data.load_weights(settings.begin, random)[0])
 
 
-def train(ctx: cli.RunContext, name: str, params: PyTree, training: Training) -> Trained:
-    """With checkpoints from which the same command goes on."""
-    work = pathlib.Path(_WORK.value or f"{_CROPS.value}/work-{name}-{ctx.preset}")
-    with cli.progress("training") as step:
-        return run(params, training, work, step, minutes=_MINUTES.value)
+def train(
+    name: str, preset: str, settings: LearningSettings, params: PyTree, plan: Training
+) -> Trained:
+    """Train with checkpoints from which the same command goes on."""
+    work = pathlib.Path(settings.work or f"{settings.crops}/work-{name}-{preset}")
+    with launch.progress("training") as step:
+        return training.train(params, plan, work, step, minutes=settings.minutes)
 
 
-def publish(
-    ctx: cli.RunContext,
-    name: str,
-    trained: Trained,
-    seen: Crops,
-    held: Crops,
-    summary: Mapping[str, Any],
-) -> None:
-    """The weights with their card, the curves and metrics.json."""
-    left_out = sorted(set(map(str, held.subject)))
-    record = ctx.record(
-        dataset="SynthVerSe",
-        dataset_kind="synthetic",
-        subjects=left_out,
-        n_vertebrae=len(held.level),
-        ssm_excludes=sorted({*NEVER_SEEN, *left_out}),
-        nsd_tolerance_mm=None,
-    )
-    summary = {
-        **summary,
+def training_numbers(trained: Trained) -> dict[str, Any]:
+    """Numbers of a training for its summary, whatever was trained."""
+    return {
         "best_step": trained.step,
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.params)),
         "steps_per_second": trained.steps_run / max(trained.seconds, 1e-9),
     }
-    card = {
-        "name": name,
-        "preset": ctx.preset,
-        "subjects_included": sorted({*map(str, seen.subject), *_seen_before()}),
-        "validated_on": left_out,
-        "never_seen": list(NEVER_SEEN),
-        "num_crops": int(np.prod(seen.images.shape[:2])),
-        "seed": ctx.seed,
-        "commit": record["commit"],
-        "command": f"python -m experiments.train_{name} {' '.join(_told(ctx))}",
-        "quality": summary,
+
+
+def provenance(held: Crops) -> dict[str, Any]:
+    """What the record of a training says of the subjects it was judged on."""
+    left_out = subjects_of(held)
+    return {
+        "dataset": "SynthVerSe",
+        "dataset_kind": "synthetic",
+        "subjects": left_out,
+        "n_vertebrae": len(held.level),
+        "ssm_excludes": sorted({*training.NEVER_TRAINED_ON, *left_out}),
+        "nsd_tolerance_mm": None,
     }
-    for folder in filter(None, (ctx.out / "model", _ASSET.value)):
-        data.save_weights(folder, trained.params, card)
-    draw_curves(ctx.out / "curves.png", trained, f"{name}, {ctx.preset}")
-    ctx.save_metrics(record, summary, trained.validations)
 
 
-def _told(ctx: cli.RunContext) -> list[str]:
+def weights_card(
+    name: str,
+    settings: LearningSettings,
+    seen: Crops,
+    held: Crops,
+    summary: Mapping[str, Any],
+    *,
+    preset: str,
+    seed: int,
+    commit: str,
+) -> dict[str, Any]:
+    """The card that is kept beside the weights."""
+    return {
+        "name": name,
+        "preset": preset,
+        "subjects_included": sorted({*subjects_of(seen), *_seen_before(settings.begin)}),
+        "validated_on": subjects_of(held),
+        "never_seen": list(training.NEVER_TRAINED_ON),
+        "num_crops": int(np.prod(seen.images.shape[:2])),
+        "seed": seed,
+        "commit": commit,
+        "command": f"python -m experiments.train_{name} {_arguments(settings, preset, seed)}",
+        "quality": dict(summary),
+    }
+
+
+def save_weights(
+    out: pathlib.Path, asset: str | None, params: PyTree, card: Mapping[str, Any]
+) -> None:
+    """Write the weights with their card to `out`/model, and to the folder of --asset."""
+    for folder in filter(None, (out / "model", asset)):
+        data.save_weights(folder, params, card)
+
+
+def subjects_of(crops: Crops) -> list[str]:
+    """Names of the subjects, in order."""
+    return sorted(set(map(str, crops.subject)))
+
+
+def _arguments(settings: LearningSettings, preset: str, seed: int) -> str:
     """The flags that decide what the weights are, without anybody's folders."""
-    told = ["--cohort=COHORT", "--crops=CROPS", f"--preset={ctx.preset}", f"--seed={ctx.seed}"]
-    told += [
-        f"--{flag.name}={','.join(flag.value)}" for flag in (_SUBJECTS, _VALIDATION) if flag.value
-    ]
-    told += [f"--num_steps={_NUM_STEPS.value}"] if _NUM_STEPS.value else []
-    return told + (["--begin=WEIGHTS"] if _BEGIN.value else [])
+    given = ["--cohort=COHORT", "--crops=CROPS", f"--preset={preset}", f"--seed={seed}"]
+    lists = {"subjects": settings.subjects, "validation": settings.validation}
+    given += [f"--{name}={','.join(value)}" for name, value in lists.items() if value]
+    given += [f"--num_steps={settings.num_steps}"] if settings.num_steps else []
+    given += ["--begin=WEIGHTS"] if settings.begin else []
+    return " ".join(given)
 
 
-def _seen_before() -> list[str]:
+def _seen_before(begin: str | None) -> list[str]:
     """Subjects behind the weights of --begin."""
-    return [] if _BEGIN.value is None else data.read_card(_BEGIN.value)["subjects_included"]
+    return [] if begin is None else data.read_card(begin)["subjects_included"]

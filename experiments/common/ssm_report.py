@@ -11,9 +11,7 @@ from dartjax import planning, ssm, transforms
 from dartjax.observations import SIDES
 from dartjax.report import Tile, contact_sheet
 from dartjax.ssm import ShapeModel
-from dartjax.ssm.build import Template
-from experiments.common.ssm_quality import Quality
-from experiments.common.ssm_training import LEVELS
+from dartjax.ssm.build import LEVELS_OF_REGION, Quality, Template
 
 # One colour per part, in the order of ssm.PART_NAMES.
 _PART_COLOURS = np.array(
@@ -122,7 +120,7 @@ def write_pictures(out: pathlib.Path, models: Mapping[str, ShapeModel], template
     region the first modes."""
     faces = template.topology.faces
     colours = _PART_COLOURS[template.topology.parts[faces[:, 0]]]
-    for region, levels in LEVELS.items():
+    for region, levels in LEVELS_OF_REGION.items():
         tiles = [_tile(models[level], level, 0, 0.0, colours) for level in levels]
         title = f"{region}: means, parts, landmarks and paths"
         (out / f"levels_{region}.png").write_bytes(contact_sheet([tiles], title))

@@ -1,0 +1,1 @@
+"""Distal locking of a nail with a bone-mounted robot."""

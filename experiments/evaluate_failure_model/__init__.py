@@ -1,0 +1,1 @@
+"""Evaluation of the failure model: prediction of failures, intervals, repair."""

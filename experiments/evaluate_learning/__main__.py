@@ -13,40 +13,26 @@ have seen.
 """
 
 import pathlib
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
-from absl import flags
 
-from dartjax import cli, data, pipeline, report, simulation, training
+from dartjax import data, pipeline, simulation, ssm, training
+from dartjax.cli import launch
 from dartjax.training import Crops
-from experiments.evaluate_learning import isolation_report
-from experiments.evaluate_learning import metrics as learning_metrics
-from experiments.evaluate_learning import report as learning_report
-
-_COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with masks in VerSe layout.")
-_DEMO = flags.DEFINE_bool("demo", False, "The example chest CT (fetched once, cached).")
-_SUBJECTS = flags.DEFINE_list("subjects", [], "Only these of the cohort.")
-_CROPS = flags.DEFINE_string("crops", None, "Folder of X-rays made earlier. Default: the cache.")
-_VERTEBRAE = flags.DEFINE_integer("vertebrae", 6, "At most so many of every subject.", 1)
-_STARTS = flags.DEFINE_list("starts_mm", ["0", "3", "6"], "How far off fits begin.")
-_SIMILARITY = flags.DEFINE_string(
-    "similarity", None, "Weights of experiments.train_similarity, or `packaged`."
-)
-_ISOLATION = flags.DEFINE_string(
-    "isolation", None, "Weights of experiments.train_isolation, or `packaged`."
-)
-
-Row = dict[str, Any]
-Table = tuple[str, list[Row]]
+from experiments.common import learning_figures
+from experiments.evaluate_learning import report
+from experiments.evaluate_learning.report import Row
+from experiments.evaluate_learning.settings import Settings
 
 
-def main(ctx: cli.RunContext) -> None:
+def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Make the X-rays, ask the networks, write what they said."""
-    scans = _scans()
-    _check([case.subject for case in scans])
-    crops = _crops(scans, ctx.seed)
+    _check_settings(settings)
+    scans = _scans(settings)
+    folders = _network_folders(settings, [case.subject for case in scans])
+    crops = _crops(scans, settings, ctx.seed)
     unseen = _unseen(scans)
     record = ctx.record(
         dataset=scans[0].dataset,
@@ -57,94 +43,87 @@ def main(ctx: cli.RunContext) -> None:
         nsd_tolerance_mm=None,
         ssm_leak=_is_leak(scans),
     )
-    models = training.stacked_models(unseen)
-    crops = training.fitted_by(crops, models)
-    summary: Row = {}
-    tables: list[Table] = []
-    rows: list[Row] = []
-    if folder := _folder("similarity"):
-        cases = learning_metrics.cases_of(crops, models, ctx.seed)
-        is_synthetic = scans[0].dataset_kind == "synthetic"
-        note = "SYNTHETIC ANATOMY - not VerSe" if is_synthetic else scans[0].dataset
-        _similarity(ctx, folder, cases, summary, tables, rows, note)
-    if folder := _folder("isolation"):
-        net, params = pipeline.isolation(folder)
-        found = training.answers(net, models, params, crops)
-        own = learning_report.isolation_rows(crops, found)
-        summary["isolation"] = learning_report.isolation_table(own)
-        tables.append(("Isolation", summary["isolation"]))
-        rows += [row | {"part": "isolation"} for row in own]
-        isolation_report.draw(ctx.out / "isolation.png", training.examples(crops, found))
-    ctx.save_metrics(record, summary, rows)
+    models = training.stacked_shape_models(unseen)
+    crops = training.with_best_fits(crops, models)
+
+    rows: dict[str, Sequence[Row]] = {}
+    if folder := folders.get("similarity"):
+        starts_mm = [float(text) for text in settings.starts_mm]
+        rows |= _similarity_rows(folder, crops, models, starts_mm, ctx.seed)
+        note = _note(scans[0])
+        similarity = ctx.out / "similarity.png"
+        report.draw_similarity(similarity, rows["prediction"], rows["capture"], note)
+        report.draw_surrogate(ctx.out / "surrogate.png", rows["surrogate"], note)
+    if folder := folders.get("isolation"):
+        net, params = pipeline.isolation_network(folder)
+        answers = training.isolation_answers(net, models, params, crops)
+        rows["isolation"] = report.isolation_rows(crops, answers)
+        examples = training.isolation_examples(crops, answers)
+        learning_figures.draw_isolation(ctx.out / "isolation.png", examples)
+
+    summary = report.summary_of(rows)
+    ctx.save_metrics(record, summary, report.cases_of(rows))
     if not record["ssm_leak"]:
-        text = [f"## {title}\n\n{report.markdown_table(record, own)}" for title, own in tables]
-        (ctx.out / "tables.md").write_text("\n".join(text), encoding="utf-8")
+        text = report.tables_text(record, summary)
+        (ctx.out / "tables.md").write_text(text, encoding="utf-8")
 
 
-def _similarity(
-    ctx: cli.RunContext,
-    folder: str,
-    cases: list[learning_metrics.Case],
-    summary: Row,
-    tables: list[Table],
-    rows: list[Row],
-    note: str,
-) -> None:
-    starts = [float(text) for text in _STARTS.value]
-    with cli.progress("similarity") as step:
-        predicted = learning_metrics.predictions(folder, cases, ctx.seed, step)
-        captured = learning_metrics.captures(folder, cases, starts, ctx.seed, step)
-        shots = learning_metrics.surrogates(folder, cases, step)
-    summary["similarity"] = learning_report.prediction_summary(predicted)
-    summary["captures"] = learning_report.capture_table(captured)
-    summary["surrogate"] = learning_report.surrogate_table(shots)
-    tables.append(("Similarity", [summary["similarity"]]))
-    tables.append(("Fits by one similarity alone", summary["captures"]))
-    tables.append(("Start in one step", summary["surrogate"]))
-    for part, own in (("prediction", predicted), ("capture", captured), ("surrogate", shots)):
-        rows += [row | {"part": part} for row in own]
-    learning_report.draw_similarity(ctx.out / "similarity.png", predicted, captured, note)
-    learning_report.draw_surrogate(ctx.out / "surrogate.png", shots, note)
+def _similarity_rows(
+    folder: str, crops: Crops, models: ssm.ShapeModel, starts_mm: list[float], seed: int
+) -> dict[str, Sequence[Row]]:
+    """What the similarity predicts, where fits end, and what its start in one step is worth."""
+    cases = pipeline.similarity_cases(crops, models, seed)
+    with launch.progress("similarity") as step:
+        return {
+            "prediction": pipeline.evaluate_predictions(folder, cases, seed, step),
+            "capture": pipeline.evaluate_captures(folder, cases, starts_mm, seed, step),
+            "surrogate": pipeline.evaluate_one_shot_starts(folder, cases, step),
+        }
 
 
-def _scans() -> list[data.Case]:
-    if bool(_COHORT.value) == _DEMO.value:
+def _check_settings(settings: Settings) -> None:
+    """DataError unless there is one source of scans, and a network to evaluate."""
+    if bool(settings.cohort) == settings.demo:
         raise data.DataError("give exactly one of --demo and --cohort=FOLDER")
-    if not (_SIMILARITY.value or _ISOLATION.value):
+    if not (settings.similarity or settings.isolation):
         raise data.DataError("give --similarity=FOLDER, --isolation=FOLDER, or both")
-    if _DEMO.value:
+
+
+def _scans(settings: Settings) -> list[data.Case]:
+    """The CTs, all of one kind."""
+    if settings.demo:
         return [data.example_case()]
-    known = {subject.id: subject for subject in data.find_subjects(str(_COHORT.value))}
-    if unknown := sorted(set(_SUBJECTS.value) - set(known)):
-        raise data.DataError(f"{_COHORT.value} has no {', '.join(unknown)}")
-    scans = [data.load_case(known[name]) for name in _SUBJECTS.value or known]
+    known = {subject.id: subject for subject in data.find_subjects(str(settings.cohort))}
+    if unknown := sorted(set(settings.subjects) - set(known)):
+        raise data.DataError(f"{settings.cohort} has no {', '.join(unknown)}")
+    scans = [data.load_case(known[name]) for name in settings.subjects or known]
     if len(kinds := {case.dataset_kind for case in scans}) > 1:
         raise data.DataError(f"the cohort mixes {', '.join(sorted(kinds))} data: run them apart")
     return scans
 
 
-def _check(subjects: list[str]) -> None:
-    """That the networks are there, and have seen nobody."""
-    for name in ("similarity", "isolation"):
-        if folder := _folder(name):
-            getattr(networks, name)(folder)
-            pipeline.check_unseen(folder, subjects, name)
+def _network_folders(settings: Settings, subjects: list[str]) -> dict[str, str]:
+    """Where the weights of the networks are; DataError unless they are there and have seen none
+    of the subjects."""
+    folders = {}
+    for name, given in (("similarity", settings.similarity), ("isolation", settings.isolation)):
+        if folder := pipeline.weights_folder(name, given):
+            pipeline.load_network(name, folder)
+            pipeline.check_not_trained_on(folder, subjects, name)
+            folders[name] = folder
+    return folders
 
 
-def _folder(name: str) -> str | None:
-    """Where the weights of a network are, if it was asked for."""
-    given = {"similarity": _SIMILARITY, "isolation": _ISOLATION}[name].value
-    return pipeline.folder_of(name, given)
-
-
-def _crops(scans: list[data.Case], seed: int) -> Crops:
-    folder = pathlib.Path(_CROPS.value) if _CROPS.value else data.cache_folder() / "crops"
+def _crops(scans: list[data.Case], settings: Settings, seed: int) -> Crops:
+    """X-rays around some vertebrae of every scan, spread over its length."""
+    folder = pathlib.Path(settings.crops) if settings.crops else data.cache_folder() / "crops"
     parts = []
-    with cli.progress("X-rays", len(scans)) as step:
+    with launch.progress("X-rays", len(scans)) as step:
         for case in scans:
-            own = training.load([training.prepare(folder, case, seed)])
-            places = np.linspace(0, len(own.level) - 1, min(_VERTEBRAE.value, len(own.level)))
-            parts.append(jax.tree.map(lambda leaf, p=places: leaf[p.round().astype(int)], own))
+            own = training.load_crops([training.prepare_crops(folder, case, seed)])
+            num = min(settings.vertebrae, len(own.level))
+            places = np.linspace(0, len(own.level) - 1, num).round().astype(int)
+            parts.append(jax.tree.map(lambda leaf, p=places: leaf[p], own))
             step(case.subject)
     return Crops(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -155,12 +134,18 @@ def _unseen(scans: list[data.Case]) -> list[str]:
     behind = [case.subject for case in scans]
     if not _is_leak(scans):
         behind = [person for case in scans for person in simulation.people_of(case)]
-    return sorted({*training.NEVER_SEEN, *behind})
+    return sorted({*training.NEVER_TRAINED_ON, *behind})
 
 
 def _is_leak(scans: list[data.Case]) -> bool:
     return any(simulation.is_leak(case) for case in scans)
 
 
+def _note(scan: data.Case) -> str:
+    """What the figures say of the data behind them."""
+    is_synthetic = scan.dataset_kind == "synthetic"
+    return "SYNTHETIC ANATOMY - not VerSe" if is_synthetic else scan.dataset
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    launch.run(main, Settings)

@@ -8,16 +8,50 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from dartjax import training
-from dartjax.training import Answers, Crops
-from experiments.evaluate_learning.metrics import LEARNED, WITHIN_MM, median
+from dartjax import data
+from dartjax.pipeline import CAPTURED_MM, LEARNED_SIMILARITY
+from dartjax.report import markdown_table
+from dartjax.training import Crops, IsolationAnswers, rank_correlation
 
-_COLOURS = {LEARNED: "#c2410c", "local gradient NCC": "#0f766e", "xvr": "#64748b"}
+_COLOURS = {LEARNED_SIMILARITY: "#c2410c", "local gradient NCC": "#0f766e", "xvr": "#64748b"}
+# By key of the summary.
+_TITLES = {
+    "similarity": "Similarity",
+    "captures": "Fits by one similarity alone",
+    "surrogate": "Start in one step",
+    "isolation": "Isolation",
+}
 Row = Mapping[str, Any]
 
 
+def summary_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+    """Sum up the rows of every part that was evaluated."""
+    summary: dict[str, Any] = {}
+    if "prediction" in rows:
+        summary["similarity"] = prediction_summary(rows["prediction"])
+        summary["captures"] = capture_table(rows["capture"])
+        summary["surrogate"] = surrogate_table(rows["surrogate"])
+    if "isolation" in rows:
+        summary["isolation"] = isolation_table(rows["isolation"])
+    return summary
+
+
+def cases_of(rows: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
+    """The cases of metrics.json: the rows of all parts, each with the name of its part."""
+    return [{**row, "part": part} for part, own in rows.items() for row in own]
+
+
+def tables_text(record: Row, summary: Row) -> str:
+    """The tables of tables.md."""
+    text = []
+    for key, found in summary.items():
+        table = found if isinstance(found, list) else [found]
+        text.append(f"## {_TITLES[key]}\n\n{markdown_table(record, table)}")
+    return "\n".join(text)
+
+
 def prediction_summary(rows: Sequence[Row]) -> dict[str, float]:
-    """How well the distance is predicted, and which way each similarity points."""
+    """Sum up how well the distance is predicted, and which way each similarity points."""
     predicted, true = (np.array([row[key] for row in rows]) for key in ("predicted_mm", "true_mm"))
     off = np.abs(np.log1p(predicted) - np.log1p(true))
     expected = np.array([row["predicted_log_std"] for row in rows])
@@ -25,14 +59,14 @@ def prediction_summary(rows: Sequence[Row]) -> dict[str, float]:
     return {
         "masd_error_mm": float(np.mean(np.abs(predicted - true))),
         "masd_error_of_the_median_mm": float(np.mean(np.abs(true - np.median(true)))),
-        "rank_correlation": training.rank_correlation(predicted, true),
+        "rank_correlation": rank_correlation(predicted, true),
         "within_predicted_std": float(np.mean(off < expected)),  # .68 if it knows itself
         **cosines,
     }
 
 
 def capture_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """By similarity and distance of the start: the share that ended within 2 mm, and the rest."""
+    """Sum up by similarity and distance of the start: the share within 2 mm, and the rest."""
     table = []
     for name in dict.fromkeys(row["similarity"] for row in rows):
         for start in sorted({row["start_mm"] for row in rows}):
@@ -42,7 +76,7 @@ def capture_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
                     "similarity": name,
                     "start [mm]": start,
                     "n": len(own),
-                    "within 2 mm": float(np.mean([r["masd_mm"] < WITHIN_MM for r in own])),
+                    "within 2 mm": float(np.mean([r["masd_mm"] < CAPTURED_MM for r in own])),
                     "MASD [mm]": median(own, "masd_mm"),
                     "oracle MASD [mm]": median(own, "oracle_masd_mm"),
                     "off by [mm]": median(own, "shift_mm"),
@@ -53,7 +87,7 @@ def capture_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def surrogate_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """By start and number of refining steps."""
+    """Sum up by start and number of refining steps."""
     table = []
     for shot in (False, True):
         for steps in sorted({row["steps"] for row in rows}):
@@ -71,12 +105,12 @@ def surrogate_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return table
 
 
-def isolation_rows(crops: Crops, found: Answers) -> list[dict[str, Any]]:
-    """A row per vertebra; whether it was shown a guess."""
+def isolation_rows(crops: Crops, found: IsolationAnswers) -> list[dict[str, Any]]:
+    """Make a row per vertebra, which says whether the network was shown a guess."""
     keys = ("error_mm", "guess_error_mm", "nothing_mm", "mask_dice", "given_dice")
     guessed = np.asarray(found.hints.silhouette).max((1, 2)) > 0.0
     return [
-        {"subject": str(crops.subject[i]), "level": training.LEVELS[crops.level[i]]}
+        {"subject": str(crops.subject[i]), "level": data.MODELLED_LEVELS[crops.level[i]]}
         | {"guessed": bool(guessed[i])}
         | {key: float(getattr(found, key)[i]) for key in keys}
         for i in range(len(crops.level))
@@ -84,7 +118,7 @@ def isolation_rows(crops: Crops, found: Answers) -> list[dict[str, Any]]:
 
 
 def isolation_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Means over the vertebrae with and without a guess: error of the thickness inside the true
+    """Average over the vertebrae with and without a guess: error of the thickness inside the true
     mask, that of the guess itself, the thickness there, and Dice of the masks."""
     names = {
         "error_mm": "error [mm]",
@@ -106,14 +140,14 @@ def isolation_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def draw_similarity(
     path: pathlib.Path, predicted: Sequence[Row], captured: Sequence[Row], note: str = ""
 ) -> None:
-    """Predicted against true distance; cosines of the three; where fits end."""
+    """Draw predicted against true distance; cosines of the three; where fits end."""
     figure = Figure(figsize=(13.0, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     scatter, cosines, ends = figure.subplots(1, 3)
     true, said = (np.array([row[key] for row in predicted]) for key in ("true_mm", "predicted_mm"))
     most = 1.05 * float(max(true.max(), said.max()))
     scatter.plot([0, most], [0, most], color="0.7", linewidth=0.8)
-    scatter.scatter(true, said, s=9, alpha=0.6, color=_COLOURS[LEARNED])
+    scatter.scatter(true, said, s=9, alpha=0.6, color=_COLOURS[LEARNED_SIMILARITY])
     scatter.set(xlabel="true MASD of a wrong fit [mm]", ylabel="predicted [mm]")
     names = list(_COLOURS)
     shown = [[row[f"cosine of the pose, {name}"] for row in predicted] for name in names]
@@ -138,11 +172,11 @@ def draw_similarity(
 
 
 def draw_surrogate(path: pathlib.Path, rows: Sequence[Row], note: str = "") -> None:
-    """Error against time."""
+    """Draw the error against the time."""
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    starts = (("landmarks", "#64748b", -12), ("network's step", _COLOURS[LEARNED], 6))
+    starts = (("landmarks", "#64748b", -12), ("network's step", _COLOURS[LEARNED_SIMILARITY], 6))
     for start, colour, above in starts:
         own = [row for row in surrogate_table(rows) if row["start"] == start]
         x, y = [row["ms"] for row in own], [row["MASD, median [mm]"] for row in own]
@@ -162,3 +196,9 @@ def draw_surrogate(path: pathlib.Path, rows: Sequence[Row], note: str = "") -> N
     axis.legend(frameon=False, fontsize=8, loc="lower left")
     figure.suptitle(note, fontsize=9)
     figure.savefig(path, dpi=130)
+
+
+def median(rows: Sequence[Row], key: str) -> float:
+    """The median of the values that are finite; NaN without any."""
+    values = np.array([row[key] for row in rows], float)
+    return float(np.median(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan

@@ -1,0 +1,1 @@
+"""Fit of the failure model to answers of known error."""

@@ -1,0 +1,1 @@
+"""Fit of the scatter kernel of the X-ray simulator."""

@@ -1,0 +1,1 @@
+"""Fractured vertebrae, fitted with the fracture modes off and on."""

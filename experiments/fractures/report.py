@@ -1,22 +1,17 @@
-"""Heights of a vertebral body, and the tables and figures of the fracture study."""
+"""Tables and figures of the fracture study."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from dartjax import mesh, pipeline, transforms
-from dartjax.mesh import TriangleMesh
-from dartjax.pipeline import Estimate, Task
+from dartjax import pipeline
+from dartjax.pipeline import BODY_PLACES, MODES_OFF, MODES_ON, FractureAnswer
 
-OFF, ON = "fracture modes off", "fracture modes on"
-_COLOURS = {OFF: "#64748b", ON: "#c2410c"}
-_SPACING = 0.5  # mm
-# Where a height is measured, as a share of the way from the middle of the body to its front.
-_PLACES = {"anterior": 0.6, "middle": 0.0}
+_COLOURS = {MODES_OFF: "#64748b", MODES_ON: "#c2410c"}
+_EXAMPLES = 4
 _PANELS = {
     "dice": "Dice",
     "masd_mm": "MASD [mm]",
@@ -26,53 +21,45 @@ _PANELS = {
 Row = Mapping[str, Any]
 
 
-class Answer(NamedTuple):
-    """A task and what a fit made of it."""
-
-    task: Task
-    estimate: Estimate
-
-
-def body_heights(surface: TriangleMesh, pose: transforms.SE3) -> dict[str, float]:
-    """Height of the bone along z of the vertebra frame `pose` (T_world_vertebra), mm: the mean
-    over columns within 4 mm of the midline, in front (0.6 of the way to the anterior wall) and
-    in the middle of the body, each over 3 mm."""
-    solid, origin = _in_frame(surface, pose)
-    x, y = (origin[i] + _SPACING * np.arange(solid.shape[i]) for i in (0, 1))
-    column = solid[np.abs(x) <= 4.0].sum(2).mean(0) * _SPACING  # by y
-    front = y[np.flatnonzero(column > 4.0)[-1]]
-    return {
-        place: float(column[np.abs(y - share * front) <= 1.5].mean())
-        for place, share in _PLACES.items()
-    }
-
-
-def _in_frame(surface: TriangleMesh, pose: transforms.SE3) -> tuple[np.ndarray, np.ndarray]:
-    """Occupancy of a surface in a vertebra frame, and the centre of its first voxel."""
-    local = transforms.apply(pose.inverse(), jnp.asarray(surface.vertices, jnp.float32))
-    vertices = np.asarray(local, np.float64)
-    origin = vertices.min(0) - 2.0 * _SPACING
-    extent = np.ceil((vertices.max(0) - origin) / _SPACING).astype(int) + 3
-    shape = (int(extent[0]), int(extent[1]), int(extent[2]))
-    return mesh.voxelize(vertices, np.asarray(surface.faces), origin, shape, _SPACING), origin
-
-
 def rows_of(cases: Sequence[Row]) -> list[dict[str, Any]]:
     """Per grade and arm: medians of Dice, MASD and the sizes of the height errors, and the mean
     of the signed ones."""
     rows = []
     for grade in sorted({case["grade"] for case in cases}):
-        for arm in (OFF, ON):
+        for arm in (MODES_OFF, MODES_ON):
             own = [case for case in cases if (case["grade"], case["arm"]) == (grade, arm)]
             row: dict[str, Any] = {"grade": grade, "arm": arm, "n": len(own)}
             row["Dice"] = _median([case["dice"] for case in own])
             row["MASD [mm]"] = _median([case["masd_mm"] for case in own])
-            for place in _PLACES:
+            for place in BODY_PLACES:
                 error = [case[f"{place}_height_error_mm"] for case in own]
                 row[f"{place} height error [mm]"] = _median(np.abs(error))
                 row[f"{place} bias [mm]"] = float(np.mean(error))
             rows.append(row)
     return rows
+
+
+def summary_of(by_grade: Sequence[Row]) -> dict[str, Any]:
+    """The medians of `rows_of` under the names of metrics.json."""
+    return {
+        f"grade_{row['grade']}_{'on' if row['arm'] == MODES_ON else 'off'}_{key}": row[name]
+        for row in by_grade
+        for key, name in (("dice_median", "Dice"), ("masd_mm_median", "MASD [mm]"))
+    }
+
+
+def worst_fractures(
+    fractures: Sequence[Row], answers: Mapping[str, Sequence[FractureAnswer]]
+) -> list[tuple[str, dict[str, FractureAnswer]]]:
+    """The answers to the worst fractures, worst first, each with a title."""
+    order = np.argsort([-fracture.get("loss", 0.0) for fracture in fractures])[:_EXAMPLES]
+    examples = []
+    for i in order:
+        own = {arm: given[i] for arm, given in answers.items()}
+        task, fracture = own[MODES_OFF].task, fractures[i]
+        what = f"{fracture.get('kind', 'intact')} {100 * fracture.get('loss', 0):.0f} %"
+        examples.append((f"{task.subject} {task.level}, {what}", own))
+    return examples
 
 
 def _median(values: Sequence[float] | np.ndarray) -> float:
@@ -86,7 +73,7 @@ def draw(path: pathlib.Path, cases: Sequence[Row]) -> None:
     figure = Figure(figsize=(14.0, 3.9), layout="constrained")
     grades = sorted({case["grade"] for case in cases})
     for axis, (key, name) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
-        for shift, arm in ((-0.08, OFF), (0.08, ON)):
+        for shift, arm in ((-0.08, MODES_OFF), (0.08, MODES_ON)):
             own = [case for case in cases if case["arm"] == arm]
             x = np.array([case["grade"] for case in own]) + shift
             axis.scatter(x, [c[key] for c in own], s=14, color=_COLOURS[arm], alpha=0.5)
@@ -104,10 +91,12 @@ def draw(path: pathlib.Path, cases: Sequence[Row]) -> None:
 
 
 def _count(cases: Sequence[Row], grade: int) -> int:
-    return sum(case["grade"] == grade and case["arm"] == ON for case in cases)
+    return sum(case["grade"] == grade and case["arm"] == MODES_ON for case in cases)
 
 
-def draw_examples(path: pathlib.Path, examples: Sequence[tuple[str, Mapping[str, Answer]]]) -> None:
+def draw_examples(
+    path: pathlib.Path, examples: Sequence[tuple[str, Mapping[str, FractureAnswer]]]
+) -> None:
     """Mid-sagittal sections in the true vertebra's frame, anterior on the left."""
     figure = Figure(figsize=(3.6 * len(examples), 3.9), layout="constrained")
     axes = figure.subplots(1, len(examples), squeeze=False)[0]
@@ -115,12 +104,14 @@ def draw_examples(path: pathlib.Path, examples: Sequence[tuple[str, Mapping[str,
         truth = next(iter(answers.values())).task.truth
         assert truth is not None
         surfaces = {"true": (truth.surface, "black", "-")} | {
-            arm: (pipeline.surface(*answer), _COLOURS[arm], "-") for arm, answer in answers.items()
+            arm: (pipeline.estimated_surface(*answer), _COLOURS[arm], "-")
+            for arm, answer in answers.items()
         }
         for name, (surface, colour, style) in surfaces.items():
-            solid, origin = _in_frame(surface, truth.pose)
-            middle = round(-origin[0] / _SPACING)
-            y, z = (origin[i] + _SPACING * np.arange(solid.shape[i]) for i in (1, 2))
+            solid, origin = pipeline.vertebra_occupancy(surface, truth.pose)
+            spacing = pipeline.OCCUPANCY_SPACING_MM
+            middle = round(-origin[0] / spacing)
+            y, z = (origin[i] + spacing * np.arange(solid.shape[i]) for i in (1, 2))
             section = solid[middle].astype(float).T
             axis.contour(y, z, section, levels=[0.5], colors=[colour], linestyles=[style])
             axis.plot([], [], color=colour, linestyle=style, label=name)

@@ -1,0 +1,1 @@
+"""The hybrid spine robot of Li, Du and Yu (2020)."""

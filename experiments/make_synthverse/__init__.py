@@ -1,0 +1,1 @@
+"""Make a cohort of synthetic subjects."""

@@ -1,0 +1,1 @@
+"""Wires in pedicles by two-plane navigation."""

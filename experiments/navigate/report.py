@@ -2,20 +2,23 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dartjax import report
-from dartjax.simulation import NAMES, Check, Placed
-
-if TYPE_CHECKING:
-    from experiments.navigate.__main__ import Found
+from dartjax.simulation import (
+    LOOP_TOLERANCE_MM,
+    WIRE_CHECK_VIEWS,
+    WireCheck,
+    WireNavigation,
+    WirePlacement,
+    closed_loop_statistics,
+)
 
 Row = Mapping[str, Any]
-TOLERANCE_MM, TOLERANCE_DEG = 0.10, 0.05
 PUBLISHED = "6 of 8 grade I, 2 of 8 grade II"
 _COLOURS = {"exact": "#0f766e", "dlt": "#6b7280", "cameras": "#7c3aed", "clicked": "#b45309"}
 _NAMES = {
@@ -26,50 +29,54 @@ _NAMES = {
 }
 
 
-def loop_rows(loop: Mapping[str, Placed]) -> list[dict[str, Any]]:
+_LOOP_COLUMNS = {
+    "robots": "robots",
+    "settled_fraction": "settled",
+    "open_mean_mm": "open loop [mm]",
+    "mean_mm": "mean [mm]",
+    "max_mm": "max [mm]",
+    "mean_deg": "mean [deg]",
+    "max_deg": "max [deg]",
+    "within_tolerance_fraction": "within 0.10 mm and 0.05 deg",
+    "measurements_mean": "measurements, mean",
+    "measurements_max": "measurements, most",
+}
+_LOOP_SUMMARY = (
+    "open_mean_mm",
+    "mean_mm",
+    "max_mm",
+    "mean_deg",
+    "settled_fraction",
+    "within_tolerance_fraction",
+    "measurements_max",
+)
+
+
+def loop_rows(loop: Mapping[str, WirePlacement]) -> list[dict[str, Any]]:
     """Open and closed loop, by frames of a measurement. Errors are the true ones."""
     rows = []
-    for name, placed in loop.items():
-        done = np.asarray(placed.status) == 0
-        mm, deg = np.asarray(placed.loop_error).T * np.array([[1.0], [180.0 / np.pi]])
-        within = done & (mm <= TOLERANCE_MM) & (deg <= TOLERANCE_DEG)
-        measurements = np.asarray(placed.measurements)
-        rows.append(
-            {
-                "measurement": name,
-                "robots": len(done),
-                "settled": float(done.mean()),
-                "open loop [mm]": float(np.mean(placed.open_error[:, 0])),
-                "mean [mm]": float(mm[done].mean()) if done.any() else np.nan,
-                "max [mm]": float(mm[done].max()) if done.any() else np.nan,
-                "mean [deg]": float(deg[done].mean()) if done.any() else np.nan,
-                "max [deg]": float(deg[done].max()) if done.any() else np.nan,
-                "within 0.10 mm and 0.05 deg": float(within.mean()),
-                "measurements, mean": float(measurements.mean()),
-                "measurements, most": int(measurements.max()),
-            }
-        )
+    for name, placements in loop.items():
+        found = closed_loop_statistics(placements)
+        titled = {title: found[key] for key, title in _LOOP_COLUMNS.items()}
+        rows.append({"measurement": name, **titled})
     return rows
 
 
-def loop_summary(loop: Mapping[str, Placed]) -> dict[str, Any]:
+def loop_summary(loop: Mapping[str, WirePlacement]) -> dict[str, Any]:
     """The closed-loop numbers of metrics.json."""
     summary: dict[str, Any] = {}
-    for row, stem in zip(loop_rows(loop), ("loop", "loop_one_frame"), strict=True):
-        summary |= {
-            f"{stem}_open_mean_mm": row["open loop [mm]"],
-            f"{stem}_mean_mm": row["mean [mm]"],
-            f"{stem}_max_mm": row["max [mm]"],
-            f"{stem}_mean_deg": row["mean [deg]"],
-            f"{stem}_settled_fraction": row["settled"],
-            f"{stem}_within_tolerance_fraction": row["within 0.10 mm and 0.05 deg"],
-            f"{stem}_measurements_max": row["measurements, most"],
-        }
+    for placements, stem in zip(loop.values(), ("loop", "loop_one_frame"), strict=True):
+        found = closed_loop_statistics(placements)
+        summary |= {f"{stem}_{key}": found[key] for key in _LOOP_SUMMARY}
     return summary
 
 
 def write(
-    out: pathlib.Path, record: Row, summary: Row, found: "Found", loop: Mapping[str, Placed]
+    out: pathlib.Path,
+    record: Row,
+    summary: Row,
+    found: WireNavigation,
+    loop: Mapping[str, WirePlacement],
 ) -> None:
     """tables.md, the pictures and report.html in the run folder."""
     (out / "tables.md").write_text(_tables(record, summary, found, loop), encoding="utf-8")
@@ -110,7 +117,9 @@ def write(
     report.write_html(page, out / "report.html")
 
 
-def _tables(record: Row, summary: Row, found: "Found", loop: Mapping[str, Placed]) -> str:
+def _tables(
+    record: Row, summary: Row, found: WireNavigation, loop: Mapping[str, WirePlacement]
+) -> str:
     parts = ["# Two-plane navigation\n", "## Points located\n"]
     parts.append(report.markdown_table(record, _point_rows(found)))
     parts += [
@@ -125,10 +134,10 @@ def _tables(record: Row, summary: Row, found: "Found", loop: Mapping[str, Placed
     return "\n".join(parts)
 
 
-def _point_rows(found: "Found") -> list[dict[str, Any]]:
+def _point_rows(found: WireNavigation) -> list[dict[str, Any]]:
     rows = []
     for name, title in _NAMES.items():
-        e = np.concatenate(found.errors.get(name, [np.array([np.nan])]))
+        e = found.point_errors.get(name, np.array([np.nan]))
         rows.append(
             {
                 "way": title,
@@ -208,12 +217,12 @@ def _mean(rows: Sequence[Row], key: str) -> float:
     return float(np.mean([r[key] for r in rows])) if rows else float("nan")
 
 
-def draw_accuracy(found: "Found", loop: Mapping[str, Placed]) -> Figure:
+def draw_accuracy(found: WireNavigation, loop: Mapping[str, WirePlacement]) -> Figure:
     """Distributions of point errors, and how the loop's true error falls."""
     figure = Figure((10.0, 4.0), layout="constrained")
     points, rounds = figure.subplots(1, 2)
     for name, title in _NAMES.items():
-        e = np.sort(np.concatenate(found.errors.get(name, [np.array([np.nan])])))
+        e = np.sort(found.point_errors.get(name, np.array([np.nan])))
         points.plot(e, np.linspace(0.0, 1.0, len(e)), color=_COLOURS[name], label=title)
     points.axvline(0.12, color="#9ca3af", lw=0.8, ls="--")
     points.set(xscale="log", xlabel="error of a point [mm]", ylabel="share of points")
@@ -227,7 +236,7 @@ def draw_accuracy(found: "Found", loop: Mapping[str, Placed]) -> Figure:
         rounds.hist(after, bins, histtype="step", color=colour, label=f"closed loop, {name}")
         if name == "60 frames":
             rounds.hist(before, bins, histtype="step", color="#6b7280", label="open loop")
-    rounds.axvline(TOLERANCE_MM, color="#9ca3af", lw=0.8, ls="--")
+    rounds.axvline(LOOP_TOLERANCE_MM, color="#9ca3af", lw=0.8, ls="--")
     rounds.set(xscale="log", xlabel="true error of the tool [mm]", ylabel="robots")
     rounds.legend(frameon=False, fontsize=8, loc="upper left")
     for axes in (points, rounds):
@@ -235,16 +244,16 @@ def draw_accuracy(found: "Found", loop: Mapping[str, Placed]) -> Figure:
     return figure
 
 
-def draw_registration(found: "Found") -> Figure:
+def draw_registration(found: WireNavigation) -> Figure:
     """Both images of a pair with the balls recognised, near layer and far layer."""
     assert found.example is not None
     figure = Figure((11.0, 4.3), layout="constrained")
     _spaced(figure)
     for axes, image, match, recorded, name in zip(
         figure.subplots(1, 2),
-        found.example.images,
-        found.example.matches,
-        found.example_pixels,
+        found.example.pair.images,
+        found.example.pair.matches,
+        found.example.pixels,
         ("AP", "lateral"),
         strict=True,
     ):
@@ -262,7 +271,7 @@ def draw_registration(found: "Found") -> Figure:
     return figure
 
 
-def draw_checks(checks: Sequence[Check]) -> Figure:
+def draw_checks(checks: Sequence[WireCheck]) -> Figure:
     """The check images, cropped about the path."""
     rows = -(-len(checks) // 2)
     figure = Figure((10.4, 2.8 * rows), layout="constrained")
@@ -271,13 +280,13 @@ def draw_checks(checks: Sequence[Check]) -> Figure:
     for axes in grid.ravel():
         axes.set_axis_off()
     for i, check in enumerate(checks):
-        for part, name in enumerate(NAMES):
+        for part, name in enumerate(WIRE_CHECK_VIEWS):
             _draw_check(grid[i // 2, 2 * (i % 2) + part], check, part)
             grid[i // 2, 2 * (i % 2) + part].set_title(f"{check.title}, {name}", fontsize=8)
     return figure
 
 
-def _draw_check(axes: Axes, check: Check, part: int) -> None:
+def _draw_check(axes: Axes, check: WireCheck, part: int) -> None:
     image, ends = check.images[part], check.planned[part]
     u, v = ends.mean(axis=0)
     extent = (0, image.shape[1], image.shape[0], 0)

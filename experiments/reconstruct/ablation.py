@@ -1,13 +1,12 @@
-"""The joint fit without each of its terms, and with one part of the truth each."""
+"""Further rows of the table: the joint fit without each of its terms, and the oracle ablation."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dartjax import pipeline
-from dartjax.pipeline import Fitter
-from dartjax.registration import FIT_OPTIONS, OURS, SHOWN_ALONE
-from experiments.reconstruct import limits
+from dartjax.pipeline import Fitter, Task
+from dartjax.registration import FIT_OPTIONS, OURS, SHOWN_ALONE, FitOptions
 
 
 def _without(term: str) -> Fitter:
@@ -15,6 +14,10 @@ def _without(term: str) -> Fitter:
     return functools.partial(
         pipeline.fit_jointly, dataclasses.replace(FIT_OPTIONS[OURS], weights=weights)
     )
+
+
+def _with_truth(reveal: Callable[[Task], Task], options: FitOptions = FIT_OPTIONS[OURS]) -> Fitter:
+    return functools.partial(pipeline.fit_with_truth, reveal, options)
 
 
 # What every part of OURS is worth: the same fit without it. Landmarks still move the start.
@@ -31,10 +34,11 @@ ABLATION: Mapping[str, Fitter] = {
         pipeline.fit_jointly, FIT_OPTIONS[OURS], among_others=False
     ),
 }
-# The same fit told one part of the truth.
+# The same fit with one part of the ground truth.
 LIMITS: Mapping[str, Fitter] = {
-    name: functools.partial(
-        limits.fit_told, tell, SHOWN_ALONE if name == limits.ISOLATION else FIT_OPTIONS[OURS]
-    )
-    for name, tell in limits.LIMITS.items()
+    "true isolation": _with_truth(pipeline.with_true_isolation, SHOWN_ALONE),
+    "true masks": _with_truth(pipeline.with_true_masks),
+    "true landmarks": _with_truth(pipeline.with_true_landmarks),
+    "true start": _with_truth(pipeline.with_true_start),
+    "true shape": _with_truth(pipeline.with_true_shape),
 }

@@ -18,21 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dartjax import data, pipeline, report, simulation
+from dartjax.cli import launch
 from dartjax.pipeline import Answers, Study
-from dartjax.report import Row, Unit, name_of, save_meshes
+from dartjax.report import Row, SubjectResult
+from experiments.reconstruct.sources import Source
 
 _FORMAT = 1  # of a unit
 _POLL_SECONDS = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A scan of the cohort, not yet read."""
-
-    subject: str
-    dataset: str
-    dataset_kind: str
-    load: Callable[[], data.Case]
 
 
 def begin(
@@ -49,7 +41,7 @@ def begin(
         "format": _FORMAT,
         "commit": commit,
         "code": _code_hash(),
-        "settings": dataclasses.asdict(settings) | {"levels": list(settings.levels)},
+        "settings": dataclasses.asdict(study),
         "subjects": data.ids_hash(source.subject for source in sources),
     }
     try:
@@ -86,7 +78,7 @@ def make(
             return
         try:
             case = source.load()
-            write = _writer(case, answer(case), settings, shown)
+            write = _writer(case, answer(case), study, shown)
         except data.DataError as error:
             if strict:
                 raise
@@ -102,12 +94,12 @@ def wait_for(work: pathlib.Path, subjects: Sequence[str]) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def read(work: pathlib.Path, subject: str) -> Unit:
+def read(work: pathlib.Path, subject: str) -> SubjectResult:
     """A finished unit; DataError if its file cannot be read."""
     folder = folder_of(work, subject)
     content = data.read_json(folder / "unit.json")
     try:
-        return Unit(
+        return SubjectResult(
             folder=folder,
             subject=subject,
             reason=content["reason"],
@@ -121,19 +113,35 @@ def read(work: pathlib.Path, subject: str) -> Unit:
         raise data.DataError(f"{folder}: unit.json lacks {error}; remove the folder") from error
 
 
+def provenance(sources: Sequence[Source], units: Sequence[SubjectResult]) -> dict[str, Any]:
+    """What the record of the run says of the data; DataError if no subject could be used."""
+    used = [unit for unit in units if not unit.reason]
+    if not used:
+        raise data.DataError(f"no subject could be used; {units[0].subject}: {units[0].reason}")
+    return {
+        "dataset": " + ".join(sorted({source.dataset for source in sources})),
+        "dataset_kind": sources[0].dataset_kind,
+        "subjects": [unit.subject for unit in used],
+        "n_vertebrae": len({(c["subject"], c["level"]) for unit in used for c in unit.cases}),
+        "ssm_excludes": sorted({p for unit in used if not unit.ssm_leak for p in unit.people}),
+        "nsd_tolerance_mm": 1.0,
+        "ssm_leak": any(unit.ssm_leak for unit in used),
+    }
+
+
 def _writer(
     case: data.Case, answers: Answers, study: Study, shown: bool
 ) -> Callable[[pathlib.Path], None]:
     """Fills a unit's folder; everything that may fail for this subject is done before."""
-    headline = settings.headline
+    headline = study.headline
     estimates = answers.estimates[headline]
-    grades = report.graded(answers)
+    grades = report.grade_answers(answers, launch.progress)
     rows = report.case_rows(answers, headline, grades)
-    figures = report.draw(answers, headline) if shown else {}
+    figures = report.radiograph_pngs(answers, headline) if shown else {}
     content = {
         "reason": "",
         "people": list(simulation.people_of(case)),
-        "ssm_leak": simulation.is_leak(case, settings.ssm),
+        "ssm_leak": simulation.is_leak(case, study.ssm),
         "cases": list(map(report.with_reasons, rows)),
         **report.with_reasons({"paths": _paths(answers, headline)}),
         "grades": {name: list(map(report.with_reasons, each)) for name, each in grades.items()},
@@ -143,7 +151,7 @@ def _writer(
         data.publish_json(folder / "unit.json", content)
         for name, png in figures.items():
             (folder / name).write_bytes(png)
-        save_meshes(folder, answers.tasks, estimates)
+        report.save_meshes(folder, answers.tasks, estimates)
 
     return write
 
@@ -155,9 +163,9 @@ def _failed(subject: str, reason: str) -> Callable[[pathlib.Path], None]:
 
 def _paths(answers: Answers, headline: str) -> dict[str, Any]:
     return {
-        name_of(task): report.path_points(task, estimate)
+        report.surface_name(task): report.path_points(task, estimate)
         for task, estimate in zip(answers.tasks, answers.estimates[headline], strict=True)
-        if not pipeline.refusal(task, estimate)
+        if not pipeline.no_answer_reason(task, estimate)
     }
 
 

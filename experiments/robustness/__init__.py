@@ -1,0 +1,1 @@
+"""Robustness curves: reconstructions against cameras, views, landmarks and masks."""

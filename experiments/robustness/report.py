@@ -9,8 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dartjax import pipeline, report
-from experiments.robustness.curves import AS_GIVEN, AXES, REFINED, VALUES
+from dartjax.pipeline import AS_GIVEN, CAMERA_CURVES, REFINED, ROBUSTNESS_VALUES
 
+AXES = {
+    "camera_angle": "second view turned [deg]",
+    "camera_shift": "second view shifted [mm]",
+    "views": "views",
+    "angles": "angle between two views [deg]",
+    "landmarks": "landmark noise [mm]",
+    "masks": "Dice of the masks",
+}
 _COLOURS = {AS_GIVEN: "#0f766e", REFINED: "#c2410c"}
 _HIGHEST_MM = 4.0  # what is drawn
 _MEASURES = {"dice": "Dice", "masd_mm": "MASD [mm]"}
@@ -48,11 +56,31 @@ def rows_of(cases: Sequence[Case], curve: str) -> list[dict[str, Any]]:
         for key, name in _MEASURES.items():
             low, middle, high = _quartiles(own, key)
             row |= {name: middle, f"{name} q1": low, f"{name} q3": high}
-        if curve.startswith("camera"):
+        if curve in CAMERA_CURVES:
             for key, name in _CAMERA_MEASURES.items():
                 row[name] = _quartiles(own, key)[1]
         rows.append(row)
     return rows
+
+
+def summary_of(cases: Sequence[Case], curves: Sequence[str]) -> dict[str, Any]:
+    """The number of failures, and the median Dice at both ends of every curve."""
+    summary: dict[str, Any] = {"failures": sum(map(failed, cases))}
+    for curve in curves:
+        table = rows_of(cases, curve)
+        for row in (table[0], table[-1]):
+            summary[f"{curve}_{row[AXES[curve]]:g}_dice_median"] = row["Dice"]
+    return summary
+
+
+def title_of(record: Mapping[str, Any], repeats: int) -> str:
+    """What the figure shows."""
+    kind = "SYNTHETIC ANATOMY - not VerSe: " if record["dataset_kind"] == "synthetic" else ""
+    return (
+        f"{kind}{record['dataset']}, {record['n_vertebrae']} vertebrae, subjects: "
+        f"{record['n_subjects']}, draws: {repeats}\n"
+        "median and quartiles; in between: failures (MASD > 2 mm or no answer) of n"
+    )
 
 
 def _quartiles(cases: Sequence[Case], key: str) -> tuple[float, float, float]:
@@ -90,7 +118,7 @@ def draw(path: pathlib.Path, cases: Sequence[Case], curves: Sequence[str], title
             axis.set_ylabel(name if axis in axes[:, 0] else "")
         column[1].axhline(pipeline.FAILURE_MM, color="0.5", linewidth=0.8, linestyle=":")
         column[1].set_xlabel(AXES[curve])
-        column[1].set_xticks(VALUES[curve])
+        column[1].set_xticks(ROBUSTNESS_VALUES[curve])
         if len({case["arm"] for case in own}) > 1:
             column[0].legend(fontsize=8)
     highest = max(axes[1, 0].get_ylim()[1], 1.1 * pipeline.FAILURE_MM)

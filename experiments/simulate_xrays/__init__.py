@@ -1,0 +1,1 @@
+"""Making of a data set of simulated radiographs."""

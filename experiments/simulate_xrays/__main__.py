@@ -12,170 +12,107 @@ ends up the same byte for byte. The truth of a scan takes about two minutes on 2
 radiograph less than half a second.
 """
 
-import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from dartjax import cli, data, render
+from dartjax import data, render
+from dartjax.cli import launch
 from dartjax.simulation import dataset
-from experiments.simulate_xrays import report as xray_report
+from experiments.simulate_xrays import report
+from experiments.simulate_xrays.settings import Settings
 
-_COHORT = flags.DEFINE_string("cohort", None, "Folder or manifest of CTs with vertebra masks.")
-_DATASET_OUT = flags.DEFINE_string("dataset_out", None, "Folder of the data set; may exist.")
-_VIEWS = flags.DEFINE_enum(
-    "views",
-    "random",
-    dataset.VIEW_SETS,
-    "Random: all round the patient, tilted up to 15 degrees. Orthogonal: AP and left lateral "
-    "in turn, each within 5 degrees.",
-)
-_NUM_VIEWS = flags.DEFINE_integer("num_views", 50, "Radiographs per scan.", lower_bound=1)
-_SHARD = flags.DEFINE_string("shard", "0/1", "Which part of the scans this run writes: I/N.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 256, "Pixels a side.", 32, 2048)
-_FIELD = flags.DEFINE_enum(
-    "field",
-    "carm",
-    ["carm", "torso"],
-    "Detector: 300 mm of a C-arm, which shows about six vertebrae, or 720 mm.",
-)
-_KVP = flags.DEFINE_list("kvp", ["70", "110"], "Tube voltage: one, or least and largest.")
-_LOW_DOSE = flags.DEFINE_float("low_dose", 0.2, "Share taken with fluoroscopy's dose.", 0, 1)
-_COLLIMATED = flags.DEFINE_float("collimated", 0.2, "Share with a smaller open field.", 0, 1)
-_TOOLS = flags.DEFINE_float("tools", 0.2, "Share with an instrument at a pedicle.", 0, 1)
-_PAIR_DEG = flags.DEFINE_list(
-    "pair_deg", ["20", "160"], "Least and largest angle between the beams of a pair."
-)
-_DENSE_FIT = flags.DEFINE_bool(
-    "dense_fit", True, "Find landmarks and needle paths; without, only masks and levels."
-)
-_RAY_WORKERS = flags.DEFINE_integer(
-    "ray_workers", 0, "Share the scans out over so many Ray workers; 0 works without Ray.", 0
-)
-_RAY_ADDRESS = flags.DEFINE_string(
-    "ray_address", None, "Ray cluster to join, such as auto; by default one on this machine."
-)
-
-_DETECTOR_MM = {"carm": render.CARM_DETECTOR_MM, "torso": render.TORSO_DETECTOR_MM}
+DETECTOR_MM = {"carm": render.CARM_DETECTOR_MM, "torso": render.TORSO_DETECTOR_MM}
 _SHEET = 12  # radiographs on the picture
 
 
-def main(ctx: cli.RunContext) -> None:
+def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Write this run's share, and the manifest if it was the last."""
-    settings, shard = _settings(ctx.seed), data.parse_shard(_SHARD.value)
-    root = pathlib.Path(_needed("dataset_out", _DATASET_OUT.value))
-    subjects = data.find_subjects(_needed("cohort", _COHORT.value))
-    if len(kinds := {subject.dataset_kind for subject in subjects}) > 1:
-        raise data.DataError(f"the cohort mixes {' and '.join(sorted(kinds))} data: do them apart")
-    manifest = {
-        "format": data.XRAY_FORMAT,
-        "dataset": " + ".join(sorted({subject.dataset for subject in subjects})),
-        "dataset_kind": subjects[0].dataset_kind,
-        "commit": ctx.config["commit"],
-        "settings": dataclasses.asdict(settings),
-        "subjects": [subject.id for subject in subjects],
-    }
+    content, shard = _content(settings, ctx.seed), data.parse_shard(settings.shard)
+    root = pathlib.Path(_needed("dataset_out", settings.dataset_out))
+    subjects = data.find_subjects(_needed("cohort", settings.cohort))
+    manifest = dataset.new_manifest(subjects, content, commit=ctx.config["commit"])
     data.start_dataset(root, manifest)
     if data.shard_is_done(root, shard):
-        print(f"shard {_SHARD.value} of {root} is already done", file=sys.stderr)
+        print(f"shard {settings.shard} of {root} is already done", file=sys.stderr)
+
     own = data.shard_of(subjects, shard)
-    title = f"radiographs, shard {_SHARD.value} with {len(own)} of {len(subjects)} scans"
-    with cli.progress(title) as step:
-        written = list(_write(root, own, settings, step))
-    data.finish_shard(root, shard, lambda: _merged(ctx, root, manifest))
-    _save(ctx, root, manifest, sorted(written))
+    title = f"radiographs, shard {settings.shard} with {len(own)} of {len(subjects)} scans"
+    with launch.progress(title) as step:
+        written = dataset.write_shard(
+            root,
+            own,
+            content,
+            ray_workers=settings.ray_workers,
+            ray_address=settings.ray_address,
+            step=step,
+        )
+
+    def finished() -> dict[str, Any]:
+        scans = dataset.describe_scans(root, manifest["subjects"])
+        return {"record": ctx.record(**_scope(manifest, scans)), "scans": scans}
+
+    data.finish_shard(root, shard, finished)
+    scans = dataset.describe_scans(root, [scan.subject for scan in written])
+    cases = [case for scan in written for case in scan.cases]
+    ctx.save_metrics(ctx.record(**_scope(manifest, scans)), _summary(written, cases), cases)
+    files = [f for s in written for f in dataset.radiograph_files(root / "scans" / s.subject)]
+    if files:
+        shown = np.unique(np.linspace(0, len(files) - 1, _SHEET).astype(int))
+        title = f"{manifest['dataset']} ({manifest['dataset_kind']}), {len(files)} radiographs"
+        report.write_sheet(ctx.out / "sheet.png", [files[i] for i in shown], title)
 
 
-def _write(
-    root: pathlib.Path,
-    subjects: Sequence[data.Subject],
-    settings: dataset.Settings,
-    step: Callable[[str], None],
-) -> Iterator[dataset.Written]:
-    if not _RAY_WORKERS.value:
-        for subject in subjects:
-            yield dataset.write_scan(root, subject, settings, step)
-        return
-    for done in dataset.starmap_unordered(
-        dataset.write_scan,
-        [(root, subject, settings) for subject in subjects],
-        num_workers=_RAY_WORKERS.value,
-        address=_RAY_ADDRESS.value,
-    ):
-        step(f"{done.subject}: {len(done.cases)} radiographs")
-        yield done
-
-
-def _merged(ctx: cli.RunContext, root: pathlib.Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What the finished data set's manifest says beside how it was begun."""
-    scans = dataset.scan_entries(root, manifest["subjects"])
-    num_vertebrae = sum(len(scan["levels_whole"]) for scan in scans)
-    return {"record": _record(ctx, manifest, manifest["subjects"], num_vertebrae), "scans": scans}
-
-
-def _record(
-    ctx: cli.RunContext, manifest: dict[str, Any], subjects: Sequence[str], num_vertebrae: int
-) -> dict[str, Any]:
-    return ctx.record(
-        dataset=manifest["dataset"],
-        dataset_kind=manifest["dataset_kind"],
-        subjects=subjects,
-        n_vertebrae=num_vertebrae,
-        ssm_excludes=subjects,  # of every one's truth its own shape
-        nsd_tolerance_mm=None,
+def _content(settings: Settings, seed: int) -> dataset.Settings:
+    """What decides the content of the data set."""
+    low, high = _numbers("kvp", settings.kvp, (1, 2), (60.0, 120.0))
+    narrow, wide = _numbers("pair_deg", settings.pair_deg, (2,), (0.0, 180.0))
+    return dataset.Settings(
+        seed=seed,
+        views=settings.views,
+        num_views=settings.num_views,
+        image_size=settings.image_size,
+        detector_mm=DETECTOR_MM[settings.field],
+        kvp=(round(low), round(high)),
+        low_dose=settings.low_dose,
+        collimated=settings.collimated,
+        tools=settings.tools,
+        pair_deg=(narrow, wide),
+        dense_fit=settings.dense_fit,
     )
 
 
-def _save(
-    ctx: cli.RunContext,
-    root: pathlib.Path,
-    manifest: dict[str, Any],
-    written: Sequence[dataset.Written],
-) -> None:
-    """Metrics of this run's share, and a picture of some of its radiographs."""
-    cases = [case for each in written for case in each.cases]
-    seconds = sum(each.timed_seconds for each in written)
-    num_timed = sum(each.num_timed for each in written)
+def _scope(manifest: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the record of these scans says."""
+    subjects = [scan["subject"] for scan in scans]
+    return {
+        "dataset": manifest["dataset"],
+        "dataset_kind": manifest["dataset_kind"],
+        "subjects": subjects,
+        "n_vertebrae": sum(len(scan["levels_whole"]) for scan in scans),
+        "ssm_excludes": subjects,  # of every one's truth its own shape
+        "nsd_tolerance_mm": None,
+    }
+
+
+def _summary(
+    written: Sequence[dataset.WrittenScan], cases: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    seconds = sum(scan.timed_seconds for scan in written)
+    num_timed = sum(scan.num_timed for scan in written)
     summary = {
         "num_radiographs": len(cases),
         "num_written_now": sum(case["written_now"] for case in cases),
         "num_scans": len(written),
         "radiographs_per_second": num_timed / seconds if seconds else float("nan"),
-        "radiographs_per_second_reason": "no radiograph was taken by a compiled program",
     }
-    if seconds:
-        del summary["radiographs_per_second_reason"]
-    subjects = [each.subject for each in written]
-    scans = dataset.scan_entries(root, subjects)
-    num_vertebrae = sum(len(scan["levels_whole"]) for scan in scans)
-    ctx.save_metrics(_record(ctx, manifest, subjects, num_vertebrae), summary, cases)
-    files = [file for s in subjects for file in dataset.entries_of(root / "scans" / s)]
-    if files:
-        shown = np.unique(np.linspace(0, len(files) - 1, _SHEET).astype(int))
-        title = f"{manifest['dataset']} ({manifest['dataset_kind']}), {len(files)} radiographs"
-        xray_report.write_sheet(ctx.out / "sheet.png", [files[i] for i in shown], title)
-
-
-def _settings(seed: int) -> dataset.Settings:
-    low, high = _numbers("kvp", _KVP.value, (1, 2), (60.0, 120.0))
-    narrow, wide = _numbers("pair_deg", _PAIR_DEG.value, (2,), (0.0, 180.0))
-    return dataset.Settings(
-        seed=seed,
-        views=_VIEWS.value,
-        num_views=_NUM_VIEWS.value,
-        image_size=_IMAGE_SIZE.value,
-        detector_mm=_DETECTOR_MM[_FIELD.value],
-        kvp=(round(low), round(high)),
-        low_dose=_LOW_DOSE.value,
-        collimated=_COLLIMATED.value,
-        tools=_TOOLS.value,
-        pair_deg=(narrow, wide),
-        dense_fit=_DENSE_FIT.value,
-    )
+    if not seconds:
+        reason = "no radiograph was taken by a compiled program"
+        summary["radiographs_per_second_reason"] = reason
+    return summary
 
 
 def _numbers(
@@ -202,4 +139,4 @@ def _needed(flag: str, value: str | None) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    launch.run(main, Settings)

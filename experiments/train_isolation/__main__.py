@@ -14,21 +14,14 @@ from typing import NamedTuple
 
 import jax
 
-from dartjax import cli, pipeline
+from dartjax import pipeline, training
+from dartjax.cli import launch
 from dartjax.models import ISOLATION_PRESETS, IsolationNet
-from dartjax.training import (
-    NEVER_SEEN,
-    Schedule,
-    Training,
-    answers,
-    batches,
-    examples,
-    loss,
-    stacked_models,
-    validation,
-)
-from experiments.common import learning
-from experiments.evaluate_learning import isolation_report
+from dartjax.training import Schedule, Trained, Training
+from experiments.common import learning, learning_figures
+from experiments.train_isolation.settings import Settings
+
+_NAME = "isolation"
 
 
 class Preset(NamedTuple):
@@ -48,34 +41,56 @@ PRESETS = {
 }
 
 
-def main(ctx: cli.RunContext) -> None:
+def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Make the crops, train, and write what was found."""
     preset = PRESETS[ctx.preset]
-    models = stacked_models(NEVER_SEEN)
-    seen, held = learning.crops_of(ctx, models)
+    models = training.stacked_shape_models(training.NEVER_TRAINED_ON)
+    seen, held = learning.fitted_crops(settings, models, ctx.seed)
+
     net = IsolationNet(ISOLATION_PRESETS[ctx.preset])
-    random = pipeline.random_isolation(net, jax.random.key(ctx.seed))
-    training = Training(
-        loss=loss(net, models),
-        batch_of=batches(seen, preset.batch_size, ctx.seed),
-        validate=validation(net, models, held),
-        schedule=Schedule(learning.num_steps(preset.num_steps), preset.learning_rate),
+    random = pipeline.untrained_isolation(net, jax.random.key(ctx.seed))
+    params = learning.initial_parameters(settings, random)
+    plan = Training(
+        loss=training.isolation_training_loss(net, models),
+        batch_of=training.isolation_batches(seen, preset.batch_size, ctx.seed),
+        validate=training.isolation_validation(net, models, held),
+        schedule=Schedule(settings.num_steps or preset.num_steps, preset.learning_rate),
         seed=ctx.seed,
         validate_every=preset.validate_every,
         patience=8,
     )
-    trained = learning.train(ctx, "isolation", learning.beginning(random), training)
+    trained = learning.train(_NAME, ctx.preset, settings, params, plan)
+    answers = training.isolation_answers(net, models, trained.params, held)
+
+    summary = {**_scores(trained, preset.batch_size), **learning.training_numbers(trained)}
+    record = ctx.record(**learning.provenance(held))
+    card = learning.weights_card(
+        _NAME,
+        settings,
+        seen,
+        held,
+        summary,
+        preset=ctx.preset,
+        seed=ctx.seed,
+        commit=record["commit"],
+    )
+    learning.save_weights(ctx.out, settings.asset, trained.params, card)
+    examples = training.isolation_examples(held, answers)
+    learning_figures.draw_isolation(ctx.out / "examples.png", examples)
+    learning_figures.draw_curves(ctx.out / "curves.png", trained, f"{_NAME}, {ctx.preset}")
+    ctx.save_metrics(record, summary, trained.validations)
+
+
+def _scores(trained: Trained, batch_size: int) -> dict[str, float]:
+    """What validation said of the parameters that are kept, and how fast the training went."""
     scores = next(row for row in trained.validations if row["step"] == trained.step)
-    summary = {
+    return {
         "thickness_error_mm": scores["error_mm"],
         "thickness_error_share": scores["share"],
         "mask_dice": scores["mask_dice"],
-        "images_per_second": trained.steps_run * preset.batch_size / max(trained.seconds, 1e-9),
+        "images_per_second": trained.steps_run * batch_size / max(trained.seconds, 1e-9),
     }
-    found = answers(net, models, trained.params, held)
-    isolation_report.draw(ctx.out / "examples.png", examples(held, found))
-    learning.publish(ctx, "isolation", trained, seen, held, summary)
 
 
 if __name__ == "__main__":
-    cli.run(main, presets=list(PRESETS))
+    launch.run(main, Settings, presets=list(PRESETS))

@@ -14,20 +14,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from dartjax import cli, pipeline
-from dartjax.training import (
-    NEVER_SEEN,
-    Schedule,
-    Task,
-    Training,
-    batches,
-    predictions,
-    rank_correlation,
-    stacked_models,
-    validation,
-)
-from experiments.common import learning
-from experiments.evaluate_learning import similarity_report
+from dartjax import pipeline, training
+from dartjax.cli import launch
+from dartjax.training import Schedule, SimilarityTask, Trained, Training
+from experiments.common import learning, learning_figures
+from experiments.train_similarity.settings import Settings
+
+_NAME = "similarity"
 
 
 class Preset(NamedTuple):
@@ -50,36 +43,59 @@ PRESETS = {
 }
 
 
-def main(ctx: cli.RunContext) -> None:
+def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Make the crops, train, and write what was found."""
     preset = PRESETS[ctx.preset]
-    models = stacked_models(NEVER_SEEN)
-    seen, held = learning.crops_of(ctx, models)
-    task = Task(ctx.preset, models)
-    training = Training(
+    models = training.stacked_shape_models(training.NEVER_TRAINED_ON)
+    seen, held = learning.fitted_crops(settings, models, ctx.seed)
+
+    task = SimilarityTask(ctx.preset, models)
+    random = pipeline.untrained_similarity(task.net, jax.random.key(ctx.seed))
+    params = learning.initial_parameters(settings, random)
+    plan = Training(
         loss=task.loss(preset.num_directions),
-        batch_of=batches(seen, preset.most_views, preset.batch_size, ctx.seed),
-        validate=validation(task, held),
-        schedule=Schedule(learning.num_steps(preset.num_steps), preset.learning_rate),
+        batch_of=training.similarity_batches(seen, preset.most_views, preset.batch_size, ctx.seed),
+        validate=training.similarity_validation(task, held),
+        schedule=Schedule(settings.num_steps or preset.num_steps, preset.learning_rate),
         seed=ctx.seed,
         validate_every=preset.validate_every,
         patience=8,
     )
-    random = pipeline.random_similarity(task.net, jax.random.key(ctx.seed))
-    params = learning.beginning(random)
-    trained = learning.train(ctx, "similarity", params, training)
-    predicted, true = predictions(task, held)(trained.params)
-    pairs = 2.0 * trained.steps_run * preset.batch_size
-    summary = {
+    trained = learning.train(_NAME, ctx.preset, settings, params, plan)
+    predicted, true = training.similarity_predictions(task, held)(trained.params)
+
+    scores = _scores(trained, predicted, true, preset.batch_size)
+    summary = {**scores, **learning.training_numbers(trained)}
+    record = ctx.record(**learning.provenance(held))
+    card = learning.weights_card(
+        _NAME,
+        settings,
+        seen,
+        held,
+        summary,
+        preset=ctx.preset,
+        seed=ctx.seed,
+        commit=record["commit"],
+    )
+    learning.save_weights(ctx.out, settings.asset, trained.params, card)
+    learning_figures.draw_predictions(ctx.out / "predictions.png", predicted, true)
+    learning_figures.draw_curves(ctx.out / "curves.png", trained, f"{_NAME}, {ctx.preset}")
+    ctx.save_metrics(record, summary, trained.validations)
+
+
+def _scores(
+    trained: Trained, predicted: np.ndarray, true: np.ndarray, batch_size: int
+) -> dict[str, float]:
+    """How well the distance of wrong fits is predicted, and how fast the training went."""
+    pairs = 2.0 * trained.steps_run * batch_size
+    return {
         "masd_error_mm": float(np.mean(np.abs(predicted - true))),
         "masd_error_of_the_median_mm": float(np.mean(np.abs(true - np.median(true)))),
-        "rank_correlation": rank_correlation(predicted, true),
+        "rank_correlation": training.rank_correlation(predicted, true),
         "direction_cosine_train": trained.curve[-1]["cosine"],
         "pairs_per_second": pairs / max(trained.seconds, 1e-9),
     }
-    similarity_report.draw_predictions(ctx.out / "predictions.png", predicted, true)
-    learning.publish(ctx, "similarity", trained, seen, held, summary)
 
 
 if __name__ == "__main__":
-    cli.run(main, presets=list(PRESETS))
+    launch.run(main, Settings, presets=list(PRESETS))

@@ -1,0 +1,1 @@
+"""Realism of simulated radiographs."""

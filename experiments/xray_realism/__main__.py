@@ -18,18 +18,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
+from jaxtyping import Array, Float
 
 from dartjax import camera as cameras
-from dartjax import cli, data, transforms
-from dartjax._types import Image
+from dartjax import data, transforms
 from dartjax.camera import Camera
+from dartjax.cli import launch
 from dartjax.image import Volume
 from dartjax.render import (
     Tool,
     XrayBody,
     XraySettings,
     cannula,
+    compare_attenuation,
     drr,
     pedicle_screw,
     place_along,
@@ -37,37 +38,29 @@ from dartjax.render import (
     xray_body,
     xray_settings,
 )
-from experiments.xray_realism import report as xray_realism_report
-from experiments.xray_realism.report import Shot
-
-_DEMO = flags.DEFINE_bool("demo", False, "Use the example chest CT.")
-_COHORT = flags.DEFINE_string("cohort", None, "Folder of CTs with vertebra masks.")
-_SUBJECT = flags.DEFINE_string("subject", None, "Subject of the cohort. Default: the first.")
-_SIZE = flags.DEFINE_integer("image_size", 512, "Pixels a side.", 64, 2048)
-_WIDTH = flags.DEFINE_float("detector_mm", 400.0, "Side of the detector.", 50.0, 2000.0)
-_KVP = flags.DEFINE_float("kvp", 80.0, "Tube voltage.", 60.0, 120.0)
+from experiments.xray_realism import report
+from experiments.xray_realism.settings import Settings
 
 SDD, SOURCE_TO_ISOCENTER = 1020.0, 650.0
 NUM_SAMPLES = 500
 
 
-def main(ctx: cli.RunContext) -> None:
+def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Take the radiographs, measure, draw."""
-    case = _case()
-    kinds = techniques()
+    case = _case(settings.demo, settings.cohort, settings.subject)
+    kinds = techniques(settings.kvp)
     shots = []
-    with cli.progress("radiographs", 2 * len(kinds)) as step:
+    with launch.progress("radiographs", 2 * len(kinds)) as step:
         for view in ("AP", "LAT_L"):
-            camera = _camera(case.ct, view)
-            for name, settings in kinds.items():
-                shots.append(_take(case, camera, view, name, settings, ctx.seed))
+            camera = _camera(case.ct, view, settings.detector_mm, settings.image_size)
+            for name, technique in kinds.items():
+                shots.append(_take(case, camera, view, name, technique, ctx.seed))
                 step(f"{view} {name}")
-    xray_realism_report.draw_radiographs(ctx.out / "realism.png", shots, _watermark(case))
-    curves = xray_realism_report.draw_statistics(
-        ctx.out / "statistics.png", shots, _watermark(case)
-    )
-    table = xray_realism_report.attenuation_table()
-    (ctx.out / "attenuation.md").write_text(xray_realism_report.table_text(table))
+    report.draw_radiographs(ctx.out / "realism.png", shots, _watermark(case))
+    first = [shot for shot in shots if shot.view == shots[0].view and "tools" not in shot.name]
+    report.draw_statistics(ctx.out / "statistics.png", first, _watermark(case))
+    table = compare_attenuation()
+    (ctx.out / "attenuation.md").write_text(report.table_text(table))
     record = ctx.record(
         dataset=case.dataset,
         dataset_kind=case.dataset_kind,
@@ -77,25 +70,24 @@ def main(ctx: cli.RunContext) -> None:
         nsd_tolerance_mm=None,
     )
     worst = max(abs(row["difference_percent"]) for row in table)
-    ctx.save_metrics(
-        record, {"attenuation_worst_percent": worst, **curves}, [*_cases(shots), *table]
-    )
+    summary = {"attenuation_worst_percent": worst, **report.noise_summary(first)}
+    ctx.save_metrics(record, summary, [*_cases(shots), *table])
 
 
-def techniques() -> dict[str, XraySettings | None]:
+def techniques(kvp: float) -> dict[str, XraySettings | None]:
     """What is compared, by name; None is the plain DRR."""
-    make = functools.partial(xray_settings, kvp=_KVP.value, num_samples=NUM_SAMPLES)
+    make = functools.partial(xray_settings, kvp=kvp, num_samples=NUM_SAMPLES)
     return {
         "line integrals": None,
         "beam hardening": make("ideal", num_bins=3),
         "standard": make("standard"),
         "low dose": make("low_dose"),
         "collimated, tools": make("low_dose", shutters=(0.07, 0.13, 0.93, 0.87)),
-        "as DeepDRR": deepdrr_like(),
+        "as DeepDRR": _as_deepdrr(),
     }
 
 
-def deepdrr_like() -> XraySettings:
+def _as_deepdrr() -> XraySettings:
     """The published defaults of DeepDRR (arcadelab/deepdrr, projector.py) with its noise on:
     90 kV, 4 mm Al, 10,000 photons a pixel, white Poisson noise, no scatter, no blur."""
     return xray_settings(
@@ -111,18 +103,16 @@ def deepdrr_like() -> XraySettings:
     )
 
 
-def _case() -> data.Case:
-    if _DEMO.value == (_COHORT.value is not None):
+def _case(demo: bool, cohort: str | None, subject: str | None) -> data.Case:
+    if demo == (cohort is not None):
         raise data.DataError("give exactly one of --demo and --cohort=FOLDER")
-    if _DEMO.value:
+    if cohort is None:
         return data.example_case()
-    subjects = data.find_subjects(str(_COHORT.value))
-    wanted = [s for s in subjects if _SUBJECT.value in (None, s.id, f"sub-{s.id}")]
+    subjects = data.find_subjects(cohort)
+    wanted = [s for s in subjects if subject in (None, s.id, f"sub-{s.id}")]
     if not wanted:
         known = ", ".join(s.id for s in subjects[:10])
-        raise data.DataError(
-            f"--subject={_SUBJECT.value} is not in {_COHORT.value}: it has {known}"
-        )
+        raise data.DataError(f"--subject={subject} is not in {cohort}: it has {known}")
     return data.load_case(wanted[0])
 
 
@@ -131,14 +121,14 @@ def _watermark(case: data.Case) -> str:
     return f"{synthetic}{case.subject} ({case.dataset})"
 
 
-def _camera(ct: Volume, view: transforms.ViewName) -> Camera:
+def _camera(ct: Volume, view: transforms.ViewName, detector_mm: float, image_size: int) -> Camera:
     return cameras.from_carm(
         transforms.view_rotation(view),
         ct.center,
         sdd=SDD,
         source_to_isocenter=SOURCE_TO_ISOCENTER,
-        pixel_spacing=_WIDTH.value / _SIZE.value,
-        image_size=(_SIZE.value, _SIZE.value),
+        pixel_spacing=detector_mm / image_size,
+        image_size=(image_size, image_size),
     )
 
 
@@ -147,31 +137,31 @@ def _take(
     camera: Camera,
     view: str,
     name: str,
-    settings: XraySettings | None,
+    technique: XraySettings | None,
     seed: int,
-) -> Shot:
+) -> report.Shot:
     """A radiograph and a second one that differs in its noise alone."""
     spacing = float(camera.pixel_spacing[0])
-    if settings is None:
+    if technique is None:
         image = np.asarray(_plain(case.ct, camera))
-        return Shot(view, name, image, None, spacing)
+        return report.Shot(view, name, image, None, spacing)
     tools = _tools(case) if "tools" in name else ()
     keys = jax.random.split(jax.random.key(seed))
     body = xray_body(case.ct)
-    first, second = (np.asarray(_simulate(body, camera, settings, tools, key)) for key in keys)
-    return Shot(view, name, first, second if settings.noise else None, spacing)
+    first, second = (np.asarray(_simulate(body, camera, technique, tools, key)) for key in keys)
+    return report.Shot(view, name, first, second if technique.noise else None, spacing)
 
 
 @jax.jit
-def _plain(ct: Volume, camera: Camera) -> Image:
+def _plain(ct: Volume, camera: Camera) -> Float[Array, "h w"]:
     return drr(ct, camera, num_samples=NUM_SAMPLES)
 
 
 @jax.jit
 def _simulate(
-    body: XrayBody, camera: Camera, settings: XraySettings, tools: Sequence[Tool], key: jax.Array
-) -> Image:
-    return simulate_radiograph(body, camera, settings, key=key, tools=tools).image
+    body: XrayBody, camera: Camera, technique: XraySettings, tools: Sequence[Tool], key: Array
+) -> Float[Array, "h w"]:
+    return simulate_radiograph(body, camera, technique, key=key, tools=tools).image
 
 
 def _tools(case: data.Case) -> list[Tool]:
@@ -191,7 +181,7 @@ def _tools(case: data.Case) -> list[Tool]:
     return tools
 
 
-def _cases(shots: list[Shot]) -> list[dict[str, Any]]:
+def _cases(shots: list[report.Shot]) -> list[dict[str, Any]]:
     return [
         {
             "view": shot.view,
@@ -207,4 +197,4 @@ def _cases(shots: list[Shot]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    launch.run(main, Settings)

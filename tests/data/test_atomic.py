@@ -21,7 +21,7 @@ MANIFEST = {"seed": 3, "settings": {"views": "random", "kvp": [70.0, 110.0]}}
 # Writes 12 units of 4 files, and a flag at the end; every unit takes some 20 ms.
 WRITER = """
 import pathlib, sys, time
-from experiments import xray_shards as shards
+from dartjax import data as shards
 root = pathlib.Path(sys.argv[1])
 shards.start_dataset(root, {"seed": 3})
 print("started", flush=True)
@@ -99,6 +99,20 @@ def test_other_errors_leave_nothing_either(tmp_path):
     with pytest.raises(RuntimeError, match="renderer broke"):
         shards.publish_folder(tmp_path / "unit", write)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_replaced_whole_or_stays(tmp_path):
+    path = tmp_path / "deep" / "a.npz"
+    shards.publish_arrays(path, {"a": np.arange(3)})
+
+    def broken(partial):
+        partial.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        shards.publish_file(path, broken)
+    assert [each.name for each in path.parent.iterdir()] == ["a.npz"]
+    np.testing.assert_array_equal(np.load(path, allow_pickle=False)["a"], np.arange(3))
 
 
 def test_two_processes_do_not_write_one_scan(tmp_path):

@@ -4,91 +4,33 @@ import json
 import subprocess
 import sys
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax.data import DataError
-from dartjax.simulation import _patient as base_placement_scene
-from experiments.hybrid_robot import legs as hybrid_robot_legs
-
-ENDS = {"entry_point": [20.0, -50.0, 0.0], "target_point": [10.0, -10.0, 2.0]}
+from dartjax import simulation
+from experiments.hybrid_robot import report, tables
 
 
 def test_table_4_is_reproduced_to_five_micrometres(x64):
-    ideal = hybrid_robot_legs.ideal_legs()
+    ideal = simulation.ideal_leg_lengths()
     assert len(ideal) == 14
-    np.testing.assert_allclose(ideal, hybrid_robot_legs.PRINTED_LEGS_MM, atol=0.005)
+    np.testing.assert_allclose(ideal, tables.PRINTED_LEGS_MM, atol=0.005)
 
 
-def write_run(folder, names, ends=ENDS):
-    paths = {name: {"left": ends, "right": ends} for name in names}
-    record = {"dataset": "some CT", "dataset_kind": "real_ct_drr", "ssm_excludes": ["a"]}
-    record |= {"ssm_leak": False}
-    (folder / "paths.json").write_text(json.dumps({"paths": paths}))
-    (folder / "metrics.json").write_text(json.dumps({"record": record}))
+def test_the_shown_compensations_are_some_of_the_simulated():
+    assert set(report.SHOWN_METHODS) <= set(simulation.COMPENSATION_METHODS)
 
 
-def test_the_first_subject_and_pair_of_a_run_are_read(tmp_path):
-    write_run(tmp_path, ["a_1_T9_pair1", "a_1_T10_pair1", "a_1_T9_pair2", "b_T9_pair1"])
-    found = base_placement_scene.planned(tmp_path)
-    assert found.levels == ("T9", "T10")
-    assert found.names == ["T9 left", "T9 right", "T10 left", "T10 right"]
-    assert found.record["subjects"] == ["a_1"]
-    assert found.paths.entry_point.shape == (4, 3)
-
-
-@pytest.mark.parametrize(
-    ("names", "ends", "message"),
-    [
-        ([], ENDS, "planned no path"),
-        (["T9"], ENDS, "SUBJECT_LEVEL_pairN"),
-        (["a_T9_pair1"], ENDS | {"entry_point": [1.0, 2.0]}, "two points"),
-        (["a_T9_pair1"], ENDS | {"entry_point": [1.0, 2.0, float("nan")]}, "two points"),
-    ],
-)
-def test_a_bad_run_is_named(tmp_path, names, ends, message):
-    write_run(tmp_path, names, ends)
-    with pytest.raises(DataError, match=message):
-        base_placement_scene.planned(tmp_path)
-
-
-def test_a_record_that_lacks_a_field_is_named(tmp_path):
-    write_run(tmp_path, ["a_T9_pair1"])
-    (tmp_path / "metrics.json").write_text(json.dumps({"record": {"dataset": "some CT"}}))
-    with pytest.raises(DataError, match="lacks dataset_kind"):
-        base_placement_scene.planned(tmp_path)
-
-
-def test_a_missing_run_is_named(tmp_path):
-    with pytest.raises(DataError, match="--run=FOLDER"):
-        base_placement_scene.planned(tmp_path / "none")
-
-
-def test_the_mean_spine_is_upright_and_in_order():
-    """Head at +z, paths run forward (+y), left ones start at -x, the back is behind them."""
-    patient = base_placement_scene.mean_spine()
-    entry, target = np.asarray(patient.paths.entry_point), np.asarray(patient.paths.target_point)
-    assert patient.levels[0] == "T1"
-    assert patient.levels[-1] == "L5"
-    assert (np.diff(entry[::2, 2]) < 0.0).all()
-    assert (target[:, 1] > entry[:, 1]).all()
-    assert (entry[::2, 0] < entry[1::2, 0]).all()
-    body = base_placement_scene.torso(patient)
-    inside = np.asarray(body(jnp.asarray(entry)))
-    np.testing.assert_allclose(inside, -40.0, atol=15.0)
-    behind = np.asarray(body(jnp.asarray(entry - np.array([0.0, 100.0, 0.0]))))
-    assert (behind > 20.0).all()
-
-
-def test_the_patient_lies_prone_amid_the_workspace():
-    patient = base_placement_scene.mean_spine()
-    place = base_placement_scene.first_placement(patient)
-    middle = place.apply(jnp.mean(patient.paths.entry_point, axis=0))
-    np.testing.assert_allclose(middle, base_placement_scene.WORKSPACE_CENTER_MM, atol=1e-3)
-    rotation = place.rotation()
-    np.testing.assert_allclose(rotation.apply(jnp.array([0.0, 1.0, 0.0])), [0, 0, -1], atol=1e-6)
-    np.testing.assert_allclose(rotation.apply(jnp.array([0.0, 0.0, 1.0])), [1, 0, 0], atol=1e-6)
+@pytest.mark.slow
+def test_the_study_of_the_tools_weight_meets_its_goals():
+    residuals = simulation.compensation_residuals(3, num_robots=20)
+    summary = tables.weight_summary(residuals)
+    assert summary["force_residual_mean_N"] <= 0.25 < summary["nominal_force_residual_mean_N"]
+    assert summary["force_residual_max_N"] <= 0.8
+    assert summary["torque_residual_mean_Nm"] <= 0.012
+    assert len(tables.weight_rows(residuals)) == 18
+    grid = len(simulation.COMPENSATION_THX_DEG) * len(simulation.COMPENSATION_TH5_DEG)
+    assert residuals["rigid tool"].shape == (20, grid, 6)
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from dartjax.pipeline import LEARNED_SIMILARITY as LEARNED
 from experiments.evaluate_learning import report as learning_report
-from experiments.evaluate_learning.metrics import LEARNED
 
 NAMES = (LEARNED, "local gradient NCC", "xvr")
 

@@ -1,8 +1,10 @@
 """`experiments.reconstruct` as a user calls it: own X-rays, a cohort, and mistakes."""
 
+import dataclasses
 import json
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import jax
@@ -10,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import camera, data, ssm, transforms
+from dartjax import camera, data, pipeline, registration, simulation, ssm, transforms
+from dartjax.observations import LANDMARK_NAMES
 from dartjax.render import SplatOptions, splat, two_compartment
-from dartjax.simulation import _carm as scene
+from experiments.reconstruct import ablation
+from experiments.reconstruct.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 CENTER = [10.0, -20.0, 150.0]
@@ -60,8 +64,6 @@ def write_views(folder, primary_deg):
 
 
 def _index(name):
-    from dartjax.observations import LANDMARK_NAMES
-
     return LANDMARK_NAMES.index(name)
 
 
@@ -142,23 +144,6 @@ def test_all_black_image_is_refused(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_ap_and_lateral_views_show_the_same_point():
-    center = np.array([5.0, -10.0, 200.0])
-    setup = scene.CarmSetup()
-    views = scene.ap_and_lateral(np.random.default_rng(0), center, setup)
-    expected = transforms.VIEW_AXES["AP"], transforms.VIEW_AXES["LAT_L"]
-    for view, axes in zip(views, expected, strict=True):
-        assert float(np.asarray(view.beam) @ axes[:, 2]) > np.cos(np.deg2rad(7.1))
-        shown = np.asarray(camera.project(view, jnp.asarray(center, jnp.float32)[None])[0])
-        assert np.abs(shown - 384.0).max() < 0.1
-        assert view.image_size == setup.image_size
-        assert float(view.sdd) == pytest.approx(setup.sdd)
-        assert np.asarray(view.pixel_spacing) == pytest.approx(setup.pixel_spacing, rel=1e-5)
-    assert 80.0 < scene.pair_angles_deg(views)[0] < 100.0
-    again = scene.ap_and_lateral(np.random.default_rng(1), center, setup)
-    assert np.abs(np.asarray(again[0].beam - views[0].beam)).max() > 1e-3
-
-
 @pytest.mark.slow
 def test_demo_from_simulated_detections(tmp_path):
     done = reconstruct(
@@ -193,3 +178,40 @@ def test_demo_on_one_level(tmp_path):
     assert case["dice"] > case["dice_landmarks"]
     assert case["dice"] < case["oracle_dice"] < 1.0
     assert metrics["record"]["ssm_leak"] is False
+
+
+def test_the_choices_are_what_the_library_knows():
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(Settings)}
+    assert choices["recipe"] == tuple(pipeline.RECIPES)
+    assert choices["detector"] == tuple(simulation.DETECTORS)
+    assert choices["pixels"] == typing.get_args(data.Kind)
+
+
+def test_each_row_of_the_ablation_lacks_one_thing():
+    study = pipeline.Study(baselines=False, extra=tuple(ablation.ABLATION))
+    assert study.methods == (*ablation.ABLATION, registration.OURS)
+    full = registration.FIT_OPTIONS[registration.OURS]
+    lacking = {}
+    for name, fitter in ablation.ABLATION.items():
+        options, others = fitter.args[0], fitter.keywords.get("among_others", True)
+        own, whole = (dataclasses.asdict(each.weights) for each in (options, full))
+        own["kinship"], whole["kinship"] = options.kinship, full.kinship
+        own["others"], whole["others"] = float(others), 1.0
+        lacking[name] = [term for term in whole if own[term] != whole[term]]
+        assert all(own[term] == 0.0 for term in lacking[name])
+    terms = ["similarity", "silhouette", "landmarks", "prior", "neighbours", "kinship", "others"]
+    assert list(lacking.values()) == [[term] for term in terms]
+
+
+def test_rows_of_the_ablations_have_names_of_their_own():
+    extra = [*ablation.ABLATION, *ablation.LIMITS]
+    assert len({*extra, *pipeline.RECIPES.values(), *pipeline.FITTED_ALONE}) == len(extra) + len(
+        {*pipeline.RECIPES.values(), *pipeline.FITTED_ALONE}
+    )
+
+
+def test_only_images_of_one_vertebra_are_fitted_without_neighbours():
+    alone = [
+        name for name, fitter in ablation.LIMITS.items() if not fitter.args[1].neighbours_rendered
+    ]
+    assert alone == ["true isolation"]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dartjax import data
-from dartjax.data import _atomic as xray_shards
-from dartjax.pipeline import Settings
-from dartjax.report import _results as results
-from experiments.reconstruct import units as reconstruct_units
-from experiments.reconstruct.units import Source
+from dartjax.data import _atomic
+from dartjax.pipeline import Study
+from dartjax.report import _results
+from experiments.reconstruct import units
+from experiments.reconstruct.sources import Source
 
 
 def source(name):
@@ -21,8 +21,8 @@ def source(name):
 SOURCES = [source(name) for name in ("a", "b", "c", "d", "e")]
 
 
-def begin(work, settings=None, sources=SOURCES, commit="abc", keep=True):
-    reconstruct_units.begin(work, sources, settings or Settings(), commit, keep=keep)
+def begin(work, study=None, sources=SOURCES, commit="abc", keep=True):
+    units.begin(work, sources, study or Study(), commit, keep=keep)
 
 
 @pytest.fixture
@@ -30,30 +30,30 @@ def written(monkeypatch):
     """Subjects whose units are filled, by a writer that needs no CT."""
     done = []
 
-    def writer(case, answers, settings, shown):
+    def writer(case, answers, study, shown):
         row = {"subject": case, "dice": float("nan"), "dice_reason": "why", "path": None, "n": 1}
         content = {
             "reason": "",
             "people": [case],
             "ssm_leak": False,
-            "cases": [results.with_reasons(row)],
-            "grades": {"oracle": [results.with_reasons({"dice": np.float32(0.5)})]},
+            "cases": [_results.with_reasons(row)],
+            "grades": {"oracle": [_results.with_reasons({"dice": np.float32(0.5)})]},
             "paths": {},
         }
 
         def write(folder):
             done.append(case)
-            xray_shards.publish_json(folder / "unit.json", content)
+            _atomic.publish_json(folder / "unit.json", content)
 
         return write
 
-    monkeypatch.setattr(reconstruct_units, "_writer", writer)
+    monkeypatch.setattr(units, "_writer", writer)
     return done
 
 
 def make(work, name, answer=lambda case: None, *, strict=False):
     loaded = Source(name, "solids", "synthetic", lambda: name)
-    reconstruct_units.make(work, loaded, answer, Settings(), shown=False, strict=strict)
+    units.make(work, loaded, answer, Study(), shown=False, strict=strict)
 
 
 def test_a_unit_is_made_once_and_read_back_as_it_was(tmp_path, written):
@@ -61,7 +61,7 @@ def test_a_unit_is_made_once_and_read_back_as_it_was(tmp_path, written):
     make(tmp_path / "work", "a")
     make(tmp_path / "work", "a", lambda case: pytest.fail("made twice"))
     assert written == ["a"]
-    unit = reconstruct_units.read(tmp_path / "work", "a")
+    unit = units.read(tmp_path / "work", "a")
     (row,) = unit.cases
     assert math.isnan(row["dice"]) and row["dice_reason"] == "why"
     assert row["path"] is None and row["n"] == 1
@@ -73,7 +73,7 @@ def test_a_run_that_dies_while_writing_leaves_no_unit(tmp_path, written, monkeyp
     work = tmp_path / "work"
     begin(work)
 
-    def dies(case, answers, settings, shown):
+    def dies(case, answers, study, shown):
         def write(folder):
             (folder / "half.txt").write_text("half")
             raise KeyboardInterrupt
@@ -81,12 +81,12 @@ def test_a_run_that_dies_while_writing_leaves_no_unit(tmp_path, written, monkeyp
         return write
 
     with monkeypatch.context() as patch:
-        patch.setattr(reconstruct_units, "_writer", dies)
+        patch.setattr(units, "_writer", dies)
         with pytest.raises(KeyboardInterrupt):
             make(work, "a")
-    assert not reconstruct_units.folder_of(work, "a").exists()
+    assert not units.folder_of(work, "a").exists()
     make(work, "a")
-    assert [p.name for p in reconstruct_units.folder_of(work, "a").iterdir()] == ["unit.json"]
+    assert [p.name for p in units.folder_of(work, "a").iterdir()] == ["unit.json"]
 
 
 def refuse(case):
@@ -96,7 +96,7 @@ def refuse(case):
 def test_a_subject_that_cannot_be_used_is_a_unit_that_says_why(tmp_path, written):
     begin(tmp_path / "work")
     make(tmp_path / "work", "b", refuse)
-    unit = reconstruct_units.read(tmp_path / "work", "b")
+    unit = units.read(tmp_path / "work", "b")
     assert "b_ct.nii.gz" in unit.reason
     assert unit.cases == [] and unit.grades == {}
     assert written == []
@@ -106,21 +106,21 @@ def test_a_single_subject_that_cannot_be_used_is_an_error(tmp_path, written):
     begin(tmp_path / "work")
     with pytest.raises(data.DataError, match=r"b_ct\.nii\.gz"):
         make(tmp_path / "work", "b", refuse, strict=True)
-    assert not reconstruct_units.folder_of(tmp_path / "work", "b").exists()
+    assert not units.folder_of(tmp_path / "work", "b").exists()
 
 
 def test_a_bug_is_no_property_of_a_subject(tmp_path, written):
     begin(tmp_path / "work")
     with pytest.raises(ZeroDivisionError):
         make(tmp_path / "work", "b", lambda case: 1 / 0)
-    assert not reconstruct_units.folder_of(tmp_path / "work", "b").exists()
+    assert not units.folder_of(tmp_path / "work", "b").exists()
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"settings": Settings(seed=1)}, "settings.seed"),
-        ({"settings": Settings(levels=("T9",))}, "settings.levels"),
+        ({"study": Study(seed=1)}, "settings.seed"),
+        ({"study": Study(levels=("T9",))}, "settings.levels"),
         ({"sources": SOURCES[:3]}, "subjects"),
         ({"commit": "def"}, "commit"),
     ],
@@ -135,7 +135,7 @@ def test_units_of_another_run_are_refused(change, named, tmp_path):
 
 def test_units_of_other_code_are_refused(tmp_path, monkeypatch):
     begin(tmp_path / "work")
-    monkeypatch.setattr(reconstruct_units, "_code_hash", lambda: "changed")
+    monkeypatch.setattr(units, "_code_hash", lambda: "changed")
     with pytest.raises(data.DataError, match="code"):
         begin(tmp_path / "work")
 
@@ -144,8 +144,8 @@ def test_units_of_another_run_can_be_thrown_away_but_nothing_else(tmp_path, writ
     work = tmp_path / "work"
     begin(work)
     make(work, "a")
-    begin(work, Settings(seed=1), keep=False)
-    assert not reconstruct_units.folder_of(work, "a").exists()
+    begin(work, Study(seed=1), keep=False)
+    assert not units.folder_of(work, "a").exists()
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
@@ -158,24 +158,24 @@ def test_processes_share_the_subjects_out_and_meet(tmp_path, written):
     work = tmp_path / "work"
     begin(work)
     for process in range(3):
-        for each in xray_shards.shard_of(SOURCES, (process, 3)):
+        for each in _atomic.shard_of(SOURCES, (process, 3)):
             make(work, each.subject)
     assert sorted(written) == [each.subject for each in SOURCES]
-    reconstruct_units.wait_for(work, written)
+    units.wait_for(work, written)
 
 
 def test_the_first_subject_has_the_seed_of_the_run_and_no_two_have_the_same():
-    seeds = [Settings(seed=3).seed_of(index) for index in range(200)]
+    seeds = [Study(seed=3).seed_of(index) for index in range(200)]
     assert seeds[0] == 3
     assert len(set(seeds)) == 200
-    assert seeds == [Settings(seed=3).seed_of(index) for index in range(200)]
+    assert seeds == [Study(seed=3).seed_of(index) for index in range(200)]
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_a_damaged_unit_is_named(tmp_path, written):
     begin(tmp_path / "work")
     make(tmp_path / "work", "a")
-    file = reconstruct_units.folder_of(tmp_path / "work", "a") / "unit.json"
+    file = units.folder_of(tmp_path / "work", "a") / "unit.json"
     file.write_text(json.dumps({"reason": ""}))
     with pytest.raises(data.DataError, match="lacks 'cases'"):
-        reconstruct_units.read(tmp_path / "work", "a")
+        units.read(tmp_path / "work", "a")

@@ -1,5 +1,6 @@
 """`experiments.simulate_xrays` as a user calls it: killed twice, in shards, with mistakes."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,6 +16,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from dartjax import camera, data
+from dartjax.simulation import dataset
+from experiments.simulate_xrays import __main__ as simulate_xrays
+from experiments.simulate_xrays.settings import Settings
 from tests.data import phantoms
 
 ROOT = Path(__file__).parent.parent.parent
@@ -156,13 +160,13 @@ def test_metrics_and_manifest_say_what_was_made(written):
 def test_a_radiograph_and_its_truth_agree(written):
     """PNG, JSON and packed record tell the same story, and the outlines fit the masks."""
     folder, _ = written
-    dataset = data.open_xrays(folder)
-    assert len(dataset) == 28
+    xrays = data.open_xrays(folder)
+    assert len(xrays) == 28
     for index in (0, 13, 20):
-        row = dataset[index]
-        unit = folder / dataset.units[dataset.rows[index][1]]
+        row = xrays[index]
+        unit = folder / xrays.units[xrays.rows[index][1]]
         entry = json.loads((unit / f"{row['view']:04d}.json").read_text())
-        assert entry["subject"] == dataset.subjects[row["scan"]]
+        assert entry["subject"] == xrays.subjects[row["scan"]]
         image = data.load_radiograph(unit / entry["image"])
         np.testing.assert_allclose(image, row["image"], atol=1e-6)
         (view,) = data.load_cameras(_as_file(unit, entry["camera"]))
@@ -224,3 +228,9 @@ def test_mistakes_get_one_clear_message(cohort, cache, tmp_path, flags, message)
     assert code == 2
     assert message in errors and "Traceback" not in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_choices_are_those_of_the_library():
+    choices = {f.name: f.metadata["choices"] for f in dataclasses.fields(Settings)}
+    assert choices["views"] == dataset.VIEW_SETS
+    assert choices["field"] == tuple(simulate_xrays.DETECTOR_MM)

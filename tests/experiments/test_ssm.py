@@ -1,5 +1,6 @@
 """`experiments.evaluate_ssm` and `build_ssm` as a user calls them."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 
 from dartjax import data, ssm
 from dartjax.mesh import TriangleMesh
-from experiments.common import ssm_training
+from experiments.build_ssm import card
+from experiments.build_ssm.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 GRADES = ("subject", "level", "modes", "dice", "nsd_1mm", "hd95_mm", "masd_mm")
@@ -82,19 +84,9 @@ def test_mistakes_are_one_clear_line(name, flags, message, tmp_path):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
-def test_registration_goes_on_from_its_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("DARTJAX_CACHE", str(tmp_path))
-    template = data.load_template()
-    shape = template.level_shapes["T8"] * 1.03
-    faces = template.topology.faces
-    surface = ssm_training.Surface("someone", "T8", shape, faces)
-    monkeypatch.setattr(ssm_training, "ROUNDS", 1)
-    first = ssm_training.register_all([surface], template, lambda note: None)
-    assert first[0].residual_mm < 0.1
-    monkeypatch.setattr(ssm, "correspond", None)  # a second registration would fail
-    again = ssm_training.register_all([surface], template, lambda note: None)
-    np.testing.assert_array_equal(again[0].vertices, first[0].vertices)
+def test_the_recipes_are_those_that_can_be_asked_for():
+    (recipe,) = (f for f in dataclasses.fields(Settings) if f.name == "recipe")
+    assert set(recipe.metadata["choices"]) == set(card.RECIPES)
 
 
 @pytest.mark.slow
@@ -109,8 +101,8 @@ def test_a_set_is_built_from_a_folder(tmp_path):
     out = tmp_path / "set"
     done = run("build_ssm", f"--data={root}", "--num_modes=20", "--noquality", f"--out={out}")
     assert done.returncode == 0, done.stderr
-    card = data.shape_model_card(out)
-    assert card["subjects_included"] == ["someone"] and len(card["levels"]) == 17
+    found = data.shape_model_card(out)
+    assert found["subjects_included"] == ["someone"] and len(found["levels"]) == 17
     model = data.load_shape_model("L5", path=out, num_modes=20)
     assert np.isfinite(np.asarray(model.modes)).all()
     with pytest.raises(data.DataError, match="leak"):

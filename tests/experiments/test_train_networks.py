@@ -10,10 +10,11 @@ from dartjax.models import ISOLATION_PRESETS, IsolationNet
 from dartjax.pipeline import _networks as networks
 from dartjax.registration import stack
 from dartjax.render import SplatOptions, splat, two_compartment
-from dartjax.training import NUM_VIEWS, Crops, Schedule
+from dartjax.training import Crops, Schedule
 from dartjax.training import _isolation_task as isolation_task
 from dartjax.training import _run as training_run
 from dartjax.training import _similarity_task as similarity_task
+from dartjax.training._crops import NUM_VIEWS
 from tests.registration import scenes
 
 pytestmark = pytest.mark.slow
@@ -56,14 +57,17 @@ def crops():
 
 def isolation(crops):
     net = IsolationNet(ISOLATION_PRESETS["smoke"])
-    parts = isolation_task.loss(net, MODELS), isolation_task.batches(crops, 2, 0)
-    return networks.random_isolation(net, jax.random.key(0)), *parts
+    parts = (
+        isolation_task.isolation_training_loss(net, MODELS),
+        isolation_task.isolation_batches(crops, 2, 0),
+    )
+    return networks.untrained_isolation(net, jax.random.key(0)), *parts
 
 
 def similarity(crops):
-    task = similarity_task.Task("smoke", MODELS)
-    parts = task.loss(1), similarity_task.batches(crops, 2, 2, 0)
-    return networks.random_similarity(task.net, jax.random.key(0)), *parts
+    task = similarity_task.SimilarityTask("smoke", MODELS)
+    parts = task.loss(1), similarity_task.similarity_batches(crops, 2, 2, 0)
+    return networks.untrained_similarity(task.net, jax.random.key(0)), *parts
 
 
 def size_of(params):
@@ -76,7 +80,7 @@ def test_a_training_that_was_stopped_has_the_same_curve(network, crops, tmp_path
     training = training_run.Training(loss, batch_of, size_of, Schedule(4), 0, 2, 9)
 
     def run(work, **limits):
-        return training_run.run(params, training, tmp_path / work, lambda note: None, **limits)
+        return training_run.train(params, training, tmp_path / work, lambda note: None, **limits)
 
     whole = run("whole")
     assert run("parts", minutes=0.0).steps_run == 1

@@ -6,8 +6,7 @@ import pytest
 
 from dartjax import data
 from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity
-from dartjax.pipeline import Settings
-from dartjax.pipeline import _learned as similarity
+from dartjax.pipeline import Study, _learned
 from dartjax.pipeline import _networks as networks
 from dartjax.pipeline import _recipes as methods
 from dartjax.registration import _presets as methods_presets
@@ -23,7 +22,7 @@ CARD = {
 
 def untrained():
     net = MultiViewSimilarity(SIMILARITY_PRESETS["smoke"])
-    return networks.random_similarity(net, jax.random.key(0))
+    return networks.untrained_similarity(net, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -36,42 +35,42 @@ def folder(tmp_path_factory):
 
 
 def test_a_network_comes_back_as_it_was_saved(folder):
-    net, params = networks.similarity(folder)
+    net, params = networks.similarity_network(folder)
     like = untrained()
     for leaf, other in zip(jax.tree.leaves(params), jax.tree.leaves(like), strict=True):
         np.testing.assert_allclose(leaf, other, atol=2e-3)
-    assert net.config.size == 32 and networks.similarity(folder)[0] is net
+    assert net.config.size == 32 and networks.similarity_network(folder)[0] is net
 
 
 def test_a_subject_it_was_trained_on_is_refused(folder):
-    networks.check_unseen(folder, ["synth0002", "lidc0001"], "similarity")
+    networks.check_not_trained_on(folder, ["synth0002", "lidc0001"], "similarity")
     with pytest.raises(
         data.DataError, match=r"trained on sub-SYNTH0005: give other weights by --similarity"
     ):
-        networks.check_unseen(folder, ["synth0002", "sub-SYNTH0005"], "similarity")
+        networks.check_not_trained_on(folder, ["synth0002", "sub-SYNTH0005"], "similarity")
 
 
 def test_weights_of_the_other_network_are_named(folder):
     with pytest.raises(data.DataError, match="is one of similarity: give --similarity="):
-        networks.isolation(folder)
+        networks.isolation_network(folder)
 
 
 def test_rows_that_need_weights_are_run_with_them_alone(folder):
-    learned = set(methods.NEEDS)
-    assert not learned & set(Settings().methods)
-    assert learned & set(Settings(similarity=folder).methods) == {"faithful", "ours"}
-    assert learned & set(Settings(isolation=folder).methods) == {"isolated"}
+    learned = set(methods.NEEDED_NETWORK)
+    assert not learned & set(Study().methods)
+    assert learned & set(Study(similarity=folder).methods) == {"faithful", "ours"}
+    assert learned & set(Study(isolation=folder).methods) == {"isolated"}
 
 
 def test_the_learned_term_is_looked_at_no_coarser_than_the_network_sees(folder):
-    faithful = similarity.faithful_options(folder)
+    faithful = _learned.faithful_fit_options(folder)
     assert {scale.num_pixels for scale in faithful.scales} == {32}
     assert faithful.weights.similarity == faithful.weights.landmarks == 0.0
-    ours = similarity.with_score(methods_presets.FIT_OPTIONS[methods_presets.OURS], folder, 0.2)
+    ours = _learned.with_score(methods_presets.FIT_OPTIONS[methods_presets.OURS], folder, 0.2)
     assert [scale.num_pixels for scale in ours.scales] == [64, 64, 128, 128]
     assert ours.multiview is faithful.multiview and ours.weights.multiview == 0.2
     assert hash(ours) == hash(
-        similarity.with_score(methods_presets.FIT_OPTIONS[methods_presets.OURS], folder, 0.2)
+        _learned.with_score(methods_presets.FIT_OPTIONS[methods_presets.OURS], folder, 0.2)
     )
 
 
@@ -82,15 +81,15 @@ def test_the_packaged_networks_are_small_and_have_seen_nobody_who_is_reported_on
     assert card["name"] == name
     assert not any(data.same_subject(who, card["subjects_included"]) for who in card["never_seen"])
     assert {"lidc0001", "tptct"} <= set(card["never_seen"])
-    networks.check_unseen(folder, card["never_seen"], name)
-    _net, params = getattr(networks, name)(folder)
+    networks.check_not_trained_on(folder, card["never_seen"], name)
+    _net, params = networks.load_network(name, folder)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     assert sum(file.stat().st_size for file in data.NETWORKS.glob(f"{name}/*")) < 15e6
 
 
 def test_what_is_needed_and_not_given_is_the_packaged_one():
     packaged = str(data.NETWORKS / "similarity")
-    assert networks.folder_of("similarity", None) is None
-    assert networks.folder_of("similarity", None, needed=True) == packaged
-    assert networks.folder_of("similarity", "packaged") == packaged
-    assert networks.folder_of("similarity", "mine", needed=True) == "mine"
+    assert networks.weights_folder("similarity", None) is None
+    assert networks.weights_folder("similarity", None, needed=True) == packaged
+    assert networks.weights_folder("similarity", "packaged") == packaged
+    assert networks.weights_folder("similarity", "mine", needed=True) == "mine"

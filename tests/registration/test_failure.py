@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from dartjax import ssm, transforms
+from dartjax import data, ssm, transforms
 from dartjax.observations import PARTNER
 from dartjax.registration import (
     FEATURE_NAMES,
     Agreement,
+    FailureFeatures,
     Reconstruction,
     Uncertainty,
     abstain,
@@ -169,8 +170,8 @@ def test_features_are_what_their_names_say():
     seen = dataclasses.replace(seen, landmark_sigma=seen.landmark_sigma.at[0, 3].set(jnp.inf))
     found, uncertainty = result(seen, coefficients=jnp.array([0.0, -3.0, 1.0, 0.0, 0.0]))
     values = jax.jit(failure_features)(model, seen, found, uncertainty)
-    assert values.shape == (len(FEATURE_NAMES),)
-    feature = dict(zip(FEATURE_NAMES, np.asarray(values, float), strict=True))
+    assert values._fields == FEATURE_NAMES
+    feature = {name: float(value) for name, value in values._asdict().items()}
     expected = {
         "image_loss": 0.4,
         "image_loss_worst": 0.5,
@@ -196,7 +197,7 @@ def test_features_are_what_their_names_say():
 
 
 @functools.cache
-def judged():
+def features_by_name():
     """What is true of a scene, and its features as a function of what was detected."""
     model, seen = scenes.model(), scenes.observations(-30.0, 50.0)
     found, uncertainty = result(seen, coefficients=scenes.TRUE_COEFFICIENTS)
@@ -207,14 +208,14 @@ def judged():
         return failure_features(model, seen, moved, uncertainty, detected=detected)
 
     def named(seen, detected, pose=scenes.TRUE_POSE):
-        return dict(zip(FEATURE_NAMES, np.asarray(features(seen, detected, pose)), strict=True))
+        return jax.device_get(features(seen, detected, pose))._asdict()
 
     return seen, named
 
 
 @pytest.mark.slow
 def test_the_truth_disagrees_with_nothing():
-    seen, named = judged()
+    seen, named = features_by_name()
     feature = named(seen, seen)
     assert feature["sightings_disagreeing"] == 0.0
     # The silhouette of the observations is rendered a little differently.
@@ -225,7 +226,7 @@ def test_the_truth_disagrees_with_nothing():
 
 
 def test_what_was_detected_counts_even_if_the_fit_did_not_use_it():
-    seen, named = judged()
+    seen, named = features_by_name()
     away = seen.landmarks.at[0, 2, 0].add(30.0)
     detected = dataclasses.replace(seen, landmarks=away)
     dropped = seen.landmark_sigma.at[0, 2].set(jnp.inf)
@@ -237,7 +238,7 @@ def test_what_was_detected_counts_even_if_the_fit_did_not_use_it():
 
 
 def test_exchanged_sides_are_no_disagreement():
-    seen, named = judged()
+    seen, named = features_by_name()
     partner = jnp.asarray(PARTNER)
     detected = dataclasses.replace(
         seen, landmarks=seen.landmarks.at[1].set(seen.landmarks[1][partner])
@@ -246,7 +247,7 @@ def test_exchanged_sides_are_no_disagreement():
 
 
 def test_a_wrong_camera_leaves_rays_that_miss_each_other():
-    seen, named = judged()
+    seen, named = features_by_name()
     up = transforms.SE3.from_translation(jnp.array([0.0, 0.0, 8.0]))
     still = transforms.SE3.identity()
     motions = jax.tree.map(lambda a, b: jnp.stack([a, b]), still, up)
@@ -260,7 +261,7 @@ def test_a_wrong_camera_leaves_rays_that_miss_each_other():
 
 
 def test_a_shifted_result_is_off_mask_and_landmarks():
-    seen, named = judged()
+    seen, named = features_by_name()
     moved = transforms.perturb(scenes.TRUE_POSE, jnp.zeros(3), jnp.array([0.0, 0.0, 5.0]))
     feature, before = named(seen, seen, moved), named(seen, seen)
     assert feature["mask_shift_mm"] == pytest.approx(5.0, abs=0.7)
@@ -269,7 +270,7 @@ def test_a_shifted_result_is_off_mask_and_landmarks():
 
 
 def test_nothing_seen_gives_numbers():
-    seen, named = judged()
+    seen, named = features_by_name()
     blind = dataclasses.replace(
         seen,
         masks=jnp.zeros_like(seen.masks),
@@ -289,9 +290,7 @@ def test_spread_of_restarts():
     moved = dataclasses.replace(found, pose=type(found.pose)(found.pose.parameters() + shift))
     restarts = jax.tree.map(lambda a, b: jnp.stack([a, b]), found, moved)
     values = failure_features(model, seen, found, uncertainty, restarts=restarts)
-    assert float(values[FEATURE_NAMES.index("restart_spread_mm")]) == pytest.approx(
-        np.sqrt(1.0 / 3.0), rel=1e-3
-    )
+    assert float(values.restart_spread_mm) == pytest.approx(np.sqrt(1.0 / 3.0), rel=1e-3)
 
 
 def test_abstaining():
@@ -303,3 +302,8 @@ def test_abstaining():
     assert abstain(found, jnp.asarray(0.31), 0.3)
     assert abstain(found, jnp.asarray(jnp.nan), 0.3)
     assert abstain(not_finite, jnp.asarray(0.0), 0.3)
+
+
+def test_the_packaged_model_is_of_these_features():
+    stored = data.load_failure_model()
+    assert stored.features[: len(FEATURE_NAMES)] == FEATURE_NAMES == FailureFeatures._fields

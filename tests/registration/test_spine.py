@@ -36,7 +36,7 @@ def at(height, tilt):
 
 def test_expected_between_and_beyond_neighbours():
     along = {"T8": 0.0, "T9": 25.0, "T10": 50.0}
-    between = spine.expected("T9", along, {"T8": at(100.0, 0.0), "T10": at(50.0, 0.2)})
+    between = spine.expected_pose("T9", along, {"T8": at(100.0, 0.0), "T10": at(50.0, 0.2)})
     assert bool(between.known)
     turn = between.pose.rotation().log()
     assert np.allclose(turn, [0.1, 0.0, 0.0], atol=1e-5)
@@ -44,11 +44,11 @@ def test_expected_between_and_beyond_neighbours():
     upward = 0.5 * 25.0 * np.array([0.0, -np.sin(0.2), np.cos(0.2)])
     expected = 0.5 * np.array([0.0, 0.0, 75.0]) + 0.5 * np.array([0.0, 0.0, 50.0]) + upward
     assert np.allclose(between.pose.translation(), expected, atol=1e-4)
-    beyond = spine.expected("T10", along, {"T8": at(100.0, 0.0)})
+    beyond = spine.expected_pose("T10", along, {"T8": at(100.0, 0.0)})
     assert np.allclose(beyond.pose.translation(), [0.0, 0.0, 50.0], atol=1e-4)
 
 
 def test_a_distant_neighbour_says_nothing():
     along = {"T8": 0.0, "T11": 75.0}
-    assert not bool(spine.expected("T11", along, {"T8": at(100.0, 0.0)}).known)
-    assert not bool(spine.expected("T8", along, {}).known)
+    assert not bool(spine.expected_pose("T11", along, {"T8": at(100.0, 0.0)}).known)
+    assert not bool(spine.expected_pose("T8", along, {}).known)

@@ -10,7 +10,7 @@ from dartjax import data, mesh, ssm
 from dartjax.ssm import build
 from dartjax.ssm._frame import posterior_wall
 from dartjax.ssm._voxels import solid_of
-from dartjax.ssm.build import folded_pairs
+from dartjax.ssm.build._remesh import folded_pairs
 from tests.gradients import assert_gradient
 
 WEDGE, BICONCAVE, CRUSH = np.eye(3)

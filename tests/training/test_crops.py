@@ -7,8 +7,9 @@ import pytest
 from dartjax import camera, ssm, transforms
 from dartjax.data import DataError
 from dartjax.registration import stack
-from dartjax.training import NUM_VIEWS, Crops, sampler
+from dartjax.training import Crops
 from dartjax.training import _crops as learning_data
+from dartjax.training._crops import NUM_VIEWS, crop_sampler
 from tests.registration import scenes
 
 
@@ -41,12 +42,12 @@ def saved(path, content):
 
 def test_a_batch_belongs_to_its_step_and_seed():
     pytest.importorskip("grain")
-    draw = sampler(40, 3, 16, seed=5)
+    draw = crop_sampler(40, 3, 16, seed=5)
     chosen, views = draw(7)
-    np.testing.assert_array_equal(chosen, sampler(40, 3, 16, seed=5)(7)[0])
+    np.testing.assert_array_equal(chosen, crop_sampler(40, 3, 16, seed=5)(7)[0])
     assert views.shape == (16, 3) and chosen.max() < 40
     assert all(len(set(row)) == 3 for row in views.tolist())
-    others = [draw(8)[0], sampler(40, 3, 16, seed=6)(7)[0]]
+    others = [draw(8)[0], crop_sampler(40, 3, 16, seed=6)(7)[0]]
     assert not any(np.array_equal(chosen, other) for other in others)
     drawn = np.concatenate([draw(step)[0] for step in range(10)]).reshape(4, 40)
     for epoch in drawn:
@@ -56,7 +57,7 @@ def test_a_batch_belongs_to_its_step_and_seed():
 
 def test_subjects_are_joined_and_cameras_come_back(tmp_path):
     files = [saved(tmp_path / f"{i}.npz", crops(2 + i, i)) for i in range(2)]
-    both = learning_data.load(files)
+    both = learning_data.load_crops(files)
     assert both.subject.tolist() == ["synth0000"] * 2 + ["synth0001"] * 3
     rows, views = np.array([[0, 4]]).T, np.array([[0, 1], [2, 3]])
     view = learning_data.camera_of(both, rows, views)
@@ -72,7 +73,7 @@ def test_crops_are_fitted_by_the_models_that_are_used():
     model, true = scenes.model(), scenes.TRUE_COEFFICIENTS
     surface = np.asarray(ssm.posed(model, scenes.TRUE_POSE, true), np.float32)
     other = crops(2)._replace(vertices=np.stack([surface, surface + 5.0]), level=np.array([0, 1]))
-    found = learning_data.fitted_by(other, stack([model, model]))
+    found = learning_data.with_best_fits(other, stack([model, model]))
     for i in range(2):
         pose = transforms.SE3(jax.numpy.asarray(found.pose[i]))
         fitted = ssm.posed(model, pose, jax.numpy.asarray(found.coefficients[i]))
@@ -84,10 +85,10 @@ def test_crops_are_fitted_by_the_models_that_are_used():
 def test_files_that_hold_no_crops_are_named(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 half")
     with pytest.raises(DataError, match=r"a\.npz holds no crops, or is damaged"):
-        learning_data.load([tmp_path / "a.npz"])
+        learning_data.load_crops([tmp_path / "a.npz"])
     np.savez(tmp_path / "b.npz", images=np.zeros(3))
     with pytest.raises(DataError, match=r"b\.npz holds no crops"):
-        learning_data.load([tmp_path / "b.npz"])
+        learning_data.load_crops([tmp_path / "b.npz"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from dartjax.training import _image_ops as ops
+from dartjax.training import image_ops as ops
 
 KEY = jax.random.key(3)
 SHAPE = (52, 44)

@@ -11,11 +11,11 @@ from dartjax.ssm import posed
 from dartjax.training import (
     ISOLATION_SPLATS,
     GuessErrors,
-    alone,
     guessed_surface,
-    hint_of,
-    isolate,
+    isolate_vertebra,
+    isolated_observations,
     isolation_errors,
+    isolation_hint,
     isolation_loss,
 )
 from tests.registration import scenes
@@ -71,7 +71,7 @@ def test_hints_are_renderings_left_out_now_and_then():
     seen = scenes.observations(0.0)
     view, faces = jax.tree.map(lambda leaf: leaf[0], seen.cameras), scenes.model().faces
     guess = posed(scenes.model(), scenes.TRUE_POSE, jnp.zeros(15))
-    make = jax.jit(lambda key: hint_of(seen.masks[0], guess, faces, view, key=key))
+    make = jax.jit(lambda key: isolation_hint(seen.masks[0], guess, faces, view, key=key))
     hints = [make(key) for key in jax.random.split(jax.random.key(0), 60)]
     no_mask = [not np.asarray(h.mask).any() for h in hints]
     no_guess = [not np.asarray(h.silhouette).any() for h in hints]
@@ -88,7 +88,7 @@ def isolated():
     image = seen.images[0]
     params = jax.jit(net.init)(jax.random.key(0), image, no_hint(image))["params"]
     model, pose, shape = scenes.model(), scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS
-    found = jax.jit(lambda p, s: isolate(net, p, model, s, pose, shape))(params, seen)
+    found = jax.jit(lambda p, s: isolate_vertebra(net, p, model, s, pose, shape))(params, seen)
     return seen, found
 
 
@@ -97,7 +97,7 @@ def test_every_view_is_isolated_with_its_own_guess(isolated):
     seen, found = isolated
     assert found.thickness.shape == seen.images.shape
     # The scene shows nothing but the vertebra: its images are those of the true guess.
-    images = np.asarray(alone(seen, found).images)
+    images = np.asarray(isolated_observations(seen, found).images)
     np.testing.assert_allclose(images, seen.images, atol=0.02 * float(seen.images.max()))
     view = jax.tree.map(lambda leaf: leaf[1], seen.cameras)
     true = posed(scenes.model(), scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import pytest
 from jax.random import key_data, split
 
+from dartjax import camera, transforms
 from dartjax.models import ISOLATION_PRESETS, IsolationNet
-from dartjax.training import Batch
+from dartjax.registration import stack
+from dartjax.training import IsolationBatch
 from dartjax.training import _isolation_task as isolation_task
+from tests.registration import scenes
 
 
 class Enough(Exception):
@@ -28,8 +31,13 @@ def test_a_crop_does_not_foretell_how_wrong_its_guess_is(monkeypatch):
     monkeypatch.setattr(isolation_task, "_other_crop", crop)
     monkeypatch.setattr(isolation_task, "_shown", show)
     empty = jnp.zeros((2, 1))
-    batch = Batch(empty, empty, empty, empty, empty, empty, jnp.zeros(2, int))  # pyright: ignore
-    cost = isolation_task.loss(IsolationNet(ISOLATION_PRESETS["smoke"]), None)  # pyright: ignore
+    view = camera.from_carm(transforms.carm_rotation(0.3, 0.1), jnp.zeros(3))
+    poses = stack([transforms.SE3.identity()] * 2)
+    batch = IsolationBatch(
+        empty, empty, stack([view, view]), empty, poses, empty, jnp.zeros(2, int)
+    )
+    net, models = IsolationNet(ISOLATION_PRESETS["smoke"]), stack([scenes.model()])
+    cost = isolation_task.isolation_training_loss(net, models)
     with jax.disable_jit(), pytest.raises(Enough):
         cost({}, batch, jax.random.key(0))
 

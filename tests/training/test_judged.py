@@ -24,13 +24,13 @@ from dartjax.render import SplatOptions, ncc
 from dartjax.ssm import landmarks, posed
 from dartjax.training import (
     Fit,
-    guarded,
+    flag_doubtful,
     landmark_rms,
     learned_score,
-    moved,
-    one_shot,
+    moved_fit,
+    one_shot_fit,
     predicted_error,
-    predicted_way,
+    predicted_step,
     view_pairs,
 )
 from tests.registration import scenes
@@ -53,10 +53,10 @@ def params(seen):
     found = jax.jit(NET.init)(jax.random.key(0), pairs, jnp.ones(2, bool))["params"]
     leaves, structure = jax.tree.flatten(found)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [
+    shaken = [
         leaf + 0.05 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)
     ]
-    return jax.tree.unflatten(structure, moved)
+    return jax.tree.unflatten(structure, shaken)
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_the_direction_of_descent_is_that_of_the_first_step(seen):
     )(seen)
     before, after = (
         scenes.mean_vertex_error(f.pose, f.coefficients)
-        for f in (start, moved(start, 0.3 * step / jnp.linalg.norm(step)))
+        for f in (start, moved_fit(start, 0.3 * step / jnp.linalg.norm(step)))
     )
     assert after < before
 
@@ -121,8 +121,8 @@ def test_the_direction_of_descent_is_that_of_the_first_step(seen):
 def test_the_one_shot_start_is_the_step_of_the_heads(seen, params):
     first = Fit(scenes.disturbed_start(), jnp.zeros(15))
     told = predicted_error(NET, params, scenes.model(), seen, first)
-    expected = moved(first, predicted_way(told, first))
-    found = one_shot(NET, params, scenes.model(), seen, first)
+    expected = moved_fit(first, predicted_step(told, first))
+    found = one_shot_fit(NET, params, scenes.model(), seen, first)
     np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-5)
     np.testing.assert_allclose(found.pose.parameters(), expected.pose.parameters(), atol=1e-3)
 
@@ -135,11 +135,11 @@ def saying(params, masd_mm, log_variance=-4.0):
     return params | {"head": {"kernel": jnp.zeros_like(head["kernel"]), "bias": bias}}
 
 
-_guarded = jax.jit(lambda *each: guarded(NET, each[0], scenes.model(), *each[1:]).status)
+_guarded = jax.jit(lambda *each: flag_doubtful(NET, each[0], scenes.model(), *each[1:]).status)
 
 
 def status_of(seen, says, *, shift=0.0, before=0):
-    pose = moved(TRUE, jnp.zeros(21).at[3].set(shift / 2.5)).pose
+    pose = moved_fit(TRUE, jnp.zeros(21).at[3].set(shift / 2.5)).pose
     status = jnp.asarray(before, jnp.int32)
     loss, history, agreement = jnp.zeros(()), jnp.zeros(1), jnp.ones(2)
     found = Reconstruction(pose, TRUE.coefficients, loss, history, agreement, status)

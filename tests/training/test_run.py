@@ -43,11 +43,11 @@ def quiet(note):
 
 
 def test_a_run_that_was_stopped_has_the_same_curve(tmp_path):
-    whole = training_run.run(PARAMS, training(), tmp_path / "whole", quiet)
+    whole = training_run.train(PARAMS, training(), tmp_path / "whole", quiet)
     for _ in range(12):  # no more time than one step each: stopped before and after a validation
-        parts = training_run.run(PARAMS, training(), tmp_path / "parts", quiet, minutes=0.0)
+        parts = training_run.train(PARAMS, training(), tmp_path / "parts", quiet, minutes=0.0)
         assert parts.steps_run == 1
-    parts = training_run.run(PARAMS, training(), tmp_path / "parts", quiet)
+    parts = training_run.train(PARAMS, training(), tmp_path / "parts", quiet)
     assert parts.steps_run == 48 and whole.steps_run == 60
     assert parts.curve == whole.curve and parts.validations == whole.validations
     assert parts.step == whole.step and parts.score < 0.1
@@ -62,7 +62,7 @@ def test_the_curves_are_there_for_tensorboard(tmp_path, monkeypatch):
         add_scalar=lambda *row: written.append(row), flush=lambda: None, close=lambda: None
     )
     monkeypatch.setattr("tensorboardX.SummaryWriter", lambda *args, **options: writer)
-    found = training_run.run(PARAMS, training(), tmp_path / "work", quiet)
+    found = training_run.train(PARAMS, training(), tmp_path / "work", quiet)
     scores = {step: value for name, value, step in written if name == "validation/score"}
     assert scores == {row["step"]: row["score"] for row in found.validations}
     assert {name for name, *_ in written} >= {"training/loss", "training/first"}
@@ -70,13 +70,13 @@ def test_the_curves_are_there_for_tensorboard(tmp_path, monkeypatch):
 
 def test_tensorboard_can_be_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    assert training_run.run(PARAMS, training(), tmp_path / "work", quiet).steps_run == 60
+    assert training_run.train(PARAMS, training(), tmp_path / "work", quiet).steps_run == 60
     assert not (tmp_path / "work" / "tensorboard").exists()
 
 
 def test_it_ends_when_validation_no_longer_improves(tmp_path):
     scores = iter([3.0, 2.0, 2.5, 2.6, 2.7, 1.0])
-    found = training_run.run(
+    found = training_run.train(
         PARAMS, training(3, lambda params: {"score": next(scores)}), tmp_path, quiet
     )
     assert [row["score"] for row in found.validations] == [3.0, 2.0, 2.5, 2.6, 2.7]
@@ -84,13 +84,13 @@ def test_it_ends_when_validation_no_longer_improves(tmp_path):
 
 
 def test_a_checkpoint_of_another_network_is_named(tmp_path):
-    training_run.run(PARAMS, training(), tmp_path / "work", quiet, minutes=0.0)
+    training_run.train(PARAMS, training(), tmp_path / "work", quiet, minutes=0.0)
     with pytest.raises(DataError, match="does not fit this network or is damaged"):
-        training_run.run({"w": jnp.zeros((2, 2))}, training(), tmp_path / "work", quiet)
+        training_run.train({"w": jnp.zeros((2, 2))}, training(), tmp_path / "work", quiet)
     for file in (tmp_path / "work").rglob("manifest*"):
         file.write_bytes(b"")
     for file in (tmp_path / "work").rglob("_METADATA"):
         file.write_text("{")
     with pytest.raises(DataError, match="damaged"):
-        training_run.run(PARAMS, training(), tmp_path / "work", quiet)
+        training_run.train(PARAMS, training(), tmp_path / "work", quiet)
     shutil.rmtree(tmp_path / "work")

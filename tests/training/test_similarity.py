@@ -13,14 +13,14 @@ from dartjax.training import (
     Fit,
     FitErrors,
     direction_loss,
-    disturbed,
-    moved,
-    predicted_way,
+    disturbed_fit,
+    moved_fit,
+    predicted_step,
     prediction_loss,
     ranking_loss,
+    step_to_truth,
     surface_error,
     view_pairs,
-    way_to,
 )
 from tests.registration import scenes
 
@@ -29,7 +29,7 @@ TRUE = Fit(scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
 
 @pytest.fixture(scope="module")
 def wrong():
-    return disturbed(TRUE, FitErrors(), key=jax.random.key(3))
+    return disturbed_fit(TRUE, FitErrors(), key=jax.random.key(3))
 
 
 def surface(fit):
@@ -37,20 +37,22 @@ def surface(fit):
 
 
 def test_the_way_leads_from_a_wrong_fit_to_the_truth(wrong):
-    assert float(jnp.linalg.norm(way_to(TRUE, wrong))) > 1.0
-    arrived = moved(wrong, way_to(TRUE, wrong))
+    assert float(jnp.linalg.norm(step_to_truth(TRUE, wrong))) > 1.0
+    arrived = moved_fit(wrong, step_to_truth(TRUE, wrong))
     np.testing.assert_allclose(surface(arrived), surface(TRUE), atol=2e-3)
-    np.testing.assert_allclose(way_to(TRUE, TRUE), 0.0, atol=1e-4)
+    np.testing.assert_allclose(step_to_truth(TRUE, TRUE), 0.0, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_guesses_are_as_often_nearly_right_as_far_off():
     keys = jax.random.split(jax.random.key(0), 200)
     lengths = jax.vmap(
-        lambda k: jnp.linalg.norm(way_to(TRUE, disturbed(TRUE, FitErrors(), key=k)))
+        lambda k: jnp.linalg.norm(step_to_truth(TRUE, disturbed_fit(TRUE, FitErrors(), key=k)))
     )(keys)
     whole = FitErrors(least=1.0)
-    longest = jax.vmap(lambda k: jnp.linalg.norm(way_to(TRUE, disturbed(TRUE, whole, key=k))))(keys)
+    longest = jax.vmap(
+        lambda k: jnp.linalg.norm(step_to_truth(TRUE, disturbed_fit(TRUE, whole, key=k)))
+    )(keys)
     # The logarithm of the factor is uniform, so half of the guesses are below 10^-1/2.
     assert 0.4 < float(jnp.mean(lengths < 0.316 * jnp.median(longest))) < 0.6
 
@@ -116,7 +118,7 @@ def test_losses_are_least_for_the_right_answer(wrong):
 
 
 def test_the_way_that_is_predicted_is_in_the_vertebras_frame():
-    found = predicted_way(answer(1.0, turn=0.1), TRUE)
+    found = predicted_step(answer(1.0, turn=0.1), TRUE)
     turn = transforms.SO3.exp(0.05 * found[:3]) @ TRUE.pose.rotation()
     own = TRUE.pose.rotation() @ transforms.SO3.exp(jnp.full(3, 0.1))
     np.testing.assert_allclose(turn.as_matrix(), own.as_matrix(), atol=1e-5)

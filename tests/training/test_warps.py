@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax.training import _warps as warps
+from dartjax.training import warps
 
 SHAPE = (120, 160)
 POINTS = jnp.array([[40.3, 35.1], [80.0, 60.0], [118.7, 84.2], [52.6, 88.8]])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dartjax._errors import DataError
+from dartjax.data._atomic import publish_file
 from dartjax.data.cohorts._case import ids_hash, names_of
 from dartjax.data.cohorts._subject import Subject
 from dartjax.data.formats import PathLike, check_keys, read_json
@@ -215,11 +216,7 @@ def _check_present(path: PathLike, subjects: Sequence[Subject]) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Through a hidden sibling, so that a reader or a full disk never leaves half a file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        publish_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error

@@ -37,7 +37,7 @@ from dartjax.data.formats import SUFFIXES, load_mesh
 from dartjax.data.packaged import plausible_range
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import SIDES
-from dartjax.ssm import build, label_parts, mirror_plane, rotation_from, solid_of
+from dartjax.ssm import build
 
 # Folders of meshes whose subject also exists as a mask under another name.
 SUBJECT_OF_FOLDER: dict[str, str] = {
@@ -116,7 +116,7 @@ def load_shapes(
 
     A shape is whole (`judge_levels`), has at least 2,000 faces, is watertight, has no island
     above 5 % of its volume, faces outward, has one body and one open canal without further
-    tunnels, stands upright with the body in front, and has lengths (`ssm.measure`) within
+    tunnels, stands upright with the body in front, and has lengths (`ssm.build.measure`) within
     `plausible_range`. Smaller islands are dropped.
     """
     try:
@@ -211,13 +211,12 @@ def _screened(surface: TriangleMesh, level: str) -> TriangleMesh:
     if len(surface.faces) < MIN_FACES:
         raise _Unfit(f"only {len(surface.faces)} faces: too coarse, {MIN_FACES:,} are needed")
     vertices, faces = _main_part(np.asarray(surface.vertices, float), np.asarray(surface.faces))
-    upright = _upright(vertices)
+    upright = ssm.upright(vertices)
     _check_parts(upright, faces)
     _check_topology(faces)
     _check_axes(upright)
     try:
-        pose = ssm.vertebra_frame(vertices, faces)
-        posed = (vertices - pose[:3, 3]) @ pose[:3, :3]
+        posed = ssm.in_own_frame(vertices, faces)
         calipers = build.measure(posed, faces)
     except (ValueError, IndexError) as error:
         raise _Unfit(f"cannot be measured: {error}") from error
@@ -258,9 +257,7 @@ def _check_parts(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3
     volume = float(np.linalg.det(vertices[faces] - vertices.mean(0)).sum()) / 6000.0
     if not MIN_VOLUME_CM3 <= volume <= MAX_VOLUME_CM3:
         raise _Unfit(f"implausible volume of {volume:.1f} cm3")
-    solid = solid_of(vertices, faces, 1.0)
-    midline = solid.occupancy[np.abs(solid.axis(0)) < 1.0].mean(0) > 0.5
-    areas = np.bincount(label_parts(midline)[0].ravel())[1:]
+    areas = ssm.midline_areas(vertices, faces)
     if (areas > 0.2 * areas.max(initial=0)).sum() > 2:
         raise _Unfit(
             "merged with a neighbour: more than a body and a spinous process on the midline"
@@ -304,11 +301,3 @@ def _check_lengths(calipers: dict[str, build.Caliper], level: str) -> None:
                 f"{name} of {caliper.value:.1f} mm, {low:.0f} to {high:.0f} mm are plausible at "
                 f"{level}{merged}"
             )
-
-
-def _upright(vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-    """Vertices turned so that x = 0 is the mirror plane; tilted front to back as they were."""
-    right, offset = mirror_plane(vertices)
-    center = vertices.mean(0)
-    center = center - (center @ right - offset) * right
-    return (vertices - center) @ rotation_from(right, np.array([0.0, 0.0, 1.0]))

@@ -7,6 +7,7 @@ from dartjax.data.packaged._morphometry import Published as Published
 from dartjax.data.packaged._morphometry import Sex as Sex
 from dartjax.data.packaged._morphometry import plausible_range as plausible_range
 from dartjax.data.packaged._morphometry import published as published
+from dartjax.data.packaged._morphometry import published_targets as published_targets
 from dartjax.data.packaged._shape_models import SUPERNUMERARY as SUPERNUMERARY
 from dartjax.data.packaged._shape_models import as_stored as as_stored
 from dartjax.data.packaged._shape_models import includes_subject as includes_subject

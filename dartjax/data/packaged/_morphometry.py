@@ -1,6 +1,6 @@
 """Published lengths of vertebrae by level: `assets/morphometry.json`, each entry with its source.
 
-The names are those of `ssm.MEASURES`, so that a measured bone and the tables compare; a width
+The names are those of `ssm.build.MEASURES`, so that a measured bone and the tables compare; a width
 published for "the pedicle" stands for either side. Nothing is interpolated: a level or measure
 that no source gives is absent.
 """
@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from dartjax.anatomy import label_of
 from dartjax.observations import SIDES
+from dartjax.ssm.build import LEVELS_OF_REGION, Target
 
 Sex = Literal["all", "male", "female"]
 
@@ -48,6 +49,15 @@ def published(level: str, sex: Sex = "all") -> dict[str, Published]:
         for measure in _measures_of(name):
             entries[measure] = Published(entry["mean"], entry["sd"], citation)
     return entries
+
+
+def published_targets() -> dict[str, dict[str, Target]]:
+    """The published lengths of every level that shape models cover, as targets of a build."""
+    levels = [level for levels in LEVELS_OF_REGION.values() for level in levels]
+    return {
+        level: {name: Target(entry.mean, entry.sd) for name, entry in published(level).items()}
+        for level in levels
+    }
 
 
 def plausible_range(level: str, measure: str) -> tuple[float, float]:

@@ -1,4 +1,5 @@
-"""The C-arm as a measuring device: calibration, distortion, markers in images, pose from one image."""
+"""The C-arm as a measuring device: calibration, distortion, markers in images, pose from one
+image."""
 
 from dartjax.robot.carm._balls import BallOptions as BallOptions
 from dartjax.robot.carm._balls import Balls as Balls

@@ -17,7 +17,7 @@ _FULL_FORCE = 15.0  # N
 # The classical rules: rows speed, columns force, small to big.
 _CLASSICAL = np.array([[1.0, 0.85, 0.6], [0.85, 0.5, 0.25], [0.6, 0.25, 0.0]])
 _ALWAYS_LOW = np.zeros((3, 3))
-# Found by experiments/admittance_tuning.py: rows speed, columns intent, small to big.
+# Found by experiments.admittance_tuning: rows speed, columns intent, small to big.
 _TUNED = np.array([[0.885, 0.912, 0.077], [0.856, 0.546, 0.269], [0.85, 0.107, 0.223]])
 _TUNED_SPEEDS = np.array([0.0, 0.14, 0.61])
 _TUNED_INTENTS = np.array([0.0, 0.4707, 0.9414])

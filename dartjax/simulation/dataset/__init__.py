@@ -1,9 +1,9 @@
-"""Data sets of simulated radiographs: the plan, the scene, rendering, files."""
+"""Data sets of simulated radiographs: the plan, the ground truth, rendering, files."""
 
-from dartjax.simulation.dataset._cluster import starmap_unordered as starmap_unordered
 from dartjax.simulation.dataset._plan import VIEW_SETS as VIEW_SETS
 from dartjax.simulation.dataset._plan import Settings as Settings
-from dartjax.simulation.dataset._writer import Written as Written
-from dartjax.simulation.dataset._writer import entries_of as entries_of
-from dartjax.simulation.dataset._writer import scan_entries as scan_entries
-from dartjax.simulation.dataset._writer import write_scan as write_scan
+from dartjax.simulation.dataset._shard import describe_scans as describe_scans
+from dartjax.simulation.dataset._shard import new_manifest as new_manifest
+from dartjax.simulation.dataset._shard import write_shard as write_shard
+from dartjax.simulation.dataset._writer import WrittenScan as WrittenScan
+from dartjax.simulation.dataset._writer import radiograph_files as radiograph_files

@@ -21,7 +21,7 @@ from dartjax.camera import Camera
 from dartjax.image import silhouette_contours
 from dartjax.observations import LANDMARK_NAMES, SIDES
 from dartjax.simulation.dataset._plan import Shot
-from dartjax.simulation.dataset._scene import Scene, VertebraTruth, plain_floats
+from dartjax.simulation.dataset._truth import ScanTruth, VertebraTruth, plain_floats
 
 
 class Radiograph(NamedTuple):
@@ -29,14 +29,14 @@ class Radiograph(NamedTuple):
 
     shot: Shot
     image: Float[np.ndarray, "h w"]  # line integrals
-    thickness: Float[np.ndarray, "vertebra h w"]  # mm, in the order of the scene
+    thickness: Float[np.ndarray, "vertebra h w"]  # mm, in the order of the truth
     open_field: Float[np.ndarray, "4"]  # u0, v0, u1, v1 px
     physics: dict[str, Any]  # energy, photons and so on, plain numbers
     tools: list[dict[str, Any]]
 
 
-class Projected(NamedTuple):
-    """A scene in one view. Points are (u, v) px, NaN where unknown."""
+class ProjectedTruth(NamedTuple):
+    """The truth of a scan in one view. Points are (u, v) px, NaN where unknown."""
 
     landmarks: Float[np.ndarray, "vertebra 10 2"]
     visible: Bool[np.ndarray, "vertebra 10"]
@@ -45,21 +45,21 @@ class Projected(NamedTuple):
 
 def write_unit(
     folder: pathlib.Path,
-    scene: Scene,
+    truth: ScanTruth,
     taken: Sequence[Radiograph],
     pairs: Sequence[dict[str, Any]],
 ) -> None:
     """Write all files of a unit into an empty folder."""
     size = taken[0].shot.camera.image_size
-    records = np.zeros(len(taken), data.radiograph_record(size, len(scene.vertebrae)))
+    records = np.zeros(len(taken), data.radiograph_record(size, len(truth.vertebrae)))
     entries = []
     for row, radiograph in enumerate(taken):
-        seen = project_scene(scene, radiograph.shot.camera, radiograph.open_field)
+        seen = project_truth(truth, radiograph.shot.camera, radiograph.open_field)
         pixels = data.encode_radiograph(radiograph.image)
-        _fill(records[row], scene, radiograph, pixels, seen)
-        name = name_of(radiograph.shot.view)
+        _fill(records[row], truth, radiograph, pixels, seen)
+        name = file_name(radiograph.shot.view)
         PillowImage.fromarray(pixels).save(folder / f"{name}.png")
-        entry = entry_of(scene, radiograph, seen)
+        entry = radiograph_entry(truth, radiograph, seen)
         (folder / f"{name}.json").write_bytes(data.json_bytes(entry))
         entries.append(entry)
     packed = io.BytesIO()  # NumPy itself does not say that the disk is full
@@ -70,18 +70,20 @@ def write_unit(
     (folder / "pairs.json").write_bytes(data.json_bytes({"pairs": list(pairs)}))
 
 
-def name_of(view: int) -> str:
+def file_name(view: int) -> str:
     """Name of a radiograph's files, without suffix."""
     return f"{view:04d}"
 
 
-def project_scene(scene: Scene, camera: Camera, open_field: Float[np.ndarray, "4"]) -> Projected:
+def project_truth(
+    truth: ScanTruth, camera: Camera, open_field: Float[np.ndarray, "4"]
+) -> ProjectedTruth:
     """Landmarks and paths of every vertebra on the detector. A landmark is visible when it lies
     in the open field, before the detector; bone in front of it does not count."""
-    count = len(scene.vertebrae)
+    count = len(truth.vertebrae)
     landmarks = np.full((count, len(LANDMARK_NAMES), 3), np.nan, np.float32)
     paths = np.full((count, 2, 2, 3), np.nan, np.float32)
-    for index, vertebra in enumerate(scene.vertebrae):
+    for index, vertebra in enumerate(truth.vertebrae):
         if vertebra.landmarks_world is not None:
             landmarks[index], paths[index] = vertebra.landmarks_world, vertebra.paths_world
     points = np.concatenate([landmarks.reshape(-1, 3), paths.reshape(-1, 3)])
@@ -89,32 +91,34 @@ def project_scene(scene: Scene, camera: Camera, open_field: Float[np.ndarray, "4
     seen = pixels[: landmarks.size // 3]
     inside = ((seen >= open_field[:2]) & (seen <= open_field[2:])).all(1)
     inside &= (depth[: len(seen)] > 0.0) & (depth[: len(seen)] < float(camera.sdd))
-    return Projected(
+    return ProjectedTruth(
         landmarks=seen.reshape(count, -1, 2),
         visible=inside.reshape(count, -1),
         paths=pixels[len(seen) :].reshape(count, 2, 2, 2),
     )
 
 
-def entry_of(scene: Scene, radiograph: Radiograph, seen: Projected) -> dict[str, Any]:
+def radiograph_entry(
+    truth: ScanTruth, radiograph: Radiograph, seen: ProjectedTruth
+) -> dict[str, Any]:
     """The JSON of one radiograph."""
     shot = radiograph.shot
     beam = np.asarray(shot.camera.beam, np.float64)
     vertebrae = [
         _vertebra_entry(vertebra, radiograph.thickness[index], seen, index)
-        for index, vertebra in enumerate(scene.vertebrae)
+        for index, vertebra in enumerate(truth.vertebrae)
     ]
     return {
-        "subject": scene.subject,
-        "dataset": scene.dataset,
-        "dataset_kind": scene.dataset_kind,
-        "split": scene.split,
+        "subject": truth.subject,
+        "dataset": truth.dataset,
+        "dataset_kind": truth.dataset_kind,
+        "split": truth.split,
         "view": shot.view,
         "name": shot.name,
         "target": shot.target,
-        "image": f"{name_of(shot.view)}.png",
+        "image": f"{file_name(shot.view)}.png",
         "pixels": "16 bit, 0 to 65535 for line integrals 0 to 8",
-        "camera": camera_entry(shot.camera, f"{scene.subject} {name_of(shot.view)}"),
+        "camera": camera_entry(shot.camera, f"{truth.subject} {file_name(shot.view)}"),
         "primary_deg": round(float(np.degrees(np.arctan2(-beam[0], beam[1]))), 3),
         "secondary_deg": round(float(np.degrees(np.arcsin(np.clip(beam[2], -1.0, 1.0)))), 3),
         "pixel_spacing_mm": round(float(shot.camera.pixel_spacing[0]), 5),
@@ -138,7 +142,7 @@ def camera_entry(camera: Camera, name: str) -> dict[str, Any]:
 
 
 def _vertebra_entry(
-    vertebra: VertebraTruth, thickness: Float[np.ndarray, "h w"], seen: Projected, index: int
+    vertebra: VertebraTruth, thickness: Float[np.ndarray, "h w"], seen: ProjectedTruth, index: int
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "level": vertebra.level,
@@ -191,10 +195,10 @@ def _exact(values: Any) -> Any:
 
 def _fill(
     record: np.void,
-    scene: Scene,
+    truth: ScanTruth,
     radiograph: Radiograph,
     pixels: UInt16[np.ndarray, "h w"],
-    seen: Projected,
+    seen: ProjectedTruth,
 ) -> None:
     """Fill one packed record in place."""
     camera = radiograph.shot.camera
@@ -207,7 +211,7 @@ def _fill(
     record["masks"] = data.pack_masks(radiograph.thickness > render.MASK_MM)
     record["landmarks"], record["landmarks_visible"] = seen.landmarks, seen.visible
     record["paths"] = seen.paths
-    for index, vertebra in enumerate(scene.vertebrae):
+    for index, vertebra in enumerate(truth.vertebrae):
         record["labels"][index] = vertebra.label
         record["paths_feasible"][index] = vertebra.paths_feasible
         for name in ("landmarks_world", "paths_world", "world_from_vertebra"):

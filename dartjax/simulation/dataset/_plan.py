@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 from dartjax import render
 from dartjax._types import Point
 from dartjax.camera import Camera
-from dartjax.simulation.dataset._scene import Scene, VertebraTruth
+from dartjax.simulation.dataset._truth import ScanTruth, VertebraTruth
 
 VIEW_SETS = ("random", "orthogonal")
 _TARGETS = 2**32 - 1  # beyond any view number
@@ -71,17 +71,19 @@ def scan_key(seed: int, subject: str) -> PRNGKeyArray:
     return key
 
 
-def shots_of_block(scene: Scene, settings: Settings, block: range) -> list[Shot]:
-    """The radiographs of one block of views, aimed at the vertebra whose turn it is."""
-    key = scan_key(settings.seed, scene.subject)
-    target = _target(scene, key, block.start // settings.views_per_block)
+def plan_shots(truth: ScanTruth, settings: Settings, block: range) -> list[Shot]:
+    """Plan the radiographs of one block of views, aimed at the vertebra whose turn it is."""
+    key = scan_key(settings.seed, truth.subject)
+    target = _target(truth, key, block.start // settings.views_per_block)
     return [_shot(view, target, key, settings) for view in block]
 
 
-def pairs_of(shots: Sequence[Shot], settings: Settings, subject: str) -> list[dict[str, Any]]:
-    """Pairs of views of one block, with the angle between their beams: of orthogonal views the
-    AP and the lateral drawn together, of random ones as many as half of the views, drawn from
-    those `pair_deg` apart (none if none are)."""
+def plan_pairs(shots: Sequence[Shot], settings: Settings, subject: str) -> list[dict[str, Any]]:
+    """Plan the pairs of views of one block, with the angle between their beams.
+
+    Of orthogonal views a pair is the AP and the lateral drawn together; of random ones there are
+    as many as half of the views, drawn from those `pair_deg` apart (none if none are).
+    """
     beams = np.stack([_beam(shot.camera) for shot in shots])
     if settings.views == "orthogonal":
         angles = np.asarray(_angles_between(beams))
@@ -98,11 +100,11 @@ def pairs_of(shots: Sequence[Shot], settings: Settings, subject: str) -> list[di
     ]
 
 
-def _target(scene: Scene, key: PRNGKeyArray, block: int) -> VertebraTruth:
+def _target(truth: ScanTruth, key: PRNGKeyArray, block: int) -> VertebraTruth:
     """The vertebra a block is aimed at: all in turn, in an order of the scan's own. Only of a
     scan without one whole vertebra others are taken."""
-    whole = [v for v in scene.vertebrae if v.whole]
-    candidates = whole or list(scene.vertebrae)
+    whole = [v for v in truth.vertebrae if v.whole]
+    candidates = whole or list(truth.vertebrae)
     order = jax.random.permutation(jax.random.fold_in(key, np.uint32(_TARGETS)), len(candidates))
     return candidates[int(order[block % len(candidates)])]
 

@@ -22,7 +22,7 @@ from dartjax.mesh import TriangleMesh
 from dartjax.observations import SIDES
 from dartjax.simulation.dataset._files import Radiograph
 from dartjax.simulation.dataset._plan import Shot
-from dartjax.simulation.dataset._scene import Scene, VertebraTruth
+from dartjax.simulation.dataset._truth import ScanTruth, VertebraTruth
 
 _VOXELS = 64  # a volume's sides are padded to multiples of it
 _SOLID_VOXELS = 32  # those of the vertebrae's grids
@@ -40,7 +40,7 @@ _OFF_PATH_MM = 2.5  # standard deviation of a tool's tip about the path, along e
 _OFF_AXIS = 0.08  # of its direction, about 5 degrees
 
 
-class Body(NamedTuple):
+class ScanBody(NamedTuple):
     """A scan ready for the renderer."""
 
     body: render.XrayBody
@@ -48,20 +48,24 @@ class Body(NamedTuple):
     num_vertebrae: int
 
 
-def body_of(case: data.Case, scene: Scene) -> Body:
-    """Attenuation and vertebrae of a case, on the host."""
+def prepare_body(case: data.Case, truth: ScanTruth) -> ScanBody:
+    """Prepare attenuation and vertebrae of a case for the renderer, on the host."""
     affine = np.asarray(case.ct.world_from_voxel, np.float64)
-    solids = render.vertebra_solids(case.labels, affine, [v.label for v in scene.vertebrae])
-    return Body(render.xray_body(_padded_volume(case.ct)), _padded(solids), len(scene.vertebrae))
+    solids = render.vertebra_solids(case.labels, affine, [v.label for v in truth.vertebrae])
+    return ScanBody(
+        render.xray_body(_padded_volume(case.ct)), _padded(solids), len(truth.vertebrae)
+    )
 
 
-def take(body: Body, scene: Scene, shot: Shot) -> Radiograph:
-    """One radiograph with the thickness of every vertebra. The first of each kind of tool, and
-    of each padded shape of scan, compiles a program."""
+def take_radiograph(body: ScanBody, truth: ScanTruth, shot: Shot) -> Radiograph:
+    """Take one radiograph, with the thickness of every vertebra.
+
+    The first of each kind of tool, and of each padded shape of scan, compiles a program.
+    """
     settings = technique("low_dose" if "low_dose" in shot.variants else "standard", shot.kvp)
     if "collimated" in shot.variants:
         settings = dataclasses.replace(settings, shutters=_shutters(shot.field_key))
-    tools, described = _tools(scene, shot)
+    tools, described = _tools(truth, shot)
     image = _expose(body.body, shot.camera, settings, shot.noise_key, tools)
     thickness = _project(body.solids, shot.camera)
     height, width = shot.camera.image_size
@@ -82,7 +86,7 @@ def _shutters(key: PRNGKeyArray) -> Float[Array, "4"]:
     return jnp.where(jnp.arange(4) < 2, margins, 1.0 - margins)
 
 
-def program_of(body: Body, taken: Radiograph) -> tuple[Any, ...]:
+def compiled_program(body: ScanBody, taken: Radiograph) -> tuple[Any, ...]:
     """What tells the compiled programs apart that take radiographs."""
     shapes = body.body.volume.values.shape, body.solids.cells.shape, taken.image.shape
     return (*shapes, *(tool["material"] for tool in taken.tools))
@@ -120,11 +124,11 @@ def _described(settings: render.XraySettings, shot: Shot) -> dict[str, Any]:
     return {"kvp": shot.kvp} | {name: round(float(value), 4) for name, value in values.items()}
 
 
-def _tools(scene: Scene, shot: Shot) -> tuple[list[render.Tool], list[dict[str, Any]]]:
+def _tools(truth: ScanTruth, shot: Shot) -> tuple[list[render.Tool], list[dict[str, Any]]]:
     """A tool on its way along a pedicle of the target, a little off the path."""
     if "tool" not in shot.variants:
         return [], []
-    vertebra = next(v for v in scene.vertebrae if v.level == shot.target)
+    vertebra = next(v for v in truth.vertebrae if v.level == shot.target)
     choice = int(_choice(shot.tool_key))
     kind, side = list(_TOOLS)[choice // len(SIDES)], choice % len(SIDES)
     mesh, material, parts = _TOOLS[kind]

@@ -22,8 +22,8 @@ from dartjax.robot.arms import (
     tool_points,
     with_structure,
 )
+from dartjax.simulation._hybrid_calibration import CALIBRATION_WAYPOINTS_MM
 from dartjax.transforms import SE3
-from experiments.hybrid_robot.legs import WAYPOINTS_MM
 
 T_TRACKER_BASE = jnp.array([300.0, -200.0, 900.0, 0.5, -0.8, 0.3])
 
@@ -45,7 +45,9 @@ def built(robot):
 def legs_q(robot):
     """Joints of the published waypoints, tool upright."""
     with jax.enable_x64(True):
-        poses = jnp.concatenate([jnp.asarray(WAYPOINTS_MM, float), jnp.zeros((15, 2))], axis=1)
+        poses = jnp.concatenate(
+            [jnp.asarray(CALIBRATION_WAYPOINTS_MM, float), jnp.zeros((15, 2))], axis=1
+        )
         return jax.vmap(lambda pose: hybrid_inverse(pose, robot)[0])(poses)
 
 

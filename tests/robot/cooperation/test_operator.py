@@ -8,7 +8,7 @@ import pytest
 
 from dartjax.robot import cooperation
 from dartjax.robot.cooperation import Intention
-from dartjax.simulation import _hand_tasks as admittance_tasks
+from dartjax.simulation import _hand_motions
 from tests.gradients import assert_gradient
 
 LAWS = {
@@ -21,15 +21,15 @@ ARMS = (50.0, 400.0, 1500.0)
 
 
 @pytest.fixture(scope="module")
-def tasks():
-    return admittance_tasks.draw_tasks(np.random.default_rng(11), 2)
+def motions():
+    return _hand_motions.random_hand_motions(np.random.default_rng(11), 2)
 
 
 @pytest.fixture(scope="module")
-def study(tasks):
-    """Numbers by measure (law, arm, task), and the traces."""
-    given = admittance_tasks.controllers([(law, False) for law in LAWS.values()])
-    numbers, drags = admittance_tasks.drag_all(given, jnp.array(ARMS), tasks)
+def study(motions):
+    """Numbers by measure (law, arm, motion), and the traces."""
+    controllers = _hand_motions.damping_controllers([(law, False) for law in LAWS.values()])
+    numbers, drags = _hand_motions.simulate_drags(controllers, jnp.array(ARMS), motions)
     return {key: np.asarray(value) for key, value in numbers.items()}, drags
 
 
@@ -82,9 +82,9 @@ def test_a_hand_below_the_threshold_moves_nothing():
     assert (drag.work == 0.0).all()
 
 
-def test_a_turned_room_turns_the_motion(tasks):
+def test_a_turned_room_turns_the_motion(motions):
     """All axes are alike to the robot."""
-    intention = jax.tree.map(lambda leaf: leaf[0, :2500], tasks.intention)
+    intention = jax.tree.map(lambda leaf: leaf[0, :2500], motions.intention)
     turn = cooperation.tilt_rotation(jnp.asarray(0.7), jnp.asarray(-1.1))
     drag = jax.jit(
         lambda motion: cooperation.simulate_drag(
@@ -113,12 +113,12 @@ def test_the_gradient_of_the_work_in_the_damping(x64):
     assert_gradient(work, jnp.array([30.0]), rtol=1e-4)
 
 
-def test_the_curve_of_a_task_is_smooth_and_arrives(tasks):
-    for i in range(len(tasks.goal)):
-        velocity = np.asarray(tasks.intention.velocity[i])
+def test_the_curve_of_a_motion_is_smooth_and_arrives(motions):
+    for i in range(len(motions.goal)):
+        velocity = np.asarray(motions.intention.velocity[i])
         speed = np.linalg.norm(velocity, axis=1)
         assert speed.max() < 250.0 and np.abs(np.diff(velocity, axis=0)).max() < 3.0
-        stop = round(float(tasks.stop[i]) * 1000)
+        stop = round(float(motions.stop[i]) * 1000)
         assert speed[stop + 2 :].max() < 1.0
         last = velocity[stop - 45] / speed[stop - 45]
-        assert last @ np.asarray(tasks.direction[i]) > 0.95
+        assert last @ np.asarray(motions.direction[i]) > 0.95

@@ -9,10 +9,10 @@ from scipy import optimize
 from dartjax import robot
 from dartjax.robot import cooperation
 from dartjax.robot.cooperation import RigidTool
-from experiments.hybrid_robot import tool_weight
+from dartjax.simulation._tool_weight import tilt_grid
 from tests.gradients import assert_gradient
 
-GRID = tool_weight.tilt_grid(40, 20, 30, 15)
+GRID = tilt_grid(40, 20, 30, 15)
 TOOL = RigidTool(
     weight=jnp.asarray(28.0),
     centre=jnp.array([25.0, -69.0, -62.0]),
@@ -75,7 +75,7 @@ def test_the_published_force_formula():
 
 def test_the_published_polynomials_are_those_of_a_rigid_tool():
     """All 35 coefficients against nine numbers, so units, signs and the lost exponent agree."""
-    thx, thy = tool_weight.tilt_grid(40, 10, 30, 10)
+    thx, thy = tilt_grid(40, 10, 30, 10)
     polynomial = 1000.0 * np.asarray(jax.vmap(cooperation.paper_tool().load)(thx, thy))[:, 3:]
     nominal = cooperation.paper_tool()
     force = np.asarray(jax.vmap(nominal.load)(thx, thy))[:, :3]
@@ -139,7 +139,7 @@ def test_a_reading_that_cannot_be_used(raw, thx, code):
 
 
 def test_an_identified_tool_predicts_tilts_it_has_not_seen(identified):
-    new = tool_weight.tilt_grid(35, 10, 25, 10)
+    new = tilt_grid(35, 10, 25, 10)
     error = cooperation.residuals(identified.tool, readings(grid=new), *new)
     assert np.abs(error[:, :3]).max() < 0.25 and np.abs(error[:, 3:]).max() < 0.012
     assert float(identified.tool.weight) == pytest.approx(28.0, rel=0.02)
@@ -231,13 +231,3 @@ def test_polynomials_are_fitted_to_a_rigid_tool():
     tool = cooperation.fit_polynomial_tool(readings(), *GRID)
     error = cooperation.residuals(tool, readings(), *GRID)
     assert np.abs(error[:, 3:]).max() < 0.01 and float(tool.weight) == pytest.approx(28, rel=0.03)
-
-
-@pytest.mark.slow
-def test_the_study_meets_its_goals(monkeypatch):
-    monkeypatch.setattr(tool_weight, "NUM_ROBOTS", 20)
-    summary, rows, fields = tool_weight.study(3)
-    assert summary["force_residual_mean_N"] <= 0.25 < summary["nominal_force_residual_mean_N"]
-    assert summary["force_residual_max_N"] <= 0.8
-    assert summary["torque_residual_mean_Nm"] <= 0.012
-    assert len(rows) == 18 and fields.residual[tool_weight.RIGID].shape == (9, 7, 6)

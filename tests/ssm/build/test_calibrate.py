@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dartjax.ssm.build import LinearLengths, amplitudes, shift_toward
+from dartjax.ssm.build._calibrate import LinearLengths, amplitudes, shift_toward
 
 
 @pytest.fixture

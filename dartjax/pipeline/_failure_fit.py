@@ -1,0 +1,84 @@
+"""Fitting the failure model that assesses answers: cross-validated, with calibrated intervals."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dartjax import data
+from dartjax.pipeline._assess import ALL_FEATURE_NAMES, failure_probabilities, fill_scene_features
+from dartjax.pipeline._stress import FailureTrials
+from dartjax.registration import abstention_threshold, calibrated_inflation, fit_failure_model
+
+RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
+
+_fit = jax.jit(fit_failure_model)
+
+
+def cross_validate_failure_model(
+    features: Float[np.ndarray, "case feature"],
+    failed: Bool[np.ndarray, " case"],
+    subject: np.ndarray,
+) -> tuple[float, Float[np.ndarray, " case"]]:
+    """The ridge of `RIDGES` with the best likelihood on held-out subjects, and the failure
+    probabilities it gave there."""
+    best, best_loss = (RIDGES[0], np.full(len(failed), np.nan)), np.inf
+    for ridge in RIDGES:
+        probability = np.full(len(failed), np.nan)
+        for name in np.unique(subject):
+            held_out = subject == name
+            # Rows that are not finite are left out: every subject in turn in one shape.
+            stored = _logistic(np.where(held_out[:, None], np.nan, features), failed, ridge)
+            probability[held_out] = failure_probabilities(features[held_out], stored)
+        clipped = np.clip(probability, 1e-4, 1.0 - 1e-4)
+        loss = -float(np.mean(np.where(failed, np.log(clipped), np.log1p(-clipped))))
+        if loss < best_loss:
+            best, best_loss = (ridge, probability), loss
+    return best
+
+
+def fit_calibrated_failure_model(
+    trials: FailureTrials,
+    probability: Float[np.ndarray, " case"],
+    *,
+    ridge: float,
+    max_risk: float,
+) -> data.StoredFailureModel:
+    """Fit the failure model to all subjects, without a card yet. Threshold (for a share of failures
+    up to `max_risk` among the answers given) and inflations come from the cross-validated
+    `probability`, so that they hold for unseen subjects. The intervals are calibrated apart for
+    the answers up to the threshold and for those beyond it."""
+    threshold = max(
+        abstention_threshold(probability, trials.failed.astype(float), max_risk=max_risk), 0.0
+    )
+    kinds = [probability <= threshold, probability > threshold]
+    # With none of a kind, all of them stand in.
+    kinds = [kind if kind.any() else np.ones_like(kind) for kind in kinds]
+    return _logistic(trials.features, trials.failed, ridge)._replace(
+        threshold=threshold,
+        inflation=_inflations(trials.vertex_error, trials.vertex_std, kinds),
+        path_inflation=_inflations(trials.path_error, trials.path_std, kinds),
+    )
+
+
+def _logistic(
+    features: Float[np.ndarray, "case feature"], failed: Bool[np.ndarray, " case"], ridge: float
+) -> data.StoredFailureModel:
+    """The regression alone, on the rows with a finite number; its threshold and inflations are
+    still to be found."""
+    rows = fill_scene_features(features, np.nanmean(features, axis=0))
+    model = _fit(jnp.asarray(rows, jnp.float32), jnp.asarray(failed), ridge=ridge)
+    mean, scale, weights = map(np.asarray, (model.mean, model.scale, model.weights))
+    return data.StoredFailureModel(
+        ALL_FEATURE_NAMES, mean, scale, weights, float(model.bias), 1.0, np.ones(2), np.ones(2), {}
+    )
+
+
+def _inflations(
+    errors: Float[np.ndarray, "case *rest"],
+    deviations: Float[np.ndarray, "case *rest"],
+    kinds: Sequence[Bool[np.ndarray, " case"]],
+) -> Float[np.ndarray, " kind"]:
+    return np.array([calibrated_inflation(errors[kind], deviations[kind]) for kind in kinds])

@@ -1,0 +1,160 @@
+"""Fractured vertebrae fitted with the fracture modes off and on, and heights of their bodies."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dartjax import data, mesh, registration, simulation, ssm, transforms
+from dartjax._progress import Progress, no_progress
+from dartjax.mesh import TriangleMesh
+from dartjax.pipeline._batch import fit_arguments, run_cases
+from dartjax.pipeline._task import Estimate, Task, estimated_surface, grade_estimate, status_text
+from dartjax.registration import fit
+from dartjax.simulation import Disturbance
+
+MODES_OFF, MODES_ON = "fracture modes off", "fracture modes on"
+OCCUPANCY_SPACING_MM = 0.5
+_LOSS_SD = 0.2  # of a fracture mode
+# Where a height is measured, as a share of the way from the middle of the body to its front.
+BODY_PLACES: Mapping[str, float] = {"anterior": 0.6, "middle": 0.0}
+
+
+class FractureAnswer(NamedTuple):
+    """A task and what a fit made of it."""
+
+    task: Task
+    estimate: Estimate
+
+
+def fracture_tasks(
+    case: data.Case,
+    fractured: Sequence[str],
+    num_intact: int,
+    seed: int,
+    progress: Progress = no_progress,
+) -> list[Task]:
+    """The `fractured` levels of a synthetic subject that are complete, and some of the intact ones,
+    evenly along the spine, in one pair of views."""
+    levels = [level for level in fractured if level in case.levels]
+    others = [level for level in case.levels if level not in fractured]
+    places = np.linspace(0, len(others) - 1, num_intact + 2)[1:-1]
+    levels += [others[round(place)] for place in places] if others else []
+    with progress(f"true shapes of {case.subject}", len(levels)) as step:
+        known = simulation.true_vertebrae(case, levels, step)
+    rng = np.random.default_rng([seed, int(case.subject[-4:])])
+    isocenter = simulation.middle_of(known)
+    setup = simulation.CarmSetup()
+    radiographs = simulation.simulate(
+        case.ct, simulation.random_views(rng, isocenter, setup), setup
+    )
+    angle = simulation.pair_angles_deg([r.camera for r in radiographs])[0]
+    tasks = []
+    for truth in known:
+        seen, start = simulation.disturbed_observations(truth, radiographs, rng, Disturbance())
+        tasks.append(Task(case.subject, truth.level, 0, truth.model, seen, start, truth, angle))
+    return tasks
+
+
+def fit_fractures(
+    tasks: Sequence[Task], arm: str, progress: Progress = no_progress
+) -> list[FractureAnswer]:
+    """Fit every vertebra alone, the fracture modes off or on (`arm`)."""
+    tasks = with_fracture_modes(tasks) if arm == MODES_ON else list(tasks)
+    options = dataclasses.replace(
+        registration.FIT_OPTIONS[registration.ALONE],
+        nonnegative_modes=len(ssm.FRACTURE_NAMES) if arm == MODES_ON else 0,
+    )
+    with progress(f"fits, {arm}") as step:
+        each, _ = run_cases(
+            lambda model, seen, start: fit(model, seen, start, options),
+            *fit_arguments(tasks),
+            step=step,
+        )
+    return [
+        FractureAnswer(task, Estimate(own.pose, own.coefficients, int(own.status), np.nan))
+        for task, own in zip(tasks, each, strict=True)
+    ]
+
+
+def with_fracture_modes(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks with the fracture modes beside those of their shape models."""
+    extended = jax.jit(lambda model: ssm.with_fracture_modes(model, _LOSS_SD))
+    return [dataclasses.replace(task, model=extended(task.model)) for task in tasks]
+
+
+def fracture_cases(
+    tasks: Sequence[Task],
+    fractures: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Sequence[FractureAnswer]],
+    progress: Progress = no_progress,
+) -> list[dict[str, Any]]:
+    """Grade every vertebra in every arm, the heights of its body among the grades. `fractures`
+    holds kind, grade and loss of each (see `synthverse.subject_facts`), nothing where intact."""
+    cases = []
+    with progress("grades", len(tasks)) as step:
+        for i, (task, fracture) in enumerate(zip(tasks, fractures, strict=True)):
+            assert task.truth is not None
+            true = body_heights(task.truth.surface, task.truth.pose)
+            for arm, given in answers.items():
+                cases.append(_case(given[i], fracture, arm, true))
+            step(f"{task.subject} {task.level}")
+    return cases
+
+
+def _case(
+    answer: FractureAnswer, fracture: Mapping[str, Any], arm: str, true: Mapping[str, float]
+) -> dict[str, Any]:
+    task, estimate = answer
+    heights = body_heights(estimated_surface(task, estimate), estimate.pose)
+    losses = np.asarray(estimate.coefficients)[-3:] * _LOSS_SD if arm == MODES_ON else np.zeros(3)
+    return {
+        "subject": task.subject,
+        "level": task.level,
+        "kind": fracture.get("kind", "intact"),
+        "grade": fracture.get("grade", 0),
+        "true_loss": fracture.get("loss", 0.0),
+        "arm": arm,
+        "status": status_text(task, estimate),
+        "angle_deg": task.angle_deg,
+        "landmarks_trusted": task.truth is not None and task.truth.landmarks is not None,
+        **grade_estimate(task, estimate),
+        **{f"{place}_height_mm": true[place] for place in true},
+        **{f"{place}_height_error_mm": heights[place] - true[place] for place in true},
+        **{
+            f"{name}_loss": float(loss)
+            for name, loss in zip(ssm.FRACTURE_NAMES, losses, strict=True)
+        },
+    }
+
+
+def body_heights(surface: TriangleMesh, pose: transforms.SE3) -> dict[str, float]:
+    """Height of the bone along z of the vertebra frame `pose` (T_world_vertebra), mm: the mean
+    over columns within 4 mm of the midline, in front (0.6 of the way to the anterior wall) and
+    in the middle of the body, each over 3 mm."""
+    solid, origin = vertebra_occupancy(surface, pose)
+    x, y = (origin[i] + OCCUPANCY_SPACING_MM * np.arange(solid.shape[i]) for i in (0, 1))
+    column = solid[np.abs(x) <= 4.0].sum(2).mean(0) * OCCUPANCY_SPACING_MM  # by y
+    front = y[np.flatnonzero(column > 4.0)[-1]]
+    return {
+        place: float(column[np.abs(y - share * front) <= 1.5].mean())
+        for place, share in BODY_PLACES.items()
+    }
+
+
+def vertebra_occupancy(
+    surface: TriangleMesh, pose: transforms.SE3
+) -> tuple[Bool[np.ndarray, "x y z"], Float[np.ndarray, "3"]]:
+    """Occupancy of a surface in the vertebra frame `pose` (T_world_vertebra) on a grid of
+    `OCCUPANCY_SPACING_MM`, and the centre of its first voxel, mm."""
+    local = transforms.apply(pose.inverse(), jnp.asarray(surface.vertices, jnp.float32))
+    vertices = np.asarray(local, np.float64)
+    spacing = OCCUPANCY_SPACING_MM
+    origin = vertices.min(0) - 2.0 * spacing
+    extent = np.ceil((vertices.max(0) - origin) / spacing).astype(int) + 3
+    shape = (int(extent[0]), int(extent[1]), int(extent[2]))
+    return mesh.voxelize(vertices, np.asarray(surface.faces), origin, shape, spacing), origin

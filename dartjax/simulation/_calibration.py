@@ -1,0 +1,110 @@
+"""The C-arm of the simulated operating rooms, and its calibration from one image of a plate."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax._types import Image, Matrix3, Scalar
+from dartjax.robot import raise_for_status
+from dartjax.robot.carm import (
+    PLATE_BALLS,
+    Balls,
+    Calibrated,
+    CarmView,
+    balls_attenuation,
+    calibrate_from_balls,
+    calibration_phantom,
+    detect_balls,
+    intrinsics,
+    record_image,
+)
+from dartjax.transforms import SE3, SO3
+
+IMAGE_SIZE = (576, 768)
+FOCAL_LENGTH = 2480.0  # px
+SDD = 1000.0  # mm
+CENTER = (384.0, 288.0)  # px
+PLATE_DEPTH = 985.0  # mm from the source
+PHANTOM = calibration_phantom()
+
+
+class PlateMounting(NamedTuple):
+    """How exactly the plate is hung before the intensifier, as standard deviations, and what
+    else lies in the beam."""
+
+    turn_rad: tuple[float, float, float]
+    shift_mm: float
+    depth_mm: float  # 0: it touches the intensifier
+    background: float  # -log transmission
+
+
+def random_intrinsics(rng: np.random.Generator) -> Matrix3:
+    """Draw the true K of a C-arm whose source sags by a few millimetres."""
+    center = jnp.asarray(np.array(CENTER) + rng.normal(0.0, 4.0, 2), jnp.float32)
+    return intrinsics(FOCAL_LENGTH + rng.normal(0.0, 6.0), center)
+
+
+def calibrate_with_plate(
+    view: CarmView, rays: jax.Array, mounting: PlateMounting, rng: np.random.Generator
+) -> tuple[Calibrated, SE3]:
+    """Calibrate a C-arm from one rendered image of the plate, and return its calibration with the
+    true T_camera_plate.
+
+    `rays` (h, w, 2) are those of every sample of the image. The plate is hung anew if it is not
+    recognised; NavigationError if the second image fails too.
+    """
+    T_camera_plate, found, calibrated, status = _attempt(view, rays, mounting, rng)
+    if int(status):
+        T_camera_plate, found, calibrated, status = _attempt(view, rays, mounting, rng)
+    raise_for_status(status, f"the calibration plate has {int(found.valid.sum())} balls in sight")
+    return calibrated, T_camera_plate
+
+
+def _attempt(
+    view: CarmView, rays: jax.Array, mounting: PlateMounting, rng: np.random.Generator
+) -> tuple[SE3, Balls, Calibrated, jax.Array]:
+    T_camera_plate = _hung_plate(view, mounting, rng)
+    key = jax.random.key(int(rng.integers(2**31)))
+    image = _plate_image(rays, view, T_camera_plate, jnp.asarray(mounting.background), key)
+    found = _detect(image)
+    return T_camera_plate, found, *_calibrate(found)
+
+
+def _hung_plate(view: CarmView, mounting: PlateMounting, rng: np.random.Generator) -> SE3:
+    """T_camera_plate: before the middle of the intensifier, nearly square to the beam."""
+    turn = SO3.from_rpy_radians(*rng.normal(0.0, mounting.turn_rad))
+    middle = (np.array(CENTER) - np.asarray(view.K)[:2, 2]) * PLATE_DEPTH / FOCAL_LENGTH
+    shift = middle + rng.normal(0.0, mounting.shift_mm, 2)
+    depth = PLATE_DEPTH
+    if mounting.depth_mm:
+        depth += rng.normal(0.0, mounting.depth_mm)
+    position = jnp.asarray([*shift, depth], jnp.float32)
+    return SE3.from_rotation_and_translation(turn, position)
+
+
+@jax.jit
+def _plate_image(
+    rays: jax.Array, view: CarmView, T_camera_plate: SE3, background: Scalar, key: jax.Array
+) -> Image:
+    on_plate = np.flatnonzero(np.asarray(PHANTOM.on_plate).reshape(-1))
+    balls = jnp.concatenate([PHANTOM.plate.reshape(-1, 3)[on_plate], PHANTOM.upper])
+    metal = balls_attenuation(rays, view, balls, PHANTOM.radius, T_camera_plate)
+    return record_image(jnp.full(IMAGE_SIZE, background), metal, key=key)
+
+
+@jax.jit
+def _detect(image: jax.Array) -> Balls:
+    return detect_balls(image, PLATE_BALLS)
+
+
+@jax.jit
+def _calibrate(found: Balls) -> tuple[Calibrated, jax.Array]:
+    return calibrate_from_balls(
+        found,
+        PHANTOM,
+        nominal_focal_length=FOCAL_LENGTH,
+        nominal_depth=PLATE_DEPTH,
+        center=CENTER,
+    )

@@ -1,0 +1,15 @@
+"""Settings of `admittance`."""
+
+import dataclasses
+
+from dartjax.cli import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Which motions, with which arms."""
+
+    tasks_per_kind: int = setting(8, "Motions of each kind.", lower_bound=1)
+    stiffness: tuple[str, ...] = setting(
+        ("50", "100", "200", "400", "700", "1000", "1500"), "Arms, N/m."
+    )

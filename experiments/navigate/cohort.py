@@ -1,0 +1,68 @@
+"""Cases of `navigate`, and the plans of an earlier run."""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from dartjax import data
+from dartjax.cli import launch
+from dartjax.data import PlannedPaths
+from dartjax.image import Volume
+
+
+def load_cases(
+    folders: Sequence[str], subjects: Sequence[str], levels: Sequence[str]
+) -> Iterator[data.Case]:
+    """One at a time; subjects that have none of the wanted levels are named and left out."""
+    if not folders:
+        with launch.progress("example chest CT"):
+            case = data.example_case()
+        yield case
+        return
+    some = False
+    for subject in _chosen(folders, subjects):
+        case = data.load_case(subject)
+        if levels and not set(levels) & set(case.levels):
+            print(f"{case.subject} has no complete {', '.join(levels)}", file=sys.stderr)
+            continue
+        some = True
+        yield case
+    if not some:
+        raise data.DataError(f"no subject has a complete {', '.join(levels)}")
+
+
+def _chosen(folders: Sequence[str], subjects: Sequence[str]) -> list[data.Subject]:
+    found = [subject for folder in folders for subject in data.find_subjects(folder)]
+    chosen = [subject for subject in found if not subjects or subject.id in subjects]
+    if not chosen:
+        raise data.DataError(f"the cohort has none of {', '.join(subjects)}")
+    if len(kinds := {subject.dataset_kind for subject in chosen}) > 1:
+        raise data.DataError(f"the cohort mixes {' and '.join(sorted(kinds))} data: run them apart")
+    return chosen
+
+
+def without_voxels(case: data.Case) -> data.Case:
+    """Who it was, for the record: a cohort's CTs do not all fit in memory."""
+    empty = Volume(jnp.zeros((1, 1, 1)), case.ct.world_from_voxel)
+    return dataclasses.replace(case, ct=empty, labels=np.zeros((1, 1, 1), np.uint8))
+
+
+def planned_paths(run: str | None) -> dict[tuple[str, str], PlannedPaths]:
+    """Plans of a `reconstruct` run by subject and level, from the first pair of views that show
+    the vertebra."""
+    if run is None:
+        return {}
+    first: dict[tuple[str, str], PlannedPaths] = {}
+    for own in sorted(data.read_plans(pathlib.Path(run)), key=lambda each: each.pair):
+        first.setdefault((own.subject, own.level), own)
+    return first
+
+
+def planned_by_leak(run: str | None) -> bool:
+    """Whether the run whose plans are followed used shape models that had seen its subjects. The
+    best corridors owe nothing to a model: it only says where in the true bone to begin."""
+    return bool(run and data.read_record(pathlib.Path(run))["ssm_leak"])

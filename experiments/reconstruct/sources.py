@@ -1,0 +1,50 @@
+"""The CTs of a run: the example, or the subjects of a cohort."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from rich.console import Console
+
+from dartjax import data, synthverse
+from dartjax.cli import launch
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A scan, not yet read."""
+
+    subject: str
+    dataset: str
+    dataset_kind: str
+    load: Callable[[], data.Case]
+
+
+def example_source() -> list[Source]:
+    """The example chest CT, or where it cannot be fetched one synthetic subject."""
+    case = _example_case()
+    return [Source(case.subject, case.dataset, case.dataset_kind, lambda: case)]
+
+
+def cohort_sources(folder: str) -> list[Source]:
+    """Every subject of a folder in VerSe layout; DataError if they are of several kinds."""
+    subjects = data.find_subjects(folder)
+    if len(kinds := {subject.dataset_kind for subject in subjects}) > 1:
+        raise data.DataError(f"the cohort mixes {', '.join(sorted(kinds))} data: run them apart")
+    return [
+        Source(s.id, s.dataset, s.dataset_kind, functools.partial(data.load_case, s))
+        for s in subjects
+    ]
+
+
+def _example_case() -> data.Case:
+    try:
+        with launch.progress("example chest CT") as step:
+            case = data.example_case()
+            step(f"{case.subject}: {len(case.levels)} complete vertebrae")
+        return case
+    except data.OfflineError as error:
+        Console(stderr=True).print(
+            f"[bold yellow]{error}[/]\n[bold]Running on SYNTHETIC anatomy instead.[/]"
+        )
+        return synthverse.synthetic_case()

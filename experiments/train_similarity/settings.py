@@ -1,0 +1,10 @@
+"""Settings of the training of the multi-view similarity."""
+
+import dataclasses
+
+from experiments.common.learning_settings import LearningSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(LearningSettings):
+    """Settings of the training of the multi-view similarity: those of every training."""

@@ -1,0 +1,19 @@
+"""Settings of the look at simulated radiographs."""
+
+import dataclasses
+
+from dartjax.cli import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Whose CT, and how its radiographs are taken."""
+
+    demo: bool = setting(False, "Use the example chest CT.")
+    cohort: str | None = setting(None, "Folder of CTs with vertebra masks.")
+    subject: str | None = setting(None, "Subject of the cohort. Default: the first.")
+    image_size: int = setting(512, "Pixels a side.", lower_bound=64, upper_bound=2048)
+    detector_mm: float = setting(
+        400.0, "Side of the detector.", lower_bound=50.0, upper_bound=2000.0
+    )
+    kvp: float = setting(80.0, "Tube voltage.", lower_bound=60.0, upper_bound=120.0)

@@ -1,0 +1,68 @@
+"""Every experiment lives beside the others in one process."""
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dartjax.cli import launch
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py"))
+
+
+def settings_of(name):
+    return importlib.import_module(f"experiments.{name}.settings").Settings
+
+
+def main_of(name):
+    return importlib.import_module(f"experiments.{name}.__main__").main
+
+
+def test_all_can_be_imported_in_one_process():
+    assert len(NAMES) == 24
+    assert len({main_of(name) for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_frozen_and_documented(name):
+    settings = settings_of(name)
+    assert dataclasses.is_dataclass(settings) and settings.__doc__
+    made = settings()
+    for field in dataclasses.fields(settings):
+        assert len(field.metadata["help"]) > 10, field.name
+        choices = field.metadata["choices"]
+        assert not choices or field.default in (*choices, None), field.name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.anything = 1
+
+
+def test_settings_are_read_without_jax():
+    modules = ", ".join(f"experiments.{name}.settings" for name in NAMES)
+    code = f"import sys\nimport {modules}\nsys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
+def run(name, *arguments):
+    """Exit code of an experiment started in this process."""
+    with pytest.raises(SystemExit) as stopped:
+        launch.run(main_of(name), settings_of(name), [name, *arguments])
+    return stopped.value.code
+
+
+def test_two_mains_run_one_after_the_other(tmp_path):
+    small = {
+        "base_placement": ("--draws=2", "--steps=2"),
+        "hybrid_robot": ("--poses=200", "--robots=4"),
+    }
+    for name, flags in small.items():
+        assert run(name, *flags, "--seed=3", f"--out={tmp_path / name}") == 0
+    for name in small:
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        assert config["experiment"] == name and metrics["record"]["seed"] == 3
+    assert run("base_placement", "--poses=200", f"--out={tmp_path / 'none'}") == 2

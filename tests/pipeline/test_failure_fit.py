@@ -1,0 +1,26 @@
+"""Fitting the failure model: subjects stay apart."""
+
+import numpy as np
+
+from dartjax import pipeline
+from tests.pipeline.failure_trials import trials
+
+
+def test_a_subject_does_not_predict_itself():
+    """Features that name the subject foretell its failures, but no other's."""
+    found = trials(120, 3)
+    features = np.zeros_like(found.features)
+    failed = found.subject == "synth0001"
+    features[:, 0] = failed
+    _, chance = pipeline.cross_validate_failure_model(features, failed, found.subject)
+    assert chance[failed].max() < 0.5
+
+
+def test_no_area_from_too_few_failures():
+    failed = np.arange(100) < 29
+    row = pipeline.failure_auroc(np.linspace(1.0, 0.0, 100), failed)
+    assert np.isnan(row["failure_auroc"])
+    assert "29 of 100" in row["failure_auroc_reason"]
+    assert pipeline.failure_auroc(np.linspace(1.0, 0.0, 100), np.arange(100) < 30) == {
+        "failure_auroc": 1.0
+    }
