@@ -62,7 +62,7 @@ def primitives():
         ("drr", lambda affine: drr(Volume(volume.values, affine), VIEW), volume.world_from_voxel),
         ("similarity", lambda x: local_gradient_ncc(x, image, weights, window=5), 0.9 * image),
         ("instance", lambda b: ssm.instance(model, b), jnp.linspace(-1.0, 1.0, 15)),
-        ("log_prior", lambda b: ssm.log_prior(b), jnp.linspace(-1.0, 1.0, 15)),
+        ("log_prior", ssm.log_prior, jnp.linspace(-1.0, 1.0, 15)),
         ("clearance", lambda e: planning.clearance(path(e), field).clearance, POINTS[1]),
     )
 

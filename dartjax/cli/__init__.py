@@ -3,10 +3,12 @@
 Imports no JAX, so that help is shown at once.
 """
 
-from dartjax.cli import _launch as launch
+from dartjax.cli import _launch
 from dartjax.cli._launch import RunContext as RunContext
 from dartjax.cli._launch import RunSettings as RunSettings
 from dartjax.cli._launch import commit as commit
 from dartjax.cli._launch import progress as progress
 from dartjax.cli._launch import run as run
 from dartjax.cli._settings import setting as setting
+
+launch = _launch  # experiments call it by this name

@@ -22,7 +22,8 @@ _best_corridor = jax.jit(planning.best_corridor)
 
 @dataclasses.dataclass(frozen=True)
 class SubjectResult:
-    """What is kept of one subject. `reason` says why it could not be used; the rest is then empty."""
+    """What is kept of one subject. `reason` says why it could not be used; the rest is then
+    empty."""
 
     folder: pathlib.Path
     subject: str

@@ -1,4 +1,5 @@
-"""Simulated scenes with their ground truth: vertebrae of a CT, C-arm views, noise models of detectors, operating rooms."""
+"""Simulated scenes with their ground truth: vertebrae of a CT, C-arm views, noise models of
+detectors, operations of the robots."""
 
 from dartjax.simulation._base_placement import BasePlanner as BasePlanner
 from dartjax.simulation._base_placement import DisplacedReach as DisplacedReach

@@ -1,5 +1,6 @@
 """The C-arm of the simulated operating rooms, and its calibration from one image of a plate."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from dartjax.robot.carm import (
     PLATE_BALLS,
     Balls,
     Calibrated,
+    CalibrationPhantom,
     CarmView,
     balls_attenuation,
     calibrate_from_balls,
@@ -27,7 +29,14 @@ FOCAL_LENGTH = 2480.0  # px
 SDD = 1000.0  # mm
 CENTER = (384.0, 288.0)  # px
 PLATE_DEPTH = 985.0  # mm from the source
-PHANTOM = calibration_phantom()
+
+
+@functools.cache
+def _phantom() -> CalibrationPhantom:
+    """The calibration phantom of every simulated C-arm."""
+    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    with jax.ensure_compile_time_eval():
+        return calibration_phantom()
 
 
 class PlateMounting(NamedTuple):
@@ -88,9 +97,9 @@ def _hung_plate(view: CarmView, mounting: PlateMounting, rng: np.random.Generato
 def _plate_image(
     rays: jax.Array, view: CarmView, T_camera_plate: SE3, background: Scalar, key: jax.Array
 ) -> Image:
-    on_plate = np.flatnonzero(np.asarray(PHANTOM.on_plate).reshape(-1))
-    balls = jnp.concatenate([PHANTOM.plate.reshape(-1, 3)[on_plate], PHANTOM.upper])
-    metal = balls_attenuation(rays, view, balls, PHANTOM.radius, T_camera_plate)
+    on_plate = np.flatnonzero(np.asarray(_phantom().on_plate).reshape(-1))
+    balls = jnp.concatenate([_phantom().plate.reshape(-1, 3)[on_plate], _phantom().upper])
+    metal = balls_attenuation(rays, view, balls, _phantom().radius, T_camera_plate)
     return record_image(jnp.full(IMAGE_SIZE, background), metal, key=key)
 
 
@@ -103,7 +112,7 @@ def _detect(image: jax.Array) -> Balls:
 def _calibrate(found: Balls) -> tuple[Calibrated, jax.Array]:
     return calibrate_from_balls(
         found,
-        PHANTOM,
+        _phantom(),
         nominal_focal_length=FOCAL_LENGTH,
         nominal_depth=PLATE_DEPTH,
         center=CENTER,

@@ -16,6 +16,8 @@ from scipy import ndimage
 from dartjax import transforms
 from dartjax.image import Radiograph
 from dartjax.observations import Observations
+from dartjax.registration import CROP_PIXELS, CROP_WIDTH_MM, crop_cameras, observe
+from dartjax.simulation._ground_truth import TrueVertebra, true_masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +64,6 @@ def disturbed_mask(
         overlap = 2.0 * (moved(middle) & mask).sum() / (moved(middle).sum() + mask.sum())
         low, high = (middle, high) if overlap > target_dice else (low, middle)
     return moved(low)
-
-
-import dataclasses
-
-import numpy as np
-
-from dartjax import transforms
-from dartjax.registration import CROP_PIXELS, CROP_WIDTH_MM, crop_cameras, observe
-from dartjax.simulation._ground_truth import TrueVertebra, true_masks
 
 
 def disturbed_observations(

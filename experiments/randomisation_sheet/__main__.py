@@ -11,6 +11,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dartjax import camera as cameras
@@ -22,7 +23,9 @@ from experiments.randomisation_sheet.operations import operations
 from experiments.randomisation_sheet.settings import Settings
 
 SIZE = (256, 256)
-LANDMARKS = jnp.array([[96.0, 96.0], [160.0, 96.0], [128.0, 128.0], [96.0, 160.0], [160.0, 160.0]])
+LANDMARKS = np.array(
+    [[96.0, 96.0], [160.0, 96.0], [128.0, 128.0], [96.0, 160.0], [160.0, 160.0]], np.float32
+)
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
@@ -80,7 +83,7 @@ def _draws(
         config = training.RANDOMISATIONS[preset]
         draw = jax.jit(
             lambda key, config=config: training.randomise_with_labels(
-                image, masks, LANDMARKS, config, key=key
+                image, masks, jnp.asarray(LANDMARKS), config, key=key
             )
         )
         for number, own in enumerate(jax.random.split(key, count)):

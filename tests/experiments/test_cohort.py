@@ -1,9 +1,11 @@
 """`experiments.cohort` as a user calls it."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 from PIL import Image
 
 from dartjax import data
+from dartjax.data.cohorts import _inspect
+from experiments.cohort.settings import Settings
 from tests.data import phantoms
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +113,8 @@ def test_bad_usage(cohort, tmp_path):
     done = run(f"--cohort={cohort}", f"--against={tmp_path / 'm.json'}", f"--out={tmp_path / 'o'}")
     assert done.returncode == 2 and "m.json: cannot be read" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_sources_of_centroids_are_those_of_the_library():
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(Settings)}
+    assert choices["centroids"] == typing.get_args(_inspect.CentroidSource)

@@ -34,7 +34,7 @@ def test_settings_are_frozen_and_documented(name):
     assert dataclasses.is_dataclass(settings) and settings.__doc__
     made = settings()
     for field in dataclasses.fields(settings):
-        assert len(field.metadata["help"]) > 10, field.name
+        assert field.metadata["help"].endswith((".", ")")), field.name
         choices = field.metadata["choices"]
         assert not choices or field.default in (*choices, None), field.name
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -47,6 +47,15 @@ def test_settings_are_read_without_jax():
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 
+def test_an_import_starts_no_device():
+    """A main chooses its devices after its imports."""
+    modules = ", ".join(f"experiments.{name}.__main__" for name in NAMES)
+    check = "jax.config.update('jax_num_cpu_devices', 2)"
+    code = f"import jax\nimport {modules}\n{check}"
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def run(name, *arguments):
     """Exit code of an experiment started in this process."""
     with pytest.raises(SystemExit) as stopped:
@@ -55,14 +64,16 @@ def run(name, *arguments):
 
 
 def test_two_mains_run_one_after_the_other(tmp_path):
-    small = {
-        "base_placement": ("--draws=2", "--steps=2"),
-        "hybrid_robot": ("--poses=200", "--robots=4"),
+    """A synthetic subject is made, and described as a cohort, by the same process."""
+    given = {
+        "make_synthverse": ("--num_subjects=1", "--spacing_mm=4", "--field_of_view=lumbar"),
+        "cohort": (f"--cohort={tmp_path / 'make_synthverse' / 'cohort'}", "--centroids=mask"),
     }
-    for name, flags in small.items():
+    for name, flags in given.items():
         assert run(name, *flags, "--seed=3", f"--out={tmp_path / name}") == 0
-    for name in small:
         config = json.loads((tmp_path / name / "config.json").read_text())
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())
         assert config["experiment"] == name and metrics["record"]["seed"] == 3
-    assert run("base_placement", "--poses=200", f"--out={tmp_path / 'none'}") == 2
+        assert metrics["record"]["n_subjects"] == 1
+    # The flags of one are none of the other's.
+    assert run("cohort", "--num_subjects=1", f"--out={tmp_path / 'none'}") == 2

@@ -1,6 +1,8 @@
 """SynthVerSe on disk: VerSe's layout, atomic and resumable writing, parents, bad input."""
 
+import dataclasses
 import json
+import typing
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +12,7 @@ from skimage import measure
 
 from dartjax import data, synthverse
 from dartjax.synthverse import _sizes, _subject, _warped, _write, vertebra
+from experiments.make_synthverse.settings import Settings
 
 OPTIONS = synthverse.Options(spacing_mm=3.0, view="lumbar", thick_slices=False)
 FACTS = {"Seed": 3, "Commit": "abc", "Family": "parametric"}
@@ -177,3 +180,9 @@ def test_no_meshes(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(data.DataError, match="no SUBJECT/LEVEL"):
         _warped.find_parents(tmp_path / "x")
+
+
+def test_the_choices_of_the_experiment_are_those_of_the_library():
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(Settings)}
+    assert choices["family"] == (*synthverse.FAMILIES, "both")
+    assert choices["field_of_view"] == typing.get_args(_subject.View)

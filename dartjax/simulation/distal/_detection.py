@@ -14,7 +14,6 @@ from dartjax.robot.carm import detect_balls, project_points
 from dartjax.robot.distal import EdgePoints, Sighting, check_guide, check_nail
 from dartjax.simulation.distal._opencv import opencv_circles, opencv_is_installed
 from dartjax.simulation.distal._scene import (
-    DRILL_GUIDE,
     CalibratedCarm,
     LockingArrangement,
     LockingScene,
@@ -24,6 +23,7 @@ from dartjax.simulation.distal._scene import (
     random_guide_and_nail,
     random_part_of_anatomy,
     random_stray_balls,
+    scene_guide,
 )
 from dartjax.simulation.distal._throughput import cases_per_second
 from dartjax.transforms import SE3
@@ -126,7 +126,7 @@ def _detected_guide(sighting: Sighting, carm: CalibratedCarm, guide: SE3) -> Det
 def _true_pixels(guide: SE3, carm: CalibratedCarm) -> np.ndarray:
     """Where the balls are in the corrected image, by the truth: the lattice's noise is not
     theirs. NaN off the plate."""
-    projected = project_points(carm.view.K, guide, DRILL_GUIDE.balls)
+    projected = project_points(carm.view.K, guide, scene_guide().balls)
     return corrected_pixels(carm, np.asarray(carm.view.recorded(projected)))
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dartjax.robot.carm import apply_homography, homography_dlt, homography_refine
-from dartjax.simulation.distal._scene import DRILL_GUIDE
+from dartjax.simulation.distal._scene import scene_guide
 from dartjax.transforms import SE3, SO3
 
 OPENCV_POSE = "OpenCV: SQPnP + LM"
@@ -51,7 +51,7 @@ def opencv_poses(pixels: np.ndarray, seen: np.ndarray, K: np.ndarray) -> tuple[S
     """Estimate T_camera_guide of every set (n, 28, 2) by solvePnP (SQPnP) and its
     Levenberg-Marquardt, and the seconds of one."""
     cv2 = _opencv()
-    balls = np.asarray(DRILL_GUIDE.balls, float)
+    balls = np.asarray(scene_guide().balls, float)
     turns, places = [], []
     started = time.perf_counter()
     for uv, mask, k in zip(pixels.astype(float), seen, K.astype(float), strict=True):
@@ -69,7 +69,7 @@ def opencv_poses(pixels: np.ndarray, seen: np.ndarray, K: np.ndarray) -> tuple[S
 def opencv_homography_gap_px(pixels: np.ndarray, seen: np.ndarray) -> float:
     """Measure the greatest distance between balls mapped by our homographies and by
     findHomography, over both planes of every set (n, 28, 2)."""
-    plane, source = np.asarray(DRILL_GUIDE.plane), np.asarray(DRILL_GUIDE.balls)[:, :2]
+    plane, source = np.asarray(scene_guide().plane), np.asarray(scene_guide().balls)[:, :2]
     worst = 0.0
     for uv, mask in zip(pixels, seen, strict=True):
         for own in (mask & plane, mask & ~plane):

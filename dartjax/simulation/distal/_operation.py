@@ -1,5 +1,6 @@
 """Simulated operations of distal locking, from images to where the drill would go."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dartjax.robot import NavigationError
-from dartjax.robot.arms import bone_mounted_guide, guide_forward, guide_inverse, neutral_pose
+from dartjax.robot.arms import (
+    GuideRobot,
+    bone_mounted_guide,
+    guide_forward,
+    guide_inverse,
+    neutral_pose,
+)
 from dartjax.robot.carm import hull_ellipse
 from dartjax.robot.distal import (
     Event,
@@ -24,17 +31,16 @@ from dartjax.robot.distal import (
     turn_advice,
 )
 from dartjax.simulation.distal._scene import (
-    LOCKING_NAIL,
     CalibratedCarm,
     LockingArrangement,
     LockingScene,
     expose_locking_scene,
     find_guide_and_nail,
     random_guide_and_nail,
+    scene_nail,
 )
 from dartjax.transforms import SE3, SO3
 
-ROBOT = bone_mounted_guide()
 LEG_NOISE_MM = 0.02
 TURN_ERROR_DEG = 0.7  # of the operator who turns the C-arm, per axis
 ANOTHER_VIEW_DEG = 5.0  # by which it is turned after an image that showed too little, per axis
@@ -49,6 +55,14 @@ MOUNTINGS = {
     ),
 }
 NAIL_POSE_ESTIMATORS = ("through-hole", "fronto-parallel, closed form", "generic, 15 points")
+
+
+@functools.cache
+def _robot() -> GuideRobot:
+    """The guide robot on the bone."""
+    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    with jax.ensure_compile_time_eval():
+        return bone_mounted_guide()
 
 
 class OutOfReach(NavigationError):
@@ -87,10 +101,10 @@ _required = jax.jit(required_tip)
 def _with_leg_noise(T: SE3, rng: np.random.Generator) -> SE3:
     """Where the platform comes to rest when its legs are a little off. NavigationError if the
     pose is out of reach."""
-    legs, status = _inverse(T, ROBOT)
+    legs, status = _inverse(T, _robot())
     if int(status):
         raise OutOfReach("the goal is out of the robot's reach")
-    moved, _ = _forward(legs + jnp.asarray(rng.normal(0.0, LEG_NOISE_MM, 6), legs.dtype), ROBOT)
+    moved, _ = _forward(legs + jnp.asarray(rng.normal(0.0, LEG_NOISE_MM, 6), legs.dtype), _robot())
     return moved
 
 
@@ -100,7 +114,7 @@ def _mounted(T_camera_guide: SE3, rng: np.random.Generator) -> RobotOnBone:
         SO3.from_z_radians(jnp.asarray(rng.uniform(-0.2, 0.2), jnp.float32)),
         jnp.asarray([15.0, -16.0, 20.0], jnp.float32),
     )
-    commanded = neutral_pose(ROBOT)
+    commanded = neutral_pose(_robot())
     real = _with_leg_noise(commanded, rng)
     T_base_guide = real @ T_tip_guide
     return RobotOnBone(T_camera_guide @ T_base_guide.inverse(), commanded, T_tip_guide)
@@ -139,8 +153,8 @@ def estimate_poses(image: jax.Array, carm: CalibratedCarm) -> EstimatedPoses:
     first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], ellipses) for i in (0, 1))
     T_guide = guide.pose.T_camera_object
     x_axis = T_guide.rotation().as_matrix()[:2, 0]
-    fronto, _ = _fronto(first, second, x_axis, K, LOCKING_NAIL)
-    generic, _, _ = _generic(first, second, K, LOCKING_NAIL)
+    fronto, _ = _fronto(first, second, x_axis, K, scene_nail())
+    generic, _, _ = _generic(first, second, K, scene_nail())
     nails = (nail.T_camera_nail, fronto, generic)
     return EstimatedPoses(T_guide, dict(zip(NAIL_POSE_ESTIMATORS, nails, strict=True)))
 

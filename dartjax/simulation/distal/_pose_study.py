@@ -32,7 +32,7 @@ from dartjax.simulation._calibration import CENTER, FOCAL_LENGTH, SDD
 from dartjax.simulation.distal._detection import DetectedGuide, NailEdgesInImage
 from dartjax.simulation.distal._opencv import OPENCV_POSE, opencv_is_installed, opencv_poses
 from dartjax.simulation.distal._operation import NAIL_POSE_ESTIMATORS
-from dartjax.simulation.distal._scene import DRILL_GUIDE, LOCKING_NAIL
+from dartjax.simulation.distal._scene import scene_guide, scene_nail
 from dartjax.simulation.distal._throughput import cases_per_second
 from dartjax.transforms import SE3, SO3
 
@@ -70,7 +70,7 @@ def random_guide_points(count: int, sigma_px: float, rng: np.random.Generator) -
     place = rng.uniform((-16.5, -19.8, 605.5), (28.3, 24.7, 640.4), (count, 3))
     true = jax.vmap(SE3.from_rotation_and_translation)(turn, jnp.asarray(place, jnp.float32))
     K = jnp.asarray(np.broadcast_to(_NOMINAL_K, (count, 3, 3)), jnp.float32)
-    pixels = jax.vmap(lambda k, T: project_points(k, T, DRILL_GUIDE.balls))(K, true)
+    pixels = jax.vmap(lambda k, T: project_points(k, T, scene_guide().balls))(K, true)
     pixels = pixels + jnp.asarray(rng.normal(0.0, sigma_px, pixels.shape), jnp.float32)
     return GuidePoints(pixels, jnp.ones(pixels.shape[:2], bool), K, true)
 
@@ -116,22 +116,22 @@ _SPREAD = np.array([25.0, 25.0, 40.0, 0.2, 0.2, 1.8])  # of the first population
 
 
 def _dlt(pixels, seen, K, eights, key):
-    return pnp_dlt(pixels, DRILL_GUIDE.balls, seen, K)
+    return pnp_dlt(pixels, scene_guide().balls, seen, K)
 
 
 def _depths(pixels, seen, K, eights, key):
-    return pnp_depths(pixels, DRILL_GUIDE.balls, eights, K)
+    return pnp_depths(pixels, scene_guide().balls, eights, K)
 
 
 def _evolution(pixels, seen, K, eights, key):
     weight = seen.astype(pixels.dtype)
     spread = jnp.asarray(_SPREAD)
-    return pnp_evolution(pixels, DRILL_GUIDE.balls, weight, K, _start(), spread, key=key)
+    return pnp_evolution(pixels, scene_guide().balls, weight, K, _start(), spread, key=key)
 
 
 def _refine(pixels, seen, K, start):
     weight = seen.astype(pixels.dtype)
-    fit, _ = pnp_lm(pixels, DRILL_GUIDE.balls, weight, K, start, num_steps=20)
+    fit, _ = pnp_lm(pixels, scene_guide().balls, weight, K, start, num_steps=20)
     return fit.T_camera_object
 
 
@@ -141,7 +141,7 @@ _ESTIMATORS = {"DLT": _dlt, "DB": _depths, "EV": _evolution}
 def _pose_errors(poses: SE3, points: GuidePoints, reference: SE3) -> dict[str, float]:
     """Mean residuals and errors of poses, and the share that agrees with the reference."""
     pixels, seen, K, true = points
-    balls = DRILL_GUIDE.balls
+    balls = scene_guide().balls
     flat = jax.vmap(lambda uv, k, T: residual_2d_mm(uv, balls, k, T, PIXEL_MM))(pixels, K, poses)
     deep = jax.vmap(lambda uv, k, T: residual_3d_mm(uv, balls, k, T))(pixels, K, poses)
     mask = np.asarray(seen)
@@ -173,7 +173,7 @@ def _deviation(true: SE3, found: SE3) -> np.ndarray:
 
 
 _estimate = jax.jit(
-    jax.vmap(lambda uv, seen, K: estimate_pose(uv, DRILL_GUIDE.balls, seen, K, num_steps=20)[0])
+    jax.vmap(lambda uv, seen, K: estimate_pose(uv, scene_guide().balls, seen, K, num_steps=20)[0])
 )
 
 
@@ -196,7 +196,7 @@ def guide_pose_rate(count: int, rng: np.random.Generator) -> float:
 
     def one(given: tuple[jax.Array, ...]):
         uv, mask, k = given
-        return estimate_pose(uv, DRILL_GUIDE.balls, mask, k, num_steps=_BATCH_STEPS)
+        return estimate_pose(uv, scene_guide().balls, mask, k, num_steps=_BATCH_STEPS)
 
     return cases_per_second(lambda own: jax.lax.map(one, own, batch_size=_BATCH), sets)
 
@@ -259,11 +259,11 @@ def _poses(edges: EdgePoints, x_axis: jax.Array, K: jax.Array) -> tuple[SE3, ...
     """T_camera_nail by every estimator, in the order of `NAIL_POSE_ESTIMATORS`."""
     ellipses, _ = jax.vmap(hull_ellipse)(edges.hole, edges.hole_valid)
     first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], ellipses) for i in (0, 1))
-    fronto, _ = fronto_parallel_view(first, second, x_axis, K, LOCKING_NAIL)
-    generic, _, _ = generic_view(first, second, K, LOCKING_NAIL)
+    fronto, _ = fronto_parallel_view(first, second, x_axis, K, scene_nail())
+    generic, _, _ = generic_view(first, second, K, scene_nail())
     centers = jnp.stack([first.center, second.center])
-    start = fronto_parallel_pose(centers, x_axis, K, LOCKING_NAIL)
-    through, _ = through_hole_pose(edges, start, K, LOCKING_NAIL)
+    start = fronto_parallel_pose(centers, x_axis, K, scene_nail())
+    through, _ = through_hole_pose(edges, start, K, scene_nail())
     return through.T_camera_nail, fronto, generic
 
 

@@ -15,6 +15,8 @@ from dartjax.image import Volume
 from dartjax.robot.carm import (
     Calibrated,
     CarmView,
+    DrillGuide,
+    Nail,
     balls_attenuation,
     drill_guide,
     guide_attenuation,
@@ -41,9 +43,24 @@ from dartjax.transforms import SE3, SO3
 _BACKGROUND_VERSION = "1"
 _HALF = tuple(side // 2 for side in IMAGE_SIZE)
 _RAY_SAMPLES = 300
-DRILL_GUIDE, LOCKING_NAIL = drill_guide(), locking_nail()
 _PLATE = PlateMounting(turn_rad=(0.002, 0.002, 0.002), shift_mm=1.0, depth_mm=1.0, background=0.7)
 _NUM_STRAY, _STRAY_RADIUS = 6, 1.75  # balls that belong to nothing
+
+
+@functools.cache
+def scene_guide() -> DrillGuide:
+    """The drill guide of every scene."""
+    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    with jax.ensure_compile_time_eval():
+        return drill_guide()
+
+
+@functools.cache
+def scene_nail() -> Nail:
+    """The nail of every scene."""
+    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    with jax.ensure_compile_time_eval():
+        return locking_nail()
 
 
 def anatomy_backgrounds(case: data.Case, count: int, seed: int, step: Step = no_step) -> np.ndarray:
@@ -113,7 +130,9 @@ def calibrated_carm(rng: np.random.Generator) -> CalibratedCarm:
 
 def find_guide_and_nail(image: jax.Array, carm: CalibratedCarm) -> Sighting:
     """Find drill guide and nail in an image of a calibrated C-arm."""
-    return see(image, carm.calibrated.distortion, carm.calibrated.carm.K, DRILL_GUIDE, LOCKING_NAIL)
+    return see(
+        image, carm.calibrated.distortion, carm.calibrated.carm.K, scene_guide(), scene_nail()
+    )
 
 
 def distortion_left_mm(carm: CalibratedCarm, *, num_points: int = 400) -> np.ndarray:
@@ -168,11 +187,11 @@ def random_carm_view(rng: np.random.Generator) -> CarmView:
 # One program each: fused into one, the rays would be computed again for every shadow.
 _rays = jax.jit(image_rays)
 _ideal = jax.jit(ideal_pixels)
-_guide = jax.jit(lambda rays, view, pose: guide_attenuation(rays, view, DRILL_GUIDE, pose))
+_guide = jax.jit(lambda rays, view, pose: guide_attenuation(rays, view, scene_guide(), pose))
 _stray = jax.jit(
     lambda rays, view, balls: balls_attenuation(rays, view, balls, _STRAY_RADIUS, SE3.identity())
 )
-_nail = jax.jit(lambda rays, pose: nail_attenuation(rays, LOCKING_NAIL, pose))
+_nail = jax.jit(lambda rays, pose: nail_attenuation(rays, scene_nail(), pose))
 
 
 @jax.jit

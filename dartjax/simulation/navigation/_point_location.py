@@ -8,10 +8,10 @@ import numpy as np
 
 from dartjax.robot import carm, navigation
 from dartjax.simulation.navigation._scene import (
-    BIPLANAR_TARGET,
     NavigationView,
     RegisteredPair,
     mark_points,
+    scene_target,
 )
 from dartjax.transforms import SE3
 
@@ -101,7 +101,7 @@ def locate_by_cameras(
 def _balls_of(seen: RegisteredPair, part: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Pixels, positions and validity of the balls of one part."""
     match = seen.matches[part]
-    points = BIPLANAR_TARGET.points(part).reshape(-1, 3)
+    points = scene_target().points(part).reshape(-1, 3)
     return match.pixels.reshape(-1, 2), points, match.seen.reshape(-1)
 
 

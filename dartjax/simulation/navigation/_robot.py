@@ -1,6 +1,7 @@
 """The simulated robot of two-plane navigation: markers, tracker, and wires placed by closed-loop
 positioning."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,7 +24,6 @@ from dartjax.robot.navigation import LoopOptions, Tracker
 from dartjax.simulation._planned_patient import PRONE_ROTATION, ROBOT_WORKSPACE_CENTER_MM
 from dartjax.transforms import SE3, SO3
 
-ROBOT = spine_hybrid()
 TRACKER = Tracker()
 BUILT_MM, BUILT_RAD = 1.8, 3.5e-3  # errors of the robot's structure
 REPEATABILITY_MM = 0.01
@@ -34,6 +34,14 @@ SHOT = (625.0, 475.0, -100.0, 0.0, 0.0)  # pose in which the robot holds the tar
 CALIBRATION_MM, CALIBRATION_RAD = 0.05, 2e-4  # of marker to tool and marker to target, per axis
 SINGLE_FRAME = LoopOptions(noise_mm=0.285, noise_rad=1.24e-3)
 LOOP_TOLERANCE_MM, LOOP_TOLERANCE_DEG = 0.10, 0.05
+
+
+@functools.cache
+def _robot() -> HybridRobot:
+    """The robot as it is drawn."""
+    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    with jax.ensure_compile_time_eval():
+        return spine_hybrid()
 
 
 class WirePlacement(NamedTuple):
@@ -73,7 +81,7 @@ class _Setup(NamedTuple):
 
     def reached(self, command: jax.Array, key: jax.Array) -> SE3:
         """T_base_tool where the robot really goes."""
-        q, _ = hybrid_inverse(command, ROBOT)
+        q, _ = hybrid_inverse(command, _robot())
         noise = REPEATABILITY_MM * jax.random.normal(key, (3,))
         return tool_frame(hybrid_forward(q.at[:3].add(noise), self.built)[0])
 
@@ -123,7 +131,7 @@ def place_wire(
         moving, seeing = jax.random.split(key)
         return setup.tool_seen(setup.reached(command, moving), seeing).inverse() @ goal
 
-    history, status = navigation.close_loop(command, measure, ROBOT, options, key=keys[7])
+    history, status = navigation.close_loop(command, measure, _robot(), options, key=keys[7])
     last = setup.reached(history.final.command, keys[8])
     begin, tip = _wire_ends(T_base_world.inverse() @ last, path.length)
     return WirePlacement(
@@ -145,7 +153,7 @@ def _draw_setup(
         SO3.exp(jax.random.normal(keys[2], (3,))), jnp.array([300.0, -200.0, 1800.0])
     )
     return _Setup(
-        built=perturbed(ROBOT, BUILT_MM, BUILT_RAD, key=keys[0]),
+        built=perturbed(_robot(), BUILT_MM, BUILT_RAD, key=keys[0]),
         T_base_world=T_base_world,
         T_base_patient=T_base_world @ _patient_marker(T_world_target, keys[1]),
         T_tracker_base=T_tracker_base,

@@ -44,11 +44,10 @@ from dartjax.transforms import SE3, SO3
 
 SOURCE_TO_ISOCENTER = 700.0  # mm
 VIEWS = ("AP", "LAT_L")
-BIPLANAR_TARGET = navigation.biplanar_target()
 # The layers' shadows differ by 7 per cent in radius.
 TARGET_BALLS = BallOptions(radius_px=6.2, radius_spread=0.3, candidates=448, capacity=192)
 # A local fault of the tube, 15 mm wide on the plate, beside pincushion and rotation.
-TUBE = intensifier(bump=0.02)
+_TUBE_BUMP = 0.02  # of the image intensifier's distortion
 CARM_TILT_DEG = 2.0  # of a view from its name, to each side and about each axis
 HOLD_TILT_DEG, HOLD_SHIFT_MM = 1.5, 4.0  # how nearly the robot holds the target
 WIRE_RADIUS_MM = 1.0
@@ -58,6 +57,14 @@ _PLATE = PlateMounting(turn_rad=(0.004, 0.004, 0.01), shift_mm=0.7, depth_mm=0.0
 _RAY_SAMPLES = 300
 _ANATOMY_VERSION = "2"
 _STRAY_MM = 100.0  # of a wire that is drawn, before its entry
+
+
+@functools.cache
+def scene_target() -> navigation.BiPlanar:
+    """The bi-planar target that the robot holds."""
+    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    with jax.ensure_compile_time_eval():
+        return navigation.biplanar_target()
 
 
 class NavigationView(NamedTuple):
@@ -112,7 +119,7 @@ def _view(
         pixel_spacing=2.0 * SDD / FOCAL_LENGTH,
         image_size=(IMAGE_SIZE[0] // 2, IMAGE_SIZE[1] // 2),
     )
-    carm = CarmView(random_intrinsics(rng), TUBE, rotation, IMAGE_SIZE)
+    carm = CarmView(random_intrinsics(rng), intensifier(bump=_TUBE_BUMP), rotation, IMAGE_SIZE)
     anatomy = _recorded(_drr(case, half), half, _rays(carm, 1))
     if bolus:
         anatomy = jnp.maximum(anatomy, jnp.median(anatomy) - _BOLUS)
@@ -155,9 +162,9 @@ def held_target(center: np.ndarray, rng: np.random.Generator) -> SE3:
 
 def expose_target(view: NavigationView, part: int, T_world_target: SE3, seed: int) -> jax.Array:
     """Render the image of anatomy and of the part of the target that belongs to the view."""
-    balls = BIPLANAR_TARGET.points(part).reshape(-1, 3)
+    balls = scene_target().points(part).reshape(-1, 3)
     pose = view.T_camera_world @ T_world_target
-    metal = _balls(view.rays, view.carm, balls, BIPLANAR_TARGET.radius, pose)
+    metal = _balls(view.rays, view.carm, balls, scene_target().radius, pose)
     return _record(view.anatomy, metal, jax.random.key(seed))
 
 
@@ -182,13 +189,13 @@ def _registered(found: Balls, calibrated: Calibrated, part: int):
     match, status = navigation.match_part(
         jnp.where(on_plate[:, None], ideal, 0.0),
         found.valid & on_plate,
-        BIPLANAR_TARGET,
+        scene_target(),
         part,
         focal_length=FOCAL_LENGTH,
         source_to_isocenter=SOURCE_TO_ISOCENTER,
         center=jnp.array(CENTER),
     )
-    view, fit_status = navigation.register_view(match, BIPLANAR_TARGET, part)
+    view, fit_status = navigation.register_view(match, scene_target(), part)
     return view, match, jnp.where(status != 0, status, fit_status)
 
 

@@ -25,18 +25,18 @@ def test_a_target_is_registered_from_its_shadows_and_the_wrong_part_is_not():
     for part, status in ((0, robots.StatusCode.OK), (1, robots.StatusCode.CORRESPONDENCE_FAILED)):
         # The other part, held before this view: a target mounted the wrong way round.
         swap = transforms.SE3.from_rotation(
-            transforms.SO3.from_matrix(scenes.BIPLANAR_TARGET.R_biplanar_part[part].T)
+            transforms.SO3.from_matrix(scenes.scene_target().R_biplanar_part[part].T)
         )
-        balls = scenes.BIPLANAR_TARGET.points(part).reshape(-1, 3)
+        balls = scenes.scene_target().points(part).reshape(-1, 3)
         metal = carm.balls_attenuation(
-            rays, flat, balls, scenes.BIPLANAR_TARGET.radius, camera @ T_world_target @ swap
+            rays, flat, balls, scenes.scene_target().radius, camera @ T_world_target @ swap
         )
         image = scenes._record(jnp.zeros(scenes.IMAGE_SIZE), metal, jax.random.key(0))
         found = scenes._detect(image, scenes.TARGET_BALLS)
         match, code = navigation.match_part(
             found.centers,
             found.valid,
-            scenes.BIPLANAR_TARGET,
+            scenes.scene_target(),
             0,
             focal_length=scenes.FOCAL_LENGTH,
             source_to_isocenter=scenes.SOURCE_TO_ISOCENTER,
