@@ -70,6 +70,7 @@ def test_a_poor_dense_fit_gives_null_with_the_reason(monkeypatch):
 
 
 def test_a_good_fit_is_written_and_read_back(monkeypatch, tmp_path):
+    monkeypatch.setenv("DARTJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "dense_landmarks", unfitted)
     model = data.load_shape_model("L3")
     vertices = np.asarray(model.mean_shape, np.float64) + np.array([70.0, 90.0, 50.0])
