@@ -4,7 +4,7 @@ What can go wrong is the same everywhere: status codes inside jit, named errors 
 """
 
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dartjax.robot import arms, carm, cooperation, distal, navigation
 from dartjax.robot._errors import ERROR_OF_STATUS as ERROR_OF_STATUS
@@ -28,15 +28,17 @@ from dartjax.robot._errors import raise_for_status as raise_for_status
 
 _SUBJECTS: tuple[ModuleType, ...] = (arms, carm, cooperation, navigation, distal)
 
+if not TYPE_CHECKING:  # a type checker would take any name at all for one of the module's
 
-def __getattr__(name: str) -> Any:
-    """Find a name of 0.1, when everything stood here, in the sub-package of its subject."""
-    for subject in _SUBJECTS:
-        if not name.startswith("_") and hasattr(subject, name):
-            return getattr(subject, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Find a name of 0.1, when everything stood here, in the sub-package of its subject."""
+        for subject in _SUBJECTS:
+            if not name.startswith("_") and hasattr(subject, name):
+                return getattr(subject, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-
-def __dir__() -> list[str]:
-    public = {name for subject in _SUBJECTS for name in vars(subject) if not name.startswith("_")}
-    return sorted(public | globals().keys())
+    def __dir__() -> list[str]:
+        public = {
+            name for subject in _SUBJECTS for name in vars(subject) if not name.startswith("_")
+        }
+        return sorted(public | globals().keys())
