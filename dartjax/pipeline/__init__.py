@@ -14,28 +14,7 @@ from dartjax.pipeline._assess import quality_assessor as quality_assessor
 from dartjax.pipeline._assess import rendered_neighbours as rendered_neighbours
 from dartjax.pipeline._batch import fit_arguments as fit_arguments
 from dartjax.pipeline._batch import run_cases as run_cases
-from dartjax.pipeline._failure_fit import (
-    cross_validate_failure_model as cross_validate_failure_model,
-)
-from dartjax.pipeline._failure_fit import (
-    fit_calibrated_failure_model as fit_calibrated_failure_model,
-)
-from dartjax.pipeline._fractures import BODY_PLACES as BODY_PLACES
-from dartjax.pipeline._fractures import MODES_OFF as MODES_OFF
-from dartjax.pipeline._fractures import MODES_ON as MODES_ON
-from dartjax.pipeline._fractures import OCCUPANCY_SPACING_MM as OCCUPANCY_SPACING_MM
-from dartjax.pipeline._fractures import FractureAnswer as FractureAnswer
-from dartjax.pipeline._fractures import fit_fractures as fit_fractures
-from dartjax.pipeline._fractures import fracture_cases as fracture_cases
-from dartjax.pipeline._fractures import fracture_tasks as fracture_tasks
-from dartjax.pipeline._fractures import vertebra_occupancy as vertebra_occupancy
 from dartjax.pipeline._joint import fit_jointly as fit_jointly
-from dartjax.pipeline._learning_metrics import CAPTURED_MM as CAPTURED_MM
-from dartjax.pipeline._learning_metrics import LEARNED_SIMILARITY as LEARNED_SIMILARITY
-from dartjax.pipeline._learning_metrics import evaluate_captures as evaluate_captures
-from dartjax.pipeline._learning_metrics import evaluate_one_shot_starts as evaluate_one_shot_starts
-from dartjax.pipeline._learning_metrics import evaluate_predictions as evaluate_predictions
-from dartjax.pipeline._learning_metrics import similarity_cases as similarity_cases
 from dartjax.pipeline._networks import check_not_trained_on as check_not_trained_on
 from dartjax.pipeline._networks import isolation_network as isolation_network
 from dartjax.pipeline._networks import load_network as load_network
@@ -57,26 +36,9 @@ from dartjax.pipeline._recipes import RECIPES as RECIPES
 from dartjax.pipeline._recipes import Fitter as Fitter
 from dartjax.pipeline._recipes import run_method as run_method
 from dartjax.pipeline._recover import recover as recover
-from dartjax.pipeline._repair import Repair as Repair
-from dartjax.pipeline._repair import try_repairs as try_repairs
-from dartjax.pipeline._robustness import fit_robustness_scenes as fit_robustness_scenes
-from dartjax.pipeline._robustness import only_levels as only_levels
-from dartjax.pipeline._robustness import start_robustness_scenes as start_robustness_scenes
-from dartjax.pipeline._robustness_scenes import AS_GIVEN as AS_GIVEN
-from dartjax.pipeline._robustness_scenes import CAMERA_CURVES as CAMERA_CURVES
-from dartjax.pipeline._robustness_scenes import REFINED as REFINED
-from dartjax.pipeline._robustness_scenes import ROBUSTNESS_VALUES as ROBUSTNESS_VALUES
-from dartjax.pipeline._robustness_scenes import RobustnessScene as RobustnessScene
-from dartjax.pipeline._robustness_scenes import robustness_scenes as robustness_scenes
 from dartjax.pipeline._starts import detected_tasks as detected_tasks
 from dartjax.pipeline._starts import initialise_tasks as initialise_tasks
 from dartjax.pipeline._starts import insufficient_evidence as insufficient_evidence
-from dartjax.pipeline._stress import CameraMisplacement as CameraMisplacement
-from dartjax.pipeline._stress import FailureTrials as FailureTrials
-from dartjax.pipeline._stress import collect_failure_trials as collect_failure_trials
-from dartjax.pipeline._stress import join_failure_trials as join_failure_trials
-from dartjax.pipeline._stress import load_failure_trials as load_failure_trials
-from dartjax.pipeline._stress import save_failure_trials as save_failure_trials
 from dartjax.pipeline._study import Answers as Answers
 from dartjax.pipeline._study import Assessor as Assessor
 from dartjax.pipeline._study import Study as Study
@@ -95,3 +57,40 @@ from dartjax.pipeline._task import no_answer_reason as no_answer_reason
 from dartjax.pipeline._task import oracle_estimate as oracle_estimate
 from dartjax.pipeline._task import start_estimate as start_estimate
 from dartjax.pipeline._task import status_text as status_text
+from dartjax.pipeline.studies import AS_GIVEN as AS_GIVEN
+from dartjax.pipeline.studies import BODY_PLACES as BODY_PLACES
+from dartjax.pipeline.studies import CAMERA_CURVES as CAMERA_CURVES
+from dartjax.pipeline.studies import CAPTURED_MM as CAPTURED_MM
+from dartjax.pipeline.studies import LEARNED_SIMILARITY as LEARNED_SIMILARITY
+from dartjax.pipeline.studies import MODES_OFF as MODES_OFF
+from dartjax.pipeline.studies import MODES_ON as MODES_ON
+from dartjax.pipeline.studies import OCCUPANCY_SPACING_MM as OCCUPANCY_SPACING_MM
+from dartjax.pipeline.studies import ORACLE_METRICS as ORACLE_METRICS
+from dartjax.pipeline.studies import REFINED as REFINED
+from dartjax.pipeline.studies import ROBUSTNESS_VALUES as ROBUSTNESS_VALUES
+from dartjax.pipeline.studies import CameraMisplacement as CameraMisplacement
+from dartjax.pipeline.studies import FailureTrials as FailureTrials
+from dartjax.pipeline.studies import FractureAnswer as FractureAnswer
+from dartjax.pipeline.studies import Repair as Repair
+from dartjax.pipeline.studies import RobustnessScene as RobustnessScene
+from dartjax.pipeline.studies import collect_failure_trials as collect_failure_trials
+from dartjax.pipeline.studies import cross_validate_failure_model as cross_validate_failure_model
+from dartjax.pipeline.studies import evaluate_captures as evaluate_captures
+from dartjax.pipeline.studies import evaluate_one_shot_starts as evaluate_one_shot_starts
+from dartjax.pipeline.studies import evaluate_predictions as evaluate_predictions
+from dartjax.pipeline.studies import fit_calibrated_failure_model as fit_calibrated_failure_model
+from dartjax.pipeline.studies import fit_fractures as fit_fractures
+from dartjax.pipeline.studies import fit_robustness_scenes as fit_robustness_scenes
+from dartjax.pipeline.studies import fit_shape_oracle as fit_shape_oracle
+from dartjax.pipeline.studies import fracture_cases as fracture_cases
+from dartjax.pipeline.studies import fracture_tasks as fracture_tasks
+from dartjax.pipeline.studies import join_failure_trials as join_failure_trials
+from dartjax.pipeline.studies import load_failure_trials as load_failure_trials
+from dartjax.pipeline.studies import only_levels as only_levels
+from dartjax.pipeline.studies import robustness_scenes as robustness_scenes
+from dartjax.pipeline.studies import save_failure_trials as save_failure_trials
+from dartjax.pipeline.studies import shape_oracle_summary as shape_oracle_summary
+from dartjax.pipeline.studies import similarity_cases as similarity_cases
+from dartjax.pipeline.studies import start_robustness_scenes as start_robustness_scenes
+from dartjax.pipeline.studies import try_repairs as try_repairs
+from dartjax.pipeline.studies import vertebra_occupancy as vertebra_occupancy

@@ -15,9 +15,9 @@ from typing import Any
 
 from dartjax import data, metrics, planning
 from dartjax.cli import launch
+from dartjax.pipeline import ORACLE_METRICS, fit_shape_oracle, shape_oracle_summary
 from dartjax.report import Tile
 from experiments.common import ssm_data, ssm_report
-from experiments.evaluate_ssm.cases import METRICS, fit_case, summary_of
 from experiments.evaluate_ssm.settings import Settings
 
 
@@ -48,11 +48,11 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         ssm_leak=bool(leaks),
     )
     record |= {
-        "metrics": {name: metrics.DEFINITIONS[name] for name in METRICS},
+        "metrics": {name: metrics.DEFINITIONS[name] for name in ORACLE_METRICS},
         "shape_models": {subject: card["name"] for subject, card in cards.items()},
         "rejected": ssm_data.rejected_entries(rejected),
     }
-    ctx.save_metrics(record, summary_of(cases, modes), cases)
+    ctx.save_metrics(record, shape_oracle_summary(cases, modes), cases)
     ssm_report.write_oracle(ctx.out, cases, modes)
     ssm_report.write_errors(ctx.out, tiles, len(modes))
 
@@ -86,7 +86,7 @@ def _fit_all(
         for shape in shapes:
             field = planning.distance_field_from_mesh(shape.surface)
             for num_modes in modes:
-                case, fit, faces = fit_case(shape, field, num_modes, sets[shape.subject])
+                case, fit, faces = fit_shape_oracle(shape, field, num_modes, sets[shape.subject])
                 cases.append(case)
                 tiles.append(ssm_report.error_tile(case, fit, faces, field))
                 step(f"{shape.subject} {shape.level} {num_modes} modes: {case['dice']:.3f}")

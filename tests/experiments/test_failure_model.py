@@ -8,7 +8,7 @@ from experiments.common import failure_report
 from experiments.evaluate_failure_model import report
 from experiments.evaluate_failure_model import settings as evaluate_settings
 from experiments.fit_failure_model import settings as fit_settings
-from tests.pipeline.failure_trials import trials
+from tests.pipeline.studies.failure_trials import trials
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,12 @@ from dartjax.pipeline._next_view import candidate_views, next_views
 from dartjax.pipeline._recipes import run_method
 from dartjax.pipeline._recover import recover
 from dartjax.pipeline._starts import detected_tasks, initialise_tasks
-from dartjax.pipeline._stress import AssessedScene, CameraMisplacement, with_misplaced_cameras
 from dartjax.pipeline._task import Estimate, Task, grade_estimate, no_answer_reason
+from dartjax.pipeline.studies._stress import (
+    AssessedScene,
+    CameraMisplacement,
+    with_misplaced_cameras,
+)
 
 
 class Repair(NamedTuple):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dartjax import pipeline
-from tests.pipeline.failure_trials import trials
+from tests.pipeline.studies.failure_trials import trials
 
 
 def test_a_subject_does_not_predict_itself():

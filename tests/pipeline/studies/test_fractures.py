@@ -6,7 +6,7 @@ import pytest
 
 from dartjax import data, ssm, transforms
 from dartjax.mesh import TriangleMesh
-from dartjax.pipeline._fractures import body_heights
+from dartjax.pipeline.studies._fractures import body_heights
 
 POSE = transforms.SE3.from_rotation_and_translation(
     transforms.SO3.exp(jnp.array([0.3, -0.2, 0.5])), jnp.array([10.0, 80.0, -40.0])

@@ -6,8 +6,8 @@ import pytest
 
 from dartjax import camera, simulation, transforms
 from dartjax.pipeline import AS_GIVEN, REFINED, ROBUSTNESS_VALUES, RobustnessScene, only_levels
-from dartjax.pipeline._robustness import _residual
-from dartjax.pipeline._robustness_scenes import RobustnessSetup, second_view_motions
+from dartjax.pipeline.studies._robustness import _residual
+from dartjax.pipeline.studies._robustness_scenes import RobustnessSetup, second_view_motions
 from tests.pipeline.answers import task
 
 

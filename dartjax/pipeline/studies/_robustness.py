@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from dartjax import registration, transforms
 from dartjax._progress import Progress, Step, no_progress, no_step
 from dartjax.pipeline._recipes import run_method
-from dartjax.pipeline._robustness_scenes import (
+from dartjax.pipeline._starts import initialise_tasks
+from dartjax.pipeline._task import Estimate, Task, grade_estimate, no_answer_reason, status_text
+from dartjax.pipeline.studies._robustness_scenes import (
     CAMERA_CURVES,
     REFINED,
     RobustnessScene,
     tasks_with_motions,
 )
-from dartjax.pipeline._starts import initialise_tasks
-from dartjax.pipeline._task import Estimate, Task, grade_estimate, no_answer_reason, status_text
 from dartjax.registration import CAMERA_STATUS, CameraPrior, refine_cameras, stack
 
 _refine = jax.jit(refine_cameras)

@@ -9,9 +9,9 @@ import pytest
 
 from dartjax import data, pipeline
 from dartjax.pipeline import CameraMisplacement
-from dartjax.pipeline._stress import with_misplaced_cameras
+from dartjax.pipeline.studies._stress import with_misplaced_cameras
 from tests.pipeline.answers import task
-from tests.pipeline.failure_trials import trials
+from tests.pipeline.studies.failure_trials import trials
 from tests.registration import scenes
 
 

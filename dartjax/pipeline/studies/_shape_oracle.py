@@ -1,4 +1,4 @@
-"""The case of one fitted vertebra, and the summary of all."""
+"""What a shape model could reach at best: its fit to true surfaces, and the paths it carries."""
 
 import pathlib
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from dartjax.mesh import TriangleMesh
 from dartjax.observations import SIDES, NeedlePath
 
 # Cylinders whose way through the pedicles is graded, mm: Spine-DART's, and an 11 gauge needle.
-DIAMETERS_MM = (5.0, 3.2)
-METRICS = ("dice", "nsd_1mm", "hd95_mm", "masd_mm")
+ORACLE_DIAMETERS_MM = (5.0, 3.2)
+ORACLE_METRICS = ("dice", "nsd_1mm", "hd95_mm", "masd_mm")
 _clearance, _best_corridor = jax.jit(planning.clearance), jax.jit(planning.best_corridor)
 
 
-def fit_case(
+def fit_shape_oracle(
     shape: data.TrainingShape,
     field: planning.DistanceField,
     num_modes: int,
@@ -33,15 +33,17 @@ def fit_case(
     grades = metrics.reconstruction_metrics(TriangleMesh(fit.vertices, model.faces), shape.surface)
     size = float(np.sqrt(np.mean(np.square(np.asarray(fit.coefficients)))))
     case = {"subject": shape.subject, "level": shape.level, "modes": num_modes}
-    case |= grades | {"coefficient_rms": size} | path_grades(fit.paths, field)
+    case |= grades | {"coefficient_rms": size} | carried_path_clearances(fit.paths, field)
     return case, fit, np.asarray(model.faces)
 
 
-def path_grades(paths: Float[Array, "2 2 3"], field: planning.DistanceField) -> dict[str, float]:
+def carried_path_clearances(
+    paths: Float[Array, "2 2 3"], field: planning.DistanceField
+) -> dict[str, float]:
     """Room of a cylinder about each carried path to the wall of the true bone, negative where
     it breaks through, and of the best straight path nearby; by side and diameter, mm."""
     grades = {}
-    for diameter in DIAMETERS_MM:
+    for diameter in ORACLE_DIAMETERS_MM:
         for side, (entry, target) in zip(SIDES, paths, strict=True):
             path = NeedlePath(entry, target, jnp.asarray(diameter / 2.0))
             carried = _clearance(path, field).clearance
@@ -51,7 +53,7 @@ def path_grades(paths: Float[Array, "2 2 3"], field: planning.DistanceField) -> 
     return grades
 
 
-def summary_of(cases: Sequence[dict[str, Any]], modes: Sequence[int]) -> dict[str, float]:
+def shape_oracle_summary(cases: Sequence[dict[str, Any]], modes: Sequence[int]) -> dict[str, float]:
     """Median, mean and worst of the grades for each number of modes."""
     summary = {}
     for num_modes in modes:
@@ -65,7 +67,7 @@ def summary_of(cases: Sequence[dict[str, Any]], modes: Sequence[int]) -> dict[st
             f"hd95_mean_{num_modes}_mm": float(np.mean([case["hd95_mm"] for case in own])),
             f"nsd_1mm_mean_{num_modes}": float(np.mean([case["nsd_1mm"] for case in own])),
         }
-        for diameter in DIAMETERS_MM:
+        for diameter in ORACLE_DIAMETERS_MM:
             for kind in ("clearance", "best_clearance"):
                 room = [case[f"{kind}_{side}_{diameter:g}_mm"] for case in own for side in SIDES]
                 name = "carried" if kind == "clearance" else "feasible"

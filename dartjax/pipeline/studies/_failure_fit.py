@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from dartjax import data
 from dartjax.pipeline._assess import ALL_FEATURE_NAMES, failure_probabilities, fill_scene_features
-from dartjax.pipeline._stress import FailureTrials
+from dartjax.pipeline.studies._stress import FailureTrials
 from dartjax.registration import abstention_threshold, calibrated_inflation, fit_failure_model
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
