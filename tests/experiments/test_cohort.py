@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import typing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,16 +12,11 @@ from dartjax import data
 from dartjax.data.cohorts import _inspect
 from experiments.cohort.settings import Settings
 from tests.data import phantoms
-
-ROOT = Path(__file__).parents[2]
+from tests.experiments.in_process import start
 
 
 def run(*flags):
-    command = [sys.executable, "-m", "experiments.cohort", *flags]
-    env = os.environ | {"COLUMNS": "200"}
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env=env, timeout=120
-    )
+    return start("cohort", *flags, COLUMNS="200")
 
 
 @pytest.fixture(scope="module")

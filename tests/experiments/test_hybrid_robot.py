@@ -1,14 +1,13 @@
 """The robot experiments: numbers of the small parts, and runs from end to end (slow)."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from dartjax import simulation
 from experiments.hybrid_robot import report, tables
+from tests.experiments.in_process import start
 
 
 def test_table_4_is_reproduced_to_five_micrometres(x64):
@@ -62,17 +61,13 @@ def test_base_placement_from_end_to_end(tmp_path):
 
 def run(name, folder, *flags):
     out = folder / "run"
-    command = [sys.executable, "-m", f"experiments.{name}", f"--out={out}", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = start(name, f"--out={out}", *flags)
     assert done.returncode == 0, done.stderr
     return out
 
 
 def test_bad_flags_end_with_code_2(tmp_path):
-    command = [sys.executable, "-m", "experiments.base_placement", f"--run={tmp_path}"]
-    done = subprocess.run(
-        [*command, f"--out={tmp_path / 'out'}"], capture_output=True, text=True, check=False
-    )
+    done = start("base_placement", f"--run={tmp_path}", f"--out={tmp_path / 'out'}")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "reconstruct --demo" in done.stderr

@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 import typing
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +14,13 @@ from dartjax.observations import LANDMARK_NAMES
 from dartjax.render import SplatOptions, splat, two_compartment
 from experiments.reconstruct import ablation
 from experiments.reconstruct.settings import Settings
+from tests.experiments.in_process import start
 
-ROOT = Path(__file__).parent.parent.parent
 CENTER = [10.0, -20.0, 150.0]
 
 
 def reconstruct(*flags):
-    command = [sys.executable, "-m", "experiments.reconstruct", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return start("reconstruct", *flags)
 
 
 def write_views(folder, primary_deg):

@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,17 +11,9 @@ from dartjax import data, ssm
 from dartjax.mesh import TriangleMesh
 from experiments.build_ssm import card
 from experiments.build_ssm.settings import Settings
+from tests.experiments.in_process import start
 
-ROOT = Path(__file__).parent.parent.parent
 GRADES = ("subject", "level", "modes", "dice", "nsd_1mm", "hd95_mm", "masd_mm")
-
-
-def run(name, *flags, **environment):
-    import os
-
-    command = [sys.executable, "-m", f"experiments.{name}", *flags]
-    env = os.environ | environment
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +32,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_oracle_of_a_folder_of_meshes(folder, tmp_path):
     out = tmp_path / "run"
-    done = run("evaluate_ssm", f"--data={folder}", "--modes=5", f"--out={out}")
+    done = start("evaluate_ssm", f"--data={folder}", "--modes=5", f"--out={out}")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((out / "metrics.json").read_text())
     assert [case["level"] for case in metrics["cases"]] == ["T8", "L3"]
@@ -61,7 +50,7 @@ def test_oracle_of_a_folder_of_meshes(folder, tmp_path):
 def test_excluded_subjects_select_the_model_not_the_cases(folder, tmp_path):
     out = tmp_path / "run"
     flags = (f"--data={folder}", "--modes=2", "--exclude_subjects=lidc0001", f"--out={out}")
-    done = run("evaluate_ssm", *flags)
+    done = start("evaluate_ssm", *flags)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["record"]["shape_models"] == {"someone": "without_lidc0001"}
@@ -79,7 +68,7 @@ def test_excluded_subjects_select_the_model_not_the_cases(folder, tmp_path):
     ],
 )
 def test_mistakes_are_one_clear_line(name, flags, message, tmp_path):
-    done = run(name, *flags, f"--out={tmp_path / 'run'}")
+    done = start(name, *flags, f"--out={tmp_path / 'run'}")
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
 
@@ -99,7 +88,7 @@ def test_a_set_is_built_from_a_folder(tmp_path):
         mesh = TriangleMesh(ssm.instance(model, jnp.array([0.3, -0.3])), model.faces)
         data.save_ply(root / "someone" / f"{level}.ply", mesh)
     out = tmp_path / "set"
-    done = run("build_ssm", f"--data={root}", "--num_modes=20", "--noquality", f"--out={out}")
+    done = start("build_ssm", f"--data={root}", "--num_modes=20", "--noquality", f"--out={out}")
     assert done.returncode == 0, done.stderr
     found = data.shape_model_card(out)
     assert found["subjects_included"] == ["someone"] and len(found["levels"]) == 17

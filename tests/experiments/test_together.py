@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dartjax.cli import launch
+from tests.experiments.in_process import start
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py"))
@@ -56,13 +56,6 @@ def test_an_import_starts_no_device():
     assert done.returncode == 0, done.stderr.decode()
 
 
-def run(name, *arguments):
-    """Exit code of an experiment started in this process."""
-    with pytest.raises(SystemExit) as stopped:
-        launch.run(main_of(name), settings_of(name), [name, *arguments])
-    return stopped.value.code
-
-
 def test_two_mains_run_one_after_the_other(tmp_path):
     """A synthetic subject is made, and described as a cohort, by the same process."""
     given = {
@@ -70,10 +63,11 @@ def test_two_mains_run_one_after_the_other(tmp_path):
         "cohort": (f"--cohort={tmp_path / 'make_synthverse' / 'cohort'}", "--centroids=mask"),
     }
     for name, flags in given.items():
-        assert run(name, *flags, "--seed=3", f"--out={tmp_path / name}") == 0
+        done = start(name, *flags, "--seed=3", f"--out={tmp_path / name}")
+        assert done.returncode == 0, done.stderr
         config = json.loads((tmp_path / name / "config.json").read_text())
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())
         assert config["experiment"] == name and metrics["record"]["seed"] == 3
         assert metrics["record"]["n_subjects"] == 1
     # The flags of one are none of the other's.
-    assert run("cohort", "--num_subjects=1", f"--out={tmp_path / 'none'}") == 2
+    assert start("cohort", "--num_subjects=1", f"--out={tmp_path / 'none'}").returncode == 2
