@@ -134,15 +134,21 @@ def test_help_shows_our_flags_and_only_ours(tmp_path):
     assert "verbosity" not in shown.stdout and "%s" not in shown.stdout
 
 
-def test_a_config_repeats_its_run_and_flags_beside_it_count(tmp_path):
-    given = ("--count=4", "--seed=7", "--preset=fast", "--names=a,b")
-    assert run_dummy(tmp_path, *given, "--out=a").returncode == 0
-    done = run_dummy(tmp_path, "--config=a/config.json", "--seed=8", "--out=b")
-    assert done.returncode == 0, done.stderr
-    first, second = (json.loads((tmp_path / f"{run}/config.json").read_text()) for run in "ab")
-    told = {"out": "b", "seed": 8, "config": "a/config.json"}
-    assert second["flags"] == {**first["flags"], **told}
-    metrics = json.loads((tmp_path / "b/metrics.json").read_text())
+def test_a_config_repeats_its_run_and_flags_beside_it_count(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "kept as it is")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            launch.run(dummy.main, dummy.Settings, ["x", *arguments], presets=("default", "fast"))
+        assert not stopped.value.code
+
+    first, second, config = tmp_path / "a", tmp_path / "b", tmp_path / "a/config.json"
+    run("--count=4", "--seed=7", "--preset=fast", "--names=a,b", f"--out={first}")
+    run(f"--config={config}", "--seed=8", f"--out={second}")
+    given, repeated = (json.loads((out / "config.json").read_text()) for out in (first, second))
+    told = {"out": str(second), "seed": 8, "config": str(config)}
+    assert repeated["flags"] == {**given["flags"], **told}
+    metrics = json.loads((second / "metrics.json").read_text())
     assert metrics["summary"]["total"] == 10 and metrics["record"]["preset"] == "fast"
 
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from dartjax import synthverse
 from tests.data import phantoms
+from tests.experiments import in_process
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ("--recipe=landmarks", "--nobaselines", "--seed=5")
@@ -153,8 +154,7 @@ def test_two_processes_share_a_cohort(calm, cohort, cache, tmp_path):
         (("--num_processes=2", "--coordinator=127.0.0.1:1"), "--out or --work"),
     ],
 )
-def test_processes_that_cannot_meet(flags, message, cache, tmp_path):
-    process = start(cache, f"--cohort={tmp_path}", *flags)
-    _, errors = process.communicate()
-    assert process.returncode == 2
-    assert message in errors
+def test_processes_that_cannot_meet(flags, message, tmp_path):
+    done = in_process.start("reconstruct", *QUICK, f"--cohort={tmp_path}", *flags)
+    assert done.returncode == 2
+    assert message in done.stderr

@@ -207,6 +207,7 @@ def test_noise_misses_and_exchanged_sides_leave_an_improvement(run, seen, poses)
     assert np.mean(refined) < 0.85 * np.mean(held)
 
 
+@pytest.mark.slow
 def test_a_tight_prior_holds_the_cameras(run, seen, poses, coefficients):
     found = run(displaced(seen, motions_of()), poses, coefficients, HELD)
     moved = jax.tree.map(lambda x: x[1], found.motions)

@@ -225,6 +225,7 @@ def test_the_truth_disagrees_with_nothing():
     assert feature["landmark_fit_distance_mm"] < 3.0
 
 
+@pytest.mark.slow
 def test_what_was_detected_counts_even_if_the_fit_did_not_use_it():
     seen, named = features_by_name()
     away = seen.landmarks.at[0, 2, 0].add(30.0)

@@ -134,6 +134,7 @@ def test_levenberg_marquardt_on_rosenbrock(x64):
     np.testing.assert_allclose(found, [1.0, 1.0], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_objective_gradient_against_finite_differences(x64):
     def widen(tree):
         return jax.tree.map(

@@ -189,6 +189,7 @@ def test_a_view_switched_off_changes_nothing():
     np.testing.assert_allclose(first.coefficients, second.coefficients, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_pixels_that_are_not_finite_give_a_status_not_an_error():
     seen = scenes.observations(-30.0, 50.0)
     broken = dataclasses.replace(seen, images=seen.images.at[0, 30, 30].set(jnp.nan))

@@ -89,6 +89,7 @@ def _left_over(found, true):
     return np.linalg.norm(design @ affine - found[known], axis=1)
 
 
+@pytest.mark.slow
 def test_a_missing_node_is_filled_and_outside_is_unknown(x64):
     tube = carm.intensifier()
     _, real, valid = plate(tube)

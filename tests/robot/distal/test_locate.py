@@ -62,6 +62,7 @@ def found_of(centers, radius=6.1, capacity=64):
     return carm.Balls(jnp.asarray(padded), fill, jnp.ones(capacity), valid)
 
 
+@pytest.mark.slow
 def test_every_ball_is_found_to_a_tenth_of_a_pixel():
     found = detect(picture(nail=False))
     centers = np.asarray(found.centers)[np.asarray(found.valid)]

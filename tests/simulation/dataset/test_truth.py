@@ -69,6 +69,7 @@ def test_a_poor_dense_fit_gives_null_with_the_reason(monkeypatch):
     assert entry["landmarks_world"] is None and entry["paths_world"] is None and entry["reason"]
 
 
+@pytest.mark.slow
 def test_a_good_fit_is_written_and_read_back(monkeypatch, tmp_path):
     monkeypatch.setenv("DARTJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "dense_landmarks", unfitted)
