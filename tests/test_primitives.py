@@ -1,4 +1,4 @@
-"""The public primitives do the same compiled, on the device and step by step, for one case and
+"""The public primitives do the same compiled and step by step, for one case and
 for a batch: pure functions with static shapes and finite gradients."""
 
 import chex
@@ -68,7 +68,7 @@ def primitives():
 
 
 class Primitives(chex.TestCase):
-    @chex.variants(with_jit=True, without_jit=True, with_device=True)
+    @chex.variants(with_jit=True, without_jit=True)
     @parameterized.named_parameters(*primitives())
     def test_the_same_by_every_way_of_calling(self, function, argument):
         found = self.variant(function)(argument)

@@ -140,6 +140,7 @@ def test_damped_steps_reach_what_the_arm_reaches(seven, x64):
     check_reached(*damped(poses_of(q, seven), seven, start_near(q), centering), seven)
 
 
+@pytest.mark.slow
 def test_levenberg_marquardt_reaches_what_the_arm_reaches(seven, x64):
     q = samples(seven, 50)
     check_reached(*marquardt(poses_of(q, seven), seven, start_near(q)), seven)

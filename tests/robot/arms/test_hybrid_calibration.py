@@ -105,6 +105,7 @@ def test_exact_points_give_the_robot_back(robot, built, plan, x64):
     assert float(found.residual_rms_mm) < 1e-6
 
 
+@pytest.mark.slow
 def test_stated_sigma_is_the_spread_of_repeated_calibrations(robot, built, plan, x64):
     exact, rng = measured(built, plan, 0.0), np.random.default_rng(0)
     noise = 0.02 * rng.standard_normal((60, *exact.shape))
