@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dartjax import camera as cameras
 from dartjax._types import Image, Point
@@ -28,7 +28,7 @@ def observe(
     radiographs: Sequence[Radiograph],
     crops: Sequence[Camera],
     *,
-    masks: Float[np.ndarray, "view h w"] | None = None,
+    masks: Bool[np.ndarray, "view h w"] | Float[np.ndarray, "view h w"] | None = None,
     landmarks_world: Float[Array, "10 3"] | None = None,
     landmark_sigma_mm: float = 3.0,
 ) -> Observations:

@@ -60,7 +60,11 @@ def tilt_grid(thx_deg: int, thx_step: int, th5_deg: int, th5_step: int) -> Tilts
     return jnp.asarray(x.ravel(), jnp.float32), jnp.asarray(y.ravel(), jnp.float32)
 
 
-def _one_robot(key: Array, fit_grid: Tilts, test_grid: Tilts) -> tuple[dict[str, Array], Array]:
+def _one_robot(
+    key: Array,
+    fit_grid: tuple[Float[Array, " fit"], Float[Array, " fit"]],
+    test_grid: tuple[Float[Array, " test"], Float[Array, " test"]],
+) -> tuple[dict[str, Array], Array]:
     """Residual wrenches in joint 5 on the test grid, (63, 6) by method, and the fit's status."""
     own, fit_key, test_key, zero_key = jax.random.split(key, 4)
     truth = _zeroed(_random_robot(own), zero_key)
