@@ -52,7 +52,9 @@ class Figure:
 
 
 def save_figures(
-    pictures: Mapping[str, tuple[MatplotlibFigure, str]], folder: pathlib.Path, dpi: int | float = 100
+    pictures: Mapping[str, tuple[MatplotlibFigure, str]],
+    folder: pathlib.Path,
+    dpi: int | float = 100,
 ) -> list[Figure]:
     """Write NAME.png of every picture, given with its caption, and return them for a page."""
     figures = []
