@@ -1,11 +1,12 @@
-"""How jobs are started: settings as flags, the run folder, provenance, exit codes.
+"""How jobs are started: the command `dartjax`, settings as flags, the run folder, exit codes.
 
 Imports no JAX, so that help is shown at once.
 """
 
 from dartjax.cli import _launch
+from dartjax.cli._console import main as main
+from dartjax.cli._job import RunSettings as RunSettings
 from dartjax.cli._launch import RunContext as RunContext
-from dartjax.cli._launch import RunSettings as RunSettings
 from dartjax.cli._launch import commit as commit
 from dartjax.cli._launch import progress as progress
 from dartjax.cli._launch import run as run

@@ -1,4 +1,4 @@
-"""The one entry of every experiment: flags, the run folder, provenance, exit codes.
+"""The one entry of every experiment and command: the run folder, provenance, exit codes.
 
     def main(ctx: launch.RunContext, settings: Settings) -> None:
         ...
@@ -36,23 +36,10 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from dartjax._errors import DataError
-from dartjax.cli._settings import define_flags, preload, read_flags, setting
+from dartjax.cli._job import Job, RunSettings, parsed
+from dartjax.cli._settings import read_flags
 
 _Settings = TypeVar("_Settings")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunSettings:
-    """What every experiment can be told."""
-
-    seed: int = setting(0, "Seed of everything random in the run.")
-    out: str | None = setting(None, "Run folder to make. Default: runs/<experiment>-<date>-<time>.")
-    preset: str = setting("default", "Named configuration of the experiment.")
-    overwrite: bool = setting(False, "Replace an earlier run of the same --out.")
-    config: str | None = setting(
-        None, "config.json of an earlier run, to repeat it; flags given beside it count."
-    )
-
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PACKAGES = ("dartjax", "jax", "jaxlib", "numpy", "equinox", "optax", "flax")
@@ -60,7 +47,7 @@ _PACKAGES = ("dartjax", "jax", "jaxlib", "numpy", "equinox", "optax", "flax")
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """What an experiment is given. `out` exists and is empty; write every file there."""
+    """What an experiment or command is given. `out` exists and is empty; write every file there."""
 
     seed: int
     preset: str
@@ -133,34 +120,79 @@ def run(
     code of a run whose folder is kept; an exception keeps what was written, with error.log,
     in <out>.failed.
     """
-    arguments = list(sys.argv if argv is None else argv)
-    name = _experiment_name(main, arguments[0])
+    program, *arguments = list(sys.argv if argv is None else argv)
+    job = Job(
+        name=_experiment_name(main, program),
+        program=(program,),
+        settings=settings_type,
+        load_main=lambda: main,
+        help=(sys.modules[main.__module__].__doc__ or "").strip(),
+        presets=presets,
+        join=join,
+    )
+    start(job, arguments)
+
+
+def start(job: Job, arguments: Sequence[str]) -> NoReturn:
+    """Read the settings of a job from its arguments, run it, and leave the process; see `run`."""
     try:
-        values = _parsed(main, name, arguments, settings_type, presets)
-        settings, common = read_flags(settings_type, values), read_flags(RunSettings, values)
-        process = join(settings, common) if join else 0
-        final = _final_folder(name, common)
+        values = parsed(job, arguments)
+        settings = read_flags(job.settings, values)
+    except (flags.Error, DataError) as error:
+        stop(2, f"{error}\n{job.hint}")
+    if job.run_settings is None:
+        _run_alone(job, settings)
+    _run_in_folder(job, arguments, values, settings, read_flags(job.run_settings, values))
+
+
+def stop(code: int, message: str) -> NoReturn:
+    """Leave the process with one message on stderr."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _run_alone(job: Job, settings: Any) -> NoReturn:
+    """Run a command that makes no run folder."""
+    try:
+        code = job.load_main()(settings) or 0
+    except (flags.Error, DataError, FileNotFoundError) as error:
+        stop(2, str(error))
+    except BrokenPipeError:  # `dartjax info X | head`
+        raise
+    except Exception as error:
+        traceback.print_exc()  # no mistake of the user's, and no folder to keep it in
+        stop(1, f"dartjax {job.name} failed: {type(error).__name__}")
+    sys.exit(code)
+
+
+def _run_in_folder(
+    job: Job, arguments: Sequence[str], values: flags.FlagValues, settings: Any, common: RunSettings
+) -> NoReturn:
+    """Run a job in a fresh run folder."""
+    try:
+        process = job.join(settings, common) if job.join else 0
+        final = _final_folder(job.name, common)
         if process:
             final = final.with_name(f"{final.name}.process{process}")
         partial = _make_partial(final)
     except (flags.Error, DataError) as error:
-        _stop(2, f"{error}\n(--help lists the flags)")
+        stop(2, f"{error}\n{job.hint}")
     _enable_compile_cache()
     try:
-        config = _write_config(name, arguments, values, partial)
+        config = _write_config(job, arguments, values, partial)
         ctx = RunContext(common.seed, common.preset, partial, final, config)
-        code = main(ctx, settings) or 0
+        code = job.load_main()(ctx, settings) or 0
         shutil.rmtree(partial) if process else _publish(partial, final, common.overwrite)
     except (flags.Error, DataError, FileNotFoundError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        _stop(2, str(error))
+        stop(2, str(error))
     except (KeyboardInterrupt, SystemExit):
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except Exception as error:
         log = _keep_failure(partial, final)
         reason = str(error).strip().split("\n")[0]
-        _stop(1, f"the run failed: {type(error).__name__}: {reason}\nfull trace in {log}")
+        stop(1, f"the run failed: {type(error).__name__}: {reason}\nfull trace in {log}")
     if not process:
         print(f"Results: {final}")
     sys.exit(code)
@@ -206,76 +238,6 @@ def _lines(title: str, total: int | None) -> Iterator[Callable[..., None]]:
     line("started")
     yield step
     line("done")
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
-def _parsed(
-    main: Callable[..., Any],
-    name: str,
-    arguments: list[str],
-    settings_type: type,
-    presets: Sequence[str],
-) -> flags.FlagValues:
-    """The flags as given; flags.Error or DataError says what is wrong. --help prints the help and
-    leaves."""
-    values = flags.FlagValues()
-    define_flags(settings_type, values, _OWN)
-    define_flags(RunSettings, values, _COMMON)
-    flags.DEFINE_bool(
-        "help", False, "Show this help.", short_name="h", flag_values=values, module_name=_COMMON
-    )
-    if {"--help", "-help", "--h", "-h"} & set(arguments):
-        print(_help_text(main, values, presets))
-        sys.exit(0)
-    rest = values(arguments)[1:]
-    if rest:
-        raise flags.Error(f"unexpected argument {rest[0]!r}: flags are written --name=value")
-    if values["config"].value is not None:
-        preload(_earlier_flags(name, values["config"].value), values, _NOT_REPEATED)
-    if values["preset"].value not in presets:
-        unknown = values["preset"].value
-        raise flags.Error(f"unknown --preset={unknown}: choose one of {', '.join(presets)}")
-    return values
-
-
-_OWN, _COMMON = "this experiment", "every experiment"
-_NOT_REPEATED = ("out", "overwrite", "config", "help")
-
-
-def _earlier_flags(name: str, path: str) -> dict[str, Any]:
-    """The flags of an earlier run, from its config.json."""
-    try:
-        config = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        earlier, given = config["experiment"], dict(config["flags"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"--config={path} cannot be read ({error}): give the config.json of a finished run"
-        ) from error
-    if earlier != name:
-        raise DataError(f"--config={path} is of {earlier}, this is {name}")
-    return given
-
-
-def _help_text(main: Callable[..., Any], values: flags.FlagValues, presets: Sequence[str]) -> str:
-    own, common = (values.flags_by_module_dict().get(part, []) for part in (_OWN, _COMMON))
-    return "\n\n".join(
-        [
-            (sys.modules[main.__module__].__doc__ or "").strip(),
-            "Flags of this experiment:\n" + ("\n".join(map(_help_line, own)) or "  none"),
-            "Flags of every experiment:\n" + "\n".join(map(_help_line, common)),
-            f"Presets: {', '.join(presets)}",
-        ]
-    )
-
-
-def _help_line(flag: flags.Flag) -> str:
-    name = flag.name if flag.boolean else f"{flag.name}={flag.name.upper()}"
-    default = f"  (default: {flag.default})" if flag.default is not None else ""
-    return f"  --{name}{default}\n      {' '.join((flag.help or '').split())}"
 
 
 def _experiment_name(main: Callable[..., Any], program: str) -> str:
@@ -331,15 +293,15 @@ def _keep_failure(partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
 
 
 def _write_config(
-    name: str, arguments: list[str], values: flags.FlagValues, partial: pathlib.Path
+    job: Job, arguments: Sequence[str], values: flags.FlagValues, partial: pathlib.Path
 ) -> dict[str, Any]:
     """Write config.json: all that is needed to repeat the run."""
     config = {
-        "experiment": name,
-        "command": arguments,
+        "experiment": job.title,
+        "command": [*job.program, *arguments],
         "flags": {flag: values[flag].value for flag in values if flag not in ("help", "h")},
         "commit": commit(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: version(name) for name in _PACKAGES},
         "machine": _machine(),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
@@ -351,7 +313,7 @@ def _write_config(
 def commit() -> str:
     """Hash of the checkout with "-dirty" if tracked files changed; outside git the version."""
     if _git("rev-parse", "--show-toplevel") != str(_ROOT):
-        return f"dartjax-{_version('dartjax')}"
+        return f"dartjax-{version('dartjax')}"
     dirty = _git("status", "--porcelain", "--untracked-files=no")
     return (_git("rev-parse", "HEAD") or "no commit") + ("-dirty" if dirty else "")
 
@@ -365,7 +327,8 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Version of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -5,8 +5,9 @@
         pairs: int = setting(1, "Pairs of views per subject.", lower_bound=1)
         views: str = setting("random", "How the C-arm stands.", choices=("random", "orthogonal"))
 
-A field is a bool, int, float or str, one of these or None, or a tuple of str (written A,B,C).
-The module of a `Settings` imports no JAX, so that it can be read without waiting.
+A field is a bool, int, float or str, one of these or None, or a tuple of str (written A,B,C, or
+as plain arguments if it is positional). The module of a `Settings` imports no JAX, so that it can
+be read without waiting.
 """
 
 import dataclasses
@@ -30,21 +31,48 @@ def setting(
     choices: Sequence[str] = (),
     lower_bound: int | float | None = None,
     upper_bound: int | float | None = None,
+    positional: bool = False,
+    hidden: bool = False,
 ) -> Any:
-    """A field of a settings class: its default, what it means, and what it may be."""
+    """A field of a settings class: its default, what it means, and what it may be.
+
+    A `positional` field is a tuple of str given as plain arguments, at least one; a class has one
+    at most. A `hidden` one is left out of the help.
+    """
     metadata = {
         "help": help,
         "choices": tuple(choices),
         "bounds": {"lower_bound": lower_bound, "upper_bound": upper_bound},
+        "positional": positional,
+        "hidden": hidden,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def define_flags(settings: type, values: flags.FlagValues, module: str) -> None:
-    """Define a flag for every field, kept under a module name of its own in `values`."""
+def define_flags(
+    settings: type,
+    values: flags.FlagValues,
+    module: str,
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
+) -> None:
+    """Define a flag for every field, kept under a module name of its own in `values`; some with
+    another default than the field's."""
     hints = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
-        _define(field, _plain_type(field.name, hints[field.name]), values, module)
+        kind = _plain_type(field.name, hints[field.name])
+        _define(field, kind, defaults.get(field.name, field.default), values, module)
+
+
+def positional_field(settings: type) -> "dataclasses.Field[Any] | None":
+    """The field that plain arguments fill, if there is one."""
+    fields = dataclasses.fields(settings)
+    return next((field for field in fields if field.metadata["positional"]), None)
+
+
+def shown_fields(settings: type) -> "list[dataclasses.Field[Any]]":
+    """The fields whose flags the help lists."""
+    shown = dataclasses.fields(settings)
+    return [f for f in shown if not (f.metadata["positional"] or f.metadata["hidden"])]
 
 
 def read_flags(settings: type[_Settings], values: flags.FlagValues) -> _Settings:
@@ -56,24 +84,34 @@ def read_flags(settings: type[_Settings], values: flags.FlagValues) -> _Settings
     return settings(**given)
 
 
-def preload(config: Mapping[str, Any], values: flags.FlagValues, without: Sequence[str]) -> None:
+def preload(
+    config: Mapping[str, Any], values: flags.FlagValues, without: Sequence[str], job: str
+) -> None:
     """Make the flags of an earlier run the defaults of this one; DataError for one that is not a
-    flag of this experiment, or whose value it does not take."""
+    flag of this job ("this experiment"), or whose value it does not take."""
     for name, value in config.items():
         if name in without:
             continue
         if name not in values:
-            raise DataError(f"--config: this experiment has no --{name}; it has {_names(values)}")
+            raise DataError(f"--config: {job} has no --{name}; it has {_names(values)}")
         try:
             values.set_default(name, value)
         except (flags.Error, TypeError, ValueError) as error:
             raise DataError(f"--config: {name} = {value!r} is not allowed: {error}") from error
 
 
-def _define(field: Any, kind: type, values: flags.FlagValues, module: str) -> None:
-    name, default, help = field.name, field.default, field.metadata["help"]
-    given = {"flag_values": values, "module_name": module}
-    if choices := field.metadata["choices"]:
+def _define(
+    field: "dataclasses.Field[Any]",
+    kind: type,
+    default: Any,
+    values: flags.FlagValues,
+    module: str,
+) -> None:
+    name, help = field.name, field.metadata["help"]
+    given: dict[str, Any] = {"flag_values": values, "module_name": module}
+    if field.metadata["positional"]:
+        flags.DEFINE_multi_string(name, list(default), help, **given)  # a comma is part of a name
+    elif choices := field.metadata["choices"]:
         flags.DEFINE_enum(name, default, list(choices), help, **given)
     elif kind is bool:
         flags.DEFINE_bool(name, default, help, **given)

@@ -105,6 +105,7 @@ from dartjax.data.formats import load_mesh as load_mesh
 from dartjax.data.formats import load_meshes as load_meshes
 from dartjax.data.formats import load_radiograph as load_radiograph
 from dartjax.data.formats import load_radiographs as load_radiographs
+from dartjax.data.formats import load_starts as load_starts
 from dartjax.data.formats import mask_centroids as mask_centroids
 from dartjax.data.formats import needle as needle
 from dartjax.data.formats import present_labels as present_labels

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dartjax import data, mesh, registration, transforms
 from dartjax._progress import Step, no_step
@@ -69,6 +69,7 @@ class QualityMeasures(NamedTuple):
     losses: Float[np.ndarray, "case 2 view"]  # of image and mask
     vertex_std: Float[np.ndarray, "case vertex"]  # along the normal of the surface
     path_std: Float[np.ndarray, "case side 2 3"]  # (left, right), (entry, target), x, y, z
+    covariance: Float[np.ndarray, "case unknown unknown"]  # see `registration.Uncertainty`
 
 
 def measure_quality(
@@ -117,7 +118,8 @@ def _measured(options: FitOptions):
         variances = jnp.diagonal(uncertainty.paths, axis1=-2, axis2=-1)
         agreement = uncertainty.agreement
         losses = 1.0 - jnp.stack([agreement.scores, agreement.overlaps])
-        return jnp.stack(features), losses, across, jnp.sqrt(variances).reshape(2, 2, 3)
+        path_std = jnp.sqrt(variances).reshape(2, 2, 3)
+        return jnp.stack(features), losses, across, path_std, uncertainty.covariance
 
     return one
 
@@ -231,6 +233,7 @@ class QualityAssessment(NamedTuple):
     probability: float  # of failure, a MASD above 2 mm
     vertex_std_mm: Float[np.ndarray, " vertex"]  # along the normal of the surface
     path_std_mm: Float[np.ndarray, "side 2"]  # (left, right), (entry, target), rms of the axes
+    covariance: Float[np.ndarray, "unknown unknown"]  # turn (rad), shift (mm), coefficients (SD)
 
 
 def assess_quality(
@@ -244,10 +247,10 @@ def assess_quality(
         measures.vertex_std, measures.path_std, probability, stored
     )
     paths = np.sqrt(np.mean(path_std**2, axis=-1))
-    return [
-        QualityAssessment(float(p), std, path)
-        for p, std, path in zip(probability, vertex_std, paths, strict=True)
-    ]
+    inflation = stored.inflation[_beyond(probability, stored)]
+    covariance = inflation[:, None, None] ** 2 * measures.covariance
+    each = zip(probability, vertex_std, paths, covariance, strict=True)
+    return [QualityAssessment(float(p), *doubt) for p, *doubt in each]
 
 
 def calibrated_std(
@@ -258,9 +261,16 @@ def calibrated_std(
 ) -> tuple[Float[np.ndarray, "case vertex"], Float[np.ndarray, "case side 2 3"]]:
     """Standard deviations (mm) with their calibrated inflation, which is larger beyond the
     threshold of the failure `probability`."""
-    kind = (probability > stored.threshold).astype(int)
+    kind = _beyond(probability, stored)
     across, along = stored.inflation[kind], stored.path_inflation[kind]
     return across[:, None] * vertex_std, along[:, None, None, None] * path_std
+
+
+def _beyond(
+    probability: Float[np.ndarray, " case"], stored: data.StoredFailureModel
+) -> Int[np.ndarray, " case"]:
+    """1 for an answer beyond the threshold, else 0: which inflation is its own."""
+    return (probability > stored.threshold).astype(int)
 
 
 def failure_probabilities(
@@ -269,8 +279,10 @@ def failure_probabilities(
     """Probability of failure from ALL_FEATURE_NAMES. DataError for a model of other features."""
     if tuple(stored.features) != ALL_FEATURE_NAMES:
         raise data.DataError(
-            "the failure model was fitted on other features: fit it again by "
-            "python -m experiments.fit_failure_model"
+            f"the failure model was fitted on other features ({len(stored.features)}, here "
+            f"{len(ALL_FEATURE_NAMES)}): fit it again with this version of dartjax "
+            "(pipeline.fit_calibrated_failure_model), or use the packaged one "
+            "(data.load_failure_model())"
         )
     model = FailureModel(
         *map(jnp.asarray, (stored.mean, stored.scale, stored.weights, stored.bias))

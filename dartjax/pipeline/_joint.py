@@ -11,7 +11,7 @@ import numpy as np
 from dartjax import registration, ssm, transforms
 from dartjax.observations import Observations
 from dartjax.pipeline._batch import run_cases
-from dartjax.pipeline._task import Task, indices_by_scene
+from dartjax.pipeline._task import DISTURBED, GIVEN, Task, indices_by_scene
 from dartjax.registration import (
     RUNGS,
     FitOptions,
@@ -22,7 +22,7 @@ from dartjax.registration import (
 )
 
 # A start of another tier may be far off: it is helped by its neighbours and helps none.
-_RELIED_ON = ("disturbed", "given", RUNGS[0], RUNGS[1])
+_RELIED_ON = (DISTURBED, GIVEN, RUNGS[0], RUNGS[1])
 _MULTIPLE = 4  # scenes are filled up to a multiple of so many vertebrae: few programs serve all
 
 

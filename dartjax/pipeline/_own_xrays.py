@@ -1,4 +1,5 @@
-"""One vertebra in a user's own X-rays, from an initial estimate of where it is."""
+"""One vertebra in a user's own X-rays, from an initial estimate of where it is or from evidence
+in crops."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,45 +9,67 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dartjax import data, registration, simulation, ssm, transforms
+from dartjax import data, registration, ssm, transforms
 from dartjax.image import Radiograph
 from dartjax.observations import LANDMARK_NAMES, Observations
-from dartjax.pipeline._task import Task
+from dartjax.pipeline._starts import first_angle_deg
+from dartjax.pipeline._task import GIVEN, Task
+from dartjax.registration import triangulate
+from dartjax.transforms import SE3
 
 _LANDMARK_SIGMA_MM = 3.0  # of the landmarks that the initial estimate names
+Start = SE3 | data.InitialGuess  # T_world_vertebra, or a centre or landmarks
 
 
 def task_from_radiographs(
-    radiographs: Sequence[Radiograph],
-    level: str,
-    model: ssm.ShapeModel,
-    initial: data.InitialGuess,
+    radiographs: Sequence[Radiograph], level: str, model: ssm.ShapeModel, initial: Start
 ) -> tuple[Task, list[str]]:
     """The task of one vertebra in calibrated X-rays, and warnings about its views. DataError for
     views that do not show it."""
     views = [radiograph.camera for radiograph in radiographs]
     start, landmarks = initial_pose(initial, model)
     center = start.apply(jnp.mean(model.mean_shape, axis=0))
-    warnings = data.check_views(views, np.asarray(center))
-    task = Task(
-        subject="xrays",
-        level=level,
-        pair=0,
-        model=model,
-        observations=_observations(radiographs, center, landmarks),
-        start=start,
-        truth=None,
-        angle_deg=simulation.pair_angles_deg(views)[0] if len(views) > 1 else 0.0,
-        tier="given",
-    )
-    return task, warnings
+    try:
+        warnings = data.check_views(views, np.asarray(center, float))
+    except data.DataError as error:
+        raise data.DataError(f"{level}: {error}") from error
+    seen = _observations(radiographs, center, landmarks)
+    task = _task(radiographs, level, model, seen, start)
+    return dataclasses.replace(task, tier=GIVEN), warnings
+
+
+def task_from_observations(
+    radiographs: Sequence[Radiograph], level: str, model: ssm.ShapeModel, seen: Observations
+) -> Task:
+    """The task of one vertebra of which there is evidence in crops; its start, where the middles
+    of the crops are seen from, is only a placeholder for `initialise_tasks`."""
+    num_views = len(seen.view_valid)
+    sigma = jnp.where(seen.view_valid[:, None], 1.0, jnp.inf)
+    middles = jnp.broadcast_to(seen.cameras.principal_point[:, None], (num_views, 1, 2))
+    place = jnp.nan_to_num(triangulate(seen.cameras, middles, sigma).points[0])
+    task = _task(radiographs, level, model, seen, SE3.from_translation(place))
+    shared = (np.isfinite(np.asarray(seen.landmark_sigma)).sum(0) >= 2).sum()
+    return dataclasses.replace(task, common_landmarks=int(shared))
+
+
+def _task(
+    radiographs: Sequence[Radiograph],
+    level: str,
+    model: ssm.ShapeModel,
+    seen: Observations,
+    start: SE3,
+) -> Task:
+    angle = first_angle_deg([radiograph.camera for radiograph in radiographs])
+    return Task("xrays", level, 0, model, seen, start, truth=None, angle_deg=angle)
 
 
 def initial_pose(
-    initial: data.InitialGuess, model: ssm.ShapeModel
-) -> tuple[transforms.SE3, Float[np.ndarray, "landmark 3"]]:
+    initial: Start, model: ssm.ShapeModel
+) -> tuple[SE3, Float[np.ndarray, "landmark 3"]]:
     """Start pose, and the given landmarks in world mm with NaN for those not given."""
     points = np.full((len(LANDMARK_NAMES), 3), np.nan)
+    if isinstance(initial, SE3):
+        return initial, points
     for name, point in initial.landmarks_world.items():
         points[LANDMARK_NAMES.index(name)] = point
     known = np.isfinite(points).all(1)
@@ -58,7 +81,7 @@ def initial_pose(
     assert initial.center_world is not None
     rotation = transforms.SO3.from_matrix(jnp.asarray(initial.axes_world, jnp.float32))
     center = jnp.asarray(initial.center_world, jnp.float32)
-    return transforms.SE3.from_rotation_and_translation(rotation, center), points
+    return SE3.from_rotation_and_translation(rotation, center), points
 
 
 def _observations(

@@ -122,12 +122,12 @@ def _measured_again(
     """The measures with the answers at `index` measured anew."""
     near = None if neighbours is None else [neighbours[i] for i in index]
     part = measure_quality([tasks[i] for i in index], [estimates[i] for i in index], options, near)
-    own, losses, vertex_std, path_std = (
-        _replaced(before, index, after) for before, after in zip(measures, part, strict=True)
+    every = QualityMeasures(
+        *(_replaced(before, index, after) for before, after in zip(measures, part, strict=True))
     )
-    own = own[:, : len(FEATURE_NAMES)]
-    of_scene = scene_features(tasks, estimates, own, losses)
-    return QualityMeasures(np.concatenate([own, of_scene], axis=1), losses, vertex_std, path_std)
+    own = every.features[:, : len(FEATURE_NAMES)]
+    of_scene = scene_features(tasks, estimates, own, every.losses)
+    return every._replace(features=np.concatenate([own, of_scene], axis=1))
 
 
 def _replaced(before: np.ndarray, index: Sequence[int], after: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Simulated detections of every vertebra in a set of views, and the starts made of them.
+"""What was detected of every vertebra in a set of views, and the starts made of it.
 
-What the networks will give later comes from `simulation.Detector` here. The truth enters only
-through the detections: crops are centred on what was detected, never on the truth.
+Detections are simulated by `simulation.Detector` or given by the caller. The truth enters only
+through them: crops are centred on what was detected, never on the truth.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from dartjax import camera as cameras
 from dartjax import registration, simulation, transforms
+from dartjax._progress import Step, no_step
 from dartjax.camera import Camera
 from dartjax.image import Radiograph, resample
 from dartjax.observations import Detection, Observations
@@ -37,6 +38,7 @@ from dartjax.simulation import (
     TrueVertebra,
     detect,
 )
+from dartjax.ssm import ShapeModel
 
 _GOOD_TIERS = 2  # the start of a vertebra of this tier or a better one helps its neighbours
 _CHUNK = 16
@@ -70,7 +72,9 @@ def expected_places(
     pixels = jnp.asarray(np.nan_to_num(centers).swapaxes(0, 1), jnp.float32)
     seen = np.isfinite(centers).all(-1)
     sigma = jnp.where(jnp.asarray(seen.T), 1.0, jnp.inf)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *views)
+    # Rays ask nothing of the size of an image, which is a part of the type of a Camera.
+    alike = [dataclasses.replace(view, image_size=views[0].image_size) for view in views]
+    stacked = registration.stack(alike)
     points = np.array(_triangulate(stacked, pixels, sigma).points, float)
     known = seen.sum(1) >= 2
     position = np.array([along[level] for level in levels])
@@ -129,40 +133,60 @@ def detected_tasks(
     detector: Detector,
     seed: int,
     pair: int,
-    step: Callable[[str], None] = lambda note: None,
+    step: Step = no_step,
 ) -> list[Task]:
-    """A task per vertebra of one set of views. The start is its expected place with the patient's
-    axes; `initialise_tasks` finds a better one. Every vertebra has random numbers of its own."""
-    views = [r.camera for r in radiographs]
-    levels = [truth.level for truth in truths]
-    found = []
+    """Tasks from simulated detections of vertebrae whose truth is known. Every vertebra has random
+    numbers of its own."""
+    found = {}
     for truth in truths:
         rng = np.random.default_rng([seed, pair, *truth.level.encode()])
-        found.append(detect(truth, radiographs, detector, rng))
+        found[truth.level] = detect(truth, radiographs, detector, rng)
         step(truth.level)
-    centers = np.stack([detected_centers(detection, views) for detection in found])
-    along = registration.positions_mm({truth.level: truth.model for truth in truths})
-    where = expected_places(levels, centers, views, along)
-    angles = simulation.pair_angles_deg(views)
+    models = {truth.level: truth.model for truth in truths}
+    tasks = tasks_of_detections(models, found, radiographs, subject=subject, pair=pair)
     return [
-        Task(
-            subject=subject,
-            level=truth.level,
-            pair=pair,
-            model=truth.model,
-            observations=detected_observations(detection, radiographs, middle, place),
-            start=transforms.SE3.from_translation(jnp.asarray(place, jnp.float32)),
-            truth=truth,
-            angle_deg=angles[0] if angles else 0.0,
-            common_landmarks=int((np.isfinite(detection.sigma).sum(0) >= 2).sum()),
-        )
-        for truth, detection, middle, place in zip(truths, found, centers, where, strict=True)
+        dataclasses.replace(task, truth=truth) for task, truth in zip(tasks, truths, strict=True)
     ]
 
 
-def initialise_tasks(
-    tasks: Sequence[Task], *, step: Callable[[str], None] = lambda note: None
-) -> tuple[list[Task], float]:
+def tasks_of_detections(
+    models: Mapping[str, ShapeModel],
+    detections: Mapping[str, Detection],
+    radiographs: Sequence[Radiograph],
+    *,
+    subject: str = "xrays",
+    pair: int = 0,
+) -> list[Task]:
+    """A task per detected level of one set of views, in the order of the detections (from head to
+    foot). The start is its expected place with the patient's axes; `initialise_tasks` finds a
+    better one."""
+    views = [r.camera for r in radiographs]
+    levels, found = list(detections), list(detections.values())
+    centers = np.stack([detected_centers(detection, views) for detection in found])
+    along = registration.positions_mm({level: models[level] for level in levels})
+    where = expected_places(levels, centers, views, along)
+    return [
+        Task(
+            subject=subject,
+            level=level,
+            pair=pair,
+            model=models[level],
+            observations=detected_observations(detection, radiographs, middle, place),
+            start=transforms.SE3.from_translation(jnp.asarray(place, jnp.float32)),
+            truth=None,
+            angle_deg=first_angle_deg(views),
+            common_landmarks=int((np.isfinite(detection.sigma).sum(0) >= 2).sum()),
+        )
+        for level, detection, middle, place in zip(levels, found, centers, where, strict=True)
+    ]
+
+
+def first_angle_deg(views: Sequence[Camera]) -> float:
+    """Angle between the beams of the first two views; 0 for a single one."""
+    return simulation.pair_angles_deg(views[:2])[0] if len(views) > 1 else 0.0
+
+
+def initialise_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[list[Task], float]:
     """Initialise the tasks: their starts, and the seconds per vertebra after compilation.
 
     Vertebrae without enough landmarks of their own (tiers 3 and 4) are started a second time
@@ -188,7 +212,7 @@ def initialise_tasks(
 def _initialisations(
     tasks: Sequence[Task],
     neighbours: Sequence[Neighbour],
-    step: Callable[[str], None],
+    step: Step,
     note: str = "ladder",
 ) -> tuple[list[Initialisation], float]:
     """Starts of all tasks in one batch, and the seconds it took after compilation."""

@@ -22,6 +22,8 @@ MAX_LOG_SIZE = 0.12  # twice the standard deviation among people
 ABSTENTION_PREFIX = (
     "abstained: "  # begins the status of a task without an answer, before the reason
 )
+# Tiers of a start that was not found from detections.
+DISTURBED, GIVEN = "disturbed", "given"
 GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rotation_error_deg")
 
 
@@ -38,7 +40,7 @@ class Task:
     start: transforms.SE3
     truth: TrueVertebra | None
     angle_deg: float  # between the views; 0 for one view
-    tier: str = "disturbed"  # of the start
+    tier: str = DISTURBED  # of the start
     abstention: str = ""
     landmark_residual_mm: float = float("nan")  # rms of the landmarks that agree with the start
     common_landmarks: int = 0  # detected in at least two views, right or wrong

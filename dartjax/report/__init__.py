@@ -15,9 +15,7 @@ from dartjax.report._html import ReportCase as ReportCase
 from dartjax.report._html import save_figures as save_figures
 from dartjax.report._html import write_html as write_html
 from dartjax.report._reconstruction import write_graded as write_graded
-from dartjax.report._reconstruction import write_ungraded as write_ungraded
 from dartjax.report._reconstruction_cases import Row as Row
-from dartjax.report._reconstruction_cases import SubjectResult as SubjectResult
 from dartjax.report._reconstruction_cases import case_rows as case_rows
 from dartjax.report._reconstruction_cases import grade_answers as grade_answers
 from dartjax.report._reconstruction_cases import path_points as path_points
@@ -28,6 +26,12 @@ from dartjax.report._results import check_record as check_record
 from dartjax.report._results import markdown_table as markdown_table
 from dartjax.report._results import metrics_text as metrics_text
 from dartjax.report._results import with_reasons as with_reasons
+from dartjax.report._spine import write_spine as write_spine
+from dartjax.report._subject_results import SubjectResult as SubjectResult
+from dartjax.report._subject_results import failed_subject_writer as failed_subject_writer
+from dartjax.report._subject_results import provenance as provenance
+from dartjax.report._subject_results import read_subject as read_subject
+from dartjax.report._subject_results import subject_writer as subject_writer
 from dartjax.report._viewer import ViewerMesh as ViewerMesh
 from dartjax.report._viewer import ViewerPath as ViewerPath
 from dartjax.report._viewer import decimate as decimate

@@ -10,22 +10,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dartjax import metrics, pipeline
+from dartjax import data, metrics, pipeline
 from dartjax._progress import Progress, no_progress
-from dartjax.image import Radiograph
 from dartjax.observations import SIDES
-from dartjax.pipeline import Estimate, Task
 from dartjax.registration import RUNGS
 from dartjax.report._html import Column, Report, write_html
 from dartjax.report._reconstruction_cases import (
     Row,
-    SubjectResult,
-    case_row,
-    path_points,
-    save_meshes,
-    surface_name,
 )
-from dartjax.report._reconstruction_figures import Shown, radiograph_png, section, sections
+from dartjax.report._reconstruction_figures import sections
 from dartjax.report._reconstruction_tables import (
     PAPER_RULES,
     as_table,
@@ -35,6 +28,7 @@ from dartjax.report._reconstruction_tables import (
     failure_auroc,
 )
 from dartjax.report._results import markdown_table
+from dartjax.report._subject_results import SubjectResult
 
 Grades = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -78,6 +72,7 @@ def write_graded(
     tables = _tables(cases, grades, headline) | _failed_table(units)
     _write_tables(out, record, tables)
     _copy_meshes(out, used)
+    _save_spines(out, used)
     with progress("report") as step:
         page = Report(
             title="Vertebrae from two X-rays",
@@ -96,53 +91,6 @@ def write_graded(
         _console().print(as_table(rows, title))
     _console().print(f"Metrics: {'; '.join(metrics.DEFINITIONS.values())}", style="dim")
     return summary, cases
-
-
-def write_ungraded(
-    out: pathlib.Path,
-    record: Mapping[str, Any],
-    task: Task,
-    estimate: Estimate,
-    seconds: float,
-    radiographs: Sequence[Radiograph],
-    warnings: Sequence[str],
-) -> tuple[Row, list[Row]]:
-    """Fill the folder of a vertebra whose truth is unknown, and return the summary and the case
-    of metrics.json."""
-    answered = not pipeline.no_answer_reason(task, estimate)
-    points = path_points(task, estimate)
-    row = _ungraded_row(task, estimate, seconds) | {"warnings": list(warnings)}
-    for side in SIDES:
-        row[f"path_{side}_world_mm"] = list(points[side].values()) if answered else None
-    covered = float(estimate.status != pipeline.NOT_FINITE)
-    summary = {"coverage": covered, "seconds_per_vertebra": seconds}
-    _mesh_folder(out)
-    save_meshes(out / "meshes", [task], [estimate])
-    _save_paths(out, {surface_name(task): points} if answered else {})
-    chosen = [(task, estimate)] if answered else []
-    pngs = [radiograph_png(i, view, chosen) for i, view in enumerate(radiographs)]
-    surfaces = [pipeline.estimated_surface(*answer) for answer in chosen]
-    shown = [Shown(task.level, surface, None, points) for surface in surfaces]
-    page = Report(
-        title=f"{task.level} from {len(radiographs)} X-rays",
-        record=record,
-        summary=summary,
-        columns=[c for c in COLUMNS if c.key in ("level", "status", "seconds")],
-        rows=[row],
-        cases=[section(f"{task.subject}, views 1", pngs, shown)],
-        banner="; ".join(warnings),
-    )
-    write_html(page, out / "report.html")
-    Console().print(f"{task.level}: {row['status']}")
-    return summary, [row]
-
-
-def _ungraded_row(task: Task, estimate: Estimate, seconds: float) -> Row:
-    """A case without grades, and why it has none."""
-    row = case_row(task, estimate, seconds)
-    for key in ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "masd_start_mm", "oracle_dice"):
-        row |= {key: float("nan"), f"{key}_reason": "no ground truth for these X-rays"}
-    return row
 
 
 def _tables(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, list[Row]]:
@@ -238,6 +186,28 @@ def _copy_meshes(out: pathlib.Path, units: Sequence[SubjectResult]) -> None:
         for file in sorted(unit.folder.glob("*.ply")):
             shutil.copyfile(file, folder / file.name)
     _save_paths(out, {name: path for unit in units for name, path in unit.paths.items()})
+
+
+def _save_spines(out: pathlib.Path, units: Sequence[SubjectResult]) -> None:
+    """spine.json of a single set of views; spines/SUBJECT_pairN.json of several."""
+    spines = {
+        f"{unit.subject}_pair{pair}": spine
+        for unit in units
+        for pair, spine in enumerate(unit.spines, 1)
+    }
+    if len(spines) == 1:
+        (spine,) = spines.values()
+        data.publish_json(out / "spine.json", _with_meshes_in("meshes", spine))
+        return
+    for name, spine in spines.items():
+        data.publish_json(out / "spines" / f"{name}.json", _with_meshes_in("../meshes", spine))
+
+
+def _with_meshes_in(folder: str, spine: Mapping[str, Any]) -> dict[str, Any]:
+    vertebrae = [
+        each | {"mesh": each["mesh"] and f"{folder}/{each['mesh']}"} for each in spine["vertebrae"]
+    ]
+    return {**spine, "vertebrae": vertebrae}
 
 
 def _mesh_folder(out: pathlib.Path) -> pathlib.Path:

@@ -6,40 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dartjax import data, pipeline, planning, ssm
+from dartjax import data, pipeline, planning
 from dartjax._progress import Progress, no_progress
-from dartjax.data import NEEDLE_RADIUS_MM
 from dartjax.observations import SIDES, NeedlePath
 from dartjax.pipeline import Answers, Estimate, Task
 from dartjax.simulation import TrueVertebra
 
 Row = dict[str, Any]
 _best_corridor = jax.jit(planning.best_corridor)
-
-
-@dataclasses.dataclass(frozen=True)
-class SubjectResult:
-    """What is kept of one subject. `reason` says why it could not be used; the rest is then
-    empty."""
-
-    folder: pathlib.Path
-    subject: str
-    reason: str
-    cases: list[Row]  # of metrics.json
-    grades: dict[str, list[Row]]  # of every method, in the order of the cases
-    paths: dict[str, Any]  # by the name of the surface
-    people: list[str]  # whom the shape models must not have seen
-    ssm_leak: bool
-
-
-def planned_paths(task: Task, estimate: Estimate) -> tuple[NeedlePath, NeedlePath]:
-    """Left and right transpedicular path, carried by the reconstructed surface."""
-    points = ssm.paths(task.model, pipeline.estimated_surface(task, estimate).vertices)
-    left, right = (NeedlePath(p[0], p[1], jnp.asarray(NEEDLE_RADIUS_MM)) for p in points)
-    return left, right
 
 
 def grade_answers(answers: Answers, progress: Progress = no_progress) -> dict[str, list[Row]]:
@@ -101,7 +77,7 @@ def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
         "mask_agreement": float("nan") if task.abstention else estimate.mask_agreement,
         "seconds": seconds,
     }
-    if task.tier not in ("disturbed", "given"):
+    if task.tier not in (pipeline.DISTURBED, pipeline.GIVEN):
         row["common_landmarks"] = task.common_landmarks
         row["mask_in_every_view"] = task.mask_in_every_view
         row["landmark_residual_mm"] = task.landmark_residual_mm
@@ -112,7 +88,7 @@ def path_points(task: Task, estimate: Estimate) -> dict[str, dict[str, list[floa
     """Entry and target of both paths, world mm."""
     return {
         side: {"entry_point": p.entry_point.tolist(), "target_point": p.target_point.tolist()}
-        for side, p in zip(SIDES, planned_paths(task, estimate), strict=True)
+        for side, p in zip(SIDES, pipeline.carried_paths(task, estimate), strict=True)
     }
 
 
@@ -137,7 +113,9 @@ def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> Row:
     """The planned paths and the room around them in the true bone; no path without an answer."""
     row: Row = {}
     answered = not pipeline.no_answer_reason(task, estimate)
-    for i, (side, path) in enumerate(zip(SIDES, planned_paths(task, estimate), strict=True)):
+    for i, (side, path) in enumerate(
+        zip(SIDES, pipeline.carried_paths(task, estimate), strict=True)
+    ):
         entry, target = truth.paths[i]
         best = _best_corridor(NeedlePath(entry, target, path.radius), truth.field)[1]
         room = planning.clearance(path, truth.field) if answered else None

@@ -50,22 +50,27 @@ def radiograph_pngs(answers: Answers, headline: str) -> dict[str, bytes]:
     for pair, views in answers.radiographs.items():
         if pair >= PAIRS_SHOWN:
             continue
-        chosen = [
-            (task, estimate)
+        outlines = [
+            _outlines(task, estimate)
             for task, estimate in zip(answers.tasks, answers.estimates[headline], strict=True)
             if task.pair == pair and not pipeline.no_answer_reason(task, estimate)
         ]
         for i, view in enumerate(views):
-            figures[_figure_name(pair, i)] = radiograph_png(i, view, chosen)
+            figures[_figure_name(pair, i)] = radiograph_png(i, view, outlines)
     return figures
 
 
-def radiograph_png(index: int, view: Radiograph, chosen: Sequence[tuple[Task, Estimate]]) -> bytes:
-    """One X-ray with the outlines of the start and of the reconstruction."""
+def _outlines(task: Task, estimate: Estimate) -> tuple[TriangleMesh, TriangleMesh]:
+    before = pipeline.estimated_surface(task, pipeline.start_estimate(task))
+    return before, pipeline.estimated_surface(task, estimate)
+
+
+def radiograph_png(
+    index: int, view: Radiograph, surfaces: Sequence[tuple[TriangleMesh, TriangleMesh]]
+) -> bytes:
+    """One X-ray with the outlines of every vertebra at its start and as reconstructed."""
     contours = []
-    for task, estimate in chosen:
-        before = pipeline.estimated_surface(task, pipeline.start_estimate(task))
-        after = pipeline.estimated_surface(task, estimate)
+    for before, after in surfaces:
         contours.append(_contour(before, view.camera, BEFORE, "start"))
         contours.append(_contour(after, view.camera, AFTER, "reconstruction"))
     return radiograph_figure(view.image, contours, title=f"X-ray {index + 1}")

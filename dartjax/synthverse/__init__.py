@@ -6,6 +6,7 @@ from published tables, and `warped`, real meshes of stated parents under smooth 
 
 from dartjax.synthverse._bones import evaluate as evaluate
 from dartjax.synthverse._ct import draw_bone as draw_bone
+from dartjax.synthverse._demo import demo_case as demo_case
 from dartjax.synthverse._shape import Fracture as Fracture
 from dartjax.synthverse._shape import parametric_shape as parametric_shape
 from dartjax.synthverse._sizes import LEVELS as LEVELS

@@ -25,7 +25,7 @@ from typing import cast
 import jax
 from rich.console import Console
 
-from dartjax import data, pipeline, registration, report
+from dartjax import data, pipeline, report
 from dartjax.cli import RunSettings, launch
 from dartjax.image import Radiograph
 from experiments.reconstruct import units
@@ -43,8 +43,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Reconstruct the vertebrae of CTs and grade them, or one in the user's own X-rays."""
     _check_sources(settings)
     if settings.xrays:
-        task, radiographs, warnings = _own_xrays(settings)
-        estimate, seconds = _fit_alone(task, settings.restarts, ctx.seed)
+        spine, radiographs = _own_xrays(settings, ctx.seed)
         record = ctx.record(
             dataset="user X-rays",
             dataset_kind="real_xray",
@@ -53,9 +52,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
             ssm_excludes=[],
             nsd_tolerance_mm=1.0,
         )
-        summary, cases = report.write_ungraded(
-            ctx.out, record, task, estimate, seconds, radiographs, warnings
-        )
+        summary, cases = report.write_spine(ctx.out, record, spine, radiographs)
         ctx.save_metrics(record, summary, cases)
         return
 
@@ -72,7 +69,8 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         return
 
     finished = [units.read(work, source.subject) for source in sources]
-    record = ctx.record(**units.provenance(sources, finished))
+    datasets = [source.dataset for source in sources]
+    record = ctx.record(**report.provenance(datasets, sources[0].dataset_kind, finished))
     summary, cases = report.write_graded(
         ctx.out, record, finished, study.headline, progress=launch.progress
     )
@@ -105,26 +103,23 @@ def _check_sources(settings: Settings) -> None:
         raise data.DataError("--xrays also needs --cameras, --level and --init")
 
 
-def _own_xrays(settings: Settings) -> tuple[pipeline.Task, list[Radiograph], list[str]]:
-    """The vertebra to reconstruct, the X-rays that show it, and warnings, which are printed."""
+def _own_xrays(settings: Settings, seed: int) -> tuple[pipeline.Spine, list[Radiograph]]:
+    """One vertebra from the user's X-rays, and these; warnings are printed."""
     assert settings.cameras and settings.level and settings.init
     data.label_of(settings.level)
     views = data.load_cameras(settings.cameras)
     radiographs = data.load_radiographs(settings.xrays, views, cast(data.Kind, settings.pixels))
-    model = data.load_shape_model(settings.level, path=settings.ssm)
-    initial = data.load_init(settings.init)
-    task, warnings = pipeline.task_from_radiographs(radiographs, settings.level, model, initial)
-    for warning in warnings:
+    spine = pipeline.reconstruct(
+        radiographs,
+        starts={settings.level: data.load_init(settings.init)},
+        options=pipeline.ReconstructOptions(
+            recipe="alone", restarts=settings.restarts, shape_models=settings.ssm, seed=seed
+        ),
+        progress=launch.progress,
+    )
+    for warning in spine.warnings:
         Console(stderr=True).print(f"[yellow]warning: {warning}[/]")
-    return task, radiographs, warnings
-
-
-def _fit_alone(task: pipeline.Task, restarts: int, seed: int) -> tuple[pipeline.Estimate, float]:
-    with launch.progress("reconstruction") as step:
-        (estimate,), seconds = pipeline.run_method(
-            registration.ALONE, [task], num_starts=restarts, seed=seed, step=step
-        )
-    return estimate, seconds
+    return spine, radiographs
 
 
 def _study(settings: Settings, seed: int) -> pipeline.Study:

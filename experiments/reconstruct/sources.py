@@ -22,7 +22,11 @@ class Source:
 
 def example_source() -> list[Source]:
     """The example chest CT, or where it cannot be fetched one synthetic subject."""
-    case = _example_case()
+    case, why_synthetic = synthverse.demo_case(progress=launch.progress)
+    if why_synthetic:
+        Console(stderr=True).print(
+            f"[bold yellow]{why_synthetic}[/]\n[bold]Running on SYNTHETIC anatomy instead.[/]"
+        )
     return [Source(case.subject, case.dataset, case.dataset_kind, lambda: case)]
 
 
@@ -35,16 +39,3 @@ def cohort_sources(folder: str) -> list[Source]:
         Source(s.id, s.dataset, s.dataset_kind, functools.partial(data.load_case, s))
         for s in subjects
     ]
-
-
-def _example_case() -> data.Case:
-    try:
-        with launch.progress("example chest CT") as step:
-            case = data.example_case()
-            step(f"{case.subject}: {len(case.levels)} complete vertebrae")
-        return case
-    except data.OfflineError as error:
-        Console(stderr=True).print(
-            f"[bold yellow]{error}[/]\n[bold]Running on SYNTHETIC anatomy instead.[/]"
-        )
-        return synthverse.synthetic_case()

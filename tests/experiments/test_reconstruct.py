@@ -93,7 +93,9 @@ def test_own_xrays(tmp_path):
     assert case["status"] == "converged"
     assert case["dice"] is None
     assert "no ground truth" in case["dice_reason"]
-    fitted = data.load_mesh(run / "meshes" / "xrays_L3_pair1.ply")
+    (vertebra,) = json.loads((run / "spine.json").read_text())["vertebrae"]
+    assert vertebra["level"] == "L3" and not vertebra["abstained"]
+    fitted = data.load_mesh(run / vertebra["mesh"])
     error = np.linalg.norm(np.asarray(fitted.vertices) - np.asarray(shape), axis=1)
     assert error.mean() < 1.5
     paths = json.loads((run / "paths.json").read_text())["paths"]["xrays_L3_pair1"]

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from dartjax import data
+from dartjax import data, report
 from dartjax.data import _atomic
 from dartjax.pipeline import Study
 from dartjax.report import _results
@@ -30,7 +30,7 @@ def written(monkeypatch):
     """Subjects whose units are filled, by a writer that needs no CT."""
     done = []
 
-    def writer(case, answers, study, shown):
+    def writer(case, answers, study, *, shown, progress):
         row = {"subject": case, "dice": float("nan"), "dice_reason": "why", "path": None, "n": 1}
         content = {
             "reason": "",
@@ -39,6 +39,7 @@ def written(monkeypatch):
             "cases": [_results.with_reasons(row)],
             "grades": {"oracle": [_results.with_reasons({"dice": np.float32(0.5)})]},
             "paths": {},
+            "spines": [],
         }
 
         def write(folder):
@@ -47,7 +48,7 @@ def written(monkeypatch):
 
         return write
 
-    monkeypatch.setattr(units, "_writer", writer)
+    monkeypatch.setattr(report, "subject_writer", writer)
     return done
 
 
@@ -73,7 +74,7 @@ def test_a_run_that_dies_while_writing_leaves_no_unit(tmp_path, written, monkeyp
     work = tmp_path / "work"
     begin(work)
 
-    def dies(case, answers, study, shown):
+    def dies(case, answers, study, *, shown, progress):
         def write(folder):
             (folder / "half.txt").write_text("half")
             raise KeyboardInterrupt
@@ -81,7 +82,7 @@ def test_a_run_that_dies_while_writing_leaves_no_unit(tmp_path, written, monkeyp
         return write
 
     with monkeypatch.context() as patch:
-        patch.setattr(units, "_writer", dies)
+        patch.setattr(report, "subject_writer", dies)
         with pytest.raises(KeyboardInterrupt):
             make(work, "a")
     assert not units.folder_of(work, "a").exists()

@@ -111,13 +111,19 @@ def test_assessments_are_inflated_and_abstentions_say_why():
     features = np.full((2, ALL), 2.0)
     features[0, 3] = -1.0
     measured = assess.QualityMeasures(
-        features, np.zeros((2, 2, 2)), np.full((2, 5), 0.5), np.full((2, 2, 2, 3), 0.25)
+        features,
+        np.zeros((2, 2, 2)),
+        np.full((2, 5), 0.5),
+        np.full((2, 2, 2, 3), 0.25),
+        np.stack([np.eye(3)] * 2),
     )
     good, bad = assess.assess_quality(measured, stored())
     np.testing.assert_allclose(good.vertex_std_mm, 1.0)
     np.testing.assert_allclose(good.path_std_mm, 0.75)
     np.testing.assert_allclose(bad.vertex_std_mm, 2.5)  # beyond the threshold it is less certain
     np.testing.assert_allclose(bad.path_std_mm, 2.0)
+    np.testing.assert_allclose(good.covariance, 4.0 * np.eye(3))  # variances: squared
+    np.testing.assert_allclose(bad.covariance, 25.0 * np.eye(3))
     assert good.probability == pytest.approx(1.0 / (1.0 + np.exp(3.0)))
     reasons = assess.abstention_reasons([good, bad], 0.4)
     assert reasons == ["", "it probably failed (0.50, accepted up to 0.40)"]

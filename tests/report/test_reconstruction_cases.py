@@ -1,16 +1,15 @@
 """From answers to what is kept of a subject, its rows and the report."""
 
 import json
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import camera, data, transforms
+from dartjax import camera, data, report, transforms
 from dartjax.cli import RunContext
 from dartjax.image import Radiograph, Volume
-from dartjax.pipeline import Answers, Study, _task
+from dartjax.pipeline import Answers, QualityAssessment, Study, _task
 from dartjax.report import _reconstruction, _reconstruction_cases
 from experiments.reconstruct import units
 from experiments.reconstruct.sources import Source
@@ -26,7 +25,8 @@ def tasks():
 def answers(tasks):
     """Answers of a method that knows the truth, and assessments of them."""
     ours = [_task.estimate_of(answer_of(task)) for task in tasks]
-    assessed = [Assessed(0.25, (1.0, 2.0), np.full(4, 0.5))] * 2
+    along = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assessed = [QualityAssessment(0.25, np.full(4, 0.5), along, np.eye(21))] * 2
     flat = jnp.zeros((64, 64))
     view = camera.from_carm(
         transforms.carm_rotation(0.3, 0.1),
@@ -38,19 +38,13 @@ def answers(tasks):
     return Answers(tasks, {"perfect": ours}, {"perfect": 0.5}, radiographs, assessed)
 
 
-class Assessed(NamedTuple):
-    probability: float
-    path_std_mm: tuple
-    vertex_std_mm: np.ndarray
-
-
 def test_rows_hold_grades_paths_and_assessments(answers):
     grades = _reconstruction_cases.grade_answers(answers)
     assert list(grades) == ["start", "perfect", "oracle"]
     first, second = _reconstruction_cases.case_rows(answers, "perfect", grades)
     assert first["dice"] > 0.99 and first["succeeded"] and first["status"] == "converged"
     assert first["masd_start_mm"] > 0.5 > first["masd_mm"]
-    assert first["failure_probability"] == 0.25 and first["path_std_mm"] == [1.0, 2.0]
+    assert first["failure_probability"] == 0.25 and first["path_std_mm"] == [[1.0, 2.0], [3.0, 4.0]]
     assert first["vertex_std_mm"] == 0.5
     assert np.isnan(second["dice"]) and second["dice_reason"] == "too little"
     assert not second["succeeded"] and second["status"] == "abstained: too little"
@@ -75,7 +69,7 @@ def work(answers, tmp_path_factory):
         units.make(root, source, lambda _: answers, study, shown=True, strict=False)
     folder = units.folder_of(root, "b")
     folder.mkdir(parents=True)
-    units._failed("b", "no bone in it")(folder)
+    report.failed_subject_writer("b", "no bone in it")(folder)
     return root
 
 
@@ -114,6 +108,13 @@ def test_the_report_is_written_from_units_alone(work, tmp_path):
     assert {key: summary[key] for key in wanted} == pytest.approx(wanted)
     assert summary["failure_auroc"] is None and "at least 30" in summary["failure_auroc_reason"]
     assert metrics["cases"][1]["dice"] is None
+    first, second = (
+        json.loads((tmp_path / "spines" / f"a_pair{pair}.json").read_text())["vertebrae"][0]
+        for pair in (1, 2)
+    )
+    assert (tmp_path / "spines" / first["mesh"]).is_file() and first["p_failure"] == 0.25
+    assert first["paths"]["left"]["feasible"] in (True, False)
+    assert second["abstained"] and second["mesh"] is None and second["paths"] is None
     assert metrics["cases"][1]["dice_reason"] == "too little"
     assert "| b | no bone in it |" in (tmp_path / "tables.md").read_text()
     page = (tmp_path / "report.html").read_text()

@@ -3,6 +3,7 @@
 from dartjax.data.formats._cameras import InitialGuess as InitialGuess
 from dartjax.data.formats._cameras import load_cameras as load_cameras
 from dartjax.data.formats._cameras import load_init as load_init
+from dartjax.data.formats._cameras import load_starts as load_starts
 from dartjax.data.formats._centroids import Centroids as Centroids
 from dartjax.data.formats._centroids import mask_centroids as mask_centroids
 from dartjax.data.formats._centroids import read_centroids as read_centroids

@@ -51,12 +51,35 @@ def load_cameras(path: PathLike) -> list[Camera]:
     return [_camera(f"{path}: camera {i}", entry) for i, entry in enumerate(entries, 1)]
 
 
+def load_starts(path: PathLike) -> dict[str, InitialGuess]:
+    """Where the vertebrae of a patient roughly are, by level: a JSON list of objects as
+    `load_init` reads, each with its `level`, or one such object. DataError names the object and
+    the key, a level that is missing, or one that is there twice."""
+    content = read_json(path)
+    entries = content if isinstance(content, list) else [content]
+    starts: dict[str, InitialGuess] = {}
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}: vertebra {number}"
+        start = _initial(where, entry)
+        if start.level is None:
+            raise DataError(f'{where}: give its level, such as "level": "L3"')
+        if start.level in starts:
+            raise DataError(f"{where}: {start.level} is there twice")
+        starts[start.level] = start
+    if not starts:
+        raise DataError(f"{path}: the list is empty: one object per vertebra is needed")
+    return starts
+
+
 def load_init(path: PathLike) -> InitialGuess:
-    """First guess of a vertebra's pose from JSON: `center_world` [x, y, z] or
+    """Initial estimate of one vertebra's pose from JSON: `center_world` [x, y, z] or
     `landmarks_world` {name: [x, y, z]} with at least three of the ten landmarks, and optionally
     `axes_world` (3 x 3, columns right, anterior, superior), or `rotation_deg` [x, y, z] (turned
     about world x, then y, then z), and `level`. mm, world RAS+."""
-    entry, where = read_json(path), str(path)
+    return _initial(str(path), read_json(path))
+
+
+def _initial(where: str, entry: Any) -> InitialGuess:
     optional = ["center_world", "landmarks_world", "axes_world", "rotation_deg", "level"]
     check_keys(where, entry, [], optional)
     if "center_world" not in entry and "landmarks_world" not in entry:

@@ -26,7 +26,9 @@ def read_json(path: PathLike) -> Any:
 def check_keys(where: str, entry: Any, required: Sequence[str], optional: Sequence[str]) -> None:
     """DataError unless `entry` is an object with all required and no unknown keys."""
     if not isinstance(entry, dict):
-        raise DataError(f"{where}: a JSON object with keys {', '.join(required)} is needed")
+        raise DataError(
+            f"{where}: a JSON object with keys {', '.join([*required, *optional])} is needed"
+        )
     for key in entry:
         if key not in (*required, *optional):
             raise DataError(f"{where}: {unknown_name('key', key, [*required, *optional])}")

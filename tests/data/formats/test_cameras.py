@@ -167,3 +167,32 @@ def test_examples_of_the_docs_load(tmp_path):
     for block in blocks:
         load = data.load_cameras if block.startswith("[") else data.load_init
         load(write(tmp_path, block))
+
+
+def test_the_starts_of_several_vertebrae(tmp_path):
+    entries = [
+        {"level": "L3", "center_world": [1, 2, 3]},
+        {"level": "T12", "landmarks_world": LANDMARKS},
+    ]
+    starts = data.load_starts(write(tmp_path, entries))
+    assert list(starts) == ["L3", "T12"]
+    np.testing.assert_array_equal(starts["L3"].center_world, [1.0, 2.0, 3.0])
+    assert starts["T12"].landmarks_world.keys() == LANDMARKS.keys()
+    assert list(data.load_starts(write(tmp_path, entries[0]))) == ["L3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "the list is empty"),
+        ([{"center_world": [1, 2, 3]}], "vertebra 1: give its level"),
+        ([{"level": "L3", "center_world": [1, 2, 3]}] * 2, "vertebra 2: L3 is there twice"),
+        ([{"level": "L3", "center_world": [1, 2]}], "vertebra 1: center_world"),
+        ([{"level": "Q3", "center_world": [1, 2, 3]}], "Q3"),
+        (["L3"], "vertebra 1: a JSON object with keys center_world"),
+        ([{"level": "L3"}], "vertebra 1: give center_world or landmarks_world"),
+    ],
+)
+def test_starts_that_cannot_be_read_are_named(content, message, tmp_path):
+    with pytest.raises(data.DataError, match=message):
+        data.load_starts(write(tmp_path, content))

@@ -1,0 +1,50 @@
+"""The answer of `dartjax info` about one file, and small helpers of all kinds."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dartjax._errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFacts:
+    """What was found in one file or folder.
+
+    The values of `facts` go into JSON as they are; a list of objects is shown as a table. Names
+    end in their unit (`spacing_mm`). `warnings` say what will not work, or not well.
+    """
+
+    path: str
+    kind: str
+    facts: Mapping[str, Any]
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()  # what the numbers mean, and what else is needed
+
+
+def rounded(value: Any, digits: int = 2) -> Any:
+    """Plain numbers of an array, rounded; a number for a scalar."""
+    return (np.round(np.asarray(value, np.float64), digits) + 0.0).tolist()  # no -0
+
+
+def numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A finite float64 array of this shape, or None if the value is none."""
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        return None
+    return array if array.shape == shape and np.isfinite(array).all() else None
+
+
+def read_document(path: Path) -> Any:
+    """A parsed JSON file; DataError says what is wrong with it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON, truncated or damaged ({error})") from error

@@ -1,0 +1,122 @@
+"""How far the answers to one set of views can be trusted, and another try at doubtful ones."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dartjax import data
+from dartjax._progress import Step, no_step
+from dartjax.pipeline._assess import (
+    QualityAssessment,
+    QualityMeasures,
+    RenderedNeighbours,
+    abstention_reasons,
+    assess_quality,
+    measure_quality,
+    rendered_neighbours,
+)
+from dartjax.pipeline._options import ReconstructOptions, method_of
+from dartjax.pipeline._recover import Recovery, recover
+from dartjax.pipeline._task import Estimate, Task, no_answer_reason
+from dartjax.registration import FIT_OPTIONS, FitOptions
+
+
+class AssessedAnswers(NamedTuple):
+    """An answer to every task, and how far each can be trusted; all in the order of the tasks."""
+
+    estimates: list[Estimate]
+    abstentions: list[str]  # why no answer is given; "" if one is
+    # None where there is no answer, or no objective to take it from. Its probability is NaN where
+    # the failure model cannot say: a vertebra without a mask in every view, another recipe.
+    assessments: list[QualityAssessment | None]
+
+
+def assess_spine(
+    tasks: Sequence[Task],
+    estimates: Sequence[Estimate],
+    options: ReconstructOptions,
+    *,
+    step: Step = no_step,
+) -> AssessedAnswers:
+    """How far each answer can be trusted; doubtful ones are fitted again, and what stays doubtful
+    is abstained from.
+
+    The packaged failure model knows answers of the joint fit to landmarks and masks: others have
+    a covariance, but no failure probability, and are never abstained from here.
+    """
+    method, answers = method_of(options), list(estimates)
+    abstentions = [no_answer_reason(*each) for each in zip(tasks, answers, strict=True)]
+    assessments: list[QualityAssessment | None] = [None] * len(tasks)
+    fit_options = FIT_OPTIONS.get(method)
+    if fit_options is None:  # the curvature of a learned objective is not known
+        return AssessedAnswers(answers, abstentions, assessments)
+    stored = data.load_failure_model()
+    applies = method == stored.card["method"] and not any(
+        data.includes_subject(stored.card, person) for person in options.exclude
+    )
+    fitted = _Fitted(tasks, answers, rendered_neighbours(tasks, answers, method), fit_options)
+    answered = [i for i, reason in enumerate(abstentions) if not reason]
+    known = [i for i in answered if applies and tasks[i].mask_in_every_view]
+    found = _recovered(fitted.only(known), stored, options, step)
+    reasons = abstention_reasons(found.assessments, stored.threshold)
+    for i, answer, assessment, reason in zip(
+        known, found.estimates, found.assessments, reasons, strict=True
+    ):
+        answers[i], assessments[i], abstentions[i] = answer, assessment, reason
+    rest = [i for i in answered if i not in known]
+    for i, assessment in zip(rest, _unknown(fitted.only(rest), stored, step), strict=True):
+        assessments[i] = assessment
+    return AssessedAnswers(answers, abstentions, assessments)
+
+
+class _Fitted(NamedTuple):
+    """Answers of one fit with what was rendered beside them."""
+
+    tasks: Sequence[Task]
+    estimates: Sequence[Estimate]
+    neighbours: RenderedNeighbours
+    options: FitOptions
+
+    def only(self, index: Sequence[int]) -> "_Fitted":
+        near = self.neighbours and [self.neighbours[i] for i in index]
+        tasks = [self.tasks[i] for i in index]
+        return _Fitted(tasks, [self.estimates[i] for i in index], near, self.options)
+
+    def measured(self, step: Step) -> QualityMeasures:
+        return measure_quality(self.tasks, self.estimates, self.options, self.neighbours, step=step)
+
+
+def _recovered(
+    fitted: _Fitted, stored: data.StoredFailureModel, options: ReconstructOptions, step: Step
+) -> Recovery:
+    """The answers, those that probably failed replaced where another start gave a better one."""
+    if not fitted.tasks:
+        return Recovery([], [], [])
+    measures = fitted.measured(step)
+    if not options.recover:
+        found = assess_quality(measures, stored)
+        return Recovery(list(fitted.estimates), found, ["first fit"] * len(found))
+    return recover(
+        fitted.tasks,
+        fitted.estimates,
+        measures,
+        fitted.options,
+        stored,
+        fitted.neighbours,
+        seed=options.seed,
+        step=step,
+    )
+
+
+def _unknown(
+    fitted: _Fitted, stored: data.StoredFailureModel, step: Step
+) -> list[QualityAssessment]:
+    """Covariances of answers of which the failure model cannot say whether they failed: inflated
+    like those of doubtful ones."""
+    if not fitted.tasks:
+        return []
+    measures = fitted.measured(step)
+    unknown = measures._replace(features=np.full_like(measures.features, np.nan))
+    nan = float("nan")
+    return [each._replace(probability=nan) for each in assess_quality(unknown, stored)]

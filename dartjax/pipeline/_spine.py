@@ -1,0 +1,146 @@
+"""A reconstructed spine: every vertebra with its pose, shape, uncertainty and needle paths."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from dartjax import data
+from dartjax._types import Coefficients
+from dartjax.mesh import TriangleMesh
+from dartjax.observations import SIDES
+from dartjax.pipeline._paths import PlannedPath
+from dartjax.registration import STATUS_MEANING
+from dartjax.transforms import SE3
+
+SPINE_FILE = "spine.json"
+
+
+def mesh_name(level: str) -> str:
+    """Where `Spine.save` puts the surface of a level."""
+    return f"meshes/{level}.ply"
+
+
+class Vertebra(eqx.Module):
+    """One vertebra of a `Spine`; world mm."""
+
+    level: str = eqx.field(static=True)
+    pose: SE3  # T_world_vertebra
+    coefficients: Coefficients  # of the shape model, in standard deviations
+    surface: TriangleMesh
+    start_surface: TriangleMesh  # the mean shape where the fit began
+    covariance: Float[Array, "unknown unknown"] | None  # turn (rad), shift (mm), coefficients
+    paths: tuple[PlannedPath, PlannedPath] | None  # left, right; None when abstained
+    p_failure: float | None = eqx.field(static=True)  # that its MASD is above 2 mm; None: unknown
+    status: str = eqx.field(static=True)  # how it went, in words: "converged", or what is wrong
+    abstained: bool = eqx.field(static=True)  # no answer is given; `status` says why
+    tier: str = eqx.field(static=True)  # which evidence the start rests on
+    mask_agreement: float = eqx.field(static=True)  # of the worst view; NaN without a mask
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is an answer and nothing flags it."""
+        return not self.abstained and self.status == STATUS_MEANING[0]
+
+
+class Spine(eqx.Module):
+    """The vertebrae of one set of views, from head to foot."""
+
+    vertebrae: tuple[Vertebra, ...]
+    warnings: tuple[str, ...] = eqx.field(static=True)  # about the views
+    num_views: int = eqx.field(static=True)
+    shape_models: str = eqx.field(static=True)  # name of the set
+    weights: tuple[str, ...] = eqx.field(static=True)  # names of the networks that took part
+    seconds_per_vertebra: float = eqx.field(static=True)  # start and fit, after compilation
+    version: str = eqx.field(static=True)  # of dartjax
+
+    def __iter__(self) -> Iterator[Vertebra]:
+        return iter(self.vertebrae)
+
+    def __len__(self) -> int:
+        return len(self.vertebrae)
+
+    def __getitem__(self, level: str) -> Vertebra:
+        """The vertebra of a level; KeyError that names those there are."""
+        for vertebra in self.vertebrae:
+            if vertebra.level == level:
+                return vertebra
+        there = ", ".join(vertebra.level for vertebra in self.vertebrae)
+        raise KeyError(f"{level} is not among the reconstructed levels ({there})")
+
+    def save(self, folder: str | pathlib.Path) -> pathlib.Path:
+        """Write meshes/LEVEL.ply for every vertebra that is not abstained from, and spine.json.
+        The path of spine.json.
+
+        The folder is made if it is missing. spine.json comes last and at once: where it is,
+        everything is.
+        """
+        target = pathlib.Path(folder)
+        (target / "meshes").mkdir(parents=True, exist_ok=True)
+        for vertebra in self.vertebrae:
+            if not vertebra.abstained:
+                data.save_ply(target / mesh_name(vertebra.level), vertebra.surface)
+        text = json.dumps(self.as_json(), indent=1, allow_nan=False) + "\n"
+        data.publish_file(target / SPINE_FILE, lambda path: path.write_text(text, "utf-8"))
+        return target / SPINE_FILE
+
+    def as_json(self, mesh_of: Callable[[str], str] = mesh_name) -> dict[str, Any]:
+        """What spine.json holds: plain values, null where something is not known. `mesh_of` names
+        the mesh of a level, relative to the folder of the file."""
+        return {
+            "vertebrae": [_entry(vertebra, mesh_of(vertebra.level)) for vertebra in self],
+            "frame": "patient",
+            "views": self.num_views,
+            "models": self.shape_models,
+            "weights": list(self.weights),
+            "warnings": list(self.warnings),
+            "version": self.version,
+        }
+
+
+def _entry(vertebra: Vertebra, mesh: str) -> dict[str, Any]:
+    """One vertebra of spine.json; one that is abstained from has no values anybody could use."""
+    entry: dict[str, Any] = {
+        "level": vertebra.level,
+        "level_probability": None,
+        "status": vertebra.status,
+        "abstained": vertebra.abstained,
+        "p_failure": _plain(vertebra.p_failure),
+        "tier": vertebra.tier,
+    }
+    given = None if vertebra.abstained else vertebra
+    return entry | {
+        "mesh": given and mesh,
+        "pose_world_from_vertebra": given and _plain(given.pose.as_matrix()),
+        "coefficients": given and _plain(given.coefficients),
+        "covariance": given and _plain(given.covariance),
+        "paths": given and _paths_entry(given),
+    }
+
+
+def _paths_entry(vertebra: Vertebra) -> Mapping[str, Any] | None:
+    if vertebra.paths is None:
+        return None
+    return {side: _path_entry(path) for side, path in zip(SIDES, vertebra.paths, strict=True)}
+
+
+def _path_entry(planned: PlannedPath) -> dict[str, Any]:
+    return {
+        "entry_point": _plain(planned.path.entry_point),
+        "target_point": _plain(planned.path.target_point),
+        "radius_mm": _plain(planned.path.radius),
+        "clearance_mm": _plain(planned.clearance_mm),
+        "p_no_breach": None,
+        "feasible": planned.feasible,
+    }
+
+
+def _plain(values: Any) -> Any:
+    """Numbers as floats and lists; None where one of them is missing or not finite."""
+    if values is None or not np.isfinite(np.asarray(values, float)).all():
+        return None
+    return np.asarray(values, float).tolist()

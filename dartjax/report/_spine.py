@@ -1,0 +1,146 @@
+"""What is left of a spine whose truth is unknown: spine.json, meshes, paths.json, report.html."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dartjax.image import Radiograph
+from dartjax.observations import SIDES
+from dartjax.pipeline import Spine, Vertebra
+from dartjax.report._html import Column, Report, write_html
+from dartjax.report._reconstruction_cases import Row
+from dartjax.report._reconstruction_figures import Shown, radiograph_png, section
+
+_COLUMNS = (
+    Column("level", "Level"),
+    Column("status", "Status"),
+    Column("rung", "Start"),
+    Column("failure_probability", "P(failure)", "", 2),
+    Column("position_std_mm", "Position SD", "mm", 1),
+    Column("clearance_left_mm", "Clearance left", "mm", 1),
+    Column("clearance_right_mm", "Clearance right", "mm", 1),
+)
+_GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "masd_start_mm", "oracle_dice")
+_SUBJECT = "xrays"  # in the names of paths.json, which say whose they are
+
+
+def write_spine(
+    out: pathlib.Path, record: Mapping[str, Any], spine: Spine, radiographs: Sequence[Radiograph]
+) -> tuple[Row, list[Row]]:
+    """Fill the folder of a reconstructed spine, print its table, and return the summary and the
+    cases of metrics.json."""
+    cases = [_row(vertebra, spine) for vertebra in spine]
+    summary = {
+        "coverage": float(np.mean([vertebra.succeeded for vertebra in spine])),
+        "abstained_share": float(np.mean([vertebra.abstained for vertebra in spine])),
+        "seconds_per_vertebra": spine.seconds_per_vertebra,
+    }
+    spine.save(out)
+    _save_paths(out, spine)
+    answered = [vertebra for vertebra in spine if not vertebra.abstained]
+    outlines = [(vertebra.start_surface, vertebra.surface) for vertebra in answered]
+    pngs = [radiograph_png(i, view, outlines) for i, view in enumerate(radiographs)]
+    shown = [Shown(v.level, v.surface, None, _ends(v)) for v in answered]
+    page = Report(
+        title=f"{_levels(spine)} from {spine.num_views} X-ray{'s' * (spine.num_views > 1)}",
+        record=record,
+        summary=summary,
+        columns=_COLUMNS,
+        rows=cases,
+        cases=[section(f"{_levels(spine)}, all views", pngs, shown)],
+        banner="; ".join(spine.warnings),
+    )
+    write_html(page, out / "report.html")
+    _print(cases)
+    return summary, cases
+
+
+def _row(vertebra: Vertebra, spine: Spine) -> Row:
+    """One case, without grades and why it has none."""
+    row: Row = {
+        "subject": _SUBJECT,
+        "level": vertebra.level,
+        "views": spine.num_views,
+        "rung": vertebra.tier,
+        "status": vertebra.status,
+        "abstained": vertebra.abstained,
+        "mask_agreement": vertebra.mask_agreement,
+        "seconds": spine.seconds_per_vertebra,
+        "warnings": list(spine.warnings),
+    }
+    for key in _GRADES:
+        row |= {key: float("nan"), f"{key}_reason": "no ground truth for these X-rays"}
+    return row | _doubt(vertebra) | _paths(vertebra)
+
+
+def _doubt(vertebra: Vertebra) -> Row:
+    """How far the answer can be trusted, and why that is not known."""
+    row: Row = {"failure_probability": float("nan"), "position_std_mm": float("nan")}
+    if vertebra.p_failure is None:
+        row["failure_probability_reason"] = "not assessed: needs a mask in every view, and a fit"
+    else:
+        row["failure_probability"] = vertebra.p_failure
+    if vertebra.covariance is None:
+        row["position_std_mm_reason"] = "not assessed"
+    else:
+        shift = np.diagonal(np.asarray(vertebra.covariance))[3:6]
+        row["position_std_mm"] = float(np.sqrt(np.mean(shift)))
+    return row
+
+
+def _paths(vertebra: Vertebra) -> Row:
+    row: Row = {}
+    for i, side in enumerate(SIDES):
+        planned = vertebra.paths[i] if vertebra.paths else None
+        points = planned and [planned.path.entry_point, planned.path.target_point]
+        row[f"path_{side}_world_mm"] = points and [np.asarray(p).tolist() for p in points]
+        row[f"path_{side}_feasible"] = planned is not None and planned.feasible
+        row[f"clearance_{side}_mm"] = float(planned.clearance_mm) if planned else float("nan")
+        if planned is None:
+            row[f"clearance_{side}_mm_reason"] = vertebra.status
+    return row
+
+
+def _ends(vertebra: Vertebra) -> dict[str, dict[str, list[float]]]:
+    """Entry and target of both paths, as in paths.json."""
+    assert vertebra.paths is not None, "the vertebra is not abstained from"
+    return {
+        side: {
+            "entry_point": np.asarray(planned.path.entry_point).tolist(),
+            "target_point": np.asarray(planned.path.target_point).tolist(),
+        }
+        for side, planned in zip(SIDES, vertebra.paths, strict=True)
+    }
+
+
+def _save_paths(out: pathlib.Path, spine: Spine) -> None:
+    paths = {f"{_SUBJECT}_{v.level}_pair1": _ends(v) for v in spine if not v.abstained}
+    text = json.dumps({"unit": "mm", "frame": "RAS+ world", "paths": paths}, indent=1)
+    (out / "paths.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _levels(spine: Spine) -> str:
+    levels = [vertebra.level for vertebra in spine]
+    return levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]} ({len(levels)})"
+
+
+def _print(cases: Sequence[Row]) -> None:
+    table = Table()
+    for column in _COLUMNS:
+        numeric = not isinstance(cases[0][column.key], str)
+        heading = f"{column.heading} [{column.unit}]" if column.unit else column.heading
+        table.add_column(heading, justify="right" if numeric else "left")
+    for case in cases:
+        table.add_row(*[_cell(case[column.key], column.digits) for column in _COLUMNS])
+    Console(width=max(Console().width, 100)).print(table)
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.{digits}f}" if np.isfinite(value) else "n/a"
