@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import re
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,24 @@ def test_public_names_are_documented_and_annotated(name):
         assert ast.get_docstring(definition), f"{definition.name} has no docstring"
     for function in functions:
         assert not unannotated(function), f"{function.name}: {unannotated(function)}"
+
+
+def messages(path):
+    """Every text of a message that a file raises, with its line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Raise):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.lineno, part.value
+
+
+def test_errors_of_the_library_name_what_its_reader_has():
+    """Python calls and `dartjax` commands: the wheel has no experiments, and no flags of them."""
+    wrong = [
+        f"{name_of(path)}:{line}: {text!r}"
+        for path in SOURCES
+        if room_of(module_of(path)) != "cli"
+        for line, text in messages(path)
+        if "experiments" in text or (re.search(r"(^|[ (`])--[a-z]", text) and "pip" not in text)
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -106,7 +106,7 @@ def only_writer(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     except BlockingIOError as error:
         raise DataError(
             f"{folder} is being written by another process: wait for it, or give each process "
-            "a --shard of its own"
+            "a shard of its own, such as 0/2 and 1/2"
         ) from error
     finally:
         os.close(handle)
@@ -116,7 +116,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """ "1/4" -> (1, 4): the second of four. DataError for anything else."""
     first, _, second = text.partition("/")
     if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
-        raise DataError(f"--shard={text}: write I/N with I from 0 to N - 1, such as 0/4")
+        raise DataError(f"shard {text!r}: write I/N with I from 0 to N - 1, such as 0/4")
     return int(first), int(second)
 
 
@@ -126,14 +126,11 @@ def shard_of(items: Sequence[_T], shard: tuple[int, int]) -> list[_T]:
     return list(items[index::count])
 
 
-def start_dataset(
-    root: pathlib.Path, manifest: Mapping[str, Any], *, flag: str = "dataset_out"
-) -> None:
+def start_dataset(root: pathlib.Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest of a new data set, or check that the one there is the same.
 
-    DataError that names what differs and the `flag` that names the folder, so that no folder
-    holds a mixture, and for a folder with other things in it. The manifest says
-    `"finished": false` until `finish_shard` has seen all.
+    DataError that names what differs, so that no folder holds a mixture, and for a folder with
+    other things in it. The manifest says `"finished": false` until `finish_shard` has seen all.
     """
     started = {**manifest, "finished": False}
     with only_writer(root, wait=True):
@@ -145,7 +142,7 @@ def start_dataset(
     for key, value in json.loads(json_bytes(manifest)).items():
         if there.get(key) != value:
             difference = _difference(root, key, there.get(key), value)
-            raise DataError(f"{difference}: use the same, or another --{flag}")
+            raise DataError(f"{difference}: use the same, or another folder")
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -29,13 +29,13 @@ def weights_folder(name: str, given: str | None, *, needed: bool = False) -> str
     return str(data.NETWORKS / name) if given in (None, PACKAGED) else given
 
 
-def check_not_trained_on(folder: str, subjects: Sequence[str], flag: str) -> None:
+def check_not_trained_on(folder: str, subjects: Sequence[str], name: str) -> None:
     """DataError if the network in a folder has seen one of the subjects."""
     seen = data.read_card(folder)["subjects_included"]
     if leaked := [subject for subject in subjects if data.same_subject(subject, seen)]:
         raise data.DataError(
-            f"the network in {folder} was trained on {', '.join(leaked)}: give other weights "
-            f"by --{flag}=FOLDER, another recipe, or other subjects"
+            f"the {name} network in {folder} was trained on {', '.join(leaked)}: give the folder "
+            "of other weights, another recipe, or other subjects"
         )
 
 
@@ -83,6 +83,6 @@ def _preset(folder: str, name: str) -> str:
     card = data.read_card(folder)
     if card["name"] != name:
         raise data.DataError(
-            f"the network in {folder} is one of {card['name']}: give --{card['name']}={folder}"
+            f"the network in {folder} is one of {card['name']}, not of {name}: give it as such"
         )
     return card["preset"]

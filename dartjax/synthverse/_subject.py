@@ -123,7 +123,9 @@ def _check(family: str, options: Options) -> None:
     if not 0.5 <= options.spacing_mm <= 4.0:
         raise DataError(f"spacing_mm={options.spacing_mm}: give 0.5 to 4 mm")
     if family == "warped" and options.meshes is None:
-        raise DataError("the warped family needs --meshes: a folder of SUBJECT/LEVEL.ply")
+        raise DataError(
+            "the warped family needs meshes: a folder of SUBJECT/LEVEL.ply (Options.meshes)"
+        )
 
 
 class _Anatomy(NamedTuple):

@@ -42,10 +42,10 @@ def find_parents(folder: Path) -> dict[str, dict[str, Path]]:
     or other files are not looked at; DataError if the folder itself is one of a forbidden
     subject, is missing, or holds none."""
     if not folder.is_dir():
-        raise DataError(f"--meshes={folder}: no such folder")
+        raise DataError(f"{folder}: no such folder of meshes")
     if is_forbidden(folder.absolute().name):
         raise DataError(
-            f"--meshes={folder}: {folder.name} is a subject that numbers are reported on; no "
+            f"{folder}: {folder.name} is a subject that numbers are reported on; no "
             "synthetic anatomy is made of it. Give a folder of other subjects"
         )
     found: dict[str, dict[str, Path]] = {}
@@ -55,7 +55,7 @@ def find_parents(folder: Path) -> dict[str, dict[str, Path]]:
             found.setdefault(subject, {})[level] = path
     if not found:
         raise DataError(
-            f"--meshes={folder}: no SUBJECT/LEVEL.ply, such as anna/L1.ply, of a subject that "
+            f"{folder}: no SUBJECT/LEVEL.ply, such as anna/L1.ply, of a subject that "
             f"may be used (never {', '.join(FORBIDDEN)})"
         )
     return found

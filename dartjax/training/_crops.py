@@ -114,7 +114,7 @@ def cohort_crops(
     DataError for subjects that are unknown or real: numbers are reported on those."""
     subjects = {s.id: s for s in data.find_subjects(cohort)}
     if not validation:
-        raise data.DataError("give --validation=SUBJECTS, which are left out of the training")
+        raise data.DataError("name subjects for validation, which are left out of the training")
     wanted = list(wanted) or [name for name in subjects if name not in validation]
     if unknown := sorted({*wanted, *validation} - set(subjects)):
         raise data.DataError(f"{cohort} has no {', '.join(unknown)}")

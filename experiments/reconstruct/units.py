@@ -44,12 +44,12 @@ def begin(
         "subjects": data.ids_hash(source.subject for source in sources),
     }
     try:
-        data.start_dataset(work, manifest, flag="work")
-    except data.DataError:
+        data.start_dataset(work, manifest)
+    except data.DataError as error:
         if keep or not (work / data.MANIFEST).is_file():
-            raise
+            raise data.DataError(f"{error} (--work)") from error
         shutil.rmtree(work)
-        data.start_dataset(work, manifest, flag="work")
+        data.start_dataset(work, manifest)
 
 
 def folder_of(work: pathlib.Path, subject: str) -> pathlib.Path:

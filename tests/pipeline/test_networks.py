@@ -45,13 +45,13 @@ def test_a_network_comes_back_as_it_was_saved(folder):
 def test_a_subject_it_was_trained_on_is_refused(folder):
     networks.check_not_trained_on(folder, ["synth0002", "lidc0001"], "similarity")
     with pytest.raises(
-        data.DataError, match=r"trained on sub-SYNTH0005: give other weights by --similarity"
+        data.DataError, match=r"trained on sub-SYNTH0005: give the folder of other weights"
     ):
         networks.check_not_trained_on(folder, ["synth0002", "sub-SYNTH0005"], "similarity")
 
 
 def test_weights_of_the_other_network_are_named(folder):
-    with pytest.raises(data.DataError, match="is one of similarity: give --similarity="):
+    with pytest.raises(data.DataError, match="is one of similarity, not of isolation"):
         networks.isolation_network(folder)
 
 

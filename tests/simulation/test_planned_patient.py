@@ -52,7 +52,7 @@ def test_a_record_that_lacks_a_field_is_named(tmp_path):
 
 
 def test_a_missing_run_is_named(tmp_path):
-    with pytest.raises(DataError, match="--run=FOLDER"):
+    with pytest.raises(DataError, match="run folder of a finished"):
         simulation.read_planned_patient(tmp_path / "none")
 
 

@@ -209,5 +209,5 @@ def test_seeds_decide(subject):
 def test_bad_options():
     with pytest.raises(data.DataError, match="spacing"):
         synthverse.make_subject(0, 0, "parametric", synthverse.Options(spacing_mm=9.0))
-    with pytest.raises(data.DataError, match="needs --meshes"):
+    with pytest.raises(data.DataError, match="needs meshes"):
         synthverse.make_subject(0, 0, "warped", OPTIONS)

@@ -94,7 +94,7 @@ def test_files_that_hold_no_crops_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("wanted", "validation", "message"),
     [
-        ([], [], "give --validation"),
+        ([], [], "name subjects for validation"),
         (["synth0007"], ["synth0001"], "has no synth0001, synth0007"),
         (["a"], ["a"], "a: either trained or validated on"),
     ],

@@ -21,7 +21,7 @@ def load_centroids(subject: Subject) -> Centroids:
     if subject.centroids_path is None:
         raise DataError(
             f"subject {subject.id}: no centroid file (*_ctd.json) beside {subject.mask_path}: add "
-            "it, or use the centroids of the mask (mask_centroids; --centroids=mask)"
+            "it, or use the centroids of the mask (dartjax.data.mask_centroids)"
         )
     try:
         image = cast(SpatialImage, nib.load(subject.ct_path))

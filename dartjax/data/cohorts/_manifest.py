@@ -86,7 +86,7 @@ def load_manifest(path: PathLike) -> Manifest:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(
             f'{path}: not a cohort manifest (no "format": "{FORMAT}"): write one by '
-            "python -m experiments.cohort --cohort=FOLDER"
+            "dartjax.data.save_manifest"
         )
     if content.get("version") != VERSION:
         raise DataError(f"{path}: version {content.get('version')!r}, this reads {VERSION}")

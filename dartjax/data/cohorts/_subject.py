@@ -87,5 +87,5 @@ def _check_unchanged(path: Path, expected: str | None, found: str) -> None:
         raise DataError(
             f"{path}: its content is not what the manifest was written for (SHA-256 {found[:12]}, "
             f"recorded {expected[:12]}): restore the file, or write a new manifest by "
-            "python -m experiments.cohort"
+            "dartjax.data.save_manifest"
         )

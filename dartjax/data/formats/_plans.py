@@ -38,8 +38,8 @@ def read_record(run: pathlib.Path) -> dict[str, Any]:
     record = _of_run(run, "metrics.json", "record")
     if missing := [key for key in RECORD_FIELDS if key not in record]:
         raise DataError(
-            f"{run}/metrics.json: the record lacks {', '.join(missing)}: give --run=FOLDER of a "
-            "finished `python -m experiments.reconstruct --demo`"
+            f"{run}/metrics.json: the record lacks {', '.join(missing)}: give the run folder "
+            "of a finished reconstruction, such as `dartjax demo` leaves"
         )
     return record
 
@@ -58,8 +58,8 @@ def _of_run(run: pathlib.Path, file: str, key: str) -> dict[str, Any]:
         return dict(json.loads((run / file).read_text(encoding="utf-8"))[key])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{run / file} cannot be read ({error}): give --run=FOLDER of a finished "
-            "`python -m experiments.reconstruct --demo`"
+            f"{run / file} cannot be read ({error}): give the run folder of a finished "
+            "reconstruction, such as `dartjax demo` leaves"
         ) from error
 
 

@@ -48,7 +48,7 @@ def load_failure_model(path: str | pathlib.Path | None = None) -> StoredFailureM
     """
     folder = FAILURE_MODEL if path is None else pathlib.Path(path)
     card = read_card(
-        folder, beside=_MODEL, fields=_FIELDS, what="a failure model", maker="fit_failure_model"
+        folder, beside=_MODEL, fields=_FIELDS, what="a failure model", maker="save_failure_model"
     )
     with open_arrays(folder / _MODEL) as stored_arrays:
         arrays = {name: stored_arrays[name] for name in _ARRAYS}

@@ -53,7 +53,7 @@ def load_shape_model(
     if num_modes > model.num_modes:
         raise DataError(
             f"{folder} holds {model.num_modes} modes per region, not {num_modes}: build a set "
-            f"with more by python -m experiments.build_ssm --num_modes={num_modes}"
+            "with more (dartjax.ssm.build; docs/shape_models.md), or ask for fewer"
         )
     return truncate(model, num_modes)
 
@@ -70,7 +70,7 @@ def shape_model_set(exclude: Iterable[str] = (), *, path: PathLike | None = None
         raise DataError(
             f"the shape models in {folders[0] if path is not None else SHAPE_MODELS} were built "
             f"with {', '.join(seen[folders[0]])}: numbers on them would leak; build a set without "
-            f"by python -m experiments.build_ssm --exclude_subjects={','.join(exclude)}"
+            "them (dartjax.ssm.build; docs/shape_models.md) and give its folder"
         )
     return max(unseen, key=lambda folder: len(cards[folder]["subjects_included"]))
 
@@ -85,7 +85,9 @@ def shape_model_card(path: PathLike | None = None) -> dict[str, Any]:
     subjects_included, sources, levels, quality. DataError when it is missing, damaged or no
     such card."""
     folder = shape_model_set() if path is None else pathlib.Path(path)
-    return read_card(folder, beside=_MODELS, fields=_FIELDS, what="shape models", maker="build_ssm")
+    return read_card(
+        folder, beside=_MODELS, fields=_FIELDS, what="shape models", maker="save_shape_models"
+    )
 
 
 def includes_subject(card: Mapping[str, Any], subject: str, ct_hash: str | None = None) -> bool:

@@ -39,7 +39,7 @@ def read_card(
     source = pathlib.Path(folder)
     for name in (beside, CARD):
         if not (source / name).is_file():
-            raise DataError(f"no {name} in {source}: give a folder written by {maker}")
+            raise DataError(f"no {name} in {source}: give a folder written by dartjax.data.{maker}")
     try:
         card = json.loads((source / CARD).read_text(encoding="utf-8"))
     except ValueError as error:

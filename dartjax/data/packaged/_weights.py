@@ -57,7 +57,7 @@ def read_card(folder: str | pathlib.Path) -> dict[str, Any]:
         beside=_WEIGHTS,
         fields=_FIELDS,
         what="a network",
-        maker="train_isolation or train_similarity",
+        maker="save_weights",
     )
 
 

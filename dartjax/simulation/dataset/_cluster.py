@@ -79,4 +79,4 @@ def _import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise DataError("--ray_workers needs Ray: pip install 'dartjax[cluster]'") from error
+        raise DataError("Ray workers need Ray: pip install 'dartjax[cluster]'") from error

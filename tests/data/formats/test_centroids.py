@@ -142,7 +142,7 @@ def test_missing_file_says_how_to_go_on(tmp_path):
     assert subject.centroids_path is not None
     subject.centroids_path.unlink()
     (subject,) = data.find_subjects(tmp_path)
-    with pytest.raises(data.DataError, match=r"no centroid file .*centroids=mask"):
+    with pytest.raises(data.DataError, match=r"no centroid file .*dartjax.data.mask_centroids"):
         data.load_centroids(subject)
 
 
