@@ -58,7 +58,9 @@ class Reconstruct:
 class Demo:
     """Where the anatomy of the demo comes from."""
 
-    offline: bool = setting(False, "Run on synthetic anatomy; fetch nothing.")
+    offline: bool = setting(
+        False, "Fetch nothing: the CT if it is on this machine, else synthetic anatomy."
+    )
     levels: str | None = setting(None, _LEVELS)
 
 
@@ -110,8 +112,9 @@ in world mm, metrics.json and config.json. X-rays without ground truth are not g
         about="""\
 Reconstruct vertebrae from two X-rays simulated from a CT, and grade them against it.
 
-The CT is one real chest CT, fetched once and cached; with --offline it is synthetic anatomy and
-nothing is fetched. Takes some minutes. Open report.html of the run folder in a browser.""",
+The CT is one real chest CT, fetched once (34 MB) and kept; where it cannot be had the anatomy is
+synthetic, and the page says so. Takes some minutes. Open report.html of the run folder in a
+browser.""",
         settings=Demo,
         main="dartjax.cli._demo:main",
         defaults={"seed": 3},

@@ -95,6 +95,7 @@ from dartjax.data.formats import InitialGuess as InitialGuess
 from dartjax.data.formats import Kind as Kind
 from dartjax.data.formats import PlannedPaths as PlannedPaths
 from dartjax.data.formats import angle_between as angle_between
+from dartjax.data.formats import camera_entry as camera_entry
 from dartjax.data.formats import check_views as check_views
 from dartjax.data.formats import hu_to_attenuation as hu_to_attenuation
 from dartjax.data.formats import load_cameras as load_cameras
@@ -112,8 +113,10 @@ from dartjax.data.formats import present_labels as present_labels
 from dartjax.data.formats import read_centroids as read_centroids
 from dartjax.data.formats import read_plans as read_plans
 from dartjax.data.formats import read_record as read_record
+from dartjax.data.formats import save_cameras as save_cameras
 from dartjax.data.formats import save_centroids as save_centroids
 from dartjax.data.formats import save_ply as save_ply
+from dartjax.data.formats import save_starts as save_starts
 from dartjax.data.formats import whole_hu as whole_hu
 from dartjax.data.packaged import NETWORKS as NETWORKS
 from dartjax.data.packaged import SUPERNUMERARY as SUPERNUMERARY

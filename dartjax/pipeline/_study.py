@@ -10,6 +10,7 @@ import numpy as np
 from dartjax import data, simulation
 from dartjax._progress import Progress, no_progress
 from dartjax.image import Radiograph
+from dartjax.pipeline._networks import check_not_trained_on, weights_folder
 from dartjax.pipeline._recipes import ISOLATED, NEEDED_NETWORK, RECIPES, Fitter, run_method
 from dartjax.pipeline._starts import detected_tasks, initialise_tasks
 from dartjax.pipeline._task import Estimate, Task
@@ -37,7 +38,7 @@ class Study:
     restarts: int = 1
     xray_physics: bool = False
     ssm: str | None = None
-    isolation: str | None = None  # folder of weights
+    isolation: str | None = None  # folder of weights, or "packaged"
     similarity: str | None = None
 
     @property
@@ -88,8 +89,10 @@ def reconstruct_subject(
 ) -> Answers:
     """Simulate all pairs of views of one subject and let every method answer.
 
-    `others` are the fitters of `Study.extra`. DataError for a subject that cannot be used.
+    `others` are the fitters of `Study.extra`. DataError for a subject that cannot be used, and for
+    networks that were trained on it.
     """
+    weights = _weights(study, case.subject)
     with progress(f"true shapes of {case.subject}", len(case.levels)) as step:
         known = simulation.true_vertebrae(case, study.levels, step, study.ssm)
     tasks: list[Task] = []
@@ -109,13 +112,26 @@ def reconstruct_subject(
                 num_starts=study.restarts,
                 seed=seed,
                 step=step,
-                weights=study.weights,
+                weights=weights,
                 others=others,
             )
             seconds[name] += seconds_to_start
     headline = study.headline
     assessments = assessor(tasks, estimates[headline], headline) if assessor else ()
     return Answers(tasks, estimates, seconds, radiographs, assessments)
+
+
+def _weights(study: Study, subject: str) -> dict[str, str | None]:
+    """Folders of the networks of a study, none of which was trained on the subject."""
+    needed = NEEDED_NETWORK.get(study.headline)
+    folders = {
+        name: weights_folder(name, folder, needed=name == needed)
+        for name, folder in study.weights.items()
+    }
+    for name, folder in folders.items():
+        if folder is not None:
+            check_not_trained_on(folder, [subject], name)
+    return folders
 
 
 def _simulate(

@@ -1,9 +1,12 @@
 """Files: NIfTI, images, meshes, cameras, centroids, plans."""
 
 from dartjax.data.formats._cameras import InitialGuess as InitialGuess
+from dartjax.data.formats._cameras import camera_entry as camera_entry
 from dartjax.data.formats._cameras import load_cameras as load_cameras
 from dartjax.data.formats._cameras import load_init as load_init
 from dartjax.data.formats._cameras import load_starts as load_starts
+from dartjax.data.formats._cameras import save_cameras as save_cameras
+from dartjax.data.formats._cameras import save_starts as save_starts
 from dartjax.data.formats._centroids import Centroids as Centroids
 from dartjax.data.formats._centroids import mask_centroids as mask_centroids
 from dartjax.data.formats._centroids import read_centroids as read_centroids

@@ -1,6 +1,9 @@
 """Cameras and start poses from JSON files. docs/input_formats.md shows every form."""
 
 import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,9 +15,17 @@ from dartjax import transforms
 from dartjax._errors import DataError
 from dartjax.anatomy import label_of, unknown_name
 from dartjax.camera import Camera
-from dartjax.data.formats._json import array_of, check_keys, number_in, read_json, rotation_of
+from dartjax.data._atomic import publish_file
+from dartjax.data.formats._json import (
+    array_of,
+    check_keys,
+    number_in,
+    read_json,
+    rotation_of,
+)
 from dartjax.data.formats._nifti import PathLike
 from dartjax.observations import LANDMARK_NAMES
+from dartjax.transforms import SE3
 
 _MATRIX_KEYS = ("K", "camera_from_world", "sdd", "image_size")
 _CARM_KEYS = ("sdd", "source_to_isocenter", "isocenter", "pixel_spacing", "image_size")
@@ -49,6 +60,48 @@ def load_cameras(path: PathLike) -> list[Camera]:
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{path}: a list of cameras is needed, one object per image")
     return [_camera(f"{path}: camera {i}", entry) for i, entry in enumerate(entries, 1)]
+
+
+def save_cameras(path: PathLike, cameras: Sequence[Camera]) -> None:
+    """Write cameras as `load_cameras` reads them, in one order with their images."""
+    _write(path, [camera_entry(camera) for camera in cameras])
+
+
+def camera_entry(camera: Camera, name: str | None = None) -> dict[str, Any]:
+    """A camera as `load_cameras` reads it, to the last bit of its pose and intrinsics."""
+    entry = {
+        "K": _shortest(camera.intrinsics),
+        "camera_from_world": _shortest(camera.camera_from_world.as_matrix()),
+        "sdd": _shortest(camera.sdd),
+        "image_size": list(camera.image_size),
+    }
+    return entry if name is None else {"name": name, **entry}
+
+
+def save_starts(path: PathLike, poses: Mapping[str, SE3]) -> None:
+    """Write where vertebrae roughly are (T_world_vertebra by level, mm) as `load_starts` reads
+    it."""
+    entries = [
+        {
+            "level": level,
+            "center_world": _shortest(pose.translation()),
+            "axes_world": _shortest(pose.rotation().as_matrix()),
+        }
+        for level, pose in poses.items()
+    ]
+    _write(path, entries)
+
+
+def _write(path: PathLike, entries: list[dict[str, Any]]) -> None:
+    text = json.dumps(entries, indent=1) + "\n"
+    publish_file(pathlib.Path(path), lambda partial: partial.write_text(text, "utf-8"))
+
+
+def _shortest(values: Any) -> Any:
+    """float32 numbers as the shortest decimals that give them back."""
+    array = np.asarray(values, np.float32)
+    shortest = [float(np.format_float_positional(v, unique=True)) for v in array.reshape(-1)]
+    return np.reshape(shortest, array.shape).tolist()
 
 
 def load_starts(path: PathLike) -> dict[str, InitialGuess]:

@@ -118,7 +118,7 @@ def radiograph_entry(
         "target": shot.target,
         "image": f"{file_name(shot.view)}.png",
         "pixels": "16 bit, 0 to 65535 for line integrals 0 to 8",
-        "camera": camera_entry(shot.camera, f"{truth.subject} {file_name(shot.view)}"),
+        "camera": data.camera_entry(shot.camera, f"{truth.subject} {file_name(shot.view)}"),
         "primary_deg": round(float(np.degrees(np.arctan2(-beam[0], beam[1]))), 3),
         "secondary_deg": round(float(np.degrees(np.arcsin(np.clip(beam[2], -1.0, 1.0)))), 3),
         "pixel_spacing_mm": round(float(shot.camera.pixel_spacing[0]), 5),
@@ -127,17 +127,6 @@ def radiograph_entry(
         "physics": radiograph.physics,
         "tools": radiograph.tools,
         "vertebrae": vertebrae,
-    }
-
-
-def camera_entry(camera: Camera, name: str) -> dict[str, Any]:
-    """A camera as `data.load_cameras` reads it, to the last bit of its pose and intrinsics."""
-    return {
-        "name": name,
-        "K": _exact(camera.intrinsics),
-        "camera_from_world": _exact(camera.camera_from_world.as_matrix()),
-        "sdd": _exact(camera.sdd),
-        "image_size": list(camera.image_size),
     }
 
 
@@ -184,13 +173,6 @@ def _contours(thickness: Float[np.ndarray, "h w"]) -> list[Any]:
     outlines = silhouette_contours(thickness, render.MASK_MM)
     thinned = [np.concatenate([line[:-1:2], line[:1]]) for line in outlines]
     return [plain_floats(line, 2) for line in thinned if len(line) > 3]
-
-
-def _exact(values: Any) -> Any:
-    """float32 numbers as the shortest decimals that give them back."""
-    array = np.asarray(values, np.float32)
-    shortest = [float(np.format_float_positional(v, unique=True)) for v in array.reshape(-1)]
-    return np.reshape(shortest, array.shape).tolist()
 
 
 def _fill(

@@ -196,3 +196,21 @@ def test_the_starts_of_several_vertebrae(tmp_path):
 def test_starts_that_cannot_be_read_are_named(content, message, tmp_path):
     with pytest.raises(data.DataError, match=message):
         data.load_starts(write(tmp_path, content))
+
+
+def test_cameras_and_starts_are_read_as_they_were_written(tmp_path):
+    turned = camera.from_carm(
+        transforms.carm_rotation(0.4, 0.1), jnp.array([1.0, 2.0, 3.0]), image_size=(64, 48)
+    )
+    data.save_cameras(tmp_path / "cameras.json", [turned, turned])
+    again, _ = data.load_cameras(tmp_path / "cameras.json")
+    np.testing.assert_array_equal(again.intrinsics, turned.intrinsics)
+    assert again.image_size == (64, 48)
+    points = jnp.array([[5.0, -8.0, 13.0], [0.0, 4.0, -3.0]])
+    seen = (camera.project(each, points) for each in (again, turned))
+    np.testing.assert_allclose(*seen, atol=1e-3)
+    pose = transforms.perturb(transforms.SE3.identity(), jnp.array([0.3, -0.2, 0.1]), jnp.ones(3))
+    data.save_starts(tmp_path / "init.json", {"L2": pose})
+    start = data.load_starts(tmp_path / "init.json")["L2"]
+    np.testing.assert_array_equal(start.center_world, np.asarray(pose.translation(), float))
+    np.testing.assert_allclose(start.axes_world, pose.rotation().as_matrix(), atol=1e-6)
