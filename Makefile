@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 SETUP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench docs clean
+.PHONY: help setup demo test test-slow lint bench docs package clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: setup  ## Time dartjax against its peers; tables in runs/bench
 docs: setup  ## Build the documentation into site/
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
 	$(BIN)/mkdocs build --strict
+
+package:  ## Build the wheel and the source distribution, and try both in empty environments
+	.ci/wheel
 
 clean:  ## Remove caches, built files and what killed runs left (never .venv or your runs)
 	rm -rf site dist build .pytest_cache .ruff_cache runs/.*.partial
