@@ -53,9 +53,8 @@ def check_demo() -> None:
     run("demo", "--out=demo")
     metrics = json.loads(pathlib.Path("demo/metrics.json").read_text())
     summary, kind = metrics["summary"], metrics["record"]["dataset_kind"]
-    print(
-        f"dartjax demo ({kind}): Dice {summary['dice_mean']:.4f}, coverage {summary['coverage']:g}"
-    )
+    dice, coverage = summary["dice_mean"], summary["coverage"]
+    print(f"dartjax demo ({kind}): Dice {dice:.4f}, coverage {coverage:g}")
     assert dice > 0.8 and coverage > 0.9
     assert pathlib.Path("demo/report.html").stat().st_size > 1e5
     assert pathlib.Path("demo/spine.json").is_file()

@@ -19,7 +19,7 @@ if why_synthetic:
     print(f"{why_synthetic}\nRunning on SYNTHETIC anatomy instead.")
 
 # Two X-rays of the chest. In practice: data.load_radiographs(files, data.load_cameras(file)).
-truths = simulation.true_vertebrae(case, ["T11", "T12", "L1"])
+truths = simulation.true_vertebrae(case, case.levels[-3:])
 rng, setup = np.random.default_rng(0), simulation.CarmSetup()
 views = simulation.random_views(rng, simulation.middle_of(truths), setup)
 radiographs = simulation.simulate(case.ct, views, setup)
@@ -50,6 +50,9 @@ for axis, xray in zip(axes, radiographs, strict=True):
         for planned in vertebra.paths or ():
             ends = jnp.stack([planned.path.entry_point, planned.path.target_point])
             axis.plot(*camera.project(xray.camera, ends).T, color="red", marker=".")
-    axis.set(title="outlines and paths as reconstructed", xticks=[], yticks=[])
+    around = spine.vertebrae[0].pose.translation() + 60.0 * jnp.eye(3)
+    for letter, place in zip("RAS", camera.project(xray.camera, around), strict=True):
+        axis.text(*place, letter, color="yellow", weight="bold", clip_on=True)
+    axis.set(xlabel="R, A, S: patient's right, front, head", xticks=[], yticks=[])
 here = Path(__file__)
 figure.savefig(sys.argv[1] if sys.argv[1:] else here.parent / "pictures" / f"{here.stem}.png")
