@@ -11,7 +11,7 @@ import pytest
 
 import dartjax
 from dartjax import data, metrics, pipeline, registration, transforms
-from dartjax.data import DataError, InitialGuess
+from dartjax.data import DataError, InitialEstimate
 from dartjax.image import Radiograph
 from dartjax.pipeline import ReconstructOptions
 from dartjax.registration import _batch
@@ -171,31 +171,31 @@ def test_three_vertebrae_from_detections():
     assert [vertebra.level for vertebra in spine] == ["T8", "T9", "T10"]
     for vertebra in spine:
         assert vertebra.succeeded and masd(vertebra) < 1.0
-        assert 0.0 <= vertebra.p_failure <= 1.0 and vertebra.tier == registration.RUNGS[0]
+        assert 0.0 <= vertebra.p_failure <= 1.0 and vertebra.tier == registration.TIERS[0]
         spread = np.linalg.eigvalsh(np.asarray(vertebra.covariance))
         assert spread.shape == (21,) and (spread > -1e-6).all()
 
 
 @pytest.mark.slow
-def test_again_in_a_thread_and_in_double_precision_it_is_the_same(monkeypatch):
-    compiled = []
-    first = dartjax.reconstruct(xrays(), starts=starts())
+def test_again_in_a_thread_and_in_double_precision_it_is_the_same():
+    given = starts()
+    first = dartjax.reconstruct(xrays(), starts=given)
     assert all(masd(vertebra) < 1.5 and vertebra.p_failure is None for vertebra in first)
     misses = _batch._program.cache_info().misses
-    answers = [dartjax.reconstruct(xrays(), starts=starts())]
+    answers = [dartjax.reconstruct(xrays(), starts=given)]
     assert _batch._program.cache_info().misses == misses  # nothing is compiled again
     thread = threading.Thread(
-        target=lambda: compiled.append(dartjax.reconstruct(xrays(), starts=starts()))
+        target=lambda: answers.append(dartjax.reconstruct(xrays(), starts=given))
     )
     thread.start()
     thread.join()
-    answers += compiled
     jax.config.update("jax_enable_x64", True)
     try:
-        double = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), xrays())
-        answers.append(dartjax.reconstruct(double, starts=starts()))
+        double = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (xrays(), given))
+        answers.append(dartjax.reconstruct(double[0], starts=double[1]))
     finally:
         jax.config.update("jax_enable_x64", False)
+    assert len(answers) == 3
     for answer in answers:
         for vertebra, before in zip(answer, first, strict=True):
             assert vertebra.surface.vertices.dtype == jnp.float32
@@ -225,7 +225,7 @@ def test_an_estimate_by_landmarks_and_the_recipe_alone():
     truth = truths()["T9"]
     names = ("superior_endplate_center", "spinous_tip", "left_waist", "right_waist")
     points = {name: np.asarray(truth.landmarks[_index(name)]) + 1.0 for name in names}
-    given = {"T9": InitialGuess(None, np.eye(3), points)}
+    given = {"T9": InitialEstimate(None, np.eye(3), points)}
     options = ReconstructOptions(recipe="alone", restarts=2)
     spine = dartjax.reconstruct(xrays(), starts=given, options=options)
     assert masd(spine["T9"]) < 1.5 and spine["T9"].covariance is not None
