@@ -1,4 +1,4 @@
-"""What every benchmark needs: the machine's name, medians, a table and a JSON file."""
+"""Helpers of all benchmarks: machine, medians, tables and JSON files."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def machine_info() -> dict[str, Any]:
-    """Name of the processor, cores, memory and load, so that a number can be placed."""
+    """Return processor, cores, memory and load of this machine."""
     return {
         "machine": platform.node(),
         "processor": _processor(),
@@ -24,13 +24,13 @@ def machine_info() -> dict[str, Any]:
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Installed versions of the named distributions that are there."""
+    """Return the versions of those named distributions that are installed."""
     installed = {d.metadata["Name"].lower() for d in metadata.distributions()}
     return {name: metadata.version(name) for name in names if name.lower() in installed}
 
 
 def summarize(seconds: Sequence[float]) -> dict[str, Any]:
-    """Median and fastest of repeated timings, with the timings themselves."""
+    """Return median and minimum of repeated timings, and the timings."""
     return {
         "median_seconds": statistics.median(seconds),
         "fastest_seconds": min(seconds),
@@ -39,14 +39,14 @@ def summarize(seconds: Sequence[float]) -> dict[str, Any]:
 
 
 def write_json(path: str | pathlib.Path, payload: dict[str, Any]) -> None:
-    """Write results, making the folder when it is not there."""
+    """Write results as JSON; make the folder if it is missing."""
     target = pathlib.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(payload, indent=1) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on the terminal, numbers to the right."""
+    """Print a table on the terminal, with numbers aligned to the right."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,14 +1,14 @@
-"""Ray-cast DRR of a chest CT: dartjax against nanodrr and DiffDRR, in one run.
+"""Compare the speed of ray-cast DRRs of a chest CT: dartjax, nanodrr and DiffDRR.
 
     python -m benchmarks.drr --out runs/drr.json
 
-Every implementation is a process of its own on the same cores, takes the same volume, camera
-and number of samples a ray (trilinear, float32), and is timed in turn, repeat by repeat, so
-that a busy moment of the machine meets all of them. "Gradient" is the image, its sum and the
-derivatives of the sum with respect to that library's own six pose parameters. Before timing,
-the images of the peers must correlate with that of dartjax above 0.999.
+Every implementation runs in its own process on the same cores, with the same volume, camera and
+number of samples per ray (trilinear, float32). The implementations are timed in turn in every
+repeat, so that other load of the machine affects all of them. "Gradient" is the image, its sum, and
+the derivatives of the sum with respect to the six pose parameters of the library. Before the
+timing, the images of the other libraries must correlate with that of dartjax above 0.999.
 
-The peers may live in another Python (`--peer-python`), by default this one or `.peers/`.
+The other libraries may be in another Python (`--peer-python`); default: this one or `.peers/`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Renders = tuple[Callable[[], np.ndarray], Callable[[], None]]
 
 
 def main() -> int:
-    """Run the comparison; 0 when the images agree, 1 when not, 2 on bad usage."""
+    """Run the comparison. Return 0 if the images agree, 1 if not, 2 for bad usage."""
     options = _parse_options()
     if options.worker:
         _serve(options)
@@ -132,7 +132,7 @@ def _report(results: dict[str, Any], options, shape: tuple[int, ...]) -> None:
 
 
 class _Worker:
-    """One implementation in its own process, timed on request over its pipes."""
+    """Implementation in its own process, timed on request over pipes."""
 
     def __init__(self, name: str, python: str, exchange: pathlib.Path, options) -> None:
         numbers = ("size", "samples", "threads")
@@ -252,7 +252,7 @@ def _diffdrr(values: np.ndarray, affine: np.ndarray, options) -> Renders:
     model = DRR(
         read(ct, orientation="AP"), sdd=SDD, height=options.size, delx=PIXEL, renderer="trilinear"
     )
-    model.density = torch.from_numpy(values)  # as given, without its own map from HU
+    model.density = torch.from_numpy(values)  # unchanged, without DiffDRR's conversion from HU
     rotation = torch.zeros(1, 3)
     translation = torch.tensor([[0.0, SOURCE_TO_ISOCENTER, 0.0]])
 
@@ -289,7 +289,7 @@ def _find_peer_python(given: str | None) -> str:
     if not candidate.is_file():
         raise FileNotFoundError(
             "nanodrr and diffdrr are not installed: `pip install dartjax[peers]`, or make a "
-            f"virtual environment with them in {ROOT / '.peers'} or name one by --peer-python"
+            f"virtual environment with them in {ROOT / '.peers'} or give one by --peer-python"
         )
     return str(candidate)
 
@@ -307,9 +307,11 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--ct", help="CT in Hounsfield units, NIfTI (default: the example case)")
     parser.add_argument("--out", help="JSON file for the results")
     parser.add_argument("--size", type=int, default=200, help="pixels along each side")
-    parser.add_argument("--samples", type=int, default=500, help="samples a ray")
-    parser.add_argument("--repeats", type=int, default=7, help="timings of each; median is shown")
-    parser.add_argument("--threads", type=int, default=2, help="cores that each may use")
+    parser.add_argument("--samples", type=int, default=500, help="samples per ray")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="number of timings; the median is shown"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="cores per implementation")
     parser.add_argument("--peer-python", help="Python that has nanodrr and diffdrr")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--exchange", help=argparse.SUPPRESS)

@@ -1,14 +1,14 @@
-"""Kinematics per second: dartjax against a NumPy loop and MuJoCo, in one run.
+"""Compare the speed of kinematics: dartjax, a NumPy loop and MuJoCo.
 
     python -m benchmarks.kinematics --out runs/kinematics.json
 
-The hybrid robot (forward map with its Jacobian; closed inverse) beside the same formulas in a NumPy
-loop, and a seven-joint arm (forward map with Jacobian; inverse by damped least squares of 50
-steps) beside MuJoCo called in a Python loop, as its users do. MuJoCo has no inverse: its row
-is the same iteration with MuJoCo's Jacobian. Float32 in dartjax unless --x64; NumPy and
-MuJoCo are float64. A loop runs on at most `--loop` configurations and is scaled by their number.
-MuJoCo is optional: without it its rows are left out and said so. Results are compared, and the
-exit code is 1 when they disagree.
+The hybrid robot (forward kinematics with Jacobian; closed-form inverse) is compared with the same
+formulas in a NumPy loop. A seven-joint arm (forward kinematics with Jacobian; inverse by 50 steps
+of damped least squares) is compared with MuJoCo, called in a Python loop as usual. MuJoCo has no
+inverse kinematics: its row uses the same iteration with MuJoCo's Jacobian. dartjax uses float32
+unless --x64; NumPy and MuJoCo use float64. A loop runs on at most `--loop` configurations, and its
+time is scaled to all of them. MuJoCo is optional; without it, its rows are missing and a message
+says so. The results are compared, and the exit code is 1 if they disagree.
 """
 
 import argparse
@@ -36,12 +36,19 @@ ARM = (
 
 
 def main() -> int:
-    """Print the table, write JSON; 1 when the engines disagree."""
+    """Print the table and write the JSON. Return 1 if the engines disagree."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", default="runs/kinematics.json", help="JSON file to write")
     parser.add_argument("--sizes", default="1,1000,1000000", help="numbers of configurations")
-    parser.add_argument("--loop", type=int, default=1000, help="most configurations of a loop")
-    parser.add_argument("--arm_inverse_most", type=int, default=100_000, help="of the arm")
+    parser.add_argument(
+        "--loop", type=int, default=1000, help="largest number of configurations of a loop"
+    )
+    parser.add_argument(
+        "--arm_inverse_most",
+        type=int,
+        default=100_000,
+        help="largest number of inverses of the arm",
+    )
     parser.add_argument("--x64", action="store_true", help="dartjax in float64")
     options = parser.parse_args()
 
@@ -141,11 +148,11 @@ def _arm(sizes: list[int], most: int, inverse_most: int) -> tuple[list[dict[str,
 
 
 def _pair(task: str, size: int, function: Callable, inputs: Any) -> list[dict[str, Any]]:
-    """dartjax: one configuration jitted, more in blocks under vmap; compilation is left out."""
+    """Time dartjax, without compilation: one configuration jitted, more in blocks under vmap."""
     import jax
 
     one = jax.tree.map(lambda leaf: leaf[0], inputs) if size == 1 else inputs
-    # On a processor blocks that fit its cache are faster than one vmap over all.
+    # On a CPU, blocks that fit its cache are faster than one vmap over all configurations.
     block = BLOCK if jax.default_backend() == "cpu" else size
     many = lambda x: jax.lax.map(function, x, batch_size=min(block, size))  # noqa: E731
     program = jax.jit(function if size == 1 else many).lower(one).compile()
@@ -163,7 +170,7 @@ def _pair(task: str, size: int, function: Callable, inputs: Any) -> list[dict[st
 def _loop(
     task: str, engine: str, size: int, function: Callable, inputs: Any, *rest: Any
 ) -> dict[str, Any]:
-    """A plain Python loop over the configurations."""
+    """Time a plain Python loop over the configurations."""
     began = time.perf_counter()
     for each in inputs:
         function(each, *rest)
@@ -176,7 +183,7 @@ def _row(task: str, engine: str, size: int, rate: float, seconds: float) -> dict
 
 
 def _numpy_forward(q: np.ndarray, p: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Pose and Jacobian of the hybrid robot, the latter by inverting the closed inverse."""
+    """Compute pose and Jacobian of the hybrid robot, the latter by inverting the inverse map's."""
     l11, l14, l3, th4, th5 = q
     base = np.hypot(l11, l14)
     along = (p["l13"] ** 2 - p["l12"] ** 2 + base**2) / (2.0 * base)
@@ -226,7 +233,7 @@ def _numpy_inverse(pose: np.ndarray, p: dict[str, float]) -> np.ndarray:
 
 
 class _MuJoCoArm:
-    """The arm in MuJoCo: pose and Jacobian of a site, and the same inverse iteration."""
+    """Arm in MuJoCo: pose and Jacobian of a site, and the same inverse iteration."""
 
     def __init__(self, mujoco: Any) -> None:
         inner = '<site name="tool"/>'
@@ -269,7 +276,7 @@ def _mujoco() -> _MuJoCoArm | None:
     try:
         import mujoco
     except ImportError:
-        print("no MuJoCo (pip install mujoco): its rows are left out", file=sys.stderr)
+        print("MuJoCo is not installed (pip install mujoco): its rows are missing", file=sys.stderr)
         return None
     return _MuJoCoArm(mujoco)
 

@@ -1,10 +1,10 @@
-"""Cost of the physics of a radiograph: plain DRR, two basis materials, masks, all of it.
+"""Measure the cost of simulated radiographs: plain DRR, basis materials, masks, full physics.
 
     python -m benchmarks.radiograph --out runs/radiograph.json
 
-A synthetic torso of 1 mm voxels (350 x 250 x 500) with 18 labelled vertebrae, one view of
-256 x 256 pixels in 3 energies. Everything is compiled and warm; the kinds are timed in turn,
-repeat by repeat, so that a busy moment of the machine meets all of them.
+The scene is a synthetic torso of 1 mm voxels (350 x 250 x 500) with 18 labelled vertebrae, in one
+view of 256 x 256 pixels with 3 energies. All programs are compiled before. They are timed in turn
+in every repeat, so that other load of the machine affects all of them.
 """
 
 import argparse
@@ -24,7 +24,7 @@ TARGET_PER_SECOND = 2.0
 
 
 def main() -> int:
-    """Build the torso, time every kind, print and write."""
+    """Build the torso, time every program, print the table and write the JSON."""
     options = _parse_options()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     calls = _calls(options)
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _calls(options) -> dict[str, Callable[[], Any]]:
-    """One call per kind, without arguments, that waits for its result."""
+    """Return one function per program, without arguments, that waits for its result."""
     import jax
     import jax.numpy as jnp
 
@@ -113,7 +113,7 @@ def _calls(options) -> dict[str, Callable[[], Any]]:
 
 
 def torso() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Attenuation (1/mm), labels 1 to 18 and affine (RAS+ mm) of a crude whole torso."""
+    """Make attenuation (1/mm), labels 1 to 18 and affine (RAS+ mm) of a simple torso."""
     rng = np.random.default_rng(0)
     x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
     body = ((x - 175) / 165) ** 2 + ((y - 125) / 115) ** 2 < 1
@@ -151,7 +151,7 @@ def _report(results: dict[str, Any], options) -> None:
     )
     print_table(title, ["", "ms", "x plain DRR", "us a ray", "per second"], rows)
     rate = 1.0 / results["radiograph and masks"]["median_seconds"]
-    print(f"radiographs with masks per second: {rate:.1f} (wanted: {TARGET_PER_SECOND:g})")
+    print(f"radiographs with masks per second: {rate:.1f} (target: {TARGET_PER_SECOND:g})")
     if options.out:
         payload = {
             "settings": {
@@ -184,9 +184,11 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--out", help="JSON file for the results")
     parser.add_argument("--size", type=int, default=256, help="pixels along each side")
     parser.add_argument("--pixel", type=float, default=1.2, help="pixel spacing, mm")
-    parser.add_argument("--samples", type=int, default=350, help="samples a ray")
+    parser.add_argument("--samples", type=int, default=350, help="samples per ray")
     parser.add_argument("--view", default="AP", choices=("AP", "LAT_L"), help="direction")
-    parser.add_argument("--repeats", type=int, default=9, help="timings of each; median is shown")
+    parser.add_argument(
+        "--repeats", type=int, default=9, help="number of timings; the median is shown"
+    )
     parser.add_argument("--threads", type=int, default=2, help="cores to use")
     return parser.parse_args()
 

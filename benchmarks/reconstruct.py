@@ -1,14 +1,14 @@
-"""Seconds per vertebra of the fit, two views each, against the number fitted at once.
+"""Measure the time of the fit per vertebra in two views, against the batch size.
 
     python -m benchmarks.reconstruct --out runs/reconstruct.json
     python -m benchmarks.reconstruct --batches 1,4,16,64,256 --starts 8
 
 The views are splatted from known instances of the shape models (T1 to L1, repeated), so this
-measures speed and nothing else; accuracy is measured on a real CT by experiments.reconstruct. A
-batch is one compiled program over that many vertebrae, split over the devices of this machine
-(on a CPU one per core; a batch of 1 is padded to them, and so costs what one vertebra a core
-costs). Time is after compilation, the best of --repeats; CPU seconds, of all threads, change
-little with what else the machine does.
+measures only speed; experiments.reconstruct measures accuracy on a real CT. A batch is one compiled
+program over that many vertebrae, split over the devices of this machine. On a CPU there is one
+device per core; a batch of 1 is padded to all devices, and so costs as much as one vertebra per
+core. The time excludes compilation and is the best of --repeats. CPU seconds are summed over all
+threads and depend little on other load of the machine.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from benchmarks._timing import machine_info, print_table, versions, write_json
 
 
 def main() -> int:
-    """Print the table and write the JSON."""
+    """Time all batch sizes, print the table and write the JSON."""
     options = _parse_options()
     import jax
 
@@ -93,7 +93,7 @@ def _cases(number: int) -> list[Any]:
 
 
 def _case(level: str):
-    """Model, noise-free observations and a disturbed start of one level."""
+    """Make model, noise-free observations and disturbed start of one level."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -130,7 +130,9 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--out", default="runs/reconstruct.json", help="JSON file to write")
     parser.add_argument("--batches", default="1,4,16", help="vertebrae fitted at once")
     parser.add_argument("--starts", type=int, default=1, help="starts per vertebra")
-    parser.add_argument("--repeats", type=int, default=2, help="of each; the best counts")
+    parser.add_argument(
+        "--repeats", type=int, default=2, help="number of timings; the best is used"
+    )
     return parser.parse_args()
 
 

@@ -1,22 +1,22 @@
-"""Seconds to find one vertebra in two X-rays: dartjax beside a registration as xvr does it.
+"""Compare the time to register one vertebra in two X-rays: dartjax and the method of xvr.
 
     python -m benchmarks.registration --out runs/registration.json
 
-Both are given the same two crops of X-rays simulated from the example CT (all other anatomy in
-the way), the same cameras and the same start, and each finds the pose of one vertebra:
+Both get the same two crops of X-rays simulated from the example CT (with all other anatomy), the
+same cameras and the same start, and find the pose of one vertebra:
 
-- dartjax fits its shape model (15 modes and the pose) with the landmarks and masks of the
-  standard disturbance; one case, as `experiments.reconstruct` runs it, after compilation.
-- The other is the registration of xvr 2 (`xvr register`, its published defaults) on nanodrr: the
-  vertebra cut out of the patient's own CT, known exactly, is rendered at three scales and moved by
-  Adam (1e-2 rad, 1 mm, halved at each scale) to maximise the mean of multiscale NCC (whole image
-  and patches of 9 px) and gradient NCC (patches of 11 px), at most 500 steps a scale, with the
-  learning rate cut to a tenth after 5 steps without progress and the scale left at the third cut.
-  The finest scale has 0.86 mm a pixel, as xvr's 6-fold reduction of 0.194 mm pixels has.
+- dartjax fits its shape model (15 modes and the pose) with the landmarks and masks of the standard
+  disturbance. One case is fitted as in `experiments.reconstruct`, after compilation.
+- xvr 2 (`xvr register`, its published defaults) runs on nanodrr. The vertebra is cut out of
+  the patient's CT, so its shape is known exactly. It is rendered at three scales and moved by Adam
+  (1e-2 rad, 1 mm, halved at each scale) to maximise the mean of multiscale NCC (whole image and
+  patches of 9 px) and gradient NCC (patches of 11 px). A scale has at most 500 steps; after 5 steps
+  without progress, the learning rate is divided by ten, and the third time the scale ends. The
+  finest scale has 0.86 mm per pixel, like xvr's 6-fold reduction of 0.194 mm pixels.
 
-nanodrr is looked for in this Python, then in .peers (`pip install dartjax[peers]`). The ray
-marching takes --samples in the box of the vertebra: 100 are 1 mm steps, xvr's own number is 500.
-CPU seconds, of all threads, change little with what else the machine does.
+nanodrr is searched in this Python, then in .peers (`pip install dartjax[peers]`). Ray marching uses
+--samples in the box of the vertebra: 100 are 1 mm steps; xvr uses 500. CPU seconds are summed over
+all threads and depend little on other load of the machine.
 """
 
 import argparse
@@ -38,11 +38,11 @@ from benchmarks.drr import ROOT, _find_peer_python
 SCALES = (4, 2, 1)  # of the crop
 MAX_STEPS, PATIENCE, FACTOR, THRESHOLD, MAX_PLATEAUS = 500, 5, 0.1, 1e-4, 2
 LR_ROTATION, LR_TRANSLATION = 1e-2, 1.0
-MARGIN_MM = 6.0  # of CT kept round the vertebra
+MARGIN_MM = 6.0  # of CT around the vertebra
 
 
 def main() -> int:
-    """Print the table and write the JSON; 2 when nanodrr is missing."""
+    """Print the table and write the JSON. Return 2 if nanodrr is missing."""
     options = _parse_options()
     if options.worker:
         _register(pathlib.Path(options.worker), options.samples)
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def _fit(exchange: pathlib.Path, options) -> dict[str, Any]:
-    """Fit one case and leave what the other needs in the folder."""
+    """Fit one case, and write the inputs of the other method to the folder."""
     import jax
     import jax.numpy as jnp
 
@@ -140,7 +140,7 @@ def _fit(exchange: pathlib.Path, options) -> dict[str, Any]:
 
 
 def _vertebra_alone(case, level: str) -> tuple[np.ndarray, np.ndarray]:
-    """Attenuation of one vertebra, 0 elsewhere, in its box, and world_from_voxel."""
+    """Crop the attenuation of one vertebra, 0 elsewhere; also return world_from_voxel."""
     inside = case.labels == case.label_of(level)
     affine = np.asarray(case.ct.world_from_voxel, np.float64)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -174,7 +174,7 @@ def _run_worker(python: str, exchange: pathlib.Path, options) -> dict[str, Any]:
 
 
 def _register(exchange: pathlib.Path, samples: int) -> None:
-    """The worker: register the vertebra's volume, print seconds, steps and the final error."""
+    """Register the volume of the vertebra; print seconds, steps and the final error."""
     import torch
     from nanodrr.data import Subject
     from nanodrr.drr import render
@@ -187,7 +187,7 @@ def _register(exchange: pathlib.Path, samples: int) -> None:
     ct = ScalarImage(tensor=torch.from_numpy(case["volume"])[None], affine=case["affine"])
     subject = Subject.from_images(ct, convert_to_mu=False)
     cameras, sdd = _tensor(case["world_from_camera"]), _tensor(case["sdd"])
-    # The camera as the volume sees it moves by the inverse of the vertebra's motion.
+    # Relative to the volume, the camera moves by the inverse of the vertebra's motion.
     start = _tensor(np.linalg.inv(case["start"]))
     to_center = torch.eye(4)
     to_center[:3, 3] = _tensor(case["center"])
@@ -238,7 +238,7 @@ def _register(exchange: pathlib.Path, samples: int) -> None:
 
 
 def _ascend(groups: list[dict[str, Any]], true, draw: Callable) -> int:
-    """One scale: Adam until the learning rate has been cut three times; the steps taken."""
+    """Optimise one scale with Adam until the third plateau; return the number of steps."""
     import torch
     from nanodrr.metrics import (
         GradientNormalizedCrossCorrelation2d,
@@ -286,9 +286,11 @@ def _parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--out", default="runs/registration.json", help="JSON file to write")
     parser.add_argument("--level", default="T9", help="vertebra of the example CT")
-    parser.add_argument("--seed", type=int, default=0, help="of views and disturbance")
-    parser.add_argument("--repeats", type=int, default=5, help="of the fit; the best counts")
-    parser.add_argument("--samples", type=int, default=100, help="samples a ray of nanodrr")
+    parser.add_argument("--seed", type=int, default=0, help="seed of views and disturbance")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="number of timings of the fit; the best is used"
+    )
+    parser.add_argument("--samples", type=int, default=100, help="samples per ray of nanodrr")
     parser.add_argument("--peer-python", help="Python that has nanodrr")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -1,13 +1,14 @@
-"""Adam against Gauss-Newton on one objective: what a number of renderings buys.
+"""Compare Adam and Gauss-Newton on one objective, by the number of renderings.
 
     python -m benchmarks.solvers --out runs/solvers.json
 
-A vertebra of known pose and shape (T9, 15 modes) in two views 80 degrees apart, 64 x 64 pixels,
-white noise of 0.3 image standard deviations. Eight random starts (3 mm and 4 degrees per axis)
-are fitted with every budget of renderings anew, so that Adam's schedule is always whole. One
-rendering is all views with the derivatives the solver asks for: one reverse pass for Adam,
-one tangent for each of the 21 unknowns for Gauss-Newton. "Reached" is the first budget whose
-median case is within 2 % of the way from its start to the least loss any run found from it.
+The scene is a vertebra of known pose and shape (T9, 15 modes) in two views 80 degrees apart, with
+64 x 64 pixels and white noise of 0.3 image standard deviations. Eight random starts (3 mm and 4
+degrees per axis) are fitted separately for every budget of renderings, so that Adam's schedule is
+always complete. One rendering is all views with the derivatives that the solver needs: one reverse
+pass for Adam, one tangent for each of the 21 unknowns for Gauss-Newton. "Reached" is the first
+budget with a median remaining loss within 2 % of the reduction from the start to the lowest loss of
+all runs.
 """
 
 import argparse
@@ -27,7 +28,7 @@ NOISE, CLOSE = 0.3, 0.02
 
 
 def main() -> int:
-    """Run every budget, print the table, write JSON and figure."""
+    """Run all budgets, print the table, and write JSON and figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", default="runs/solvers.json", help="JSON file to write")
     parser.add_argument("--figure", default="runs/solvers.png", help="figure to write")
@@ -49,7 +50,7 @@ def main() -> int:
 
 
 def _run(solver: str, budget: int, num_starts: int) -> list[dict[str, Any]]:
-    """Losses at the end and surface distances of all starts, for both kinds of evidence."""
+    """Fit all starts; return final losses and surface distances for both kinds of evidence."""
     import jax
 
     from dartjax.registration import fit, fit_gauss_newton
@@ -88,7 +89,7 @@ def _run(solver: str, budget: int, num_starts: int) -> list[dict[str, Any]]:
 
 
 def _observations(*, with_landmarks: bool):
-    """The scene of the fit's tests, with noise."""
+    """Make the scene of the tests of the fit, with noise."""
     from tests.registration import scenes
 
     seen = scenes.observations(-30.0, 50.0, landmarks=with_landmarks, masks=with_landmarks)
@@ -118,7 +119,7 @@ def _starts(number: int):
 
 
 def _surface_distances(found) -> list[float]:
-    """MASD of every result with the true surface, mm."""
+    """Compute the MASD of every result, mm."""
     import jax
 
     from dartjax import metrics, ssm
@@ -136,7 +137,7 @@ def _surface_distances(found) -> list[float]:
 
 
 def _add_gaps(runs: list[dict[str, Any]]) -> None:
-    """What is left to gain: (loss - least) / (start - least), median over the starts."""
+    """Add the remaining loss: (loss - lowest) / (start - lowest), median over the starts."""
     for evidence in EVIDENCE:
         chosen = [run for run in runs if run["evidence"] == evidence]
         least = np.min([run["loss"] for run in chosen], axis=0)
@@ -147,7 +148,7 @@ def _add_gaps(runs: list[dict[str, Any]]) -> None:
 
 
 def _reached(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The first budget that comes close to the least loss, by evidence and solver."""
+    """Return the first budget that is close to the lowest loss, by evidence and solver."""
     reached: dict[str, dict[str, Any]] = {evidence: {} for evidence in EVIDENCE}
     for run in runs:
         first = run["evidence"], run["solver"]
@@ -161,7 +162,7 @@ def _reached(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _print(runs: list[dict[str, Any]], reached: dict[str, dict[str, Any]]) -> None:
-    columns = ["solver", "renderings", "left to gain %", "MASD mm", "s per case"]
+    columns = ["solver", "renderings", "remaining loss %", "MASD mm", "s per case"]
     for evidence in EVIDENCE:
         rows = [
             [
@@ -176,7 +177,7 @@ def _print(runs: list[dict[str, Any]], reached: dict[str, dict[str, Any]]) -> No
         ]
         print_table(evidence, columns, rows)
         for solver, result in reached[evidence].items():
-            print(f"{solver} is there after {result['renderings']} renderings")
+            print(f"{solver} reaches it after {result['renderings']} renderings")
 
 
 def _draw(runs: list[dict[str, Any]], path: pathlib.Path) -> None:
@@ -194,7 +195,7 @@ def _draw(runs: list[dict[str, Any]], path: pathlib.Path) -> None:
         axes[0, column].set(title=evidence, xscale="log", yscale="log")
         axes[0, column].axhline(CLOSE, color="0.6", linewidth=0.8)
         axes[1, column].set(xlabel="renderings of all views")
-    axes[0, 0].set_ylabel("loss left to gain, share (0.0001: less)")
+    axes[0, 0].set_ylabel("remaining loss, share (0.0001: less)")
     axes[1, 0].set(ylabel="MASD, mm (median)", ylim=(0.0, None))
     axes[0, 0].legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

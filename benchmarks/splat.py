@@ -1,13 +1,12 @@
-"""Splatting one view of a vertebra: the back-ends of dartjax against the dense form in JAX
-and in PyTorch, in one run.
+"""Compare the speed of splatting a vertebra: back-ends of dartjax, dense JAX, dense PyTorch.
 
     python -m benchmarks.splat --out runs/splat.json
 
-2,048 vertices, three channels, 110 mm across the image. "Gradient" is the sum of squares of
-the channels with its derivative in every vertex. The dense forms evaluate every splat at
-every pixel; PyTorch gets the projected Gaussians of dartjax as inputs, so its time leaves out
-the projection (in its favour). PyTorch may live in another Python (`--peer-python`), by
-default `.peers/`; without it that row is left out and said so.
+One view has 2,048 vertices, three channels, and shows 110 mm. "Gradient" is the sum of squares of
+the channels, with its derivative with respect to every vertex. The dense forms evaluate every splat
+at every pixel. PyTorch gets the projected Gaussians of dartjax as inputs, so its time excludes the
+projection (in its favour). PyTorch may be in another Python (`--peer-python`), by default
+`.peers/`; without it, its row is missing and a message says so.
 """
 
 import argparse
@@ -30,7 +29,7 @@ WIDTH_MM = 110.0
 
 
 def main() -> int:
-    """Print the table, write the JSON; 1 when the back-ends disagree."""
+    """Print the table and write the JSON. Return 1 if the back-ends disagree."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", default="runs/splat.json", help="JSON file to write")
     parser.add_argument("--sizes", default="64,128,256", help="image sizes in pixels")
@@ -121,7 +120,7 @@ def _run_torch(model, view, size: int, python: str) -> dict[str, dict] | None:
     from dartjax.render import project_gaussians, surface_patches
 
     if not pathlib.Path(python).exists():
-        print(f"no PyTorch at {python}: its row is left out", file=sys.stderr)
+        print(f"no PyTorch at {python}: its row is missing", file=sys.stderr)
         return None
     patches = surface_patches(model.mean_shape, model.faces, smoothing=0.4, shell_thickness=0.5)
     gaussians = project_gaussians(view, patches.mean, patches.covariance, antialias=0.3)
@@ -137,7 +136,7 @@ def _run_torch(model, view, size: int, python: str) -> dict[str, dict] | None:
 
 
 def _torch_dense(path: pathlib.Path) -> dict[str, dict]:
-    """Dense accumulation of two weighted channels and the silhouette, in PyTorch."""
+    """Time the dense accumulation of two weighted channels and the silhouette in PyTorch."""
     import torch
 
     stored = np.load(path)

@@ -1,11 +1,11 @@
-"""Do the main commands still give the same answers? Run before and after a change of structure.
+"""Check that the main commands give the same results before and after a change of the code.
 
   python -m benchmarks.unchanged run FOLDER [NAME ...]   runs the commands, one folder each
   python -m benchmarks.unchanged compare BEFORE AFTER    exit code 1 and a table if they differ
 
 A reconstruction may differ by .001 in its mean Dice and by .003 in the Dice of a case, robots by
-1e-6 relative in any number; words, counts and statuses must be equal. Times are left out, and so
-is what names the run itself (the commit).
+1e-6 relative in any number. Words, counts and statuses must be equal. Times and the commit are
+ignored.
 """
 
 import json
@@ -33,7 +33,7 @@ TIMES = ("seconds", "_ms", "per_second", "_hz", "minutes")
 
 
 def run(folder: pathlib.Path, names: Sequence[str]) -> int:
-    """Run the commands one after the other; those whose folder is there are not run again."""
+    """Run the commands one after the other; skip those whose folder exists."""
     failed = 0
     for name in names or COMMANDS:
         out = folder / name
@@ -46,7 +46,7 @@ def run(folder: pathlib.Path, names: Sequence[str]) -> int:
 
 
 def compare(before: pathlib.Path, after: pathlib.Path) -> int:
-    """Print every difference that is too large; 1 if there is one."""
+    """Print every difference that is too large. Return 1 if there is one."""
     rows = []
     for name in COMMANDS:
         first, second = (
@@ -57,17 +57,18 @@ def compare(before: pathlib.Path, after: pathlib.Path) -> int:
         print(f"{name}: {len(first['cases'])} cases, {'differs' if found else 'the same'}")
         rows += [(f"{name} {where}", str(a), str(b)) for where, a, b in found]
     if rows:
-        print_table("What differs", ("where", str(before), str(after)), rows)
+        print_table("Differences", ("where", str(before), str(after)), rows)
     return int(bool(rows))
 
 
 def _reconstruction(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Dice of every case and in the mean; statuses; which cases there are."""
+    """Compare the cases, their statuses, the Dice of every case, and the mean Dice."""
     if len(first["cases"]) != len(second["cases"]):
         yield "number of cases", len(first["cases"]), len(second["cases"])
         return
-    if first["summary"].keys() != second["summary"].keys():
-        yield "summary keys", sorted(first["summary"]), sorted(second["summary"])
+    keys = [{_renamed(key) for key in each["summary"]} for each in (first, second)]
+    if keys[0] != keys[1]:
+        yield "summary keys", *map(sorted, keys)
     dice = []
     for number, (a, b) in enumerate(zip(first["cases"], second["cases"], strict=True)):
         where = f"case {number}"
@@ -84,8 +85,13 @@ def _reconstruction(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
         yield "mean dice", *means
 
 
+def _renamed(key: str) -> str:
+    """Translate a key of version 0.1 to its present name."""
+    return key.replace("share_rung_", "share_tier_")
+
+
 def _robot(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Every number of the summary and the cases, times left out."""
+    """Compare all values of the summary and the cases, except times."""
     for key in ("summary", "cases"):
         yield from _values(key, first[key], second[key])
 
@@ -116,7 +122,7 @@ def _number(value: Any) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Dispatch on the first word."""
+    """Dispatch on the first argument."""
     if len(arguments) >= 2 and arguments[0] == "run" and set(arguments[2:]) <= COMMANDS.keys():
         return run(pathlib.Path(arguments[1]), arguments[2:])
     if len(arguments) == 3 and arguments[0] == "compare":

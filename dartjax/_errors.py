@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one message that says what, where, and what to do."""
+"""Errors in the user's input: one message that says what is wrong, where, and what to do."""
 
 
 class DataError(ValueError):
@@ -7,4 +7,4 @@ class DataError(ValueError):
 
 
 class OfflineError(DataError):
-    """The example case is neither cached nor downloadable."""
+    """The example case is not cached and cannot be downloaded."""

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt with a fixed number of steps: small problems, many at once under vmap."""
+"""Levenberg-Marquardt with a fixed number of steps, for batches of small problems (vmap)."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from jaxtyping import Array, Bool, Float
 from dartjax._numerics import solve_positive
 from dartjax._types import Scalar
 
-_FIRST_DAMPING = 1e-3
-_UNSEEN = 1e-9  # of the largest column: such an unknown stays where it is
-_LEAST_DAMPING, _GREATEST_DAMPING = 1e-9, 1e9
+_INITIAL_DAMPING = 1e-3
+_MIN_COLUMN_NORM = 1e-9  # of the largest column norm: an unknown below it keeps its value
+_MIN_DAMPING, _MAX_DAMPING = 1e-9, 1e9
 
 
 class LeastSquares(eqx.Module):
-    """Where a least-squares problem came to rest."""
+    """Result of a least-squares solve: the final estimate and its residual."""
 
     x: Float[Array, " n"]
     residual: Float[Array, " m"]
@@ -34,8 +34,8 @@ def levenberg_marquardt(
     """Minimise half the sum of squares of `residual` from `start`.
 
     Marquardt's damping scaled by the columns of the Jacobian, multiplied by 0.1 after a step
-    that lowers the cost and by 10 after one that does not (which is undone). A direction that
-    the residual does not see keeps its start value. Never raises: read `finite`.
+    that lowers the cost and by 10 after one that does not (which is rejected). An unknown without
+    effect on the residual keeps its start value. Never raises: read `finite`.
     """
     jacobian_of = jax.jacfwd(residual)
 
@@ -46,18 +46,16 @@ def levenberg_marquardt(
         x, damping = state
         r, jacobian = residual(x), jacobian_of(x)
         norms = jnp.linalg.norm(jacobian, axis=0)
-        is_seen = norms > _UNSEEN * jnp.max(norms)
-        scale = jnp.where(is_seen, 1.0 / jnp.where(is_seen, norms, 1.0), 0.0)
+        is_active = norms > _MIN_COLUMN_NORM * jnp.max(norms)
+        scale = jnp.where(is_active, 1.0 / jnp.where(is_active, norms, 1.0), 0.0)
         scaled = jacobian * scale[None, :]
         normal = scaled.T @ scaled + damping * jnp.eye(len(x), dtype=x.dtype)
         move = -scale * solve_positive(normal, (scaled.T @ r)[:, None])[:, 0]
         better = cost_of(residual(x + move)) < cost_of(r)
-        damping = jnp.clip(
-            damping * jnp.where(better, 0.1, 10.0), _LEAST_DAMPING, _GREATEST_DAMPING
-        )
+        damping = jnp.clip(damping * jnp.where(better, 0.1, 10.0), _MIN_DAMPING, _MAX_DAMPING)
         return (jnp.where(better, x + move, x), damping), None
 
-    damping = jnp.asarray(_FIRST_DAMPING, start.dtype)
+    damping = jnp.asarray(_INITIAL_DAMPING, start.dtype)
     (x, _), _ = jax.lax.scan(step, (start, damping), length=num_steps)
     r = residual(x)
     finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(r))

@@ -1,7 +1,7 @@
-"""Numerics that stay finite in value and in gradient where the plain formula does not.
+"""Functions that stay finite in value and gradient where the plain formula does not.
 
-Each function states its gradient at the singular point. They take arrays of any shape. And a
-small solver that a batch may be split over devices with.
+Each function states its gradient at the singular point and takes arrays of any shape. Also a
+small linear solver whose batches can be split over devices.
 """
 
 import jax
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 
 def safe_norm(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
-    """Euclidean norm over the last axis; value 0 and gradient 0 at x = 0 (not NaN)."""
+    """Compute the Euclidean norm over the last axis; value 0 and gradient 0 at x = 0 (not NaN)."""
     squared = jnp.sum(x * x, axis=-1)
     is_zero = squared == 0.0
     return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
@@ -19,19 +19,20 @@ def safe_norm(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
 def safe_divide(
     numerator: Float[Array, "*shape"], denominator: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """numerator / denominator; value 0 and gradient 0 where the denominator is 0."""
+    """Divide; value 0 and gradient 0 where the denominator is 0."""
     is_zero = denominator == 0.0
     return jnp.where(is_zero, 0.0, numerator / jnp.where(is_zero, 1.0, denominator))
 
 
 def normalize(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
-    """x / |x| over the last axis; value 0 and gradient 0 at x = 0."""
+    """Compute x / |x| over the last axis; value 0 and gradient 0 at x = 0."""
     norm = safe_norm(x)[..., None]
     return safe_divide(x, jnp.broadcast_to(norm, x.shape))
 
 
 def pseudo_huber(squared: Float[Array, "*shape"], delta: float) -> Float[Array, "*shape"]:
-    """delta^2 (sqrt(1 + r^2 / delta^2) - 1): r^2 / 2 for small r, delta |r| for large.
+    """Compute the pseudo-Huber loss delta^2 (sqrt(1 + r^2 / delta^2) - 1): r^2 / 2 for small r,
+    delta |r| for large r.
 
     Takes r^2, not r, so that the gradient exists at r = 0.
     """
@@ -39,9 +40,11 @@ def pseudo_huber(squared: Float[Array, "*shape"], delta: float) -> Float[Array, 
 
 
 def solve_positive(matrix: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """Solution of a positive definite system, by Gauss and Jordan without a search for pivots: a
-    few vector operations over a whole batch, where LAPACK is one call for each matrix and cannot
-    be split over devices. Differentiable; a matrix that is not definite gives anything."""
+    """Solve a positive definite system by Gauss-Jordan elimination without pivoting.
+
+    A batch takes a few vector operations and can be split over devices; LAPACK needs one call per
+    matrix and cannot be split. Differentiable. A matrix that is not positive definite gives a
+    meaningless result."""
     index = jnp.arange(len(matrix))
 
     def eliminate(rows: Float[Array, "n m"], i: Array) -> tuple[Float[Array, "n m"], None]:

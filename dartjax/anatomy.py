@@ -1,4 +1,4 @@
-"""What is known of every spine: levels and their labels, landmarks, spacing and tilt.
+"""Anatomy common to all spines: levels and their labels, landmarks, spacing and tilt.
 
 VerSe labels: C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25, T13 = 28 (26 sacrum, 27 coccyx).
 Source: the VerSe dataset's label list (github.com/anjany/verse).
@@ -15,7 +15,7 @@ from dartjax._errors import DataError
 
 REGIONS: tuple[str, ...] = ("T1-T4", "T5-T8", "T9-T12", "L1-L5")
 
-# In anatomical order, head to foot, so T13 (28) stands between T12 and L1.
+# In anatomical order, head to foot, so T13 (28) is between T12 and L1.
 LABEL_OF_LEVEL: dict[str, int] = {
     **{f"C{i}": i for i in range(1, 8)},
     **{f"T{i}": 7 + i for i in range(1, 13)},
@@ -25,8 +25,8 @@ LABEL_OF_LEVEL: dict[str, int] = {
 LEVEL_OF_LABEL: dict[int, str] = {label: level for level, label in LABEL_OF_LEVEL.items()}
 SACRUM_LABELS: tuple[int, int] = (26, 27)
 
-# The levels the shape models know, and those a range such as "T11-L2" runs through: the
-# variants T13 and L6 are taken only when named.
+# Levels covered by the shape models, and the levels that a range such as "T11-L2" includes: the
+# variants T13 and L6 are included only when named.
 MODELLED_LEVELS: tuple[str, ...] = tuple(name for name in LABEL_OF_LEVEL if name[0] in "TL")
 _ORDINARY_LEVELS = [name for name in MODELLED_LEVELS if name not in ("T13", "L6")]
 
@@ -51,12 +51,12 @@ _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def _partner(name: str) -> str:
-    """The landmark on the other side, itself for one on the midline."""
+    """Name of the landmark on the other side; a midline landmark is its own partner."""
     side, _, rest = name.partition("_")
     return f"{_OTHER_SIDE[side]}_{rest}" if side in _OTHER_SIDE else name
 
 
-# For every landmark the index of the one on the other side of the body.
+# For every landmark the index of its counterpart on the other side of the body.
 PARTNER: tuple[int, ...] = tuple(LANDMARK_NAMES.index(_partner(name)) for name in LANDMARK_NAMES)
 
 # Height of the disc above a level, mm. L1 to L5: central height, mean of men and women (Bach 2019,
@@ -74,25 +74,25 @@ _TILTED_AS = {"T13": "T12", "L6": "L5"}
 
 
 def label_of(level: str) -> int:
-    """VerSe label of a level, "L1" -> 20. DataError for a name that is no level."""
+    """Return the VerSe label of a level, "L1" -> 20. DataError for an unknown level name."""
     if level not in LABEL_OF_LEVEL:
         raise DataError(unknown_name("level", level, list(LABEL_OF_LEVEL)))
     return LABEL_OF_LEVEL[level]
 
 
 def level_of(label: int) -> str:
-    """Level of a VerSe label, 20 -> "L1". DataError for a label that is no vertebra."""
+    """Return the level of a VerSe label, 20 -> "L1". DataError for a label of no vertebra."""
     if label not in LEVEL_OF_LABEL:
         raise DataError(
-            f"label {label} is no vertebra in VerSe's numbering: "
+            f"label {label} is not a vertebra in VerSe's numbering: "
             "C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25, T13 = 28"
         )
     return LEVEL_OF_LABEL[label]
 
 
 def region_of(level: str) -> str:
-    """Region of the shape model that holds a level, one of `REGIONS`; T13 goes with T9-T12
-    and L6 with L1-L5. DataError for cervical levels, which have no model."""
+    """Return the region whose shape model covers a level, one of `REGIONS`. T13 belongs to
+    T9-T12 and L6 to L1-L5. DataError for cervical levels, which have no model."""
     label = label_of(level)
     if label < LABEL_OF_LEVEL["T1"]:
         raise DataError(f"level {level} is cervical: the shape models cover T1 to L6")
@@ -102,18 +102,20 @@ def region_of(level: str) -> str:
 
 
 def disc_above_mm(level: str) -> float:
-    """Usual height of the disc above a level."""
+    """Return the mean height of the disc above a level, mm."""
     return _DISC_ABOVE_MM.get(level, _THORACIC_DISC_MM)
 
 
 def tilts_deg(
     kyphosis_deg: float, lordosis_deg: float, pelvic_tilt_deg: float = 0.0
 ) -> Float[np.ndarray, "19"]:
-    """Forward tilt of C7 to L5 and S1 in a spine of the given curvature, + with the head end
-    forward: the two curves shared out over the discs."""
+    """Compute the forward tilt of C7 to L5 and S1 in a spine of the given curvature.
+
+    Positive tilt leans the head end forward. Each curve is distributed over its discs with fixed
+    shares."""
     thorax = kyphosis_deg * np.cumsum(np.r_[0.0, _KYPHOSIS]) / _KYPHOSIS.sum()
     lumbar = lordosis_deg * np.cumsum(np.r_[0.0, _LORDOSIS]) / _LORDOSIS.sum()
-    # T12 and L1 lean back alike; the split makes the plumb line upright.
+    # T12 and L1 lean backward equally; this value makes the plumb line vertical.
     junction = -14.0 - 0.2 * (kyphosis_deg - MEAN_KYPHOSIS_DEG) + pelvic_tilt_deg
     t1_to_t12 = junction + kyphosis_deg - thorax
     l1_to_s1 = junction - 1.0 + lumbar
@@ -121,16 +123,17 @@ def tilts_deg(
 
 
 def usual_tilt_deg(level: str) -> float:
-    """Forward tilt of a level (C7 to L6, T13) in the mean spine, + with the head end forward."""
+    """Return the forward tilt of a level (C7 to L6, T13) in the mean spine, + = head forward."""
     tilts = tilts_deg(MEAN_KYPHOSIS_DEG, MEAN_LORDOSIS_DEG)
     return float(tilts[_CURVED_LEVELS.index(_TILTED_AS.get(level, level))])
 
 
 def parse_levels(text: str) -> tuple[str, ...]:
-    """Levels of a list with ranges, "T5-T7,L1" -> ("T5", "T6", "T7", "L1"), each once, in the
-    order written. "all" is T1 to L5. A range leaves out T13 and L6 unless it ends there.
+    """Parse a list of levels and ranges, "T5-T7,L1" -> ("T5", "T6", "T7", "L1").
 
-    DataError names the part that is not understood and lists what is allowed.
+    Each level appears once, in the order written. "all" is T1 to L5. A range excludes T13 and L6
+    unless it starts or ends there. DataError names the part that is not understood and lists the
+    allowed names.
     """
     parts = [part.strip().upper() for part in text.split(",") if part.strip()]
     if not parts:
@@ -140,7 +143,7 @@ def parse_levels(text: str) -> tuple[str, ...]:
 
 
 def unknown_name(what: str, name: str, allowed: Sequence[str]) -> str:
-    """Message for a name that is not allowed, with the nearest one that is."""
+    """Format the message for an unknown name, with the most similar allowed name."""
     near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown {what} {name!r}{hint}: allowed are {', '.join(allowed)}"
@@ -154,6 +157,6 @@ def _levels_of_part(part: str) -> list[str]:
     order = list(LABEL_OF_LEVEL)
     start, stop = (order.index(LEVEL_OF_LABEL[label_of(end)]) for end in ends)
     if stop < start:
-        raise DataError(f"the range {part!r} runs upward: write it head to foot, {last}-{first}")
+        raise DataError(f"the range {part!r} runs from foot to head: write {last}-{first}")
     between = order[start : stop + 1]
     return [level for level in between if level in ends or level not in ("T13", "L6")]

@@ -18,7 +18,7 @@ from dartjax.transforms import SE3
 
 
 class Camera(eqx.Module):
-    """One calibrated X-ray view. Every array leaf may be differentiated.
+    """One calibrated X-ray view, differentiable in every array leaf.
 
     With pixel spacing d (mm on the detector) and source-to-detector distance sdd (mm) the
     focal length is sdd / d pixels. Cropping and resizing change focal length and principal
@@ -33,12 +33,12 @@ class Camera(eqx.Module):
 
     @property
     def world_from_camera(self) -> SE3:
-        """Rigid map from the camera frame to world."""
+        """Rigid transform from the camera frame to world."""
         return self.camera_from_world.inverse()
 
     @property
     def source(self) -> Point:
-        """The X-ray source in world mm."""
+        """Position of the X-ray source, world mm."""
         return self.world_from_camera.translation()
 
     @property
@@ -61,7 +61,7 @@ class Camera(eqx.Module):
 def from_intrinsics(
     K: Matrix3, camera_from_world: SE3, sdd: Scalar | float, image_size: tuple[int, int]
 ) -> Camera:
-    """Camera from a 3 x 3 matrix K (zero skew is assumed), a pose and sdd in mm."""
+    """Make a camera from a 3 x 3 matrix K (its skew is ignored), a pose and sdd in mm."""
     return Camera(
         camera_from_world=camera_from_world,
         focal_length=jnp.array([K[0, 0], K[1, 1]]),
@@ -80,7 +80,7 @@ def from_carm(
     pixel_spacing: float | tuple[float, float] = 0.388,
     image_size: tuple[int, int] = (768, 768),
 ) -> Camera:
-    """Camera of a C-arm whose central beam passes through `isocenter` (world mm).
+    """Make the camera of a C-arm whose central beam passes through `isocenter` (world mm).
 
     `rotation` is R_world_camera, from `transforms.carm_rotation` or `view_rotation`. The
     principal point is the image centre. Distances in mm.
@@ -99,7 +99,7 @@ def from_carm(
 
 
 def project(camera: Camera, points: Points) -> Pixels:
-    """World points (n, 3) to pixels (n, 2). A point at or behind the source gives
+    """Project world points (n, 3) to pixels (n, 2). A point at or behind the source gives
     meaningless pixels: check `depth` when that can happen."""
     x, y, z = transforms.apply(camera.camera_from_world, points).T
     normalized = jnp.stack([x / z, y / z], axis=-1)
@@ -107,33 +107,34 @@ def project(camera: Camera, points: Points) -> Pixels:
 
 
 def depth(camera: Camera, points: Points) -> Float[Array, " n"]:
-    """Distance of world points along the beam from the source, mm (negative behind it)."""
+    """Compute the distance of world points from the source along the beam, mm (negative behind)."""
     return transforms.apply(camera.camera_from_world, points)[:, 2]
 
 
 def reprojection_mm(camera: Camera, points: Points, pixels: Pixels) -> Float[Array, "n 2"]:
-    """How far world points (n, 3) project from pixels (n, 2): in mm at each point's own depth,
-    along u and v."""
+    """Compute reprojection errors of world points (n, 3) against pixels (n, 2), along u and v.
+
+    The error of each point is in mm at its own depth."""
     error = (project(camera, points) - pixels) / camera.focal_length[None]
     return error * depth(camera, points)[:, None]
 
 
 def back_project(camera: Camera, pixels: Pixels, depths: Float[Array, " n"]) -> Points:
-    """The world points at given pixels and depths along the beam: inverse of `project`."""
+    """Compute the world points at given pixels and depths along the beam: inverse of `project`."""
     xy = (pixels - camera.principal_point[None]) / camera.focal_length[None]
     in_camera = jnp.concatenate([xy, jnp.ones_like(xy[:, :1])], axis=1) * depths[:, None]
     return transforms.apply(camera.world_from_camera, in_camera)
 
 
 def pixel_centers(camera: Camera) -> Float[Array, "h w 2"]:
-    """Pixel coordinates (u, v) of every pixel centre."""
+    """Return the pixel coordinates (u, v) of every pixel centre."""
     height, width = camera.image_size
     u, v = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
     return jnp.stack([u, v], axis=-1)
 
 
 def ray_directions(camera: Camera) -> Float[Array, "h w 3"]:
-    """Unit directions in world of the rays from the source through every pixel centre."""
+    """Compute unit directions (world) of the rays from the source through every pixel centre."""
     offset = pixel_centers(camera) - camera.principal_point[None, None]
     xy = offset / camera.focal_length[None, None]
     in_camera = jnp.concatenate([xy, jnp.ones_like(xy[..., :1])], axis=-1)
@@ -142,16 +143,16 @@ def ray_directions(camera: Camera) -> Float[Array, "h w 3"]:
 
 
 def crop(camera: Camera, top_left: Float[Array, "2"], image_size: tuple[int, int]) -> Camera:
-    """Camera of the window whose upper left corner is at pixel (u, v) `top_left`, which may
-    be fractional or outside the image."""
+    """Crop a camera to the window whose upper left corner is at pixel (u, v) `top_left`, which
+    may be fractional or outside the image."""
     return dataclasses.replace(
         camera, principal_point=camera.principal_point - top_left, image_size=image_size
     )
 
 
 def resize(camera: Camera, image_size: tuple[int, int]) -> Camera:
-    """Camera of the same view sampled with another number of pixels. Pixel edges, not
-    centres, are kept: u' = u * width' / width."""
+    """Resample a camera to another number of pixels. Pixel edges, not centres, are kept:
+    u' = u * width' / width."""
     (height, width), (new_height, new_width) = camera.image_size, image_size
     scale = jnp.array([new_width / width, new_height / height])
     return dataclasses.replace(
@@ -163,8 +164,9 @@ def resize(camera: Camera, image_size: tuple[int, int]) -> Camera:
 
 
 def region_around(camera: Camera, center: Point, *, width_mm: float, num_pixels: int) -> Camera:
-    """Square crop of `num_pixels` that shows `width_mm` at the depth of `center` (world),
-    centred on its projection: the region of interest of one vertebra."""
+    """Crop a camera to a square region of interest around the projection of `center` (world).
+
+    The region spans `width_mm` at the depth of `center` and has `num_pixels` a side."""
     center_px = project(camera, center[None])[0]
     distance = depth(camera, center[None])[0]
     side_px = width_mm / distance * camera.focal_length  # in pixels of the full image
@@ -180,6 +182,7 @@ def region_around(camera: Camera, center: Point, *, width_mm: float, num_pixels:
 def reproject(
     pixels: Float[np.ndarray, "*n 2"], of: Camera, to: Camera
 ) -> Float[np.ndarray, "*n 2"]:
-    """Pixels of one camera in another with the same source and axes, such as its crop. Host."""
+    """Convert pixels of camera `of` to pixels of camera `to`, which has the same source and axes,
+    such as its crop. Host."""
     ray = (pixels - np.asarray(of.principal_point)) / np.asarray(of.focal_length)
     return ray * np.asarray(to.focal_length) + np.asarray(to.principal_point)

@@ -1,4 +1,4 @@
-"""Volumes and radiographs: sampled fields with the geometry that places them in the world."""
+"""Volumes and radiographs: sampled images with their geometry in the world frame."""
 
 import equinox as eqx
 import jax
@@ -36,7 +36,7 @@ class Radiograph(eqx.Module):
 
 
 def resample(radiograph: Radiograph, camera: Camera) -> Radiograph:
-    """The radiograph seen by a crop or resized version of its own camera.
+    """Resample a radiograph into a crop or a resized version of its own camera.
 
     Both cameras must share source and orientation (see `camera.crop`, `region_around`).
     Antialiased linear interpolation; outside the image the value is 0.
@@ -56,8 +56,8 @@ def resample(radiograph: Radiograph, camera: Camera) -> Radiograph:
 
 
 def gaussian_blur(image: Image, sigma_px: float, *, truncate: float = 3.0) -> Image:
-    """Separable Gaussian blur with zero padding; sigma in pixels, static. 0 returns the
-    image unchanged."""
+    """Blur an image with a separable Gaussian and zero padding. `sigma_px` is static; 0 returns
+    the image unchanged."""
     if sigma_px <= 0.0:
         return image
     radius = max(1, round(truncate * sigma_px))
@@ -78,7 +78,7 @@ def _convolve_rows(image: Image, kernel: Float[Array, " k"], radius: int) -> Ima
 def silhouette_contours(
     mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"], level: float = 0.5
 ) -> list[Float[np.ndarray, "n 2"]]:
-    """Outlines of a mask or of a soft silhouette in [0, 1], as closed polylines of (u, v) px. Host.
+    """Extract outlines of a mask or soft silhouette in [0, 1] as closed polylines (u, v) px. Host.
 
     Marching squares at `level`. A silhouette cut by the image border is closed along that
     border. An empty mask gives an empty list.

@@ -14,44 +14,44 @@ from dartjax._types import Faces, Point, Scalar, Vertices
 
 
 class TriangleMesh(eqx.Module):
-    """A surface: vertices in mm and faces as vertex indices."""
+    """A triangulated surface: vertices in mm and faces as vertex indices."""
 
     vertices: Vertices
     faces: Faces
 
 
 def transform(T_a_b: transforms.SE3, mesh: TriangleMesh) -> TriangleMesh:
-    """The mesh moved rigidly from frame b into frame a."""
+    """Transform a mesh rigidly from frame b into frame a."""
     return TriangleMesh(transforms.apply(T_a_b, mesh.vertices), mesh.faces)
 
 
 def area_vectors(vertices: Vertices, faces: Faces) -> Float[Array, "face 3"]:
-    """Outward normal times area of each face, mm^2: (v1 - v0) x (v2 - v0) / 2."""
+    """Compute outward normal times area of each face, mm^2: (v1 - v0) x (v2 - v0) / 2."""
     v0, v1, v2 = (vertices[faces[:, i]] for i in range(3))
     return 0.5 * jnp.cross(v1 - v0, v2 - v0)
 
 
 def vertex_normals(vertices: Vertices, faces: Faces) -> Vertices:
-    """Outward unit normals at the vertices, the faces weighted by their area."""
+    """Compute outward unit normals at the vertices, with faces weighted by their area."""
     by_corner = jnp.repeat(area_vectors(vertices, faces), 3, axis=0)
     return normalize(jnp.zeros_like(vertices).at[faces.reshape(-1)].add(by_corner))
 
 
 def volume(vertices: Vertices, faces: Faces) -> Scalar:
-    """Enclosed volume in mm^3 by the divergence theorem; negative when faces point inward."""
+    """Compute the enclosed volume, mm^3, by the divergence theorem; negative for inward faces."""
     centers = jnp.mean(vertices[faces], axis=1)
     return jnp.sum(area_vectors(vertices, faces) * centers) / 3.0
 
 
 def solid_centroid(vertices: Vertices, faces: Faces) -> Point:
-    """Centroid of the enclosed solid (not of the surface), mm."""
+    """Compute the centroid of the enclosed solid (not of the surface), mm."""
     v0, v1, v2 = (vertices[faces[:, i]] for i in range(3))
     signed = jnp.sum(v0 * jnp.cross(v1, v2), axis=1) / 6.0
     return jnp.sum(signed[:, None] * (v0 + v1 + v2), axis=0) / (4.0 * jnp.sum(signed))
 
 
 def euler_characteristic(faces: Int[np.ndarray, "face 3"]) -> int:
-    """V - E + F on the host: 2 for a ball, 0 for a vertebra with its open canal (genus 1)."""
+    """Compute V - E + F on the host: 2 for a ball, 0 for a vertebra with its canal (genus 1)."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     return len(np.unique(faces)) - len(np.unique(edges, axis=0)) + len(faces)
 
@@ -63,7 +63,7 @@ def voxelize(
     shape: tuple[int, int, int],
     spacing: float = 1.0,
 ) -> Bool[np.ndarray, "i j k"]:
-    """Solid occupancy of a closed mesh on an axis-aligned grid, on the host.
+    """Voxelise a closed mesh on an axis-aligned grid, on the host.
 
     Voxel (i, j, k) has its centre at origin + spacing * (i, j, k). A voxel is inside when a
     line along z crosses the surface with positive winding before it: exact for watertight
@@ -93,7 +93,7 @@ def voxelize(
 def _columns_of(
     lower: Int[np.ndarray, "face 2"], counts: Int[np.ndarray, "face 2"]
 ) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, "pair 2"]]:
-    """Every (face, grid column) pair of the faces' bounding boxes, flattened."""
+    """List all (face, grid column) pairs within the bounding boxes of the faces."""
     per_face = counts.prod(1)
     face_of = np.repeat(np.arange(len(lower)), per_face)
     rank = np.arange(len(face_of)) - np.repeat(np.cumsum(per_face) - per_face, per_face)
@@ -107,7 +107,7 @@ def _barycentric_2d(
     b: Float[np.ndarray, "n 2"],
     c: Float[np.ndarray, "n 2"],
 ) -> Float[np.ndarray, "n 3"]:
-    """Barycentric coordinates of points in 2D triangles; -1 for degenerate triangles."""
+    """Compute barycentric coordinates of points in 2D triangles; -1 for degenerate triangles."""
     u, v, w = b - a, c - a, point - a
     determinant = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
     safe = np.where(determinant == 0, 1.0, determinant)

@@ -1,8 +1,8 @@
 """Metrics of reconstruction and registration, on the host. Lengths in mm.
 
-Surface metrics weigh by area on both surfaces, as DeepMind's `surface-distance` does, but on
-triangle meshes instead of voxels. `DEFINITIONS` says in words what each result means, for
-the records and tables that carry the numbers.
+Surface metrics are weighted by the area of both surfaces, as in DeepMind's `surface-distance`,
+but on triangle meshes instead of voxels. `DEFINITIONS` holds the definition of each metric, for
+records and tables.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ DEFINITIONS: dict[str, str] = {
     "mtre_mm": "mean distance between corresponding target points",
 }
 
-SAMPLE_AREA_MM2 = 0.5  # area that one sampled distance stands for
-COVER_EDGE_MM = 1.0  # longest edge of the sub-triangles among which nearest faces are sought
-NUM_NEAREST = 4  # of those, measured exactly
+SAMPLE_AREA_MM2 = 0.5  # area per sampled distance
+COVER_EDGE_MM = 1.0  # longest edge of the sub-triangles of the nearest-face search
+NUM_NEAREST = 4  # nearest sub-triangles whose faces are measured exactly
 MAX_EXTENT_MM = 500.0  # a larger mesh is a diverged fit, not a vertebra
 
 _Vertices = Float[np.ndarray, "vertex 3"]
@@ -44,8 +44,8 @@ class Solid(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances between two surfaces at points spread evenly over each: every sample of a
-    surface stands for the same share of its area."""
+    """Distances between two surfaces at points spread evenly over each: every sample represents
+    the same share of its surface's area."""
 
     a_to_b: Float[np.ndarray, " sample_a"]  # mm
     b_to_a: Float[np.ndarray, " sample_b"]  # mm
@@ -54,13 +54,13 @@ class SurfaceDistances:
 
 
 def dice(a: Bool[np.ndarray, "*shape"], b: Bool[np.ndarray, "*shape"]) -> float:
-    """2 |A n B| / (|A| + |B|) of two occupancies on one grid; NaN when both are empty."""
+    """Compute Dice, 2 |A n B| / (|A| + |B|), of occupancies on one grid; NaN if both are empty."""
     total = int(a.sum()) + int(b.sum())
     return 2.0 * int((a & b).sum()) / total if total else float("nan")
 
 
 def surface_distances(a: meshes.TriangleMesh, b: meshes.TriangleMesh) -> SurfaceDistances:
-    """Distances from each surface to the other, one sample per 0.5 mm^2 of it.
+    """Compute distances from each surface to the other, one sample per 0.5 mm^2.
 
     The points are the same in every call. On vertebrae of 100 cm^2 this sampling changes
     MASD and NSD by less than 0.5 % and HD95 by less than 1 %.
@@ -76,31 +76,31 @@ def surface_distances(a: meshes.TriangleMesh, b: meshes.TriangleMesh) -> Surface
 
 
 def nsd(distances: SurfaceDistances, tolerance_mm: float) -> float:
-    """Normalised surface distance (surface Dice) at a tolerance: the share of the area of
-    both surfaces that lies within `tolerance_mm` of the other (Nikolov et al. 2021)."""
+    """Compute the normalised surface distance (surface Dice, Nikolov et al. 2021): the share of
+    the area of both surfaces that lies within `tolerance_mm` of the other surface."""
     close_a = distances.area_a * np.mean(distances.a_to_b <= tolerance_mm)
     close_b = distances.area_b * np.mean(distances.b_to_a <= tolerance_mm)
     return float((close_a + close_b) / (distances.area_a + distances.area_b))
 
 
 def hd95(distances: SurfaceDistances) -> float:
-    """The larger of the two directed area-weighted 95th percentiles of distance, mm."""
+    """Compute HD95: the larger of the two directed area-weighted 95th percentiles, mm."""
     return float(max(np.quantile(distances.a_to_b, 0.95), np.quantile(distances.b_to_a, 0.95)))
 
 
 def masd(distances: SurfaceDistances) -> float:
-    """Mean of the two directed area-weighted mean distances, mm. (The pooled mean over both
-    surfaces, "ASSD", differs when their areas do.)"""
+    """Compute MASD: the mean of the two directed area-weighted mean distances, mm. (The pooled
+    mean over both surfaces, "ASSD", differs when their areas differ.)"""
     return float(0.5 * (np.mean(distances.a_to_b) + np.mean(distances.b_to_a)))
 
 
 def mtre(points_a: _Points, points_b: _Points) -> float:
-    """Mean target registration error: mean distance between corresponding points, mm."""
+    """Compute the mean target registration error: mean distance of corresponding points, mm."""
     return float(np.mean(np.linalg.norm(np.asarray(points_a) - np.asarray(points_b), axis=1)))
 
 
 def pose_error(T_a: SE3, T_b: SE3) -> tuple[float, float]:
-    """(translation_mm, rotation_deg) between two poses of one object in one frame: the
+    """Compute (translation_mm, rotation_deg) between two poses of one object in one frame: the
     distance between their origins and the angle of R_a^-1 R_b."""
     translation = np.linalg.norm(np.asarray(T_a.translation() - T_b.translation()))
     angle = rotation_angle(T_a.rotation().inverse() @ T_b.rotation())
@@ -112,11 +112,11 @@ def reconstruction_metrics(
     truth_mesh: meshes.TriangleMesh,
     truth_solid: Solid | None = None,
 ) -> dict[str, float]:
-    """Dice, NSD at 1 mm, HD95 and MASD of a reconstructed vertebra (see `DEFINITIONS`).
+    """Compute Dice, NSD at 1 mm, HD95 and MASD of a reconstructed vertebra (see `DEFINITIONS`).
 
-    Both meshes closed, world mm. Dice compares with `truth_solid`, or with the truth mesh
-    voxelised at 1 mm when none is given; what lies outside its grid counts as well. A
-    diverged mesh (not finite, or wider than 500 mm) gives NaN for every metric.
+    Both meshes are closed, world mm. The reference of Dice is `truth_solid`, by default the
+    ground-truth mesh voxelised at 1 mm; the parts outside its grid count as well. A diverged mesh
+    (not finite, or wider than 500 mm) gives NaN for every metric.
     """
     vertices, faces = _host(mesh)
     if not (np.isfinite(vertices).all() and np.ptp(vertices, axis=0).max() < MAX_EXTENT_MM):
@@ -134,7 +134,7 @@ def reconstruction_metrics(
 
 
 def solid_of(mesh: meshes.TriangleMesh, spacing: float = 1.0, margin_mm: float = 2.0) -> Solid:
-    """A closed mesh voxelised on a grid around it, aligned to multiples of the spacing."""
+    """Voxelise a closed mesh on a grid around it, aligned to multiples of the spacing."""
     vertices, faces = _host(mesh)
     first = np.floor((vertices.min(0) - margin_mm) / spacing)
     last = np.ceil((vertices.max(0) + margin_mm) / spacing)
@@ -144,14 +144,14 @@ def solid_of(mesh: meshes.TriangleMesh, spacing: float = 1.0, margin_mm: float =
 
 
 def distance_to_surface(points: _Points, mesh: meshes.TriangleMesh) -> Float[np.ndarray, " n"]:
-    """Unsigned distance of points (world mm) to a triangle mesh, mm.
+    """Compute the unsigned distance of points (world mm) to a triangle mesh, mm.
 
-    Faces are cut into triangles with edges of at most 1 mm; the faces of the four nearest of
-    these are measured exactly. Never below the true distance and at most 0.67 mm above it; on
-    a vertebra the largest error is about 0.02 mm, the mean 1e-5 mm.
+    Faces are cut into sub-triangles with edges of at most 1 mm; distances to the faces of the four
+    nearest sub-triangles are exact. The result is never below the true distance and at most
+    0.67 mm above it; on a vertebra the largest error is about 0.02 mm, the mean 1e-5 mm.
     """
     vertices, faces = _host(mesh)
-    centers, face_of = _cover(vertices, faces)
+    centers, face_of = _subdivide(vertices, faces)
     tree = KDTree(centers, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(points, k=min(NUM_NEAREST, len(centers)), workers=-1)[1]
     candidates = face_of[nearest.reshape(len(points), -1)]
@@ -173,8 +173,8 @@ def _face_areas(corners: Float[np.ndarray, "face 3 3"]) -> Float[np.ndarray, " f
 
 
 def _spread_points(vertices: _Vertices, faces: _Faces) -> tuple[_Points, float]:
-    """Points at equal steps of area along the list of faces, and the total area. Inside the
-    faces they follow the R2 sequence (Roberts 2018), folded into the triangle."""
+    """Sample points at equal steps of area along the list of faces; also the total area. Inside
+    the faces they follow the R2 sequence (Roberts 2018), folded into the triangle."""
     corners = vertices[faces]
     cumulative = np.cumsum(_face_areas(corners))
     total = float(cumulative[-1])
@@ -187,8 +187,8 @@ def _spread_points(vertices: _Vertices, faces: _Faces) -> tuple[_Points, float]:
     return np.einsum("nc,ncd->nd", np.stack([1.0 - u - v, u, v], 1), corners[face]), total
 
 
-def _cover(vertices: _Vertices, faces: _Faces) -> tuple[_Points, Int[np.ndarray, " n"]]:
-    """Centroids of the sub-triangles that cut every face to edges <= 1 mm, and their face."""
+def _subdivide(vertices: _Vertices, faces: _Faces) -> tuple[_Points, Int[np.ndarray, " n"]]:
+    """Cut every face into sub-triangles with edges <= 1 mm: their centroids and face indices."""
     corners = vertices[faces]
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(1)
     splits = np.maximum(np.ceil(longest / COVER_EDGE_MM).astype(int), 1)
@@ -213,7 +213,7 @@ def _subtriangle_centroids(n: int) -> Float[np.ndarray, "sub 3"]:
 def _squared_distance_to_triangles(
     points: _Points, corners: Float[np.ndarray, "n 3 3"]
 ) -> Float[np.ndarray, " n"]:
-    """Squared distance of point i to triangle i: to its plane where the foot of the
+    """Compute the squared distance of point i to triangle i: to its plane where the foot of the
     perpendicular is inside, else to the nearest edge."""
     a, b, c = (corners[:, i] for i in range(3))
     normal = np.cross(b - a, c - a)
@@ -236,7 +236,7 @@ def _dot(a: _Points, b: _Points) -> Float[np.ndarray, " n"]:
 
 
 def _padded_to(solid: Solid, vertices: _Vertices) -> Solid:
-    """The solid on a grid that also covers the vertices."""
+    """Pad the grid of a solid so that it also covers the vertices."""
     index = (vertices - solid.origin) / solid.spacing
     before = np.maximum(0, np.ceil(-index.min(0))).astype(int)
     after = np.ceil(index.max(0)).astype(int) - np.array(solid.occupancy.shape) + 1

@@ -1,4 +1,4 @@
-"""What is known of one vertebra before it is reconstructed, and the path planned in it."""
+"""Image evidence on one vertebra, its detection in radiographs, and a planned needle path."""
 
 import dataclasses
 
@@ -18,24 +18,24 @@ from dartjax.image import Radiograph
 
 
 class Observations(eqx.Module):
-    """Evidence on one vertebra in K views, each a square crop of a radiograph around it.
+    """Image evidence on one vertebra in K views, each a square crop of a radiograph around it.
 
-    `cameras` is one Camera whose leaves carry a leading view axis (the cameras of the crops).
-    A landmark that was not seen has `landmark_sigma` = inf. A view switched off in
-    `view_valid` takes no part, so K may be padded to a common number in a batch.
+    `cameras` is one Camera whose leaves have a leading view axis (the cameras of the crops).
+    A landmark that was not detected has `landmark_sigma` = inf. Views with `view_valid` = False
+    are ignored, so K may be padded to a common number in a batch.
     """
 
     cameras: Camera
     images: Images  # line integrals of the crops
-    exposed: Images  # 1 where the detector recorded, 0 beyond its edge: nothing is known there
+    exposed: Images  # 1 on the detector, 0 beyond its edge
     masks: Images  # this vertebra's projected mask in [0, 1]; all 0 = unknown
     landmarks: Float[Array, "view 10 2"]  # px in the crop
-    landmark_sigma: Float[Array, "view 10"]  # mm at the vertebra; inf = not seen
+    landmark_sigma: Float[Array, "view 10"]  # mm at the vertebra; inf = not detected
     view_valid: Bool[Array, " view"]
 
 
 class NeedlePath(eqx.Module):
-    """A straight path: where the needle enters the bone and where its tip ends, world mm."""
+    """A straight needle path from its entry into the bone to its target, world mm."""
 
     entry_point: Point
     target_point: Point
@@ -43,14 +43,15 @@ class NeedlePath(eqx.Module):
 
     @property
     def length(self) -> Scalar:
-        """Entry to target, mm."""
+        """Distance from entry to target, mm."""
         return jnp.linalg.norm(self.target_point - self.entry_point)
 
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """One vertebra in K radiographs: pixels of landmarks in them, the standard deviations the
-    detector reports in mm (inf = missed), and a mask in a window of each, in [0, 1]."""
+    """Detection of one vertebra in K radiographs: landmark pixels, their standard deviations as
+    the detector reports them in mm (inf = not detected), and a mask in [0, 1] in a window of each
+    radiograph."""
 
     landmarks: Float[np.ndarray, "view 10 2"]
     sigma: Float[np.ndarray, "view 10"]

@@ -1,12 +1,12 @@
-"""Rigid transforms and C-arm angles: the one door to jaxlie.
+"""Rigid transforms and C-arm angles, built on jaxlie.
 
 `T_a_b` maps coordinates of frame b into frame a. World is the patient's RAS+ frame in mm
 (+x right, +y anterior, +z superior).
 
-C-arm angles follow DICOM PS3.3 C.8.7.5.1.2 and say where the RECEPTOR stands about the
-patient: primary is the longitude (0 in front of the chest, +90 at the patient's left, LAO),
-secondary the latitude (+90 toward the head, CRA). At (0, 0) the beam runs from posterior to
-anterior, which is the PA view.
+C-arm angles follow DICOM PS3.3 C.8.7.5.1.2 and give the position of the RECEPTOR around the
+patient: the primary angle is its longitude (0 in front of the chest, +90 at the patient's left,
+LAO), the secondary angle its latitude (+90 toward the head, CRA). At (0, 0) the beam runs from
+posterior to anterior, which is the PA view.
 """
 
 from typing import Literal
@@ -32,8 +32,8 @@ VIEW_AXES: dict[str, np.ndarray] = {
 
 
 def view_rotation(name: str) -> SO3:
-    """Rotation R_world_camera of a named view (AP, PA, LAT_L, LAT_R; LAT_L has the patient's
-    left side at the detector). Raises ValueError for another name."""
+    """Return R_world_camera of a named view: AP, PA, LAT_L or LAT_R. In LAT_L the patient's left
+    side is at the detector. ValueError for another name."""
     if name not in VIEW_AXES:
         raise ValueError(f"unknown view {name!r}: choose one of {', '.join(VIEW_AXES)}")
     return SO3.from_matrix(jnp.asarray(VIEW_AXES[name]))
@@ -42,11 +42,11 @@ def view_rotation(name: str) -> SO3:
 def carm_rotation(
     primary: Scalar | float, secondary: Scalar | float, in_plane: Scalar | float = 0.0
 ) -> SO3:
-    """R_world_camera = R_z(primary) R_x(secondary) R_PA R_z(in_plane), angles in rad.
+    """Compute R_world_camera = R_z(primary) R_x(secondary) R_PA R_z(in_plane), angles in rad.
 
     The beam, from source to receptor, points along
     (-sin(primary) cos(secondary), cos(primary) cos(secondary), sin(secondary)) in RAS.
-    `in_plane` turns the camera about its own beam, from u toward v.
+    `in_plane` rotates the camera about its own beam, from u toward v.
     """
     orbit = SO3.from_z_radians(jnp.asarray(primary)) @ SO3.from_x_radians(jnp.asarray(secondary))
     return orbit @ view_rotation("PA") @ SO3.from_z_radians(jnp.asarray(in_plane))
@@ -55,9 +55,9 @@ def carm_rotation(
 def perturb(
     T_world_object: SE3, rotation: Float[Array, "3"], translation: Float[Array, "3"]
 ) -> SE3:
-    """Turn an object about its own origin by the rotation vector (rad, world axes), then
-    shift it (mm). R = exp(rotation) R0, t = t0 + translation: the two do not mix when the
-    object's origin is its centroid."""
+    """Rotate an object about its own origin by a rotation vector (rad, world axes), then translate
+    it (mm): R = exp(rotation) R0, t = t0 + translation. Rotation and translation are decoupled
+    when the object's origin is its centroid."""
     return SE3.from_rotation_and_translation(
         SO3.exp(rotation) @ T_world_object.rotation(),
         T_world_object.translation() + translation,
@@ -70,21 +70,21 @@ def apply(T_a_b: SE3, points_b: Points) -> Points:
 
 
 def from_matrix(matrix: Matrix4) -> SE3:
-    """SE3 of a 4 x 4 rigid matrix. A matrix that is not rigid gives a wrong result: check it
-    at the host edge (`data.load_cameras` does)."""
+    """Convert a 4 x 4 rigid matrix to SE3. A matrix that is not rigid gives a wrong result: check
+    it on the host first, as `data.load_cameras` does."""
     return SE3.from_matrix(matrix)
 
 
 def rotation_angle(rotation: SO3) -> Scalar:
-    """Angle of a rotation in rad, in [0, pi]."""
+    """Compute the angle of a rotation, rad in [0, pi]."""
     return jnp.linalg.norm(rotation.log())
 
 
 def align_points(source: Points, target: Points, weights: Float[Array, " n"] | None = None) -> SE3:
-    """Rigid T_target_source that minimises sum_i w_i |T source_i - target_i|^2 (Kabsch).
+    """Compute the rigid T_target_source minimising sum_i w_i |T source_i - target_i|^2 (Kabsch).
 
-    At least three points that are not on one line are needed; with fewer the rotation is
-    arbitrary about the free axis.
+    At least three non-collinear points are needed; with fewer the rotation about the free axis is
+    arbitrary.
     """
     weight = jnp.ones(len(source)) if weights is None else weights
     weight = (weight / jnp.sum(weight))[:, None]

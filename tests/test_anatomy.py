@@ -49,7 +49,7 @@ def test_unknown_level_lists_what_is_allowed():
         data.parse_levels("T5-L7")
 
 
-def test_range_the_wrong_way_round():
+def test_range_from_foot_to_head_is_rejected():
     with pytest.raises(data.DataError, match="T5-T8"):
         data.parse_levels("T8-T5")
 
@@ -66,5 +66,5 @@ def test_cervical_has_no_region():
 
 @pytest.mark.parametrize("label", [0, 26, 29])
 def test_no_level_for_other_labels(label):
-    with pytest.raises(data.DataError, match=f"label {label} is no vertebra"):
+    with pytest.raises(data.DataError, match=f"label {label} is not a vertebra"):
         data.level_of(label)

@@ -1,4 +1,4 @@
-"""The camera in asymmetric golden cases: which way the patient lies in each view."""
+"""The camera in asymmetric golden cases: orientation of the patient in each view."""
 
 import dataclasses
 
@@ -164,7 +164,7 @@ def test_projection_is_differentiable_at_the_identity_pose():
 
 
 def test_reprojection_is_measured_in_mm_at_the_point():
-    """A point moved across the beam by so many mm is off by as many, at any depth."""
+    """A point displaced across the beam by x mm has an error of x mm at any depth."""
     view = camera.from_carm(transforms.carm_rotation(0.4, 0.1), jnp.array([5.0, 2.0, 50.0]))
     axes = view.world_from_camera.rotation().as_matrix()
     for along in (-60.0, 0.0, 80.0):

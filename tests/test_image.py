@@ -18,7 +18,7 @@ def view(image_size=(200, 240)):
 
 
 def spot_image(cam, point, sigma_px):
-    """A Gaussian spot where the camera sees the point."""
+    """A Gaussian spot at the projection of the point."""
     center = camera.project(cam, point[None])[0]
     offset = camera.pixel_centers(cam) - center[None, None]
     return jnp.exp(-0.5 * jnp.sum(offset**2, -1) / sigma_px**2)

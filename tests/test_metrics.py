@@ -28,7 +28,7 @@ def ring_bone(seed, scale=1.0):
 
 
 def brute_force_distance(points, vertices, faces):
-    """Distance to the nearest of many points spread over every face: an upper bound."""
+    """Distance to the nearest of many points on every face: an upper bound."""
     n = 24
     i, j = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
     u, v = (x[i + j <= n] / n for x in (i, j))
@@ -73,7 +73,7 @@ def test_shifted_spheres_follow_the_closed_form():
 
 
 def test_metrics_weigh_by_area_not_by_vertices():
-    """Cutting some faces into thousands changes nothing."""
+    """Subdividing some faces into thousands changes nothing."""
     a, b = trimesh.creation.box((20, 20, 20)), trimesh.creation.box((20, 20, 24))
     finer = a.subdivide(face_index=np.arange(2)).subdivide().subdivide()
     crowded = finer.subdivide(face_index=np.flatnonzero(finer.triangles_center[:, 0] > 5))
@@ -105,7 +105,7 @@ def test_distance_to_a_single_triangle():
 
 
 def package_input(distances):
-    """Our samples in the form of the package: sorted distances with the areas they carry."""
+    """Our samples in the format of the package: sorted distances with their areas."""
     a, b = np.sort(distances.a_to_b), np.sort(distances.b_to_a)
     return {
         "distances_gt_to_pred": a,
@@ -139,7 +139,7 @@ def voxel_distances(meshes_to_compare, spacing):
     return surface_distance.compute_surface_distances(*masks, (spacing,) * 3)
 
 
-def test_voxels_of_surface_distance_come_to_the_mesh_distances():
+def test_voxels_of_surface_distance_match_the_mesh_distances():
     """The package measures between the centres of the voxel corners that a surface crosses: a
     layer up to sqrt(3) voxels thick, which shortens distances by about 0.4 voxels."""
     pair = mesh_of(*ring_bone(0)), mesh_of(*ring_bone(2, scale=1.6))
@@ -180,7 +180,7 @@ def test_reconstruction_metrics_of_a_perfect_and_a_shifted_mesh():
     assert 1.0 < shifted["masd_mm"] < shifted["hd95_mm"] < np.sqrt(12.0) + 0.01
 
 
-def test_dice_against_a_given_solid_counts_what_lies_outside_its_grid():
+def test_dice_against_a_given_solid_counts_the_parts_outside_its_grid():
     vertices, faces = trimesh.creation.box((10, 10, 10)).vertices, trimesh.creation.box().faces
     solid = metrics.Solid(np.ones((10, 10, 10), bool), np.full(3, -4.5), 1.0)
     truth = mesh_of(vertices, faces)

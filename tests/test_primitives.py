@@ -1,5 +1,4 @@
-"""The public primitives do the same compiled and step by step, for one case and
-for a batch: pure functions with static shapes and finite gradients."""
+"""Public primitives give the same result with and without jit and vmap, with finite gradients."""
 
 import chex
 import jax

@@ -1,6 +1,6 @@
-"""How jobs are started: the command `dartjax`, settings as flags, the run folder, exit codes.
+"""Start jobs: the command `dartjax`, settings as flags, run folders and exit codes.
 
-Imports no JAX, so that help is shown at once.
+It does not import JAX, so that help is shown at once.
 """
 
 from dartjax.cli import _launch
@@ -12,4 +12,4 @@ from dartjax.cli._launch import progress as progress
 from dartjax.cli._launch import run as run
 from dartjax.cli._settings import setting as setting
 
-launch = _launch  # experiments call it by this name
+launch = _launch  # experiments use this name

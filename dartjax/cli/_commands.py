@@ -1,6 +1,6 @@
-"""The commands of `dartjax`: what each does, its settings, and where its main is.
+"""Define the commands of `dartjax`: help, settings and main function of each.
 
-Imports no JAX: the main of a command is imported when it runs.
+This module does not import JAX: the main of a command is imported when it runs.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ _LEVELS = "Only these levels, such as L1-L3 or T12,L1."
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruct:
-    """The X-rays, what is known of them, and how they are answered."""
+    """Settings of `dartjax reconstruct`."""
 
     images: tuple[str, ...] = setting(
         (),
@@ -22,122 +22,127 @@ class Reconstruct:
         positional=True,
     )
     cameras: str | None = setting(
-        None, "JSON with one camera per X-ray, in the order of the X-rays. Needed."
+        None, "JSON file with one camera per X-ray, in the order of the X-rays. Required."
     )
     init: str | None = setting(
         None,
-        "JSON with the rough start of each vertebra: one object with its level, or a list of "
-        "them. Needed.",
+        "JSON file with the initial estimate of each vertebra's position: one object with its "
+        "level, or a list of them. Required.",
     )
-    levels: str | None = setting(None, "Only these of the file's levels, such as L1-L3.")
+    levels: str | None = setting(None, "Only these levels of the --init file, such as L1-L3.")
     pixels: str = setting(
         "line_integral",
-        "What the pixels of the X-rays are: line integrals (bone bright) or raw intensity (air "
+        "Meaning of the pixel values: line integrals (bone is bright) or raw intensity (air is "
         "bright).",
         choices=("line_integral", "intensity"),
     )
     recipe: str = setting(
         "classical",
-        "How the vertebrae are fitted. classical: all together; alone: each by itself; faithful: "
-        "by the learned similarity alone; ours: classical with the learned similarity.",
+        "How the vertebrae are fitted. classical: all vertebrae together; alone: each vertebra "
+        "separately; faithful: with the learned similarity only; ours: classical, plus the learned "
+        "similarity.",
         choices=("classical", "alone", "faithful", "ours"),
     )
     similarity: str | None = setting(
-        None, "Folder of weights of the learned similarity. Default: the packaged ones."
+        None, "Folder with weights of the learned similarity. Default: the packaged weights."
     )
     restarts: int = setting(
-        1, "Starts per vertebra that is fitted alone; the best is kept.", lower_bound=1
+        1, "Starts per vertebra that is fitted separately; the best is kept.", lower_bound=1
     )
-    ssm: str | None = setting(None, "Folder of other shape models than the packaged ones.")
+    ssm: str | None = setting(None, "Folder with shape models. Default: the packaged shape models.")
     needle_radius_mm: float = setting(
-        2.5, "Radius of the needle whose paths are planned, mm.", lower_bound=0.1, upper_bound=10.0
+        2.5,
+        "Radius of the needle for which paths are planned, mm.",
+        lower_bound=0.1,
+        upper_bound=10.0,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Where the anatomy of the demo comes from."""
+    """Settings of `dartjax demo`."""
 
     offline: bool = setting(
-        False, "Fetch nothing: the CT if it is on this machine, else synthetic anatomy."
+        False, "Do not download: use the CT if it is cached, else synthetic anatomy."
     )
     levels: str | None = setting(None, _LEVELS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """The files to look into."""
+    """Settings of `dartjax info`."""
 
-    files: tuple[str, ...] = setting((), "Files or folders to look into.", positional=True)
+    files: tuple[str, ...] = setting((), "Files or folders to describe.", positional=True)
     json: bool = setting(False, "Print one JSON document instead of tables.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """How the list is printed."""
+    """Settings of `dartjax weights`."""
 
     json: bool = setting(False, "Print one JSON document instead of a list.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One command: how it is shown, its settings, and the main that it runs."""
+    """Command of `dartjax`: its help, its settings and its main function."""
 
-    summary: str  # one line of `dartjax --help`
-    example: str  # a call that makes sense as it stands
-    about: str  # what --help says of it
+    summary: str  # its line in `dartjax --help`
+    example: str  # a complete call
+    about: str  # its description in --help
     settings: type
     main: str  # "module:function"; (ctx, settings) with a run folder, else (settings)
-    makes_run: bool = True  # whether it writes a run folder, and has the flags that go with it
+    makes_run: bool = True  # whether it writes a run folder and has the flags for it
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of common flags
 
 
 COMMANDS: Mapping[str, Command] = {
     "reconstruct": Command(
-        summary="Vertebrae in 3D, and a needle path through each pedicle, from your X-rays.",
+        summary="Reconstruct vertebrae in 3D, with needle paths, from your own X-rays.",
         example="dartjax reconstruct ap.png lateral.png --cameras=cameras.json --init=init.json",
         about="""\
 Reconstruct vertebrae in 3D from calibrated X-rays, and plan a needle path through each pedicle.
 
-Needed are the images, a camera for each of them, and roughly where each vertebra is
-(`dartjax info FILE` shows what is read from each file; docs/input_formats.md has their formats).
-The run folder then holds report.html (open it in a browser), spine.json, the surfaces as meshes
-in world mm, metrics.json and config.json. X-rays without ground truth are not graded.""",
+The command needs the images, one camera per image, and an initial estimate of each vertebra's
+position. `dartjax info FILE` shows what is read from a file; docs/input_formats.md describes the
+formats. The run folder will hold report.html (open it in a browser), spine.json, the surfaces as
+meshes in world mm, metrics.json and config.json. No accuracy is computed, because the ground truth
+of your X-rays is unknown.""",
         settings=Reconstruct,
         main="dartjax.cli._reconstruct:main",
     ),
     "demo": Command(
-        summary="The whole way on an example: X-rays of a real chest CT, or synthetic anatomy.",
+        summary="Run a complete example on X-rays simulated from a chest CT.",
         example="dartjax demo --offline --out=demo",
         about="""\
-Reconstruct vertebrae from two X-rays simulated from a CT, and grade them against it.
+Reconstruct vertebrae from two X-rays simulated from a CT, and compare them with the CT.
 
-The CT is one real chest CT, fetched once (34 MB) and kept; where it cannot be had the anatomy is
-synthetic, and the page says so. Takes some minutes. Open report.html of the run folder in a
-browser.""",
+The CT is a real chest CT, downloaded once (34 MB) and cached. If it cannot be downloaded, synthetic
+anatomy is used, and the report says so. The command takes some minutes. Open report.html of the run
+folder in a browser.""",
         settings=Demo,
         main="dartjax.cli._demo:main",
         defaults={"seed": 3},
     ),
     "info": Command(
-        summary="What dartjax reads from a file: run it first when something looks wrong.",
+        summary="Show what dartjax reads from your files, and what will not work.",
         example="dartjax info ap.png cameras.json",
         about="""\
-Show what dartjax reads from files or folders, and what will not work with them.
+Show what dartjax reads from files or folders, and warn about what will not work.
 
-Understood are X-ray images (PNG, TIFF, .npy), CTs and masks (NIfTI), meshes (PLY, STL, OBJ), JSON
-files (cameras, starts of vertebrae, centroids, manifests, results), run folders, folders of CTs
-with masks, and folders of weights or shape models.""",
+Supported are X-ray images (PNG, TIFF, .npy), CTs and masks (NIfTI), meshes (PLY, STL, OBJ), JSON
+files (cameras, initial estimates, centroids, manifests, results), run folders, folders of CTs with
+masks, and folders of weights or shape models.""",
         settings=Info,
         main="dartjax.cli._info:main",
         makes_run=False,
     ),
     "weights": Command(
-        summary="What comes with dartjax: shape models, networks, tables, with their licences.",
+        summary="List the packaged shape models, networks and tables, with their licences.",
         example="dartjax weights",
         about="""\
-List the shape models, networks and tables that are installed with dartjax: what each is, its
-licence, who it was built from or trained on, how good it is, its size and where it lies.""",
+List the shape models, networks and tables that are installed with dartjax. For each it shows the
+kind, licence, training subjects, quality, size and folder.""",
         settings=Weights,
         main="dartjax.cli._weights:main",
         makes_run=False,

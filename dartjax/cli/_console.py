@@ -1,4 +1,4 @@
-"""The command `dartjax`: finds the command that is meant, and starts it."""
+"""The command line of `dartjax`: select a command and start it."""
 
 import difflib
 import importlib
@@ -13,11 +13,11 @@ from dartjax.cli._launch import start, stop, version
 from dartjax.cli._settings import positional_field
 
 _HELP = ("--help", "-help", "-h", "help")
-_INTERRUPTED = 130  # what a shell says of a program ended by Ctrl-C
+_INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command named by the first argument, and leave the process.
+    """Run the command named by the first argument, and exit the process.
 
     Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input.
     """
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _run(arguments)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe has left; nothing more can be written to it
+    except BrokenPipeError:  # the reader of the pipe has closed it; nothing more can be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -68,10 +68,10 @@ def _overview() -> str:
 
 def _unknown(name: str) -> str:
     if name.startswith("-"):
-        return f"{name} stands before the command: write dartjax COMMAND {name} (dartjax --help)"
+        return f"{name} must follow the command: write dartjax COMMAND {name} (dartjax --help)"
     near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-    meant = f": did you mean {near[0]}?" if near else f": there are {', '.join(COMMANDS)}"
-    return f"dartjax has no command {name!r}{meant}\n(dartjax --help lists the commands)"
+    hint = f": did you mean {near[0]}?" if near else f": use one of {', '.join(COMMANDS)}"
+    return f"dartjax has no command {name!r}{hint}\n(dartjax --help lists the commands)"
 
 
 def _job(name: str, command: Command) -> Job:
@@ -98,7 +98,9 @@ def _load(place: str) -> Callable[..., Any]:
 
 
 def _use_all_cores() -> None:
-    """One XLA device per core, so that a batch of vertebrae uses all of them; JAX reads it when it
-    is imported. What the user has set counts."""
+    """Set one XLA device per core, so that a batch of vertebrae uses all cores.
+
+    JAX reads the setting when it is imported. Settings of the user take precedence.
+    """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count() or 1))

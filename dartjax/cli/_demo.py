@@ -1,4 +1,4 @@
-"""`dartjax demo`: the whole way on a CT whose truth is known."""
+"""`dartjax demo`: a complete example on a CT with ground truth."""
 
 import pathlib
 import tempfile
@@ -12,7 +12,7 @@ from dartjax.pipeline import Study
 
 
 def main(ctx: launch.RunContext, settings: Demo) -> None:
-    """Simulate two X-rays of a CT, reconstruct its vertebrae, and grade them against it."""
+    """Simulate two X-rays of a CT, reconstruct its vertebrae, and compare them with the CT."""
     case, why_synthetic = synthverse.demo_case(offline=settings.offline, progress=launch.progress)
     if why_synthetic:
         Console(stderr=True).print(

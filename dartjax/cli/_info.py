@@ -1,4 +1,4 @@
-"""`dartjax info`: what dartjax reads from files, as tables or JSON."""
+"""`dartjax info`: show what dartjax reads from files, as tables or JSON."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dartjax.cli.facts import FileFacts, read_facts
 
 
 def main(settings: Info) -> None:
-    """Show every file that can be read, then one DataError about those that cannot."""
+    """Describe every file that can be read. DataError for all others, raised at the end."""
     found: list[FileFacts] = []
     problems: list[tuple[str, str]] = []
     for name in settings.files:

@@ -1,4 +1,4 @@
-"""What can be started, an experiment or a command of `dartjax`, and how its arguments are read."""
+"""Describe a job (an experiment or a command of `dartjax`) and read its arguments."""
 
 import dataclasses
 import json
@@ -15,35 +15,37 @@ from dartjax.cli._settings import define_flags, positional_field, preload, setti
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """What every experiment can be told."""
+    """Settings of every experiment."""
 
-    seed: int = setting(0, "Seed of everything random in the run.")
-    out: str | None = setting(None, "Run folder to make. Default: runs/<experiment>-<date>-<time>.")
+    seed: int = setting(0, "Seed of all random numbers of the run.")
+    out: str | None = setting(
+        None, "Run folder to write. Default: runs/<experiment>-<date>-<time>."
+    )
     preset: str = setting("default", "Named configuration of the experiment.")
-    overwrite: bool = setting(False, "Replace an earlier run of the same --out.")
+    overwrite: bool = setting(False, "Replace an earlier run in the same --out.")
     config: str | None = setting(
-        None, "config.json of an earlier run, to repeat it; flags given beside it count."
+        None, "config.json of an earlier run to repeat. Flags on the command line take precedence."
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class CommandRunSettings(RunSettings):
-    """What every command that makes a run folder can be told."""
+    """Settings of every command that writes a run folder."""
 
-    out: str | None = setting(None, "Run folder to make. Default: runs/<command>-<date>-<time>.")
+    out: str | None = setting(None, "Run folder to write. Default: runs/<command>-<date>-<time>.")
     preset: str = setting("default", "The only configuration of a command.", hidden=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Something to start: its settings, where its main is, and how it explains itself.
+    """Experiment or command: its settings, its main function and its help.
 
-    `load_main` imports the main when it is needed: `main(ctx, settings)` of a job that makes a
-    run folder, `main(settings)` of one that has no `run_settings`.
+    `load_main` imports the main when it is needed: `main(ctx, settings)` for a job that writes a
+    run folder, `main(settings)` for a job without `run_settings`.
     """
 
     name: str
-    program: tuple[str, ...]  # how it was called, without its arguments
+    program: tuple[str, ...]  # the call without its arguments
     settings: type
     load_main: Callable[[], Callable[..., int | None]]
     help: str
@@ -55,12 +57,12 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What config.json calls it: commands and experiments may share a name."""
+        """Name in config.json; it differs for commands and experiments of the same name."""
         return self.name if self.kind == "experiment" else f"dartjax {self.name}"
 
     @property
     def hint(self) -> str:
-        """The last line of a message about wrong usage."""
+        """Last line of a message about wrong usage."""
         if self.kind == "experiment":
             return "(--help lists the flags)"
         return f"({' '.join(self.program)} --help explains the command)"
@@ -71,8 +73,10 @@ _NOT_REPEATED = ("out", "overwrite", "config", "help")
 
 
 def parsed(job: Job, arguments: Sequence[str]) -> flags.FlagValues:
-    """The flags as given; flags.Error or DataError says what is wrong. --help prints the help and
-    leaves."""
+    """Parse the arguments of a job into flags.
+
+    flags.Error or DataError for wrong arguments. --help prints the help and exits.
+    """
     values = _defined(job)
     if {"--help", "-help", "--h", "-h"} & set(arguments):
         print(_help_text(job, values))
@@ -80,7 +84,7 @@ def parsed(job: Job, arguments: Sequence[str]) -> flags.FlagValues:
     rest = values([job.name, *arguments])[1:]
     positional = positional_field(job.settings)
     if rest and positional is None:
-        raise flags.Error(f"unexpected argument {rest[0]!r}: flags are written --name=value")
+        raise flags.Error(f"unexpected argument {rest[0]!r}: write flags as --name=value")
     if job.run_settings is not None:
         _repeat_and_check(job, values)
     if positional is not None:
@@ -102,7 +106,7 @@ def _defined(job: Job) -> flags.FlagValues:
 
 
 def _repeat_and_check(job: Job, values: flags.FlagValues) -> None:
-    """Take over the flags of an earlier run, if one is named; check the preset."""
+    """Take over the flags of an earlier run, if --config is given; check the preset."""
     if (config := values["config"].value) is not None:
         preload(_earlier_flags(job.title, config), values, _NOT_REPEATED, f"this {job.kind}")
     if (preset := values["preset"].value) not in job.presets:
@@ -110,17 +114,17 @@ def _repeat_and_check(job: Job, values: flags.FlagValues) -> None:
 
 
 def _fill_positional(name: str, rest: Sequence[str], values: flags.FlagValues) -> None:
-    """Plain arguments become the value of a setting, which may also come from a config.json."""
+    """Assign plain arguments to their setting, which may also come from a config.json."""
     if values[name].present:
-        raise flags.Error(f"{name.upper()} are given as they are, without --{name}")
+        raise flags.Error(f"give {name.upper()} as plain arguments, without --{name}")
     if rest:
         values[name].value = list(rest)
     if not values[name].value:
-        raise flags.Error(f"no {name.upper()} given: at least one is needed")
+        raise flags.Error(f"no {name.upper()}: give at least one")
 
 
 def _earlier_flags(title: str, path: str) -> dict[str, Any]:
-    """The flags of an earlier run, from its config.json."""
+    """Read the flags of an earlier run from its config.json."""
     try:
         config = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         earlier, given = config["experiment"], dict(config["flags"])
@@ -129,7 +133,7 @@ def _earlier_flags(title: str, path: str) -> dict[str, Any]:
             f"--config={path} cannot be read ({error}): give the config.json of a finished run"
         ) from error
     if earlier != title:
-        raise DataError(f"--config={path} is of {earlier}, this is {title}")
+        raise DataError(f"--config={path} belongs to {earlier}, but this is {title}")
     return given
 
 
@@ -142,20 +146,20 @@ def _help_text(job: Job, values: flags.FlagValues) -> str:
         "\n".join(_help_line(flag) for flag in defined.get(part, []) if flag.name in shown)
         for part in (_OWN, _COMMON)
     )
-    every = "every experiment" if job.kind == "experiment" else "every command"
+    all_jobs = "every experiment" if job.kind == "experiment" else "every command"
     parts = [
         job.help,
         _positional_help(job),
         f"Flags of this {job.kind}:\n{own or '  none'}",
-        f"Flags of {every}{_of_runs(job)}:\n{common}",
+        f"Flags of {all_jobs}{_with_run_folder(job)}:\n{common}",
     ]
     if len(job.presets) > 1 or job.kind == "experiment":
         parts.append(f"Presets: {', '.join(job.presets)}")
     return "\n\n".join(part for part in parts if part)
 
 
-def _of_runs(job: Job) -> str:
-    return " that makes a run folder" if job.run_settings is CommandRunSettings else ""
+def _with_run_folder(job: Job) -> str:
+    return " that writes a run folder" if job.run_settings is CommandRunSettings else ""
 
 
 def _positional_help(job: Job) -> str:

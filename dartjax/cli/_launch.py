@@ -1,4 +1,4 @@
-"""The one entry of every experiment and command: the run folder, provenance, exit codes.
+"""Run experiments and commands: run folder, provenance, exit codes.
 
     def main(ctx: launch.RunContext, settings: Settings) -> None:
         ...
@@ -7,12 +7,12 @@
     if __name__ == "__main__":
         launch.run(main, Settings)
 
-The fields of `Settings` are the experiment's flags (see `setting`); they exist only while `run`
-does, so that any number of experiments can be imported together.
+The fields of `Settings` are the flags of the experiment (see `setting`). The flags exist only while
+`run` is active, so that any number of experiments can be imported together.
 
-A run writes into a hidden sibling of its folder, which takes the final name only when `main`
-has returned: under the final name there is a whole run or nothing. Exit codes: 0 done, 1 the
-run failed, 2 bad usage or bad input.
+A run writes into a hidden sibling of its folder, which gets the final name when `main` has
+returned. Under the final name there is therefore a complete run or nothing. Exit codes: 0 done,
+1 the run failed, 2 bad usage or bad input.
 """
 
 import contextlib
@@ -47,12 +47,12 @@ _PACKAGES = ("dartjax", "jax", "jaxlib", "numpy", "equinox", "optax", "flax")
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """What an experiment or command is given. `out` exists and is empty; write every file there."""
+    """Context of a run. `out` exists and is empty; write all files there."""
 
     seed: int
     preset: str
     out: pathlib.Path
-    final_out: pathlib.Path  # where `out` will be once the run is done
+    final_out: pathlib.Path  # path of `out` after the run is done
     config: Mapping[str, Any]
 
     def record(
@@ -66,7 +66,7 @@ class RunContext:
         nsd_tolerance_mm: float | None,
         ssm_leak: bool = False,
     ) -> dict[str, Any]:
-        """The record of a result file, with seed, commit and preset filled in."""
+        """Make the record of a result file, with seed, commit and preset filled in."""
         from dartjax.data import ids_hash  # noqa: PLC0415
         from dartjax.report import check_record  # noqa: PLC0415
 
@@ -94,7 +94,7 @@ class RunContext:
         *,
         verse_small_ids_hash: str | None = None,
     ) -> pathlib.Path:
-        """Write metrics.json; see `report.metrics_text` for the rules it keeps."""
+        """Write metrics.json; `report.metrics_text` describes its rules."""
         from dartjax.report import metrics_text  # noqa: PLC0415
 
         text = metrics_text(record, summary, cases, verse_small_ids_hash=verse_small_ids_hash)
@@ -111,14 +111,13 @@ def run(
     presets: Sequence[str] = ("default",),
     join: Callable[[_Settings, RunSettings], int] | None = None,
 ) -> NoReturn:
-    """Read the settings from the command line, run `main` in a fresh run folder, and leave the
-    process.
+    """Read the settings from the command line, run `main` in a new run folder, and exit.
 
-    `presets` are the names --preset takes. `join` is called before the first use of JAX: an
-    experiment of several processes joins them there and returns the number of this one; the run
-    folder is left by process 0 alone. An integer that `main` returns becomes the exit
-    code of a run whose folder is kept; an exception keeps what was written, with error.log,
-    in <out>.failed.
+    `presets` are the allowed values of --preset. `join` is called before the first use of JAX: an
+    experiment with several processes connects them there and returns the number of this process;
+    only process 0 keeps its run folder. An integer that `main` returns is the exit code, and the
+    run folder is kept. After an exception, the files written so far and error.log are kept in
+    <out>.failed.
     """
     program, *arguments = list(sys.argv if argv is None else argv)
     job = Job(
@@ -134,7 +133,7 @@ def run(
 
 
 def start(job: Job, arguments: Sequence[str]) -> NoReturn:
-    """Read the settings of a job from its arguments, run it, and leave the process; see `run`."""
+    """Read the settings of a job from its arguments, run it, and exit; see `run`."""
     try:
         values = parsed(job, arguments)
         settings = read_flags(job.settings, values)
@@ -146,13 +145,13 @@ def start(job: Job, arguments: Sequence[str]) -> NoReturn:
 
 
 def stop(code: int, message: str) -> NoReturn:
-    """Leave the process with one message on stderr."""
+    """Exit the process with one message on stderr."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 
 
 def _run_alone(job: Job, settings: Any) -> NoReturn:
-    """Run a command that makes no run folder."""
+    """Run a command that writes no run folder."""
     try:
         code = job.load_main()(settings) or 0
     except (flags.Error, DataError, FileNotFoundError) as error:
@@ -160,7 +159,7 @@ def _run_alone(job: Job, settings: Any) -> NoReturn:
     except BrokenPipeError:  # `dartjax info X | head`
         raise
     except Exception as error:
-        traceback.print_exc()  # no mistake of the user's, and no folder to keep it in
+        traceback.print_exc()  # an error of dartjax, and there is no folder for a log
         stop(1, f"dartjax {job.name} failed: {type(error).__name__}")
     sys.exit(code)
 
@@ -168,7 +167,7 @@ def _run_alone(job: Job, settings: Any) -> NoReturn:
 def _run_in_folder(
     job: Job, arguments: Sequence[str], values: flags.FlagValues, settings: Any, common: RunSettings
 ) -> NoReturn:
-    """Run a job in a fresh run folder."""
+    """Run a job in a new run folder."""
     try:
         process = job.join(settings, common) if job.join else 0
         final = _final_folder(job.name, common)
@@ -192,7 +191,7 @@ def _run_in_folder(
     except Exception as error:
         log = _keep_failure(partial, final)
         reason = str(error).strip().split("\n")[0]
-        stop(1, f"the run failed: {type(error).__name__}: {reason}\nfull trace in {log}")
+        stop(1, f"the run failed: {type(error).__name__}: {reason}\nfull traceback in {log}")
     if not process:
         print(f"Results: {final}")
     sys.exit(code)
@@ -200,9 +199,9 @@ def _run_in_folder(
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """Progress of a stage: yields `step(note="")`, to be called after each of `total` parts.
+    """Show the progress of a stage on stderr: a bar on a terminal, plain lines elsewhere.
 
-    A bar on a terminal, plain lines elsewhere, both on stderr.
+    Yields `step(note="")`, to be called after each of `total` parts.
     """
     if sys.stderr.isatty():
         yield from _bar(title, total)
@@ -241,7 +240,7 @@ def _lines(title: str, total: int | None) -> Iterator[Callable[..., None]]:
 
 
 def _experiment_name(main: Callable[..., Any], program: str) -> str:
-    """`reconstruct` of experiments.reconstruct.__main__, however it was started."""
+    """Return the name of an experiment: `reconstruct` for experiments.reconstruct.__main__."""
     module = main.__module__
     if module == "__main__":
         spec = getattr(sys.modules["__main__"], "__spec__", None)
@@ -251,7 +250,7 @@ def _experiment_name(main: Callable[..., Any], program: str) -> str:
 
 
 def _final_folder(name: str, common: RunSettings) -> pathlib.Path:
-    """The run folder's final path; DataError if something stands there already."""
+    """Return the final path of the run folder. DataError if it already exists and is not empty."""
     now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
     final = pathlib.Path(common.out or f"runs/{name}-{now}").absolute()
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
@@ -259,7 +258,7 @@ def _final_folder(name: str, common: RunSettings) -> pathlib.Path:
     if not common.overwrite:
         raise DataError(f"{final} exists: choose another --out, or add --overwrite to replace it")
     if not (final / "config.json").is_file():
-        raise DataError(f"{final} is no run folder (it has no config.json): it is not overwritten")
+        raise DataError(f"{final} is not a run folder (no config.json): it is not overwritten")
     return final
 
 
@@ -269,7 +268,7 @@ def _make_partial(final: pathlib.Path) -> pathlib.Path:
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        raise DataError(f"--out={final} cannot be made: {error.strerror}") from error
+        raise DataError(f"--out={final} cannot be created: {error.strerror}") from error
     return partial
 
 
@@ -284,7 +283,7 @@ def _publish(partial: pathlib.Path, final: pathlib.Path, overwrite: bool) -> Non
 
 
 def _keep_failure(partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
-    """Move what a failed run wrote, with its trace, to <out>.failed."""
+    """Move the files of a failed run, with its traceback, to <out>.failed."""
     (partial / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
     failed = final.with_name(f"{final.name}.failed")
     shutil.rmtree(failed, ignore_errors=True)
@@ -295,7 +294,7 @@ def _keep_failure(partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
 def _write_config(
     job: Job, arguments: Sequence[str], values: flags.FlagValues, partial: pathlib.Path
 ) -> dict[str, Any]:
-    """Write config.json: all that is needed to repeat the run."""
+    """Write config.json, which has everything needed to repeat the run."""
     config = {
         "experiment": job.title,
         "command": [*job.program, *arguments],
@@ -311,7 +310,7 @@ def _write_config(
 
 
 def commit() -> str:
-    """Hash of the checkout with "-dirty" if tracked files changed; outside git the version."""
+    """Return the commit hash, with "-dirty" if tracked files changed; outside git the version."""
     if _git("rev-parse", "--show-toplevel") != str(_ROOT):
         return f"dartjax-{version('dartjax')}"
     dirty = _git("status", "--porcelain", "--untracked-files=no")
@@ -328,7 +327,7 @@ def _git(*arguments: str) -> str:
 
 
 def version(package: str) -> str:
-    """Version of an installed package."""
+    """Return the version of an installed package, or "not installed"."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -336,7 +335,7 @@ def version(package: str) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    import jax  # noqa: PLC0415  (slow; nothing before the run needs it)
+    import jax  # noqa: PLC0415  (slow, and not needed before the run)
 
     return {
         "platform": platform.platform(),
@@ -347,7 +346,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _enable_compile_cache() -> None:
-    """Keep compiled programs between runs, in $DARTJAX_CACHE/xla or ~/.cache/dartjax/xla."""
+    """Cache compiled programs between runs, in $DARTJAX_CACHE/xla or ~/.cache/dartjax/xla."""
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # the user has chosen a folder
         return
     import jax  # noqa: PLC0415

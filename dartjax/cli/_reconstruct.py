@@ -1,4 +1,4 @@
-"""`dartjax reconstruct`: vertebrae and needle paths from the user's own X-rays."""
+"""`dartjax reconstruct`: reconstruct vertebrae from the user's own X-rays."""
 
 from typing import cast
 
@@ -11,10 +11,10 @@ from dartjax.pipeline import ReconstructOptions
 
 
 def main(ctx: launch.RunContext, settings: Reconstruct) -> None:
-    """Reconstruct the vertebrae whose rough start is given, and leave report.html, spine.json."""
+    """Reconstruct the vertebrae that have an initial estimate, and write the run folder."""
     if not (settings.images and settings.cameras and settings.init):
         raise data.DataError(
-            "give the X-rays, one camera for each, and where each vertebra roughly is: "
+            "give the X-rays, one camera per X-ray, and an initial estimate of each vertebra: "
             "dartjax reconstruct a.png b.png --cameras=cameras.json --init=init.json"
         )
     views = data.load_cameras(settings.cameras)

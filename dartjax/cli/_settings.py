@@ -1,4 +1,4 @@
-"""Settings of a job: one frozen dataclass whose documented fields become command-line flags.
+"""Turn the documented fields of a frozen settings dataclass into command-line flags.
 
     @dataclasses.dataclass(frozen=True)
     class Settings:
@@ -6,8 +6,8 @@
         views: str = setting("random", "How the C-arm stands.", choices=("random", "orthogonal"))
 
 A field is a bool, int, float or str, one of these or None, or a tuple of str (written A,B,C, or
-as plain arguments if it is positional). The module of a `Settings` imports no JAX, so that it can
-be read without waiting.
+as plain arguments if it is positional). The module of a `Settings` must not import JAX, so that
+help is shown at once.
 """
 
 import dataclasses
@@ -34,10 +34,10 @@ def setting(
     positional: bool = False,
     hidden: bool = False,
 ) -> Any:
-    """A field of a settings class: its default, what it means, and what it may be.
+    """Make a field of a settings class, with its default, help text and allowed values.
 
-    A `positional` field is a tuple of str given as plain arguments, at least one; a class has one
-    at most. A `hidden` one is left out of the help.
+    A `positional` field is a tuple of str given as plain arguments, at least one; a class has at
+    most one such field. A `hidden` field is not shown in the help.
     """
     metadata = {
         "help": help,
@@ -55,8 +55,10 @@ def define_flags(
     module: str,
     defaults: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
-    """Define a flag for every field, kept under a module name of its own in `values`; some with
-    another default than the field's."""
+    """Define a flag in `values` for every field, under the name `module`.
+
+    `defaults` replaces the defaults of some fields.
+    """
     hints = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
         kind = _plain_type(field.name, hints[field.name])
@@ -64,19 +66,19 @@ def define_flags(
 
 
 def positional_field(settings: type) -> "dataclasses.Field[Any] | None":
-    """The field that plain arguments fill, if there is one."""
+    """Return the field for plain arguments, if there is one."""
     fields = dataclasses.fields(settings)
     return next((field for field in fields if field.metadata["positional"]), None)
 
 
 def shown_fields(settings: type) -> "list[dataclasses.Field[Any]]":
-    """The fields whose flags the help lists."""
+    """Return the fields whose flags are shown in the help."""
     shown = dataclasses.fields(settings)
     return [f for f in shown if not (f.metadata["positional"] or f.metadata["hidden"])]
 
 
 def read_flags(settings: type[_Settings], values: flags.FlagValues) -> _Settings:
-    """The settings that parsed flags say."""
+    """Make settings from parsed flags."""
     given = {}
     for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
         value = values[field.name].value
@@ -87,8 +89,11 @@ def read_flags(settings: type[_Settings], values: flags.FlagValues) -> _Settings
 def preload(
     config: Mapping[str, Any], values: flags.FlagValues, without: Sequence[str], job: str
 ) -> None:
-    """Make the flags of an earlier run the defaults of this one; DataError for one that is not a
-    flag of this job ("this experiment"), or whose value it does not take."""
+    """Use the flags of an earlier run as defaults, except those in `without`.
+
+    DataError for a name that is not a flag of this job (`job` names it in the message), and for a
+    value that is not allowed.
+    """
     for name, value in config.items():
         if name in without:
             continue
@@ -110,7 +115,9 @@ def _define(
     name, help = field.name, field.metadata["help"]
     given: dict[str, Any] = {"flag_values": values, "module_name": module}
     if field.metadata["positional"]:
-        flags.DEFINE_multi_string(name, list(default), help, **given)  # a comma is part of a name
+        flags.DEFINE_multi_string(
+            name, list(default), help, **given
+        )  # a file name may contain a comma
     elif choices := field.metadata["choices"]:
         flags.DEFINE_enum(name, default, list(choices), help, **given)
     elif kind is bool:
@@ -124,12 +131,12 @@ def _define(
 
 
 def _plain_type(name: str, hint: Any) -> type:
-    """The type of a flag: `str` of `str | None`, `tuple` of `tuple[str, ...]`."""
+    """Return the type of a flag: `str` for `str | None`, `tuple` for `tuple[str, ...]`."""
     if isinstance(hint, types.UnionType):
         (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
     kind = typing.get_origin(hint) or hint
     if kind not in (bool, int, float, str, tuple):
-        raise TypeError(f"setting {name}: {hint} is no type of a flag")
+        raise TypeError(f"setting {name}: {hint} is not a supported type of a flag")
     return kind
 
 

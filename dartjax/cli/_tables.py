@@ -1,4 +1,4 @@
-"""Facts of files as tables on the terminal."""
+"""Print facts of files as tables on the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ from dartjax.cli.facts import FileFacts
 
 _UNITS = {"mm": "mm", "deg": "deg", "cm3": "cm³", "mb": "MB", "percent": "%"}
 _INDENT = (0, 0, 0, 2)
-_SHOWN = 8  # entries of a list of names
-_PLAIN_WIDTH = 120  # where the output is no terminal
+_SHOWN = 8  # entries of a list of names that are printed
+_PLAIN_WIDTH = 120  # where the output is not a terminal
 
 
 def print_facts(found: Sequence[FileFacts]) -> None:
-    """Print one table per file on stdout, what to do about it beneath."""
+    """Print one table per file on stdout, followed by its notes and warnings."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_WIDTH)
@@ -51,7 +51,7 @@ def _is_table(value: Any) -> bool:
 
 
 def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A row per entry; a column per entry where there are fewer entries than facts."""
+    """Make a table with a row per entry, or a column per entry if the rows would be long."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_label(key) for key in keys]]
     cells += [[_text(row.get(key)) for key in keys] for row in rows]
@@ -68,7 +68,7 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _label(key: str) -> str:
-    """ "spacing (mm)" of "spacing_mm"."""
+    """Make a label from a key: "spacing_mm" -> "spacing (mm)"."""
     name, _, unit = key.rpartition("_")
     if name and unit in _UNITS:
         return f"{name.replace('_', ' ')} ({_UNITS[unit]})"

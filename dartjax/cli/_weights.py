@@ -1,4 +1,4 @@
-"""`dartjax weights`: what comes with dartjax, with its licences."""
+"""`dartjax weights`: list the packaged shape models, networks and tables."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from dartjax.cli.facts import asset_facts
 
 
 def main(settings: Weights) -> None:
-    """Show every packaged asset and their size together."""
+    """Print every packaged asset and the total size."""
     found = asset_facts()
     total = round(sum(each.facts["size_mb"] for each in found), 2)
     if settings.json:

@@ -1,7 +1,6 @@
-"""Host-side reading and writing: images, meshes, cohorts, assets.
+"""Read and write images, meshes, cohorts of scans and packaged assets, on the host.
 
-Whatever a user gives wrongly raises `DataError` with one message that says what, where and
-what to do.
+Bad input raises `DataError`; its message says what is wrong, where, and what to do.
 """
 
 import importlib
@@ -50,6 +49,7 @@ from dartjax.data.cohorts import TrainingShape as TrainingShape
 from dartjax.data.cohorts import XrayDataset as XrayDataset
 from dartjax.data.cohorts import build_case as build_case
 from dartjax.data.cohorts import collect_shapes as collect_shapes
+from dartjax.data.cohorts import complete_levels as complete_levels
 from dartjax.data.cohorts import content_hash as content_hash
 from dartjax.data.cohorts import ct_hashes as ct_hashes
 from dartjax.data.cohorts import decode_radiograph as decode_radiograph
@@ -66,7 +66,6 @@ from dartjax.data.cohorts import ids_hash as ids_hash
 from dartjax.data.cohorts import inspect_scan as inspect_scan
 from dartjax.data.cohorts import is_verse19 as is_verse19
 from dartjax.data.cohorts import is_verse_small as is_verse_small
-from dartjax.data.cohorts import judge_levels as judge_levels
 from dartjax.data.cohorts import kind_of_shapes as kind_of_shapes
 from dartjax.data.cohorts import leaks as leaks
 from dartjax.data.cohorts import leaks_into_model as leaks_into_model
@@ -91,7 +90,7 @@ from dartjax.data.cohorts import xray_loader as xray_loader
 from dartjax.data.formats import NEEDLE_RADIUS_MM as NEEDLE_RADIUS_MM
 from dartjax.data.formats import RECORD_FIELDS as RECORD_FIELDS
 from dartjax.data.formats import SUFFIXES as SUFFIXES
-from dartjax.data.formats import InitialGuess as InitialGuess
+from dartjax.data.formats import InitialEstimate as InitialEstimate
 from dartjax.data.formats import Kind as Kind
 from dartjax.data.formats import PlannedPaths as PlannedPaths
 from dartjax.data.formats import angle_between as angle_between
@@ -143,11 +142,17 @@ from dartjax.data.packaged import shape_model_card as shape_model_card
 from dartjax.data.packaged import shape_model_levels as shape_model_levels
 from dartjax.data.packaged import shape_model_set as shape_model_set
 
-if not TYPE_CHECKING:  # a type checker would take any name at all for one of the module's
+_RENAMED = {"InitialGuess": "InitialEstimate", "judge_levels": "complete_levels"}  # from 0.1
+
+if not TYPE_CHECKING:  # with `__getattr__` a type checker accepts every name
 
     def __getattr__(name: str) -> Any:
-        """The names of version 0.1 that stand in `dartjax.synthverse` now. Not imported above,
-        because `synthverse` is built on `data`."""
+        """Return names of version 0.1 that were renamed or moved to `dartjax.synthverse`.
+
+        `synthverse` is not imported above because it is built on `data`.
+        """
+        if name in _RENAMED:
+            return globals()[_RENAMED[name]]
         if name == "synthverse":
             return importlib.import_module("dartjax.synthverse")
         if name == "synthetic_case":

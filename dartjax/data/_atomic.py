@@ -1,10 +1,9 @@
-"""Files and folders that are there whole or not at all, and data sets made of such folders by many
-processes at once.
+"""Write files, folders and data sets atomically, from one process or from many.
 
 A unit of a data set is a folder (one scan, one block of views). It is written under a hidden
-name, flushed to the disk and renamed, so a process killed at any moment leaves whole units and
-at most one hidden folder, which the next run throws away. Nothing here depends on the order or
-number of runs.
+name, flushed to the disk and renamed. A process that is killed at any moment therefore leaves
+complete units and at most one hidden folder, which the next run deletes. The result does not
+depend on the order or number of runs.
 """
 
 import contextlib
@@ -27,13 +26,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def publish_folder(folder: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
-    """Make `folder` whole: `write` fills a hidden sibling, which takes the name at the end.
+    """Write a folder atomically: `write` fills a hidden sibling, which is renamed at the end.
 
-    DataError when the disk is full; nothing is left then.
+    DataError when the disk is full; the partial folder is then removed.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with _full_disk_as_data_error(folder), _nothing_left_behind(partial):
+    with _full_disk_as_data_error(folder), _removed_on_failure(partial):
         partial.mkdir(parents=True)
         write(partial)
         for path in [*sorted(partial.iterdir()), partial]:
@@ -43,15 +42,14 @@ def publish_folder(folder: pathlib.Path, write: Callable[[pathlib.Path], object]
 
 
 def publish_file(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
-    """Write or replace a file at once: `write` makes a hidden sibling, which takes the name at
-    the end.
+    """Write or replace a file atomically: `write` makes a hidden sibling, renamed at the end.
 
-    Processes that publish the same file do not disturb each other: the last one stands. When
-    writing fails nothing is left, an earlier file stays, and the error is raised as it was.
+    Several processes may publish the same file; the last one wins. When writing fails, the partial
+    file is removed, an earlier file is kept, and the error is raised unchanged.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _nothing_left_behind(partial):
+    with _removed_on_failure(partial):
         write(partial)
         _flush(partial)
         partial.replace(path)
@@ -59,26 +57,27 @@ def publish_file(path: pathlib.Path, write: Callable[[pathlib.Path], object]) ->
 
 
 def publish_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """`publish_file` of a JSON object; NaN and infinity are rejected. DataError when the disk is
-    full."""
+    """Write a JSON object atomically. ValueError for NaN or infinity, DataError for a full disk."""
     text = json_bytes(content)
     with _full_disk_as_data_error(path):
         publish_file(path, lambda partial: partial.write_bytes(text))
 
 
 def publish_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """`publish_file` of named arrays as a compressed npz."""
+    """Write named arrays as a compressed npz, atomically."""
 
     def write(partial: pathlib.Path) -> None:
-        with partial.open("wb") as file:  # to a name without .npz NumPy would add it
+        with partial.open("wb") as file:  # given a name without .npz, NumPy would append it
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
     publish_file(path, write)
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """A JSON object as text, one line for every key and for every object in a list, so that
-    long lists of numbers stay compact. ValueError for NaN and infinity."""
+    """Encode a JSON object with one line per key and per object in a list.
+
+    Long lists of numbers stay compact. ValueError for NaN and infinity.
+    """
     lines = [f"{json.dumps(key)}: {_json_value(value)}" for key, value in content.items()]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
@@ -91,10 +90,10 @@ def _json_value(value: Any) -> str:
 
 @contextlib.contextmanager
 def only_writer(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder for this process and clear it of what killed runs left half-written.
+    """Lock a folder for this process and delete partial files that killed runs left in it.
 
-    DataError if another process holds it, unless told to wait. The system lets go of the folder
-    when the process ends, however it ends.
+    DataError if another process holds the lock, unless `wait` is set. The operating system
+    releases the lock when the process ends, however it ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -113,40 +112,40 @@ def only_writer(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """ "1/4" -> (1, 4): the second of four. DataError for anything else."""
+    """Parse a shard: "1/4" -> (1, 4), the second of four. DataError for anything else."""
     first, _, second = text.partition("/")
     if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
-        raise DataError(f"shard {text!r}: write I/N with I from 0 to N - 1, such as 0/4")
+        raise DataError(f"shard {text!r} is not I/N: give I from 0 to N - 1, such as 0/4")
     return int(first), int(second)
 
 
 def shard_of(items: Sequence[_T], shard: tuple[int, int]) -> list[_T]:
-    """Every N-th item from the I-th on."""
+    """Return the items of shard (I, N): every N-th item, starting with item I."""
     index, count = shard
     return list(items[index::count])
 
 
 def start_dataset(root: pathlib.Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest of a new data set, or check that the one there is the same.
+    """Write the manifest of a new data set, or check it against an existing one.
 
-    DataError that names what differs, so that no folder holds a mixture, and for a folder with
-    other things in it. The manifest says `"finished": false` until `finish_shard` has seen all.
+    DataError if the existing manifest differs (the message names the difference), and for a folder
+    that holds other files. The manifest says `"finished": false` until every shard is finished.
     """
     started = {**manifest, "finished": False}
     with only_writer(root, wait=True):
         if not (root / MANIFEST).exists():
             if any(root.iterdir()):
-                raise DataError(f"{root} holds other files and no {MANIFEST}: give a fresh folder")
+                raise DataError(f"{root} holds other files but no {MANIFEST}: give an empty folder")
             publish_json(root / MANIFEST, started)
     there = read_json(root / MANIFEST)
     for key, value in json.loads(json_bytes(manifest)).items():
         if there.get(key) != value:
             difference = _difference(root, key, there.get(key), value)
-            raise DataError(f"{difference}: use the same, or another folder")
+            raise DataError(f"{difference}: use the same settings, or another folder")
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object of a data set; DataError when it cannot be read."""
+    """Read a JSON object of a data set. DataError when it cannot be read."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -154,16 +153,16 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def shard_is_done(root: pathlib.Path, shard: tuple[int, int]) -> bool:
-    """Whether a shard has been finished by this or an earlier run."""
+    """Return whether this run or an earlier one has finished a shard."""
     return _flag(root, shard).is_file()
 
 
 def finish_shard(
     root: pathlib.Path, shard: tuple[int, int], merged: Callable[[], Mapping[str, Any]]
 ) -> bool:
-    """Flag a shard as finished; when it was the last, add `merged()` to the manifest.
+    """Mark a shard as finished; after the last shard, add `merged()` to the manifest.
 
-    True if the whole data set is finished.
+    Return whether the whole data set is finished.
     """
     flag = {"shard": "{}/{}".format(*shard), "finished": True}
     with only_writer(root, wait=True), only_writer(root / "shards", wait=True):
@@ -182,12 +181,12 @@ def _difference(root: pathlib.Path, key: str, there: Any, here: Any) -> str:
     if isinstance(there, dict) and isinstance(here, dict):
         names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
         key, there, here = f"{key}.{names[0]}", there.get(names[0]), here.get(names[0])
-    return f"{root} was begun with {key} = {there!r}, now it is {here!r}"
+    return f"{root} was started with {key} = {there!r}, but now it is {here!r}"
 
 
 @contextlib.contextmanager
-def _nothing_left_behind(partial: pathlib.Path) -> Iterator[None]:
-    """Remove a half-written file or folder when writing fails."""
+def _removed_on_failure(partial: pathlib.Path) -> Iterator[None]:
+    """Remove a partial file or folder when writing fails."""
     try:
         yield
     except BaseException:
@@ -200,20 +199,20 @@ def _nothing_left_behind(partial: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _full_disk_as_data_error(path: pathlib.Path) -> Iterator[None]:
-    """Say what to do when there is no space for a file or folder."""
+    """Turn the error of a full disk into a DataError that says what to do."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         raise DataError(
-            f"no space left for {path.parent}: what is written there is whole; free some "
-            "space and run the same command again to go on"
+            f"no space left on the disk of {path.parent}: the files already written are complete; "
+            "free some space and run the same command again to continue"
         ) from error
 
 
 def _flush(path: pathlib.Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Results of long host computations, kept on disk under a hash of what they depend on."""
+"""Cache results of long host computations on disk, under a hash of their inputs."""
 
 import hashlib
 import os
@@ -17,8 +17,10 @@ T = TypeVar("T")
 
 
 def cache_folder() -> pathlib.Path:
-    """Where fetched files are kept: $DARTJAX_CACHE, else $XDG_CACHE_HOME/dartjax, else
-    ~/.cache/dartjax."""
+    """Return the cache folder.
+
+    It is $DARTJAX_CACHE, else $XDG_CACHE_HOME/dartjax, else ~/.cache/dartjax.
+    """
     if own := os.environ.get("DARTJAX_CACHE"):
         return pathlib.Path(own)
     if shared := os.environ.get("XDG_CACHE_HOME"):
@@ -29,11 +31,11 @@ def cache_folder() -> pathlib.Path:
 def remembered(
     kind: str, version: str, depends_on: Sequence[np.ndarray], like: T, make: Callable[[], T]
 ) -> T:
-    """`make()`, or what it returned when it was last called with the same arrays.
+    """Return `make()`, or its cached result for the same input arrays.
 
-    The result is a pytree of arrays with the structure of `like`, kept in the folder `kind` of
+    The result is a pytree of arrays with the structure of `like`, stored in the folder `kind` of
     the cache. Change `version` when the same arrays would give another result. Files are written
-    atomically; one that cannot be read is made again.
+    atomically; an unreadable file is computed again.
     """
     digest = hashlib.sha256(version.encode())
     for array in depends_on:

@@ -1,4 +1,4 @@
-"""Networks: written for one case, their parameters plain dicts."""
+"""Neural networks (flax): written for one case, with parameters as plain dicts."""
 
 from dartjax.models._isolation import ISOLATION_PRESETS as ISOLATION_PRESETS
 from dartjax.models._isolation import Hint as Hint

@@ -1,9 +1,9 @@
-"""Isolation: what one vertebra alone would look like, from a radiograph that shows everything.
+"""Isolation network: predicts the image of one vertebra alone from a full radiograph.
 
-An X-ray image is a sum over all that stands in the beam. The network takes a crop around one
-vertebra, with whatever is known of where it is, and predicts the path lengths through it alone:
-through its solid and through its shell, as `dartjax.render.splat` makes them of a surface. A fit
-then compares like with like.
+A radiograph is a sum over all structures in the beam. The network takes a crop around one
+vertebra and an optional estimate of its position, and predicts the path lengths through this
+vertebra alone: through its solid and its shell, the channels of `dartjax.render.splat`. A fit then
+compares images of the same quantity.
 """
 
 import dataclasses
@@ -19,22 +19,22 @@ from dartjax.models._swin import SwinBlock
 
 THICKNESS_UNIT_MM = 20.0
 SHELL_UNIT_MM = 5.0
-_LOG_ERROR = (-2.0, 3.5)  # of the predicted error in mm: .14 to 33 mm
+_LOG_ERROR = (-2.0, 3.5)  # range of the predicted log error: .14 to 33 mm
 Features = Float[Array, "_ _ _"]
 
 
 class Isolated(eqx.Module):
-    """The vertebra alone, in the pixels of the crop."""
+    """Predicted images of the vertebra alone, in the pixels of the crop."""
 
-    thickness: Image  # mm of its solid
-    shell: Image  # mm of its cortical shell
+    thickness: Image  # path length in its solid, mm
+    shell: Image  # path length in its cortical shell, mm
     mask_logit: Image
     log_error: Image  # log of the expected |error| of the thickness, mm
 
 
 class Hint(eqx.Module):
-    """What is known before: a mask of the vertebra (in [0, 1]; all 0 = none) and what a first
-    guess of it looks like in this view (all 0 = none)."""
+    """Prior information on the vertebra: its mask in [0, 1] (all 0 = none) and the rendering of an
+    initial estimate in this view (all 0 = none)."""
 
     mask: Image
     thickness: Image  # mm
@@ -44,9 +44,11 @@ class Hint(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class IsolationConfig:
-    """Widths from fine to coarse, each level at half the resolution of the one before, the first
-    at that of the crop over `stride`; on the coarsest `num_blocks` pairs of Swin blocks, plain and
-    shifted."""
+    """Sizes of an isolation network.
+
+    `widths` are the channels from the finest to the coarsest level. The first level has the
+    resolution of the crop over `stride`, each further level half of the previous one. The coarsest
+    level has `num_blocks` pairs of Swin blocks, plain and shifted."""
 
     widths: tuple[int, ...]
     stride: int = 1
@@ -64,49 +66,52 @@ ISOLATION_PRESETS: dict[str, IsolationConfig] = {
 
 
 class IsolationNet(nn.Module):
-    """U-Net with Swin blocks where the image is coarsest. The sides of the crop must be multiples
-    of stride 2^(levels - 1)."""
+    """U-Net with Swin blocks at the coarsest level. The sides of the crop must be multiples of
+    stride 2^(levels - 1)."""
 
     config: IsolationConfig
 
     @nn.compact
     def __call__(self, image: Image, hint: Hint) -> Isolated:
-        """`image` holds line integrals in any unit: it is standardised over the crop."""
+        """Predict the vertebra alone from line integrals `image`, standardised, in any unit."""
         stride = (self.config.stride,) * 2
-        x = nn.Conv(self.config.widths[0], (3, 3), stride, name="stem")(_stacked(image, hint))
+        x = nn.Conv(self.config.widths[0], (3, 3), stride, name="stem")(
+            _input_channels(image, hint)
+        )
         skips = []
         for level, width in enumerate(self.config.widths):
             if level:
                 skips.append(x)
                 x = nn.Conv(width, (2, 2), (2, 2), name=f"down{level}")(x)
             x = _ConvBlock(width, name=f"encode{level}")(x)
-        x = self._attended(x)
+        x = self._attention_blocks(x)
         for level in reversed(range(len(skips))):
             width = self.config.widths[level]
             finer = jax.image.resize(x, (*skips[level].shape[:2], x.shape[2]), "bilinear")
             x = jnp.concatenate([skips[level], finer], axis=-1)
             x = _ConvBlock(width, name=f"decode{level}")(nn.Dense(width, name=f"mix{level}")(x))
-        # The guess is a first answer, so that the network has to find only what is wrong with it.
+        # The output is added to the initial estimate: the network learns its correction.
         out = nn.Dense(4, name="head", kernel_init=nn.initializers.zeros)(x)
         out = jax.image.resize(out, (*image.shape, 4), "bilinear")
-        known = jnp.max(hint.silhouette) > 0.0
+        has_estimate = jnp.max(hint.silhouette) > 0.0
         return Isolated(
-            thickness=jnp.where(known, hint.thickness, 0.0) + THICKNESS_UNIT_MM * out[..., 0],
-            shell=jnp.where(known, hint.shell, 0.0) + SHELL_UNIT_MM * out[..., 1],
+            thickness=jnp.where(has_estimate, hint.thickness, 0.0)
+            + THICKNESS_UNIT_MM * out[..., 0],
+            shell=jnp.where(has_estimate, hint.shell, 0.0) + SHELL_UNIT_MM * out[..., 1],
             mask_logit=4.0 * (hint.silhouette + hint.mask - 1.0) + out[..., 2],
             log_error=jnp.clip(1.0 + out[..., 3], *_LOG_ERROR),
         )
 
-    def _attended(self, x: Features) -> Features:
-        own = self.config
-        for i in range(2 * own.num_blocks):
-            shift = own.window // 2 if i % 2 else 0
-            x = SwinBlock(own.num_heads, own.window, shift, name=f"swin{i}")(x)
+    def _attention_blocks(self, x: Features) -> Features:
+        config = self.config
+        for i in range(2 * config.num_blocks):
+            shift = config.window // 2 if i % 2 else 0
+            x = SwinBlock(config.num_heads, config.window, shift, name=f"swin{i}")(x)
         return x
 
 
 class _ConvBlock(nn.Module):
-    """Two convolutions around which the input is added; normalised over the channels."""
+    """Residual block of two convolutions, normalised over the channels."""
 
     width: int
 
@@ -117,8 +122,8 @@ class _ConvBlock(nn.Module):
         return x + nn.Conv(self.width, (3, 3), name="second")(hidden)
 
 
-def _stacked(image: Image, hint: Hint) -> Float[Array, "h w 6"]:
-    """The input channels: image, what it is after its smooth part is taken away, and the hint."""
+def _input_channels(image: Image, hint: Hint) -> Float[Array, "h w 6"]:
+    """Stack the input channels: image, image without its smooth part, and the hint."""
     height, width = image.shape
     spread = jnp.maximum(jnp.std(image), 1e-6)
     standard = (image - jnp.mean(image)) / spread
@@ -138,6 +143,6 @@ def _stacked(image: Image, hint: Hint) -> Float[Array, "h w 6"]:
 
 
 def no_hint(image: Image) -> Hint:
-    """Nothing is known."""
+    """Return an empty hint: no mask and no initial estimate."""
     nothing = jnp.zeros_like(image)
     return Hint(nothing, nothing, nothing, nothing)

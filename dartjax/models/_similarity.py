@@ -1,8 +1,8 @@
-"""Multi-view similarity: how far a rendered vertebra is from the one in the X-rays.
+"""Multi-view similarity network: predicts the surface error of a fitted vertebra from all views.
 
-Spine-DART (arXiv 2512.05803, section 4.3) learns a metric that looks at all views at once and
-predicts the mean surface distance. Here the tokens of every view are coded by the geometry
-of its camera, not by its number: any views, in any order, as many as there are.
+Spine-DART (arXiv 2512.05803, section 4.3) learns a metric of all views that predicts the mean
+surface distance. Here the tokens of every view are encoded with the geometry of its camera, not
+with its index: the number and order of views are free.
 """
 
 import dataclasses
@@ -21,9 +21,8 @@ Tokens = Float[Array, "token d"]
 
 
 class ViewPair(eqx.Module):
-    """One view: the radiograph's crop, what the current fit looks like in it, and where it is
-    taken from in the frame of the vertebra that is fitted (see `view_code`). A leading axis
-    for K views."""
+    """One view: crop of the radiograph, rendering of the current fit, and geometry of the view in
+    the frame of the fitted vertebra (see `view_code`). K views have a leading axis."""
 
     observed: Float[Array, "*view h w"]
     mask: Float[Array, "*view h w"]  # of the vertebra in the radiograph; all 0 = unknown
@@ -33,18 +32,19 @@ class ViewPair(eqx.Module):
 
 
 class PredictedError(eqx.Module):
-    """What the network says of a fit."""
+    """Predicted error of a fit, and the correction toward the ground truth."""
 
     log_masd: Scalar  # log(1 + mean surface distance in mm)
     log_variance: Scalar  # of log_masd
-    turn: Float[Array, "3"]  # rotation vector that leads to the truth, rad, vertebra frame
-    shift: Float[Array, "3"]  # mm, vertebra frame
-    coefficients: Float[Array, "15"]  # to be added, SD
+    turn: Float[Array, "3"]  # corrective rotation vector, rad, vertebra frame
+    shift: Float[Array, "3"]  # corrective translation, mm, vertebra frame
+    coefficients: Float[Array, "15"]  # corrections of the coefficients, SD
 
 
 @dataclasses.dataclass(frozen=True)
 class SimilarityConfig:
-    """Crops are cut to `size` px, tokens are `patch` px wide after a stem of convolutions."""
+    """Sizes of a similarity network. Crops are resized to `size` px; a convolutional stem makes
+    tokens of `patch` px."""
 
     size: int
     patch: int
@@ -64,32 +64,32 @@ SIMILARITY_PRESETS: dict[str, SimilarityConfig] = {
 def view_code(
     beam: Float[Array, "3"], right: Float[Array, "3"], distance_mm: Scalar
 ) -> Float[Array, "7"]:
-    """Where a view is taken from: unit vectors along the beam and to the right of the image, both
-    in the frame of the vertebra, and the distance from source to vertebra in metres."""
+    """Encode the geometry of a view: unit vectors along the beam and to the right of the image,
+    both in the frame of the vertebra, and the distance from source to vertebra in metres."""
     return jnp.concatenate([beam, right, jnp.atleast_1d(distance_mm / 1000.0)])
 
 
 class MultiViewSimilarity(nn.Module):
-    """Transformer over the tokens of all views and one that gathers the answer."""
+    """Transformer over the tokens of all views and one output token."""
 
     config: SimilarityConfig
 
     @nn.compact
     def __call__(self, views: ViewPair, valid: Bool[Array, " view"]) -> PredictedError:
-        """Views that are not `valid` are not looked at. The order of the views does not matter."""
-        own = self.config
+        """Predict the error of a fit from its `valid` views, in any order."""
+        config = self.config
         stem = nn.vmap(_Stem, variable_axes={"params": None}, split_rngs={"params": False})
-        tokens = stem(own, name="stem")(views)
+        tokens = stem(config, name="stem")(views)
         per_view, width = tokens.shape[1:]
         gather = self.param("gather", nn.initializers.normal(0.02), (1, width))
         x = jnp.concatenate([gather, tokens.reshape(-1, width)])
-        seen = jnp.concatenate([jnp.ones(1, bool), jnp.repeat(valid, per_view)])
-        for i in range(own.depth):
-            x = _Block(own.num_heads, name=f"block{i}")(x, seen)
-        return _answer(nn.LayerNorm(name="norm")(x[0]))
+        attended = jnp.concatenate([jnp.ones(1, bool), jnp.repeat(valid, per_view)])
+        for i in range(config.depth):
+            x = _Block(config.num_heads, name=f"block{i}")(x, attended)
+        return _predicted_error(nn.LayerNorm(name="norm")(x[0]))
 
 
-def _answer(x: Float[Array, " d"]) -> PredictedError:
+def _predicted_error(x: Float[Array, " d"]) -> PredictedError:
     out = nn.Dense(8 + NUM_MODES, name="head", kernel_init=nn.initializers.normal(0.01))(x)
     return PredictedError(
         log_masd=nn.softplus(out[0] + 1.0),
@@ -101,44 +101,44 @@ def _answer(x: Float[Array, " d"]) -> PredictedError:
 
 
 class _Stem(nn.Module):
-    """One view as tokens: convolutions down to the patches, the place in the image and the
-    geometry of the view added."""
+    """Tokens of one view: convolutional patch embedding plus encodings of image position and view
+    geometry."""
 
     config: SimilarityConfig
 
     @nn.compact
     def __call__(self, view: ViewPair) -> Tokens:
-        own = self.config
+        config = self.config
         x = jnp.stack(
             [
-                _standard(view.observed),
-                _standard(view.rendered),
+                _standardize(view.observed),
+                _standardize(view.rendered),
                 view.silhouette,
                 view.mask,
-                _standard(view.observed) * view.silhouette,
+                _standardize(view.observed) * view.silhouette,
             ],
             axis=-1,
         )
-        widths = [own.width // 4, own.width // 2, own.width]
-        for i, width in enumerate(widths[: round(np.log2(own.patch))]):
+        widths = [config.width // 4, config.width // 2, config.width]
+        for i, width in enumerate(widths[: round(np.log2(config.patch))]):
             x = nn.gelu(nn.Conv(width, (3, 3), (2, 2), name=f"conv{i}")(x))
-        x = nn.Conv(own.width, (1, 1), name="embed")(x)
-        places = jnp.asarray(_places(x.shape[0], x.shape[1], own.width), x.dtype)
+        x = nn.Conv(config.width, (1, 1), name="embed")(x)
+        position = jnp.asarray(_positional_encoding(x.shape[0], x.shape[1], config.width), x.dtype)
         waves = 2.0 ** jnp.arange(4.0)
         angles = (view.code[:, None] * waves[None]).reshape(-1)
         features = jnp.concatenate([jnp.sin(angles), jnp.cos(angles), view.code])
-        code = nn.Dense(own.width, name="code2")(
-            nn.gelu(nn.Dense(own.width, name="code1")(features))
+        code = nn.Dense(config.width, name="code2")(
+            nn.gelu(nn.Dense(config.width, name="code1")(features))
         )
-        return x.reshape(-1, own.width) + places + code[None]
+        return x.reshape(-1, config.width) + position + code[None]
 
 
-def _standard(image: Image) -> Image:
+def _standardize(image: Image) -> Image:
     return (image - jnp.mean(image)) / jnp.maximum(jnp.std(image), 1e-6)
 
 
-def _places(height: int, width: int, channels: int) -> Float[np.ndarray, "token d"]:
-    """Sines and cosines of row and column."""
+def _positional_encoding(height: int, width: int, channels: int) -> Float[np.ndarray, "token d"]:
+    """Positional encoding: sines and cosines of row and column."""
     quarter = channels // 4
     waves = 1.0 / 100.0 ** (np.arange(quarter) / quarter)
     row, column = np.mgrid[:height, :width].reshape(2, -1, 1) * waves
@@ -147,15 +147,15 @@ def _places(height: int, width: int, channels: int) -> Float[np.ndarray, "token 
 
 
 class _Block(nn.Module):
-    """Attention among the tokens that are seen, then an MLP; norms first, residuals around."""
+    """Pre-norm transformer block: masked attention, then an MLP."""
 
     num_heads: int
 
     @nn.compact
-    def __call__(self, x: Tokens, seen: Bool[Array, " token"]) -> Tokens:
+    def __call__(self, x: Tokens, attended: Bool[Array, " token"]) -> Tokens:
         width = x.shape[-1]
         normal = nn.LayerNorm(name="norm1")(x)
         attend = nn.MultiHeadDotProductAttention(self.num_heads, name="attention")
-        x = x + attend(normal, normal, mask=seen[None, None, :])
+        x = x + attend(normal, normal, mask=attended[None, None, :])
         hidden = nn.gelu(nn.Dense(4 * width, name="fc1")(nn.LayerNorm(name="norm2")(x)))
         return x + nn.Dense(width, name="fc2")(hidden)

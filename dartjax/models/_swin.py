@@ -1,7 +1,7 @@
 """Swin Transformer (Liu et al. 2021): attention within windows that shift from block to block.
 
-Modules take one image (h, w, c); `vmap` for a batch. With the published presets the parameters
-are those of the published backbones, one for one.
+Modules take one image (h, w, c); `vmap` for a batch. The parameters of the published presets
+correspond one to one to those of the published backbones.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Windows = Float[Array, "window token c"]
 
 @dataclasses.dataclass(frozen=True)
 class SwinConfig:
-    """Sizes of a backbone. Stage i has width embed_dim 2^i and works at 1 / (patch 2^i)."""
+    """Sizes of a backbone. Stage i has width embed_dim 2^i and resolution 1 / (patch 2^i)."""
 
     embed_dim: int = 96
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -27,7 +27,7 @@ class SwinConfig:
     window: int = 7
     patch: int = 4
     mlp_ratio: float = 4.0
-    drop_path: float = 0.2  # of the last block; grows linearly from 0
+    drop_path: float = 0.2  # rate in the last block; grows linearly from 0
 
 
 SWIN_PRESETS: dict[str, SwinConfig] = {
@@ -38,22 +38,22 @@ SWIN_PRESETS: dict[str, SwinConfig] = {
 
 
 def to_windows(x: Features, window: int) -> Windows:
-    """Non-overlapping square windows in row-major order, their tokens too. The sides must be
-    multiples of `window`."""
+    """Split a feature map into non-overlapping square windows, windows and tokens in row-major
+    order. The sides must be multiples of `window`."""
     height, width, channels = x.shape
     tiles = x.reshape(height // window, window, width // window, window, channels)
     return tiles.transpose(0, 2, 1, 3, 4).reshape(-1, window * window, channels)
 
 
 def from_windows(windows: Windows, height: int, width: int) -> Features:
-    """Inverse of `to_windows`."""
+    """Assemble a feature map from windows: inverse of `to_windows`."""
     window = round(windows.shape[1] ** 0.5)
     tiles = windows.reshape(height // window, width // window, window, window, -1)
     return tiles.transpose(0, 2, 1, 3, 4).reshape(height, width, -1)
 
 
 def relative_positions(window: int) -> Int[np.ndarray, "token token"]:
-    """Index of every pair of tokens of a window into a table of (2 window - 1)^2 offsets."""
+    """Index all token pairs of a window into a table of (2 window - 1)^2 relative offsets."""
     place = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij"), -1)
     place = place.reshape(-1, 2)
     offset = place[:, None] - place[None] + window - 1
@@ -63,8 +63,8 @@ def relative_positions(window: int) -> Int[np.ndarray, "token token"]:
 def shift_mask(
     height: int, width: int, window: int, shift: int
 ) -> Bool[np.ndarray, "window token token"]:
-    """Which tokens of a window of the image rolled by -shift may see each other: those that
-    were neighbours before it was rolled."""
+    """Compute the attention mask of an image rolled by -shift: tokens of a window attend to each
+    other if they were in one region before the roll."""
 
     def region(size: int) -> np.ndarray:
         place = np.arange(size)
@@ -78,7 +78,7 @@ def shift_mask(
 
 class WindowAttention(nn.Module):
     """Multi-head attention among the tokens of each window, with a learned bias per head and
-    relative position. `mask` says who sees whom; None = all of a window."""
+    relative position. `mask` selects the token pairs that attend; None = all."""
 
     num_heads: int
     window: int
@@ -87,7 +87,7 @@ class WindowAttention(nn.Module):
     def __call__(
         self, x: Windows, mask: Bool[np.ndarray, "window token token"] | None = None
     ) -> Windows:
-        """Tokens after attention."""
+        """Compute the tokens after attention."""
         channels, num_tokens = x.shape[-1], self.window**2
         head_dim = channels // self.num_heads
         qkv = nn.Dense(3 * channels, name="qkv")(x)
@@ -107,11 +107,11 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Attention within windows, then an MLP, each after a norm and around a residual.
+    """Pre-norm residual block: attention within windows, then an MLP.
 
-    `shift` moves the windows by that many tokens; in a map no larger than a window there is one
-    window and no shift. Sides that are no multiple of the window are padded with zeros, which
-    like any token are seen by the others of their window, as in the published code.
+    `shift` moves the windows by that many tokens; a map no larger than a window is one window
+    without a shift. Sides that are not multiples of the window are padded with zeros, which are
+    not masked in the attention, as in the published code.
     """
 
     num_heads: int
@@ -122,17 +122,17 @@ class SwinBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Features, deterministic: bool = True) -> Features:
-        """Features of the same shape."""
+        """Compute features of the same shape."""
         rate = 0.0 if deterministic else self.drop_path
-        x = x + self._dropped(self._attention(nn.LayerNorm(name="norm1")(x)), rate)
-        return x + self._dropped(self._mlp(nn.LayerNorm(name="norm2")(x)), rate)
+        x = x + self._drop_path(self._attention(nn.LayerNorm(name="norm1")(x)), rate)
+        return x + self._drop_path(self._mlp(nn.LayerNorm(name="norm2")(x)), rate)
 
     def _mlp(self, x: Features) -> Features:
         hidden = nn.Dense(int(self.mlp_ratio * x.shape[-1]), name="fc1")(x)
         return nn.Dense(x.shape[-1], name="fc2")(nn.gelu(hidden, approximate=False))
 
-    def _dropped(self, branch: Features, rate: float) -> Features:
-        """Left out with this probability, scaled up otherwise (stochastic depth)."""
+    def _drop_path(self, branch: Features, rate: float) -> Features:
+        """Drop a branch with probability `rate`, else scale it up (stochastic depth)."""
         if rate == 0.0:
             return branch
         kept = jax.random.bernoulli(self.make_rng("drop_path"), 1.0 - rate)
@@ -153,11 +153,11 @@ class SwinBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Every 2 x 2 tokens become one of twice the width. Odd sides are padded with zeros."""
+    """Merge 2 x 2 tokens into one of twice the width. Odd sides are padded with zeros."""
 
     @nn.compact
     def __call__(self, x: Features) -> Float[Array, "half_h half_w 2*c"]:
-        """Features at half the resolution."""
+        """Compute features at half the resolution."""
         height, width, channels = x.shape
         x = jnp.pad(x, ((0, height % 2), (0, width % 2), (0, 0)))
         corners = [x[0::2, 0::2], x[1::2, 0::2], x[0::2, 1::2], x[1::2, 1::2]]
@@ -166,20 +166,20 @@ class PatchMerging(nn.Module):
 
 
 class SwinTransformer(nn.Module):
-    """The backbone: a feature map per stage, from fine to coarse, the last one normalised."""
+    """Swin backbone: one feature map per stage, from fine to coarse, the last one normalised."""
 
     config: SwinConfig
 
     @nn.compact
     def __call__(self, image: Features, deterministic: bool = True) -> list[Float[Array, "_ _ _"]]:
-        """Maps of an image whose sides are multiples of the patch."""
-        own = self.config
-        size = (own.patch, own.patch)
-        x = nn.Conv(own.embed_dim, size, size, padding="VALID", name="patch_embed")(image)
+        """Compute the feature maps of an image whose sides are multiples of the patch."""
+        config = self.config
+        size = (config.patch, config.patch)
+        x = nn.Conv(config.embed_dim, size, size, padding="VALID", name="patch_embed")(image)
         x = nn.LayerNorm(name="patch_norm")(x)
-        rates = np.linspace(0.0, own.drop_path, sum(own.depths)).tolist()
+        rates = np.linspace(0.0, config.drop_path, sum(config.depths)).tolist()
         maps = []
-        for stage, (depth, heads) in enumerate(zip(own.depths, own.num_heads, strict=True)):
+        for stage, (depth, heads) in enumerate(zip(config.depths, config.num_heads, strict=True)):
             if stage:
                 x = PatchMerging(name=f"merge{stage}")(x)
             x = self._stage(x, stage, heads, rates[:depth], deterministic)
@@ -190,10 +190,10 @@ class SwinTransformer(nn.Module):
     def _stage(
         self, x: Features, stage: int, heads: int, rates: Sequence[float], deterministic: bool
     ) -> Features:
-        own = self.config
+        config = self.config
         for i, rate in enumerate(rates):
-            shift = own.window // 2 if i % 2 else 0
+            shift = config.window // 2 if i % 2 else 0
             x = SwinBlock(
-                heads, own.window, shift, own.mlp_ratio, rate, name=f"stage{stage}_block{i}"
+                heads, config.window, shift, config.mlp_ratio, rate, name=f"stage{stage}_block{i}"
             )(x, deterministic)
         return x

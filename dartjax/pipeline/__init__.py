@@ -1,4 +1,5 @@
-"""The main job as functions on values: start, fit, assess, recover."""
+"""Reconstruction pipeline as functions on values: initialisation, fit, quality assessment,
+recovery, needle paths."""
 
 from dartjax.pipeline._assess import ALL_FEATURE_NAMES as ALL_FEATURE_NAMES
 from dartjax.pipeline._assess import SCENE_FEATURE_NAMES as SCENE_FEATURE_NAMES

@@ -1,9 +1,9 @@
-"""Quality assessment of every answer of a run: how far off it may be, how likely it failed.
+"""Quality assessment of reconstructions: standard deviations and failure probabilities.
 
-Nothing here knows the ground truth. `measure_quality` measures every answer, `assess_quality` turns
-that into failure probabilities and standard deviations by a stored model, `abstention_reasons` says
-where to abstain. `recover` then tries again, and `next_views` names the third X-ray that would help
-most.
+No function here uses the ground truth. `measure_quality` computes quality features of every
+estimate, `assess_quality` converts them to failure probabilities and standard deviations by a
+stored model, and `abstention_reasons` decides where to abstain. `recover` then fits again, and
+`next_views` finds the third X-ray that reduces the uncertainty most.
 """
 
 import functools
@@ -40,14 +40,14 @@ from dartjax.registration import (
 )
 from dartjax.ssm import ShapeModel, instance, posed
 
-# What the other vertebrae in the same views say of an answer; NaN where there are none.
+# Features of an estimate relative to the other vertebrae in the same views; NaN without them.
 SCENE_FEATURE_NAMES: tuple[str, ...] = (
-    "neighbour_distance_mm",  # to the place the levels above and below suggest
+    "neighbour_distance_mm",  # to the position that the levels above and below suggest
     "neighbour_angle_deg",  # to the orientation they suggest
-    "image_loss_above_scene",  # beside the scene's median of that view, mean over views
+    "image_loss_above_scene",  # difference from the scene's median of a view, mean over views
     "image_loss_worst_above_scene",  # of the worst view
     "mask_loss_above_scene",
-    "size_off_scene",  # log of size over the mean shape's, away from the scene's median
+    "size_off_scene",  # log of the size over the mean shape's, distance from the scene's median
     "scene_mask_gap_mm",  # rms over the vertebrae of the scene
     "scene_landmark_gap_mm",
     "scene_landmark_bias_mm",
@@ -56,14 +56,14 @@ SCENE_FEATURE_NAMES: tuple[str, ...] = (
 )
 ALL_FEATURE_NAMES = (*FEATURE_NAMES, *SCENE_FEATURE_NAMES)
 _SCENE_MEANS = ("mask_gap_mm", "landmark_gap_mm", "landmark_bias_mm", "mask_shift_mm")
-_FAR = (20.0, 45.0)  # mm and degrees: an answer further from its neighbours says no more than that
-_OFF_SIZE = 0.5  # the same for the log of its size
-RenderedNeighbours = Sequence[Surroundings] | None  # what is rendered beside each task
+_MAX_FROM_NEIGHBOURS = (20.0, 45.0)  # mm and degrees at which distances to neighbours are clipped
+_MAX_OFF_SIZE = 0.5  # value at which differences of the log size are clipped
+RenderedNeighbours = Sequence[Surroundings] | None  # the neighbours rendered with each task
 
 
 class QualityMeasures(NamedTuple):
-    """What was measured of every answer; leading axis case. Standard deviations are those of
-    `laplace` without inflation, mm."""
+    """Quality features and uncertainties of every estimate; leading axis case. Standard deviations
+    are those of `laplace` without inflation, mm."""
 
     features: Float[np.ndarray, "case feature"]  # ALL_FEATURE_NAMES
     losses: Float[np.ndarray, "case 2 view"]  # of image and mask
@@ -80,18 +80,18 @@ def measure_quality(
     *,
     step: Step = no_step,
 ) -> QualityMeasures:
-    """Measure features and standard deviations of the answers to a run's tasks.
+    """Compute quality features and standard deviations of the estimates of all tasks.
 
     `options` are those of the fit, `neighbours` those rendered in it (`rendered_neighbours`), if
-    any. All vertebrae of a scene (subject and pair of views) should be among the tasks.
+    any. The tasks should contain all vertebrae of a scene (subject and pair of views).
     """
-    beside = [None] * len(tasks) if neighbours is None else neighbours
-    each = zip(tasks, estimates, beside, strict=True)
-    measure, parts = _measured(options), []
-    for done, (task, estimate, near) in enumerate(each, 1):
+    rendered = [None] * len(tasks) if neighbours is None else neighbours
+    cases = zip(tasks, estimates, rendered, strict=True)
+    measure, parts = _measure(options), []
+    for done, (task, estimate, near) in enumerate(cases, 1):
         found = as_reconstruction(task, estimate)
-        raw = task.observations if task.detected is None else task.detected
-        parts.append(jax.device_get(measure(task.model, task.observations, raw, found, near)))
+        detected = task.observations if task.detected is None else task.detected
+        parts.append(jax.device_get(measure(task.model, task.observations, detected, found, near)))
         step(f"quality assessment: {done}/{len(tasks)}")
     own, losses, *deviations = (np.stack(column) for column in zip(*parts, strict=True))
     of_scene = scene_features(tasks, estimates, own, losses)
@@ -99,9 +99,9 @@ def measure_quality(
 
 
 @functools.cache
-def _measured(options: FitOptions):
-    """The same function for the same options, so that it is compiled once. Case by case: a
-    batch split over devices would gather its matrices for every decomposition."""
+def _measure(options: FitOptions):
+    """Make the measuring function; cached per options, so that it is compiled once. It takes one
+    case: a batch split over devices would gather its matrices for every decomposition."""
 
     @jax.jit
     def one(
@@ -125,7 +125,7 @@ def _measured(options: FitOptions):
 
 
 def as_reconstruction(task: Task, estimate: Estimate) -> Reconstruction:
-    """An answer as the result of a fit; its history is not kept."""
+    """Convert an estimate to the result of a fit, without the history of losses."""
     num_views = len(task.observations.view_valid)
     return Reconstruction(
         pose=estimate.pose,
@@ -140,27 +140,29 @@ def as_reconstruction(task: Task, estimate: Estimate) -> Reconstruction:
 def rendered_neighbours(
     tasks: Sequence[Task], estimates: Sequence[Estimate], method: str
 ) -> RenderedNeighbours:
-    """What a method rendered beside every vertebra: the joint fit the answers to the levels up to
-    REACH above and below it in the same views, from head to foot; others nothing."""
-    if method != registration.OURS:
+    """Collect the neighbours that a method rendered with every vertebra: for the joint fit the
+    estimates of up to REACH levels above and below in the same views, for other methods None."""
+    if method != registration.JOINT:
         return None
     rendered = [
         is_relied_on(task) and not no_answer_reason(task, estimate)
         for task, estimate in zip(tasks, estimates, strict=True)
     ]
-    each = zip(tasks, estimates, strict=True)
-    vertices = [np.asarray(estimated_surface(task, estimate).vertices) for task, estimate in each]
-    beside = {}
+    vertices = [
+        np.asarray(estimated_surface(task, estimate).vertices)
+        for task, estimate in zip(tasks, estimates, strict=True)
+    ]
+    neighbours = {}
     for members in indices_by_scene(tasks):
         for place, i in enumerate(members):
             near = members[max(place - REACH, 0) : place + REACH + 1]
             chosen = [j for j in near if j != i and rendered[j]]
-            beside[i] = _padded([vertices[j] for j in chosen], vertices[i])
-    return [beside[i] for i in range(len(tasks))]
+            neighbours[i] = _padded([vertices[j] for j in chosen], vertices[i])
+    return [neighbours[i] for i in range(len(tasks))]
 
 
 def _padded(others: Sequence[np.ndarray], filler: np.ndarray) -> Surroundings:
-    """The neighbours of one vertebra, filled up to 2 REACH with meshes that count as absent."""
+    """Pad the neighbours of one vertebra to 2 REACH with meshes marked as absent."""
     missing = 2 * REACH - len(others)
     return Surroundings(
         jnp.asarray(np.stack([*others, *[filler] * missing]), jnp.float32),
@@ -174,31 +176,32 @@ def scene_features(
     own: Float[np.ndarray, "case feature"],
     losses: Float[np.ndarray, "case 2 view"],
 ) -> Float[np.ndarray, "case scene_feature"]:
-    """SCENE_FEATURE_NAMES of every answer, from the answers in the same views."""
+    """Compute SCENE_FEATURE_NAMES of every estimate from the estimates in the same views."""
     size = np.array([_log_size(t, e) for t, e in zip(tasks, estimates, strict=True)])
     column = {name: own[:, i] for i, name in enumerate(FEATURE_NAMES)}
     found = np.full((len(tasks), len(SCENE_FEATURE_NAMES)), np.nan)
     answered = [not t.abstention and e.status != 1 for t, e in zip(tasks, estimates, strict=True)]
     for members in indices_by_scene(tasks):
-        # What was not answered says nothing of those that were.
+        # Vertebrae without an estimate give no information about the others.
         scene = [i for i in members if answered[i]]
         if len(scene) < 2:
             continue
-        apart = _from_neighbours([tasks[i] for i in scene], [estimates[i] for i in scene])
-        found[scene, :2] = apart
+        distances = _from_neighbours([tasks[i] for i in scene], [estimates[i] for i in scene])
+        found[scene, :2] = distances
         above = losses[scene] - np.nanmedian(losses[scene], axis=0)
         found[scene, 2] = above[:, 0].mean(axis=-1)
         found[scene, 3] = above[:, 0].max(axis=-1)
         found[scene, 4] = above[:, 1].mean(axis=-1)
-        off = np.abs(size[scene] - np.nanmedian(size[scene]))
-        found[scene, 5] = np.minimum(off, _OFF_SIZE)
+        size_difference = np.abs(size[scene] - np.nanmedian(size[scene]))
+        found[scene, 5] = np.minimum(size_difference, _MAX_OFF_SIZE)
         means = [_rms(column[name][scene]) for name in _SCENE_MEANS]
-        found[scene, 6:] = [*means, _rms(apart[:, 0])]
+        found[scene, 6:] = [*means, _rms(distances[:, 0])]
     return found
 
 
 def _log_size(task: Task, estimate: Estimate) -> float:
-    """Log of the rms distance of the vertices from their middle, over that of the mean shape."""
+    """Compute the log of the rms distance of the vertices from their centroid, relative to the mean
+    shape."""
     shapes = task.model.mean_shape, instance(task.model, jnp.asarray(estimate.coefficients))
     mean, own = (np.std(np.asarray(shape), axis=0) for shape in shapes)
     return float(np.log(np.linalg.norm(own) / np.linalg.norm(mean)))
@@ -207,19 +210,19 @@ def _log_size(task: Task, estimate: Estimate) -> float:
 def _from_neighbours(
     tasks: Sequence[Task], estimates: Sequence[Estimate]
 ) -> Float[np.ndarray, "vertebra 2"]:
-    """Distance (mm) and angle (deg) of every answer from what its neighbours' suggest."""
+    """Compute distance (mm) and angle (deg) of every pose from the pose its neighbours suggest."""
     models = {task.level: task.model for task in tasks}
     poses = {t.level: e.pose for t, e in zip(tasks, estimates, strict=True)}
     expected = registration.expected_poses(models, models, poses)
-    apart = np.full((len(tasks), 2), np.nan)
+    distances = np.full((len(tasks), 2), np.nan)
     for i, (task, estimate) in enumerate(zip(tasks, estimates, strict=True)):
         suggested = expected[task.level]
         if bool(suggested.known):
             shift = estimate.pose.translation() - suggested.pose.translation()
             turn = suggested.pose.rotation().inverse() @ estimate.pose.rotation()
             angle = jnp.rad2deg(transforms.rotation_angle(turn))
-            apart[i] = float(jnp.linalg.norm(shift)), float(angle)
-    return np.minimum(apart, np.array(_FAR))
+            distances[i] = float(jnp.linalg.norm(shift)), float(angle)
+    return np.minimum(distances, np.array(_MAX_FROM_NEIGHBOURS))
 
 
 def _rms(values: Float[np.ndarray, " n"]) -> float:
@@ -228,7 +231,7 @@ def _rms(values: Float[np.ndarray, " n"]) -> float:
 
 
 class QualityAssessment(NamedTuple):
-    """How far one answer can be trusted."""
+    """Quality assessment of one estimate: failure probability and calibrated uncertainties."""
 
     probability: float  # of failure, a MASD above 2 mm
     vertex_std_mm: Float[np.ndarray, " vertex"]  # along the normal of the surface
@@ -239,9 +242,9 @@ class QualityAssessment(NamedTuple):
 def assess_quality(
     measures: QualityMeasures, stored: data.StoredFailureModel
 ) -> list[QualityAssessment]:
-    """Calibrated failure probabilities and standard deviations of every answer. What only a scene
-    can show counts as average for a vertebra without one; an answer that is not finite has failed
-    for sure."""
+    """Compute calibrated failure probabilities and standard deviations of every estimate. Scene
+    features of a vertebra without neighbours are set to their mean; an estimate that is not finite
+    has failure probability 1."""
     probability = failure_probabilities(measures.features, stored)
     vertex_std, path_std = calibrated_std(
         measures.vertex_std, measures.path_std, probability, stored
@@ -249,8 +252,8 @@ def assess_quality(
     paths = np.sqrt(np.mean(path_std**2, axis=-1))
     inflation = stored.inflation[_beyond(probability, stored)]
     covariance = inflation[:, None, None] ** 2 * measures.covariance
-    each = zip(probability, vertex_std, paths, covariance, strict=True)
-    return [QualityAssessment(float(p), *doubt) for p, *doubt in each]
+    cases = zip(probability, vertex_std, paths, covariance, strict=True)
+    return [QualityAssessment(float(p), *uncertainty) for p, *uncertainty in cases]
 
 
 def calibrated_std(
@@ -259,8 +262,8 @@ def calibrated_std(
     probability: Float[np.ndarray, " case"],
     stored: data.StoredFailureModel,
 ) -> tuple[Float[np.ndarray, "case vertex"], Float[np.ndarray, "case side 2 3"]]:
-    """Standard deviations (mm) with their calibrated inflation, which is larger beyond the
-    threshold of the failure `probability`."""
+    """Inflate standard deviations (mm) by their calibrated factors, which are larger for failure
+    probabilities above the threshold."""
     kind = _beyond(probability, stored)
     across, along = stored.inflation[kind], stored.path_inflation[kind]
     return across[:, None] * vertex_std, along[:, None, None, None] * path_std
@@ -269,14 +272,15 @@ def calibrated_std(
 def _beyond(
     probability: Float[np.ndarray, " case"], stored: data.StoredFailureModel
 ) -> Int[np.ndarray, " case"]:
-    """1 for an answer beyond the threshold, else 0: which inflation is its own."""
+    """Compute the index of the inflation factor: 1 above the threshold, else 0."""
     return (probability > stored.threshold).astype(int)
 
 
 def failure_probabilities(
     features: Float[np.ndarray, "case feature"], stored: data.StoredFailureModel
 ) -> Float[np.ndarray, " case"]:
-    """Probability of failure from ALL_FEATURE_NAMES. DataError for a model of other features."""
+    """Compute failure probabilities from ALL_FEATURE_NAMES. DataError for a model of other
+    features."""
     if tuple(stored.features) != ALL_FEATURE_NAMES:
         raise data.DataError(
             f"the failure model was fitted on other features ({len(stored.features)}, here "
@@ -294,7 +298,7 @@ def failure_probabilities(
 def fill_scene_features(
     features: Float[np.ndarray, "case feature"], mean: Float[np.ndarray, " feature"]
 ) -> Float[np.ndarray, "case feature"]:
-    """The features with those of the scene, where there is none, at their mean."""
+    """Replace missing scene features by their mean."""
     of_scene = np.arange(features.shape[1]) >= len(FEATURE_NAMES)
     missing = of_scene[None] & ~np.isfinite(features)
     return np.where(missing, mean[None], features)
@@ -303,8 +307,8 @@ def fill_scene_features(
 def quality_assessor(
     stored: data.StoredFailureModel,
 ) -> Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[QualityAssessment]]:
-    """The quality assessment of a run, as a function of tasks, answers and method. The answers of
-    other methods than the one that the model was fitted on fail in other ways and get none."""
+    """Make the quality assessment of a run, as a function of tasks, estimates and method. The
+    failure model is valid only for the method it was fitted on; other methods get none."""
 
     def assess(
         tasks: Sequence[Task], estimates: Sequence[Estimate], method: str
@@ -319,11 +323,11 @@ def quality_assessor(
 
 
 def abstention_reasons(assessments: Sequence[QualityAssessment], threshold: float) -> list[str]:
-    """Why to abstain from each answer; "" if it is given. `threshold` is the highest probability
-    of failure to accept: see `StoredFailureModel.threshold`."""
+    """Give the reason to abstain from each estimate; "" if it is accepted. `threshold` is the
+    highest failure probability to accept, see `StoredFailureModel.threshold`."""
     return [
         ""
         if each.probability <= threshold
-        else f"it probably failed ({each.probability:.2f}, accepted up to {threshold:.2f})"
+        else f"failure probability {each.probability:.2f}, accepted up to {threshold:.2f}"
         for each in assessments
     ]

@@ -1,4 +1,4 @@
-"""How far the answers to one set of views can be trusted, and another try at doubtful ones."""
+"""Quality assessment of the estimates in one set of views, and recovery of unreliable ones."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,12 +23,12 @@ from dartjax.registration import FIT_OPTIONS, FitOptions
 
 
 class AssessedAnswers(NamedTuple):
-    """An answer to every task, and how far each can be trusted; all in the order of the tasks."""
+    """Estimates with their quality assessments, in the order of the tasks."""
 
     estimates: list[Estimate]
-    abstentions: list[str]  # why no answer is given; "" if one is
-    # None where there is no answer, or no objective to take it from. Its probability is NaN where
-    # the failure model cannot say: a vertebra without a mask in every view, another recipe.
+    abstentions: list[str]  # reason to abstain; "" if the estimate is accepted
+    # None without an estimate, or for a learned objective. The probability is NaN where the failure
+    # model does not apply: a vertebra without a mask in every view, another recipe.
     assessments: list[QualityAssessment | None]
 
 
@@ -39,11 +39,11 @@ def assess_spine(
     *,
     step: Step = no_step,
 ) -> AssessedAnswers:
-    """How far each answer can be trusted; doubtful ones are fitted again, and what stays doubtful
-    is abstained from.
+    """Assess the quality of each estimate, fit unreliable ones again, and abstain from those that
+    stay unreliable.
 
-    The packaged failure model knows answers of the joint fit to landmarks and masks: others have
-    a covariance, but no failure probability, and are never abstained from here.
+    The packaged failure model applies to the joint fit with landmarks and masks. Other estimates
+    get a covariance but no failure probability, and this function never abstains from them.
     """
     method, answers = method_of(options), list(estimates)
     abstentions = [no_answer_reason(*each) for each in zip(tasks, answers, strict=True)]
@@ -65,13 +65,14 @@ def assess_spine(
     ):
         answers[i], assessments[i], abstentions[i] = answer, assessment, reason
     rest = [i for i in answered if i not in known]
-    for i, assessment in zip(rest, _unknown(fitted.only(rest), stored, step), strict=True):
+    covariances = _with_unknown_probability(fitted.only(rest), stored, step)
+    for i, assessment in zip(rest, covariances, strict=True):
         assessments[i] = assessment
     return AssessedAnswers(answers, abstentions, assessments)
 
 
 class _Fitted(NamedTuple):
-    """Answers of one fit with what was rendered beside them."""
+    """Estimates of one fit, with the neighbours that were rendered in it."""
 
     tasks: Sequence[Task]
     estimates: Sequence[Estimate]
@@ -90,7 +91,7 @@ class _Fitted(NamedTuple):
 def _recovered(
     fitted: _Fitted, stored: data.StoredFailureModel, options: ReconstructOptions, step: Step
 ) -> Recovery:
-    """The answers, those that probably failed replaced where another start gave a better one."""
+    """Replace estimates with a high failure probability where another start gives a better one."""
     if not fitted.tasks:
         return Recovery([], [], [])
     measures = fitted.measured(step)
@@ -109,11 +110,11 @@ def _recovered(
     )
 
 
-def _unknown(
+def _with_unknown_probability(
     fitted: _Fitted, stored: data.StoredFailureModel, step: Step
 ) -> list[QualityAssessment]:
-    """Covariances of answers of which the failure model cannot say whether they failed: inflated
-    like those of doubtful ones."""
+    """Assess estimates to which the failure model does not apply: probability NaN, covariance
+    inflated by the factor of unreliable estimates."""
     if not fitted.tasks:
         return []
     measures = fitted.measured(step)

@@ -1,4 +1,4 @@
-"""A batch of cases in one compiled program, timed."""
+"""Timed batches of cases in one compiled program."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ import jax
 from dartjax.pipeline._task import Task
 from dartjax.registration import map_cases, stack
 
-# Cases in one compiled program, for every subject of a run the same: as many as there are cores,
-# since a CPU gains nothing from more, or enough to fill a GPU.
+# Cases in one compiled program, the same for every subject of a run: one per core on a CPU, which
+# gains nothing from more, or enough to fill a GPU.
 _CHUNK_GPU = 64
 
 
@@ -21,8 +21,8 @@ def run_cases(
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
 ) -> tuple[list[Any], float]:
-    """The results of `map_cases` one by one, and the seconds it took after compilation. Every
-    column holds one argument of all cases; `chunk` is by default what suits the machine."""
+    """Run `map_cases` and return the list of results, and the seconds after compilation. Every
+    column holds one argument of all cases; `chunk` defaults to `chunk_size()`."""
     clock: list[float] = []
 
     def on_chunk(done: int, total: int) -> None:
@@ -37,10 +37,10 @@ def run_cases(
 
 
 def fit_arguments(tasks: Sequence[Task]) -> list[list[Any]]:
-    """What a fit of one case takes: models, observations and starts."""
+    """Collect the arguments of a fit for all tasks: models, observations and starts."""
     return [[getattr(task, key) for task in tasks] for key in ("model", "observations", "start")]
 
 
 def chunk_size() -> int:
-    """How many cases one compiled program takes."""
+    """Return the number of cases in one compiled program."""
     return len(jax.local_devices()) if jax.default_backend() == "cpu" else _CHUNK_GPU

@@ -1,4 +1,4 @@
-"""The fit to what a network makes of the X-rays, as a method of the tables."""
+"""Fit to images in which a network has isolated the vertebra."""
 
 import dataclasses
 import functools
@@ -24,28 +24,31 @@ def fit_isolated(
     *,
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
-    """A `Fitter` with the network in a folder: the joint fit by `first` is the first guess; each
-    round isolates every vertebra with the latest guess and goes on from it by `then`."""
+    """Fit with the isolation network in a folder (a `Fitter`): the joint fit with options `first`
+    gives the initial estimates; each of two rounds isolates every vertebra with the latest
+    estimate and refines the joint fit on these images with options `then`."""
     run = functools.partial(fit_jointly, step=step)
     found, seconds = run(first, tasks)
     for _ in range(_ROUNDS):
         columns = [task.model for task in tasks], [task.observations for task in tasks]
-        seen, more = run_cases(_isolating(folder), *columns, found, step=step)
-        each = zip(tasks, seen, strict=True)
-        shown = [dataclasses.replace(task, observations=own) for task, own in each]
-        found, fitted = run(then, shown, begun=found)
-        seconds += more + fitted
+        isolated, isolation_seconds = run_cases(_isolation(folder), *columns, found, step=step)
+        isolated_tasks = [
+            dataclasses.replace(task, observations=observations)
+            for task, observations in zip(tasks, isolated, strict=True)
+        ]
+        found, fit_seconds = run(then, isolated_tasks, initial=found)
+        seconds += isolation_seconds + fit_seconds
     return found, seconds
 
 
 @functools.cache
-def _isolating(folder: str):
-    """The same object for the same folder, so that it is compiled once."""
+def _isolation(folder: str):
+    """Make the isolating function; cached per folder, so that it is compiled once."""
     net, params = isolation_network(folder)
 
-    def one(model: ssm.ShapeModel, seen: Observations, guess: Reconstruction) -> Observations:
+    def one(model: ssm.ShapeModel, seen: Observations, estimate: Reconstruction) -> Observations:
         return isolated_observations(
-            seen, isolate_vertebra(net, params, model, seen, guess.pose, guess.coefficients)
+            seen, isolate_vertebra(net, params, model, seen, estimate.pose, estimate.coefficients)
         )
 
     return one

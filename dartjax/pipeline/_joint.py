@@ -1,4 +1,4 @@
-"""The joint fit of all vertebrae of a scene, as a method of the tables."""
+"""Joint fit of all vertebrae of each scene of a run."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from dartjax.observations import Observations
 from dartjax.pipeline._batch import run_cases
 from dartjax.pipeline._task import DISTURBED, GIVEN, Task, indices_by_scene
 from dartjax.registration import (
-    RUNGS,
+    TIERS,
     FitOptions,
     Reconstruction,
     SpineOrder,
@@ -21,9 +21,10 @@ from dartjax.registration import (
     stack,
 )
 
-# A start of another tier may be far off: it is helped by its neighbours and helps none.
-_RELIED_ON = (DISTURBED, GIVEN, RUNGS[0], RUNGS[1])
-_MULTIPLE = 4  # scenes are filled up to a multiple of so many vertebrae: few programs serve all
+# Starts of lower tiers may be far from the truth: neighbours influence such a vertebra, but it does
+# not influence them.
+_RELIABLE_TIERS = (DISTURBED, GIVEN, TIERS[0], TIERS[1])
+_MULTIPLE = 4  # scenes are padded to a multiple of so many vertebrae, so few programs are compiled
 
 
 class _Scene(NamedTuple):
@@ -31,7 +32,7 @@ class _Scene(NamedTuple):
     observations: Observations
     starts: transforms.SE3
     order: SpineOrder
-    coefficients: jax.Array | None  # None: from the landmarks
+    coefficients: jax.Array | None  # initial shapes; None: from the landmarks
 
 
 def fit_jointly(
@@ -39,38 +40,39 @@ def fit_jointly(
     tasks: Sequence[Task],
     *,
     step: Callable[[str], None],
-    among_others: bool = True,
-    begun: Sequence[Reconstruction] | None = None,
+    with_neighbours: bool = True,
+    initial: Sequence[Reconstruction] | None = None,
 ) -> tuple[list[Reconstruction], float]:
-    """Answers for all tasks, fitted scene by scene (one subject in one set of views), and the
-    seconds after compilation. A task with a poor start is fitted too, but no other relies on it;
-    unless `among_others`, none relies on any. The fit goes on from the answers in `begun`, if any.
+    """Fit the vertebrae of each scene (one subject in one set of views) jointly; return the results
+    in the order of the tasks, and the seconds after compilation.
 
-    The vertebrae of a scene are in the order of the tasks, from head to foot.
+    A vertebra with a start of a low initialisation tier does not influence its neighbours; without
+    `with_neighbours` no vertebra influences another. The fit continues from the results in
+    `initial`, if given. The tasks of a scene are in order from head to foot.
     """
     members = indices_by_scene(tasks)
     size = -(-max(map(len, members)) // _MULTIPLE) * _MULTIPLE
-    given = [None] * len(tasks) if begun is None else begun
+    given = [None] * len(tasks) if initial is None else initial
     scenes = [
-        _scene([tasks[i] for i in each], [given[i] for i in each], size, among_others)
-        for each in members
+        _scene([tasks[i] for i in indices], [given[i] for i in indices], size, with_neighbours)
+        for indices in members
     ]
     found, seconds = run_cases(_program(options), *zip(*scenes, strict=True), step=step)
-    answers: dict[int, Reconstruction] = {}
-    for k, each in enumerate(members):
-        for j, i in enumerate(each):
-            answers[i] = jax.tree.map(lambda leaf, j=j: leaf[j], found[k])
-    return [answers[i] for i in range(len(tasks))], seconds
+    results: dict[int, Reconstruction] = {}
+    for k, indices in enumerate(members):
+        for j, i in enumerate(indices):
+            results[i] = jax.tree.map(lambda leaf, j=j: leaf[j], found[k])
+    return [results[i] for i in range(len(tasks))], seconds
 
 
 def is_relied_on(task: Task) -> bool:
-    """Whether the others of its scene are fitted with this vertebra beside them."""
-    return task.tier in _RELIED_ON
+    """Return whether the start is reliable enough for this vertebra to influence its neighbours."""
+    return task.tier in _RELIABLE_TIERS
 
 
 @functools.cache
 def _program(options: FitOptions) -> Callable[..., Reconstruction]:
-    """The same object for the same options, so that it is compiled once."""
+    """Make the joint fit of one scene; cached per options, so that it is compiled once."""
 
     def one(
         models: ssm.ShapeModel,
@@ -86,22 +88,26 @@ def _program(options: FitOptions) -> Callable[..., Reconstruction]:
 
 def _scene(
     tasks: Sequence[Task],
-    begun: Sequence[Reconstruction | None],
+    initial: Sequence[Reconstruction | None],
     size: int,
-    among_others: bool,
+    with_neighbours: bool,
 ) -> _Scene:
-    """Tasks of one scene, filled up with the last one, which then stands for nothing."""
+    """Stack the tasks of one scene, padded with absent copies of the last task."""
     order = registration.order_of({task.level: task.model for task in tasks})
     missing = size - len(tasks)
-    filled = [*tasks, *[tasks[-1]] * missing]
-    answers = [*begun, *[begun[-1]] * missing]
-    present = np.array([*map(is_relied_on, tasks), *[False] * missing]) & among_others
-    along, tilt = (jnp.pad(each, (0, missing)) for each in (order.along, order.tilt))
+    padded = [*tasks, *[tasks[-1]] * missing]
+    results = [*initial, *[initial[-1]] * missing]
+    present = np.array([*map(is_relied_on, tasks), *[False] * missing]) & with_neighbours
+    along, tilt = (jnp.pad(column, (0, missing)) for column in (order.along, order.tilt))
     models, observations = (
-        stack([getattr(task, key) for task in filled]) for key in ("model", "observations")
+        stack([getattr(task, key) for task in padded]) for key in ("model", "observations")
     )
-    each = zip(filled, answers, strict=True)
-    starts = stack([task.start if known is None else known.pose for task, known in each])
-    shapes = [known.coefficients for known in answers if known is not None]
+    starts = stack(
+        [
+            task.start if result is None else result.pose
+            for task, result in zip(padded, results, strict=True)
+        ]
+    )
+    shapes = [result.coefficients for result in results if result is not None]
     order = SpineOrder(along, tilt, jnp.asarray(present))
     return _Scene(models, observations, starts, order, jnp.stack(shapes) if shapes else None)

@@ -1,4 +1,4 @@
-"""The fits that a learned similarity takes part in, as methods of the tables."""
+"""Fits with the learned multi-view similarity: alone, or as an additional term of the joint fit."""
 
 import dataclasses
 import functools
@@ -20,14 +20,14 @@ from dartjax.registration import (
     fit,
 )
 from dartjax.render import ncc
-from dartjax.training import flag_doubtful, learned_score
+from dartjax.training import flag_unreliable, learned_score
 
-LEARNED_WEIGHT = 0.1  # of the predicted log(1 + MASD) beside the classical terms
+LEARNED_WEIGHT = 0.1  # of the predicted log(1 + MASD), added to the classical terms
 
 
 def faithful_fit_options(folder: str) -> FitOptions:
-    """Options of a fit that minimises nothing but the predicted distance and, lightly, the prior of
-    the shape."""
+    """Make the options of a fit that minimises the distance predicted by the network and, with a
+    small weight, the shape prior."""
     size = similarity_network(folder)[0].config.size
     return FitOptions(
         similarity=(ncc,) * 2,
@@ -39,8 +39,8 @@ def faithful_fit_options(folder: str) -> FitOptions:
 
 
 def with_score(options: FitOptions, folder: str, weight: float) -> FitOptions:
-    """Add the learned similarity to a fit as one more term. No scale is coarser than what
-    the network looks at."""
+    """Add the learned similarity to the options of a fit as one more term. Scales are at least as
+    fine as the input of the network."""
     size = similarity_network(folder)[0].config.size
     scales = [scale._replace(num_pixels=max(size, scale.num_pixels)) for scale in options.scales]
     return dataclasses.replace(
@@ -54,7 +54,7 @@ def with_score(options: FitOptions, folder: str, weight: float) -> FitOptions:
 def fit_faithful(
     folder: str, tasks: Sequence[Task], *, step: Callable[[str], None]
 ) -> tuple[list[Reconstruction], float]:
-    """A `Fitter`: the learned similarity alone, from the start as it is given."""
+    """Fit with the learned similarity alone, from the given starts (a `Fitter`)."""
     return run_cases(_faithful(folder), *fit_arguments(tasks), step=step)
 
 
@@ -65,31 +65,31 @@ def fit_ours(
     *,
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
-    """A `Fitter`: all vertebrae of a scene together by `options`, with the learned similarity as
-    one more term and as the judge of the result."""
+    """Fit all vertebrae of a scene jointly by `options` with the learned similarity as one more
+    term, and flag results for which the network predicts a large error (a `Fitter`)."""
     options = with_score(options, folder, LEARNED_WEIGHT)
     fitted, seconds = fit_jointly(options, tasks, step=step)
     columns = fit_arguments(tasks)[:2]
-    judged, more = run_cases(_judge(folder), *columns, fitted, step=step)
-    return judged, seconds + more
+    flagged, more = run_cases(_quality_check(folder), *columns, fitted, step=step)
+    return flagged, seconds + more
 
 
 @functools.cache
 def _score(folder: str) -> MultiViewScore:
-    """The same object for the same folder, so that fits are compiled once."""
+    """Make the score; cached per folder, so that fits are compiled once."""
     return learned_score(*similarity_network(folder))
 
 
 @functools.cache
-def _judge(folder: str):
-    return functools.partial(flag_doubtful, *similarity_network(folder))
+def _quality_check(folder: str):
+    return functools.partial(flag_unreliable, *similarity_network(folder))
 
 
 @functools.cache
 def _faithful(folder: str):
-    options, judge = faithful_fit_options(folder), _judge(folder)
+    options, check = faithful_fit_options(folder), _quality_check(folder)
 
     def one(model: ssm.ShapeModel, seen: Observations, start: transforms.SE3) -> Reconstruction:
-        return judge(model, seen, fit(model, seen, start, options))
+        return check(model, seen, fit(model, seen, start, options))
 
     return one

@@ -1,4 +1,4 @@
-"""Trained networks from a folder of weights, for the fits that use them."""
+"""Loading of trained networks from folders of weights."""
 
 import functools
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ PACKAGED = "packaged"
 
 
 def weights_folder(name: str, given: str | None, *, needed: bool = False) -> str | None:
-    """Find the folder of the weights that a flag asks for: a folder, or the word `packaged`. None
-    if it does not ask, unless they are `needed`: then the packaged ones."""
+    """Find the folder of weights from an option: a folder, or the word `packaged`. None means no
+    weights, or the packaged ones if they are `needed`."""
     if given is None and not needed:
         return None
     return str(data.NETWORKS / name) if given in (None, PACKAGED) else given
 
 
 def check_not_trained_on(folder: str, subjects: Sequence[str], name: str) -> None:
-    """DataError if the network in a folder has seen one of the subjects."""
+    """Check that the network in a folder was trained on none of the subjects; else DataError."""
     seen = data.read_card(folder)["subjects_included"]
     if leaked := [subject for subject in subjects if data.same_subject(subject, seen)]:
         raise data.DataError(
@@ -83,6 +83,7 @@ def _preset(folder: str, name: str) -> str:
     card = data.read_card(folder)
     if card["name"] != name:
         raise data.DataError(
-            f"the network in {folder} is one of {card['name']}, not of {name}: give it as such"
+            f"the network in {folder} is one of {card['name']}, not of {name}: give this folder "
+            f"as the {card['name']} network"
         )
     return card["preset"]

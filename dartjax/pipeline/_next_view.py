@@ -1,4 +1,4 @@
-"""The further X-ray that would help most."""
+"""Selection of a further X-ray view by the expected uncertainty of the needle paths."""
 
 import functools
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ from dartjax.ssm import ShapeModel
 
 
 def candidate_views(center: Float[np.ndarray, "3"], view: Camera, num_views: int = 12) -> Camera:
-    """Candidates for a further view (leading axis): the same C-arm turned about the patient's
-    long axis in equal steps over 180 degrees, for a view from behind shows what one from the
-    front does."""
+    """Make candidates for a further view (leading axis): the same C-arm turned about the patient's
+    long axis in equal steps over 180 degrees. Views from opposite sides show the same, so 180
+    degrees suffice."""
     isocenter = jnp.asarray(center, jnp.float32)
     reach = float(jnp.linalg.norm(view.source - isocenter))
     across, along = map(float, view.pixel_spacing)
@@ -55,12 +55,12 @@ def next_views(
     *,
     step: Step = no_step,
 ) -> Float[np.ndarray, "case candidate"]:
-    """Expected standard deviation of the path points (rms, mm, without inflation) with each
-    candidate (leading axis, full detectors) as one more view. `neighbours` as in
+    """Compute the expected standard deviation of the path points (rms, mm, without inflation) with
+    each candidate (leading axis, full detectors) as one more view. `neighbours` as in
     `measure_quality`."""
-    beside = [None] * len(tasks) if neighbours is None else neighbours
+    rendered = [None] * len(tasks) if neighbours is None else neighbours
     expect, found = _next_view(options), []
-    for done, (task, estimate, near) in enumerate(zip(tasks, estimates, beside, strict=True), 1):
+    for done, (task, estimate, near) in enumerate(zip(tasks, estimates, rendered, strict=True), 1):
         result = as_reconstruction(task, estimate)
         found.append(np.asarray(expect(task.model, task.observations, result, candidates, near)))
         step(f"further views: {done}/{len(tasks)}")

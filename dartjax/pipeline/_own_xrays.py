@@ -1,4 +1,4 @@
-"""One vertebra in a user's own X-rays, from an initial estimate of where it is or from evidence
+"""Tasks from a user's own X-rays: one vertebra, from an initial pose estimate or from observations
 in crops."""
 
 import dataclasses
@@ -17,15 +17,15 @@ from dartjax.pipeline._task import GIVEN, Task
 from dartjax.registration import triangulate
 from dartjax.transforms import SE3
 
-_LANDMARK_SIGMA_MM = 3.0  # of the landmarks that the initial estimate names
-Start = SE3 | data.InitialGuess  # T_world_vertebra, or a centre or landmarks
+_LANDMARK_SIGMA_MM = 3.0  # of the landmarks in an initial estimate
+Start = SE3 | data.InitialEstimate  # T_world_vertebra, or a centre or landmarks
 
 
 def task_from_radiographs(
     radiographs: Sequence[Radiograph], level: str, model: ssm.ShapeModel, initial: Start
 ) -> tuple[Task, list[str]]:
-    """The task of one vertebra in calibrated X-rays, and warnings about its views. DataError for
-    views that do not show it."""
+    """Make the task of one vertebra in calibrated X-rays, and warnings about its views. DataError
+    for views that do not show it."""
     views = [radiograph.camera for radiograph in radiographs]
     start, landmarks = initial_pose(initial, model)
     center = start.apply(jnp.mean(model.mean_shape, axis=0))
@@ -41,8 +41,8 @@ def task_from_radiographs(
 def task_from_observations(
     radiographs: Sequence[Radiograph], level: str, model: ssm.ShapeModel, seen: Observations
 ) -> Task:
-    """The task of one vertebra of which there is evidence in crops; its start, where the middles
-    of the crops are seen from, is only a placeholder for `initialise_tasks`."""
+    """Make the task of one vertebra from observations in crops. Its start, triangulated from the
+    centres of the crops, is a placeholder for `initialise_tasks`."""
     num_views = len(seen.view_valid)
     sigma = jnp.where(seen.view_valid[:, None], 1.0, jnp.inf)
     middles = jnp.broadcast_to(seen.cameras.principal_point[:, None], (num_views, 1, 2))
@@ -66,7 +66,7 @@ def _task(
 def initial_pose(
     initial: Start, model: ssm.ShapeModel
 ) -> tuple[SE3, Float[np.ndarray, "landmark 3"]]:
-    """Start pose, and the given landmarks in world mm with NaN for those not given."""
+    """Compute the start pose, and the given landmarks in world mm with NaN for those not given."""
     points = np.full((len(LANDMARK_NAMES), 3), np.nan)
     if isinstance(initial, SE3):
         return initial, points
@@ -89,7 +89,7 @@ def _observations(
     center: jax.Array,
     landmarks: Float[np.ndarray, "landmark 3"],
 ) -> Observations:
-    """Crops around the start, with the given landmarks and no masks."""
+    """Crop the radiographs around the start, with the given landmarks and no masks."""
     crops = registration.crop_cameras(
         [radiograph.camera for radiograph in radiographs],
         center,

@@ -1,4 +1,4 @@
-"""Needle paths carried by a reconstructed surface, and the room they leave in it."""
+"""Needle paths of a reconstructed surface, and their clearance in it."""
 
 import equinox as eqx
 import jax
@@ -14,29 +14,30 @@ from dartjax.ssm import ShapeModel
 
 
 class PlannedPath(eqx.Module):
-    """A needle path with the room it leaves in the reconstructed (not the true) bone."""
+    """Needle path with its clearance in the reconstructed (not the true) bone."""
 
     path: NeedlePath
     clearance_mm: Scalar  # from the needle's surface to the nearest wall; below 0 it breaches
 
     @property
     def feasible(self) -> bool:
-        """Whether the needle stays in the reconstructed bone; not where that is unknown (NaN)."""
+        """Return whether the needle stays in the reconstructed bone; False if the clearance is
+        NaN."""
         return bool(self.clearance_mm >= 0.0)
 
 
 def carried_paths(
     task: Task, estimate: Estimate, radius_mm: float = NEEDLE_RADIUS_MM
 ) -> tuple[NeedlePath, NeedlePath]:
-    """Left and right transpedicular path, carried by the reconstructed surface."""
+    """Compute the left and right transpedicular paths of the reconstructed surface of a task."""
     return _carried(task.model, estimated_surface(task, estimate), radius_mm)
 
 
 def planned_paths(
     model: ShapeModel, surface: TriangleMesh, radius_mm: float = NEEDLE_RADIUS_MM
 ) -> tuple[PlannedPath, PlannedPath]:
-    """Left and right transpedicular path in a reconstructed surface of a model, with their
-    clearance in it (`planning.clearance`)."""
+    """Compute the left and right transpedicular paths in a reconstructed surface of a model, with
+    their clearance in it (`planning.clearance`)."""
     field = planning.distance_field_from_mesh(surface)
     left, right = (
         PlannedPath(path, _clearance(path, field).clearance)

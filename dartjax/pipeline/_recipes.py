@@ -1,4 +1,4 @@
-"""The rows of a reconstruction table: every method with the same start and evidence."""
+"""Recipes of a reconstruction: named methods, all with the same starts and observations."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ from dartjax.pipeline._task import Estimate, Task, estimate_of, flag_unusual_siz
 from dartjax.registration import (
     ALONE,
     FIT_OPTIONS,
-    OURS,
-    REFINED_ALONE,
+    JOINT,
+    REFINE_ISOLATED,
     Reconstruction,
     fit,
     fit_from_starts,
@@ -28,31 +28,56 @@ from dartjax.registration import (
     moved_pose,
 )
 
-LEARNED = "isolated"  # the same with what a network makes of the X-rays, see `isolation`
-FAITHFUL = "faithful"  # a learned similarity and nothing else, as in Spine-DART
-SUM = "ours"  # all together, with the learned similarity as one more term
+ISOLATION_NETWORK = "isolated"  # joint fit on images from the isolation network
+LEARNED_ONLY = "faithful"  # learned similarity alone, as in Spine-DART
+JOINT_AND_LEARNED = "ours"  # joint fit with the learned similarity as one more term
 # The network whose weights a method needs.
-NEEDED_NETWORK = {LEARNED: "isolation", FAITHFUL: "similarity", SUM: "similarity"}
-ISOLATED = "true isolated DRR"  # the same again, with nothing else in the X-rays: a bound
-# What --recipe takes, and the name of its row. Every other one is a baseline, shown in this order
-# between the start and the headline.
+NEEDED_NETWORK = {
+    ISOLATION_NETWORK: "isolation",
+    LEARNED_ONLY: "similarity",
+    JOINT_AND_LEARNED: "similarity",
+}
+TRUE_ISOLATION = "true isolated DRR"  # `ALONE` on X-rays of this vertebra only: an upper bound
 RECIPES = {
     "landmarks": "landmarks",
     "landmarks+masks": "landmarks+masks",
     "ncc": "ncc",
     "xvr": "xvr",
     "alone": ALONE,
-    "classical": OURS,
-    "isolated": LEARNED,
-    "faithful": FAITHFUL,
-    "ours": SUM,
+    "classical": JOINT,
+    "isolated": ISOLATION_NETWORK,
+    "faithful": LEARNED_ONLY,
+    "ours": JOINT_AND_LEARNED,
 }
+"""Name of the method of each recipe (`--recipe`). In a table the other recipes are baselines, in
+this order.
+
+- `landmarks`: maximum a posteriori fit of pose and shape to the landmarks only
+  (`registration.fit_landmarks`). Baseline that shows what the images add.
+- `landmarks+masks`: landmarks, masks and shape prior, no images (an ablation of `alone`).
+- `ncc`: landmarks and global NCC (`render.ncc`), the classical similarity baseline.
+- `xvr`: landmarks and the multiscale similarity of xvr (Gopalakrishnan et al. 2025,
+  arXiv:2503.16309).
+- `alone`: landmarks, masks and local gradient NCC, each vertebra in its own fit.
+- `classical` (default): the objective of `alone` in a joint fit of all vertebrae of a scene, with a
+  prior between neighbours and shape coupling.
+- `isolated`: `classical`, then two rounds that isolate each vertebra by a network and refine the
+  joint fit on these images (docs/learning.md).
+- `faithful`: learned multi-view similarity alone, as in Spine-DART (arXiv:2512.05803, section 4.3).
+  Two stages of 40 steps at the pixel size of the network.
+- `ours`: `classical` plus the learned similarity with weight 0.1. On 42 synthetic vertebrae, from
+  whom weights are chosen, 0.1 gave a mean surface distance of 1.402 mm, 0.5 gave 1.415 mm, and no
+  learned term gave 1.411 mm (docs/learning.md).
+
+The numbers of the classical recipes are in `registration.FIT_OPTIONS`, with their reasons;
+docs/results.md compares all recipes on a real CT.
+"""
 
 
 @runtime_checkable
 class Fitter(Protocol):
-    """Answers for tasks of one subject, in their order, and the seconds it took in all without
-    what was compiled."""
+    """Function that reconstructs the tasks of one subject: the results in the order of the tasks,
+    and the total seconds without compilation."""
 
     def __call__(
         self, tasks: Sequence[Task], *, step: Callable[[str], None]
@@ -61,8 +86,8 @@ class Fitter(Protocol):
         ...
 
 
-# The methods that fit every vertebra by itself.
-FITTED_ALONE = ("landmarks", *(name for name in FIT_OPTIONS if name != OURS), ISOLATED)
+# The methods that fit every vertebra separately.
+FITTED_ALONE = ("landmarks", *(name for name in FIT_OPTIONS if name != JOINT), TRUE_ISOLATION)
 CaseFit = Callable[
     [ssm.ShapeModel, Observations, transforms.SE3, PRNGKeyArray], Reconstruction
 ]  # (model, observations, start, key) of one vertebra, under vmap
@@ -78,11 +103,12 @@ def run_method(
     weights: Mapping[str, str | None] | None = None,
     others: Mapping[str, Fitter] = {},
 ) -> tuple[list[Estimate], float]:
-    """Estimates of one method for all tasks, and its seconds per task after compilation.
+    """Run one method on all tasks; return the estimates, and the seconds per task after
+    compilation.
 
-    `num_starts` and `seed` are for methods that fit every vertebra alone (`FITTED_ALONE`),
-    `weights` the folders of the networks that some need (`NEEDED_NETWORK`), `others` the methods
-    of a study that have no name here, such as those of an ablation.
+    `num_starts` and `seed` apply to methods that fit every vertebra separately (`FITTED_ALONE`).
+    `weights` holds the folders of the networks (see `NEEDED_NETWORK`), `others` the methods of a
+    study that are not recipes, such as those of an ablation.
     """
     if name in FITTED_ALONE:
         fitter = functools.partial(fit_each_case, name, num_starts=num_starts, seed=seed)
@@ -94,15 +120,15 @@ def run_method(
 
 
 def _fitter(name: str, weights: Mapping[str, str | None]) -> Fitter:
-    if name == OURS:
-        return functools.partial(fit_jointly, FIT_OPTIONS[OURS])
+    if name == JOINT:
+        return functools.partial(fit_jointly, FIT_OPTIONS[JOINT])
     folder = weights[NEEDED_NETWORK[name]]
     assert folder is not None, "the experiment checks that there are weights"
-    if name == LEARNED:
-        return functools.partial(fit_isolated, folder, FIT_OPTIONS[OURS], REFINED_ALONE)
-    if name == FAITHFUL:
+    if name == ISOLATION_NETWORK:
+        return functools.partial(fit_isolated, folder, FIT_OPTIONS[JOINT], REFINE_ISOLATED)
+    if name == LEARNED_ONLY:
         return functools.partial(fit_faithful, folder)
-    return functools.partial(fit_ours, folder, FIT_OPTIONS[OURS])
+    return functools.partial(fit_ours, folder, FIT_OPTIONS[JOINT])
 
 
 def fit_each_case(
@@ -113,8 +139,8 @@ def fit_each_case(
     seed: int,
     step: Callable[[str], None],
 ) -> tuple[list[Reconstruction], float]:
-    """A `Fitter` for which every vertebra in its views is a case of its own."""
-    if name == ISOLATED:
+    """Fit every vertebra separately, all tasks in one batch (a `Fitter`)."""
+    if name == TRUE_ISOLATION:
         tasks, name = [with_true_isolation(task) for task in tasks], ALONE
     keys = jax.random.split(jax.random.key(seed), len(tasks))
     return run_cases(_case_fit(name, num_starts), *fit_arguments(tasks), list(keys), step=step)
@@ -122,7 +148,7 @@ def fit_each_case(
 
 @functools.cache
 def _case_fit(name: str, num_starts: int) -> CaseFit:
-    """The same object for the same arguments, so that it is compiled once."""
+    """Make the fit of one case; cached per arguments, so that it is compiled once."""
     if name == "landmarks":
         return lambda model, seen, start, _: _from_landmarks(model, seen, start)
     options = FIT_OPTIONS[name]

@@ -1,4 +1,4 @@
-"""The main job in one call: everything after detection, for all vertebrae of one set of views.
+"""Reconstruction in one call: all stages after detection, for all vertebrae of one set of views.
 
 `reconstruct` runs these stages, each a function on values:
 
@@ -53,8 +53,8 @@ def reconstruct(
     options: ReconstructOptions | None = None,
     progress: Progress | None = None,
 ) -> Spine:
-    """Reconstruct all vertebrae of one set of calibrated radiographs: see `dartjax.reconstruct`,
-    which is this."""
+    """Reconstruct all vertebrae of one set of calibrated radiographs. This is
+    `dartjax.reconstruct`; its documentation is there."""
     options = ReconstructOptions() if options is None else options
     stage = no_progress if progress is None else progress
     with jax.enable_x64(False):
@@ -83,23 +83,23 @@ def spine_of_answers(
     assessments: Sequence[QualityAssessment],
     options: ReconstructOptions,
 ) -> Spine:
-    """The spine of a study's answers to one set of views; `assessments` one per task, or none at
-    all. Nothing is abstained from for its failure probability."""
+    """Make the spine of a study's estimates in one set of views. `assessments` has one entry per
+    task, or is empty. No vertebra is abstained from because of its failure probability."""
     abstentions = [no_answer_reason(*each) for each in zip(tasks, estimates, strict=True)]
     found: list[QualityAssessment | None] = [*assessments] or [None] * len(tasks)
     return plan_spine(tasks, AssessedAnswers(list(estimates), abstentions, found), options)
 
 
 def _in_float32(tree: Any) -> Any:
-    """The same with every floating-point array of JAX in single precision."""
+    """Convert every floating-point JAX array of a pytree to single precision."""
     arrays, rest = eqx.partition(tree, lambda leaf: isinstance(leaf, jax.Array))
     floats, whole = eqx.partition(arrays, eqx.is_inexact_array)
     return eqx.combine(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), floats), whole, rest)
 
 
 def start_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[list[Task], float]:
-    """The tasks, those without a given start with one made of what was seen of them; and the
-    seconds per vertebra after compilation."""
+    """Initialise the tasks that have no given start from their detections; return all tasks, and
+    the seconds per vertebra after compilation."""
     waiting = [i for i, task in enumerate(tasks) if task.tier != GIVEN]
     started = list(tasks)
     if not waiting:
@@ -113,10 +113,11 @@ def start_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[list[Ta
 def fit_spine(
     tasks: Sequence[Task], options: ReconstructOptions, *, step: Step = no_step
 ) -> tuple[list[Estimate], float]:
-    """Fit all vertebrae by the recipe; and the seconds per vertebra after compilation.
+    """Fit all vertebrae by the recipe; return the estimates, and the seconds per vertebra after
+    compilation.
 
-    DataError for an unknown recipe, restarts of a recipe that fits all vertebrae together, and a
-    network that has seen somebody of `options.exclude`.
+    DataError for an unknown recipe, for restarts of a recipe that fits all vertebrae jointly, and
+    for a network that was trained on a subject of `options.exclude`.
     """
     method = method_of(options)
     weights = {"similarity": options.similarity, "isolation": options.isolation}
@@ -141,10 +142,10 @@ def plan_spine(
     seconds_per_vertebra: float = float("nan"),
     step: Step = no_step,
 ) -> Spine:
-    """The spine of all answers, with the needle paths that each surface carries."""
+    """Make the spine of all estimates, with the needle paths of each surface."""
     method, vertebrae = method_of(options), []
-    each = zip(tasks, answers.estimates, answers.abstentions, answers.assessments, strict=True)
-    for task, estimate, abstention, assessment in each:
+    cases = zip(tasks, answers.estimates, answers.abstentions, answers.assessments, strict=True)
+    for task, estimate, abstention, assessment in cases:
         vertebrae.append(
             _vertebra(task, estimate, abstention, assessment, options.needle_radius_mm)
         )
@@ -168,7 +169,7 @@ def _vertebra(
     assessment: QualityAssessment | None,
     radius_mm: float,
 ) -> Vertebra:
-    """One answer; without paths where none is given."""
+    """Make one vertebra of the spine, without paths if it is abstained from."""
     surface = estimated_surface(task, estimate)
     known = assessment is not None and np.isfinite(assessment.probability)
     status = ABSTENTION_PREFIX + abstention if abstention else status_text(task, estimate)

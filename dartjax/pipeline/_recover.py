@@ -1,4 +1,4 @@
-"""Another try at the answers that are abstained from."""
+"""Recovery: fit again where the failure probability is high."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ from dartjax.ssm import ShapeModel
 
 
 class Recovery(NamedTuple):
-    """Answers after trying again where the first one is doubtful, and how each came about."""
+    """Estimates after recovery, and the source of each."""
 
     estimates: list[Estimate]
     assessments: list[QualityAssessment]
@@ -50,43 +50,44 @@ def recover(
     seed: int = 0,
     step: Step = no_step,
 ) -> Recovery:
-    """Fit the vertebrae again whose failure probability is above the threshold: from disturbed
-    starts (0.15 rad and 6 mm per axis; the best loss of `num_starts`), and from the pose that the
-    accepted answers of the neighbouring levels suggest. An answer is replaced by one with a lower
-    probability of failure. `neighbours` as in `measure_quality`.
+    """Fit the vertebrae again whose failure probability is above the threshold.
+
+    New fits start from disturbed starts (0.15 rad and 6 mm per axis; the best loss of `num_starts`)
+    and from the pose that the accepted estimates of the neighbouring levels suggest. An estimate
+    is replaced by one with a lower failure probability. `neighbours` as in `measure_quality`.
     """
     answers, how = list(estimates), ["first fit"] * len(tasks)
     assessed = assess_quality(measures, stored)
     reasons = abstention_reasons(assessed, stored.threshold)
-    doubtful = [i for i, reason in enumerate(reasons) if reason]
+    unreliable = [i for i, reason in enumerate(reasons) if reason]
     keys = jax.random.split(jax.random.key(seed), max(len(tasks), 1))
 
     starts = {
-        "restarts": {i: tasks[i].start for i in doubtful},
-        "neighbours": _suggested_starts(tasks, estimates, doubtful),
+        "restarts": {i: tasks[i].start for i in unreliable},
+        "neighbours": _suggested_starts(tasks, estimates, unreliable),
     }
     for name, index in starts.items():
         if not index:
             continue
         refit = _refit(options, num_starts if name == "restarts" else 1)
-        tried = list(answers)
+        refitted = list(answers)
         for done, (i, start) in enumerate(index.items(), 1):
             near = None if neighbours is None else neighbours[i]
             result = refit(tasks[i].model, tasks[i].observations, start, near, keys[i])
-            tried[i] = estimate_of(result)
+            refitted[i] = estimate_of(result)
             step(f"{name}: {done}/{len(index)}")
-        again = _measured_again(tasks, tried, measures, list(index), options, neighbours)
-        second = assess_quality(again, stored)
+        updated = _measured_again(tasks, refitted, measures, list(index), options, neighbours)
+        reassessed = assess_quality(updated, stored)
         for i in index:
-            if second[i].probability < assessed[i].probability:
-                answers[i], assessed[i], how[i] = tried[i], second[i], name
+            if reassessed[i].probability < assessed[i].probability:
+                answers[i], assessed[i], how[i] = refitted[i], reassessed[i], name
     return Recovery(answers, assessed, how)
 
 
 @functools.cache
 def _refit(options: FitOptions, num_starts: int):
-    """One vertebra again, from disturbed starts; the same function for the same arguments, so
-    that it is compiled once."""
+    """Make the fit of one vertebra from disturbed starts; cached per arguments, so that it is
+    compiled once."""
 
     @jax.jit
     def refit(
@@ -119,7 +120,7 @@ def _measured_again(
     options: FitOptions,
     neighbours: RenderedNeighbours,
 ) -> QualityMeasures:
-    """The measures with the answers at `index` measured anew."""
+    """Measure the estimates at `index` again, and update the scene features of all estimates."""
     near = None if neighbours is None else [neighbours[i] for i in index]
     part = measure_quality([tasks[i] for i in index], [estimates[i] for i in index], options, near)
     every = QualityMeasures(
@@ -137,18 +138,18 @@ def _replaced(before: np.ndarray, index: Sequence[int], after: np.ndarray) -> np
 
 
 def _suggested_starts(
-    tasks: Sequence[Task], estimates: Sequence[Estimate], doubtful: Sequence[int]
+    tasks: Sequence[Task], estimates: Sequence[Estimate], unreliable: Sequence[int]
 ) -> Mapping[int, transforms.SE3]:
-    """For every doubtful answer the pose that the accepted ones in the same views suggest."""
+    """Predict the pose of every unreliable vertebra from the accepted ones in the same views."""
     starts = {}
     for scene in indices_by_scene(tasks):
         models = {tasks[i].level: tasks[i].model for i in scene}
         accepted = {
             tasks[i].level: estimates[i].pose
             for i in scene
-            if i not in doubtful and not tasks[i].abstention
+            if i not in unreliable and not tasks[i].abstention
         }
-        wanted = [i for i in scene if i in doubtful]
+        wanted = [i for i in scene if i in unreliable]
         expected = registration.expected_poses([tasks[i].level for i in wanted], models, accepted)
         starts |= {
             i: expected[tasks[i].level].pose for i in wanted if bool(expected[tasks[i].level].known)

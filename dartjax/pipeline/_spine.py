@@ -1,4 +1,4 @@
-"""A reconstructed spine: every vertebra with its pose, shape, uncertainty and needle paths."""
+"""Reconstructed spine: pose, shape, uncertainty and needle paths of every vertebra; spine.json."""
 
 import json
 import pathlib
@@ -21,40 +21,40 @@ SPINE_FILE = "spine.json"
 
 
 def mesh_name(level: str) -> str:
-    """Where `Spine.save` puts the surface of a level."""
+    """Return the file of a level's surface, relative to the folder that `Spine.save` writes."""
     return f"meshes/{level}.ply"
 
 
 class Vertebra(eqx.Module):
-    """One vertebra of a `Spine`; world mm."""
+    """Reconstructed vertebra of a `Spine`; world mm."""
 
     level: str = eqx.field(static=True)
     pose: SE3  # T_world_vertebra
     coefficients: Coefficients  # of the shape model, in standard deviations
     surface: TriangleMesh
-    start_surface: TriangleMesh  # the mean shape where the fit began
+    start_surface: TriangleMesh  # the mean shape at the start pose
     covariance: Float[Array, "unknown unknown"] | None  # turn (rad), shift (mm), coefficients
     paths: tuple[PlannedPath, PlannedPath] | None  # left, right; None when abstained
-    p_failure: float | None = eqx.field(static=True)  # that its MASD is above 2 mm; None: unknown
-    status: str = eqx.field(static=True)  # how it went, in words: "converged", or what is wrong
-    abstained: bool = eqx.field(static=True)  # no answer is given; `status` says why
-    tier: str = eqx.field(static=True)  # which evidence the start rests on
+    p_failure: float | None = eqx.field(static=True)  # probability of MASD > 2 mm; None: unknown
+    status: str = eqx.field(static=True)  # "converged", or the problem in words
+    abstained: bool = eqx.field(static=True)  # no result is given; `status` states the reason
+    tier: str = eqx.field(static=True)  # initialisation tier: the evidence for the start
     mask_agreement: float = eqx.field(static=True)  # of the worst view; NaN without a mask
 
     @property
     def succeeded(self) -> bool:
-        """Whether there is an answer and nothing flags it."""
+        """Return whether there is a result without a flag."""
         return not self.abstained and self.status == STATUS_MEANING[0]
 
 
 class Spine(eqx.Module):
-    """The vertebrae of one set of views, from head to foot."""
+    """Reconstructed vertebrae of one set of views, from head to foot."""
 
     vertebrae: tuple[Vertebra, ...]
     warnings: tuple[str, ...] = eqx.field(static=True)  # about the views
     num_views: int = eqx.field(static=True)
     shape_models: str = eqx.field(static=True)  # name of the set
-    weights: tuple[str, ...] = eqx.field(static=True)  # names of the networks that took part
+    weights: tuple[str, ...] = eqx.field(static=True)  # names of the networks used
     seconds_per_vertebra: float = eqx.field(static=True)  # start and fit, after compilation
     version: str = eqx.field(static=True)  # of dartjax
 
@@ -65,19 +65,19 @@ class Spine(eqx.Module):
         return len(self.vertebrae)
 
     def __getitem__(self, level: str) -> Vertebra:
-        """The vertebra of a level; KeyError that names those there are."""
+        """Return the vertebra of a level. KeyError, with the available levels, if it is missing."""
         for vertebra in self.vertebrae:
             if vertebra.level == level:
                 return vertebra
-        there = ", ".join(vertebra.level for vertebra in self.vertebrae)
-        raise KeyError(f"{level} is not among the reconstructed levels ({there})")
+        available = ", ".join(vertebra.level for vertebra in self.vertebrae)
+        raise KeyError(f"{level} is not among the reconstructed levels ({available})")
 
     def save(self, folder: str | pathlib.Path) -> pathlib.Path:
-        """Write meshes/LEVEL.ply for every vertebra that is not abstained from, and spine.json.
-        The path of spine.json.
+        """Write meshes/LEVEL.ply for every vertebra that is not abstained from, and spine.json;
+        return the path of spine.json.
 
-        The folder is made if it is missing. spine.json comes last and at once: where it is,
-        everything is.
+        Creates the folder if it is missing. spine.json is written last, in one atomic step: if it
+        exists, all files are complete.
         """
         target = pathlib.Path(folder)
         (target / "meshes").mkdir(parents=True, exist_ok=True)
@@ -89,8 +89,8 @@ class Spine(eqx.Module):
         return target / SPINE_FILE
 
     def as_json(self, mesh_of: Callable[[str], str] = mesh_name) -> dict[str, Any]:
-        """What spine.json holds: plain values, null where something is not known. `mesh_of` names
-        the mesh of a level, relative to the folder of the file."""
+        """Convert to the content of spine.json: plain values, null for unknown ones. `mesh_of`
+        gives the mesh file of a level, relative to the folder of spine.json."""
         return {
             "vertebrae": [_entry(vertebra, mesh_of(vertebra.level)) for vertebra in self],
             "frame": "patient",
@@ -103,7 +103,7 @@ class Spine(eqx.Module):
 
 
 def _entry(vertebra: Vertebra, mesh: str) -> dict[str, Any]:
-    """One vertebra of spine.json; one that is abstained from has no values anybody could use."""
+    """Convert one vertebra for spine.json; its results are null if it is abstained from."""
     entry: dict[str, Any] = {
         "level": vertebra.level,
         "level_probability": None,
@@ -140,7 +140,7 @@ def _path_entry(planned: PlannedPath) -> dict[str, Any]:
 
 
 def _plain(values: Any) -> Any:
-    """Numbers as floats and lists; None where one of them is missing or not finite."""
+    """Convert numbers to floats and lists; None if a value is missing or not finite."""
     if values is None or not np.isfinite(np.asarray(values, float)).all():
         return None
     return np.asarray(values, float).tolist()

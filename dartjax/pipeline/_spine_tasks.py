@@ -1,4 +1,4 @@
-"""What is to be reconstructed in one set of views, from what a caller knows of it."""
+"""Tasks of one set of views, from a caller's levels, observations and starts."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,9 +29,10 @@ def spine_tasks(
     starts: Mapping[str, Start] | None,
     options: ReconstructOptions,
 ) -> tuple[list[Task], list[str]]:
-    """What is to be reconstructed, from head to foot, and warnings about the views.
+    """Make the tasks of the vertebrae to reconstruct, from head to foot, and warnings about the
+    views.
 
-    DataError for what `reconstruct` does not take.
+    DataError for input that `reconstruct` does not accept.
     """
     seen, given = dict(observations or {}), dict(starts or {})
     wanted = _wanted_levels(levels, seen, given)
@@ -60,23 +61,24 @@ def spine_tasks(
 def _wanted_levels(
     levels: Sequence[str] | None, seen: Mapping[str, object], given: Mapping[str, object]
 ) -> list[str]:
-    """The levels to reconstruct, from head to foot."""
-    there = {*seen, *given}
-    if not there:
+    """Collect the levels to reconstruct, from head to foot."""
+    available = {*seen, *given}
+    if not available:
         raise data.DataError(
-            "nothing says where a vertebra is: give observations (what was detected of each) or "
-            "starts (where each roughly is), by level; vertebrae are not found by themselves yet"
+            "no observations and no starts are given: give observations (the detections of each "
+            "vertebra) or starts (an initial estimate of each), by level; dartjax does not detect "
+            "vertebrae in images yet"
         )
-    wanted = there if levels is None else set(levels)
+    wanted = available if levels is None else set(levels)
     for level in wanted:
         label_of(level)
-    if missing := sorted(wanted - there):
+    if missing := sorted(wanted - available):
         raise data.DataError(
-            f"neither observations nor starts say where {', '.join(missing)} is; they have "
-            f"{', '.join(_from_head_to_foot(there))}"
+            f"observations and starts do not contain {', '.join(missing)}, only "
+            f"{', '.join(_from_head_to_foot(available))}"
         )
     if not wanted:
-        raise data.DataError("levels is empty: name at least one, or leave it out for all")
+        raise data.DataError("levels is empty: name at least one level, or omit it for all levels")
     return _from_head_to_foot(wanted)
 
 
@@ -90,8 +92,8 @@ def _check_radiographs(radiographs: Sequence[Radiograph]) -> None:
         image, size = np.asarray(radiograph.image), radiograph.camera.image_size
         if image.shape != tuple(size):
             raise data.DataError(
-                f"radiograph {number} is {image.shape} (height, width), its camera states "
-                f"{tuple(size)}: correct the camera's image_size, do not resize the image"
+                f"radiograph {number} is {image.shape} (height, width), but the image_size of its "
+                f"camera is {tuple(size)}: correct image_size, do not resize the image"
             )
         if not np.isfinite(image).all():
             count = int((~np.isfinite(image)).sum())
@@ -108,7 +110,7 @@ def _detected(
     for level, detection in detections.items():
         if len(detection.masks) != len(radiographs) or len(detection.sigma) != len(radiographs):
             raise data.DataError(
-                f"{level}: the detection is of {len(detection.masks)} views, but there are "
+                f"{level}: the detection has {len(detection.masks)} views, but there are "
                 f"{len(radiographs)} radiographs"
             )
     if not detections:
@@ -121,8 +123,9 @@ def _check_crops(level: str, seen: Observations, num_views: int) -> None:
     expected = (num_views, CROP_PIXELS, CROP_PIXELS)
     if seen.images.shape != expected:
         raise data.DataError(
-            f"{level}: observations are crops of shape {expected}, one per radiograph, not "
-            f"{seen.images.shape} (registration.crop_cameras and registration.observe make them)"
+            f"{level}: observations must be crops of shape {expected}, one per radiograph, not "
+            f"{seen.images.shape}: make them with registration.crop_cameras and "
+            "registration.observe"
         )
 
 
@@ -133,7 +136,7 @@ def _with_start(
     model: ShapeModel,
     initial: Start,
 ) -> Task:
-    """A task that begins where the caller says; with what was seen of it, if anything was."""
+    """Make a task with the caller's start, and with its observations if there are any."""
     if task is None:
         return task_from_radiographs(radiographs, level, model, initial)[0]
     return dataclasses.replace(task, start=initial_pose(initial, model)[0], tier=GIVEN)

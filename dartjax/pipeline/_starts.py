@@ -1,7 +1,7 @@
-"""What was detected of every vertebra in a set of views, and the starts made of it.
+"""Tasks and starts from the detections of the vertebrae in a set of views.
 
-Detections are simulated by `simulation.Detector` or given by the caller. The truth enters only
-through them: crops are centred on what was detected, never on the truth.
+Detections are simulated by `simulation.Detector` or given by the caller. The ground truth is used
+only to simulate detections: crops are centred on detections, never on the ground truth.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from dartjax.registration import (
     ABSTAINED,
     CROP_PIXELS,
     CROP_WIDTH_MM,
-    RUNGS,
+    TIERS,
     Initialisation,
     Neighbour,
     agreeing_landmarks,
@@ -40,14 +40,14 @@ from dartjax.simulation import (
 )
 from dartjax.ssm import ShapeModel
 
-_GOOD_TIERS = 2  # the start of a vertebra of this tier or a better one helps its neighbours
+_GOOD_TIERS = 2  # starts of this initialisation tier or a better one can help neighbours
 _CHUNK = 16
 _triangulate = jax.jit(triangulate)
 
 
 def detected_centers(detection: Detection, views: Sequence[Camera]) -> Float[np.ndarray, "view 2"]:
-    """Where each radiograph shows the vertebra: the centroid of its mask, else the mean of its
-    landmarks, else NaN."""
+    """Compute the position of the vertebra in each radiograph (px): the centroid of its mask, else
+    the mean of its landmarks, else NaN."""
     centers = np.full((len(views), 2), np.nan)
     for k, (mask, view) in enumerate(zip(detection.masks, views, strict=True)):
         weights = np.asarray(mask.image)
@@ -67,14 +67,16 @@ def expected_places(
     views: Sequence[Camera],
     along: Mapping[str, float],
 ) -> Float[np.ndarray, "vertebra 3"]:
-    """Where each vertebra lies, world mm: triangulated if two views show it, else on the line
-    through the others by its place along the spine, else where the beams cross."""
+    """Estimate the position of each vertebra, world mm: triangulated if two views show it, else
+    interpolated between the other vertebrae by its position along the spine, else where the beams
+    cross."""
     pixels = jnp.asarray(np.nan_to_num(centers).swapaxes(0, 1), jnp.float32)
     seen = np.isfinite(centers).all(-1)
     sigma = jnp.where(jnp.asarray(seen.T), 1.0, jnp.inf)
-    # Rays ask nothing of the size of an image, which is a part of the type of a Camera.
-    alike = [dataclasses.replace(view, image_size=views[0].image_size) for view in views]
-    stacked = registration.stack(alike)
+    # Rays do not depend on the image size, which is a static field of Camera: make it equal so that
+    # the cameras can be stacked.
+    same_size = [dataclasses.replace(view, image_size=views[0].image_size) for view in views]
+    stacked = registration.stack(same_size)
     points = np.array(_triangulate(stacked, pixels, sigma).points, float)
     known = seen.sum(1) >= 2
     position = np.array([along[level] for level in levels])
@@ -96,8 +98,8 @@ def detected_observations(
     centers: Float[np.ndarray, "view 2"],
     place: Float[np.ndarray, "3"],
 ) -> Observations:
-    """Evidence in crops centred on what was detected; in a view that shows nothing of the
-    vertebra, on its place."""
+    """Make the observations of one vertebra in crops centred on its detection; in a view without a
+    detection, on its expected position `place` (world mm)."""
     views = [r.camera for r in radiographs]
     point = jnp.asarray(place, jnp.float32)
     crops = []
@@ -135,8 +137,8 @@ def detected_tasks(
     pair: int,
     step: Step = no_step,
 ) -> list[Task]:
-    """Tasks from simulated detections of vertebrae whose truth is known. Every vertebra has random
-    numbers of its own."""
+    """Make tasks from simulated detections of vertebrae with ground truth. Every vertebra has its
+    own random numbers."""
     found = {}
     for truth in truths:
         rng = np.random.default_rng([seed, pair, *truth.level.encode()])
@@ -157,9 +159,9 @@ def tasks_of_detections(
     subject: str = "xrays",
     pair: int = 0,
 ) -> list[Task]:
-    """A task per detected level of one set of views, in the order of the detections (from head to
-    foot). The start is its expected place with the patient's axes; `initialise_tasks` finds a
-    better one."""
+    """Make a task for each detected level of one set of views, in the order of the detections
+    (from head to foot). The start is the expected position with the patient's axes;
+    `initialise_tasks` improves it."""
     views = [r.camera for r in radiographs]
     levels, found = list(detections), list(detections.values())
     centers = np.stack([detected_centers(detection, views) for detection in found])
@@ -182,16 +184,17 @@ def tasks_of_detections(
 
 
 def first_angle_deg(views: Sequence[Camera]) -> float:
-    """Angle between the beams of the first two views; 0 for a single one."""
+    """Compute the angle between the beams of the first two views, deg; 0 for a single view."""
     return simulation.pair_angles_deg(views[:2])[0] if len(views) > 1 else 0.0
 
 
 def initialise_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[list[Task], float]:
-    """Initialise the tasks: their starts, and the seconds per vertebra after compilation.
+    """Initialise the tasks; return them with their starts, and the seconds per vertebra after
+    compilation.
 
-    Vertebrae without enough landmarks of their own (tiers 3 and 4) are started a second time
-    with the pose that their initialised neighbours in the same views suggest. One that still has
-    too little, or evidence that cannot be trusted, has the reason as its `abstention`.
+    Vertebrae without enough landmarks (tiers 3 and 4) are initialised a second time with the pose
+    that their neighbours in the same views suggest. If the evidence is still insufficient or
+    inconsistent, the field `abstention` of the task states the reason.
     """
     found, seconds = _initialisations(tasks, [no_neighbour()] * len(tasks), step)
     neighbours = _neighbours(tasks, found)
@@ -213,10 +216,10 @@ def _initialisations(
     tasks: Sequence[Task],
     neighbours: Sequence[Neighbour],
     step: Step,
-    note: str = "ladder",
+    note: str = "first pass",
 ) -> tuple[list[Initialisation], float]:
-    """Starts of all tasks in one batch, and the seconds it took after compilation."""
-    # On one device: singular values on several CPU devices at once have been seen to stall.
+    """Initialise all tasks in one batch; also return the seconds after compilation."""
+    # On one device: singular value decompositions on several CPU devices at once can stall.
     return run_cases(
         initialise,
         [task.model for task in tasks],
@@ -229,11 +232,11 @@ def _initialisations(
 
 
 def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, Neighbour]:
-    """For every task of a low tier the pose its neighbours in the same views suggest."""
+    """Predict the pose of every task of a low tier from its neighbours in the same views."""
     suggested = {}
     for members in indices_by_scene(tasks):
         models = {tasks[i].level: tasks[i].model for i in members}
-        good = {i for i in members if int(found[i].rung) <= _GOOD_TIERS}
+        good = {i for i in members if int(found[i].tier) <= _GOOD_TIERS}
         poses = {tasks[i].level: found[i].pose for i in good}
         low = [i for i in members if i not in good]
         expected = registration.expected_poses([tasks[i].level for i in low], models, poses)
@@ -242,13 +245,13 @@ def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[
 
 
 def _started(task: Task, found: Initialisation, helped: bool) -> Task:
-    tier = int(found.rung)
+    tier = int(found.tier)
     return dataclasses.replace(
         task,
         observations=agreeing_landmarks(task.observations, found),
-        # The pose of one that abstains is not reliable: the expected place stays.
+        # The pose of an abstained vertebra is unreliable: keep the expected position.
         start=task.start if tier == ABSTAINED else found.pose,
-        tier=RUNGS[tier],
+        tier=TIERS[tier],
         abstention=insufficient_evidence(task.observations, tier, helped),
         landmark_residual_mm=float(found.residual_mm),
         detected=task.observations,
@@ -256,24 +259,24 @@ def _started(task: Task, found: Initialisation, helped: bool) -> Task:
 
 
 def insufficient_evidence(seen: Observations, tier: int, helped: bool) -> str:
-    """Why the evidence is too little for any answer; "" if it is not. `helped`: neighbours in the
-    same views have said how the vertebra is turned."""
+    """Give the reason why the evidence is insufficient; "" if it is sufficient. `helped`:
+    neighbours in the same views have determined the orientation of the vertebra."""
     if not np.isfinite(np.asarray(seen.images)).all():
         return "an X-ray has pixels that are not finite"
     if tier == ABSTAINED:
-        return "too little was detected, or it asks for a vertebra turned by more than 66 degrees"
+        return "too little was detected, or the pose would be turned by more than 66 degrees"
     if not np.asarray(seen.masks).any():
-        return "no view has a mask, so nothing could check the result"
+        return "no view has a mask, so the result cannot be checked"
     if tier > _GOOD_TIERS and not helped:
-        return "too few landmarks, and no neighbour, to say how it is turned"
+        return "too few landmarks, and no neighbour, to determine the orientation"
     return ""
 
 
 def _on_the_spine(
     position: float, known: Float[np.ndarray, " n"], points: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "3"]:
-    """The point of a polygon through n points at a position along it, its two nearest points
-    extended beyond its ends."""
+    """Interpolate a polyline through n points at a position along it; extrapolate its first or last
+    segment beyond its ends."""
     order = np.argsort(known)
     known, points = known[order], points[order]
     first = int(np.clip(np.searchsorted(known, position) - 1, 0, len(known) - 2))

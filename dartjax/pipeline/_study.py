@@ -1,4 +1,4 @@
-"""One subject of a reconstruction run: its truths, X-rays, observations, starts and answers."""
+"""Reconstruction study of one subject: ground truth, X-rays, observations, starts, estimates."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -11,30 +11,30 @@ from dartjax import data, simulation
 from dartjax._progress import Progress, no_progress
 from dartjax.image import Radiograph
 from dartjax.pipeline._networks import check_not_trained_on, weights_folder
-from dartjax.pipeline._recipes import ISOLATED, NEEDED_NETWORK, RECIPES, Fitter, run_method
+from dartjax.pipeline._recipes import NEEDED_NETWORK, RECIPES, TRUE_ISOLATION, Fitter, run_method
 from dartjax.pipeline._starts import detected_tasks, initialise_tasks
 from dartjax.pipeline._task import Estimate, Task
 from dartjax.render import xray_settings
 from dartjax.simulation import Disturbance
 
-# Assesses every answer of a method: one object per task with the `probability` of failure,
-# `path_std_mm` and `vertex_std_mm`; none at all for a method it does not know.
+# Quality assessment of a method's estimates: one object per task with the `probability` of failure,
+# `path_std_mm` and `vertex_std_mm`; empty for a method to which it does not apply.
 Assessor = Callable[[Sequence[Task], Sequence[Estimate], str], Sequence[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """All that decides the numbers of a reconstruction study beside the scans."""
+    """Settings of a reconstruction study; with the scans they determine all its numbers."""
 
     seed: int = 0
     pairs: int = 1
-    levels: tuple[str, ...] = ()  # () = all
+    levels: tuple[str, ...] = ()  # empty: all
     observations: str = "disturbed"
     detector: str = "standard"
     views: str = "random"
     recipe: str = "classical"
     baselines: bool = True
-    extra: tuple[str, ...] = ()  # further methods, such as those of an ablation
+    extra: tuple[str, ...] = ()  # additional methods, such as those of an ablation
     restarts: int = 1
     xray_physics: bool = False
     ssm: str | None = None
@@ -43,25 +43,26 @@ class Study:
 
     @property
     def weights(self) -> dict[str, str | None]:
-        """Folders of the networks, by what they do."""
+        """Return the folders of the networks by their names."""
         return {"isolation": self.isolation, "similarity": self.similarity}
 
     @property
     def headline(self) -> str:
-        """The method whose answers are the cases."""
+        """Return the method of the recipe, whose estimates are the cases of the study."""
         return RECIPES[self.recipe]
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Every method that is run, the headline last."""
+        """Return all methods of the study, the headline last."""
         others = [name for name in RECIPES.values() if name != self.headline]
         missing = {name for name, need in NEEDED_NETWORK.items() if self.weights[need] is None}
         others = [name for name in others if name not in missing]
-        baselines = (*others, ISOLATED) if self.baselines else ()
+        baselines = (*others, TRUE_ISOLATION) if self.baselines else ()
         return (*baselines, *self.extra, self.headline)
 
     def seed_of(self, index: int) -> int:
-        """Seed of a subject by its place in the cohort; the first has the seed of the run."""
+        """Derive the seed of a subject from its index in the cohort; the first has the run's
+        seed."""
         if index == 0:
             return self.seed
         return int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0] >> 1)
@@ -69,13 +70,13 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What was asked of one subject, and every method's answers to it in the same order."""
+    """Tasks of one subject, and the estimates of every method in the same order."""
 
     tasks: Sequence[Task]
     estimates: Mapping[str, Sequence[Estimate]]
     seconds: Mapping[str, float]  # per vertebra, after compilation, with those of the start
     radiographs: Mapping[int, Sequence[Radiograph]]  # by pair
-    assessments: Sequence[Any] = ()  # of the headline's, one per task, see `Assessor`
+    assessments: Sequence[Any] = ()  # of the headline's estimates, one per task, see `Assessor`
 
 
 def reconstruct_subject(
@@ -87,7 +88,7 @@ def reconstruct_subject(
     others: Mapping[str, Fitter] = {},
     progress: Progress = no_progress,
 ) -> Answers:
-    """Simulate all pairs of views of one subject and let every method answer.
+    """Simulate all pairs of views of one subject and reconstruct it by every method of the study.
 
     `others` are the fitters of `Study.extra`. DataError for a subject that cannot be used, and for
     networks that were trained on it.
@@ -122,7 +123,7 @@ def reconstruct_subject(
 
 
 def _weights(study: Study, subject: str) -> dict[str, str | None]:
-    """Folders of the networks of a study, none of which was trained on the subject."""
+    """Find the folders of a study's networks. DataError if one was trained on the subject."""
     needed = NEEDED_NETWORK.get(study.headline)
     folders = {
         name: weights_folder(name, folder, needed=name == needed)
@@ -199,7 +200,7 @@ def _disturbed_tasks(
 
 
 def _initialised(tasks: list[Task], study: Study, progress: Progress) -> tuple[list[Task], float]:
-    """Starts that are not given, and seconds per vertebra to find them."""
+    """Initialise the tasks if observations are simulated; also return the seconds per vertebra."""
     if study.observations != "simulated":
         return tasks, 0.0
     with progress("starts") as step:

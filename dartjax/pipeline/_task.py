@@ -1,4 +1,4 @@
-"""A vertebra to reconstruct, an answer to it, and its grade."""
+"""Tasks (a vertebra to reconstruct), estimates (a result), and their grades."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,20 @@ from dartjax.observations import Observations
 from dartjax.registration import STATUS_MEANING, Reconstruction, auroc
 from dartjax.simulation import TrueVertebra
 
-FAILURE_MM = 2.0  # a MASD above this is a failure, whatever the fit says of itself
-MIN_FAILURES = 30  # fewer say nothing of how well failures are told apart
+FAILURE_MM = 2.0  # a MASD above this is a failure, whatever the status of the fit
+MIN_FAILURES = 30  # an AUROC needs at least so many failures
 NOT_FINITE, UNUSUAL_SIZE = 1, 7  # see STATUS_MEANING
 MAX_LOG_SIZE = 0.12  # twice the standard deviation among people
-ABSTENTION_PREFIX = (
-    "abstained: "  # begins the status of a task without an answer, before the reason
-)
-# Tiers of a start that was not found from detections.
+ABSTENTION_PREFIX = "abstained: "  # of the status of an abstained task; the reason follows
+# Tiers of starts that do not come from detections.
 DISTURBED, GIVEN = "disturbed", "given"
 GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rotation_error_deg")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One vertebra in one set of views. `abstention` says why no answer is given whatever the fit
-    may say; "" if one may be."""
+    """Task: one vertebra to reconstruct in one set of views. `abstention` is the reason to give no
+    result, independent of the fit; "" if there is none."""
 
     subject: str
     level: str
@@ -40,20 +38,20 @@ class Task:
     start: transforms.SE3
     truth: TrueVertebra | None
     angle_deg: float  # between the views; 0 for one view
-    tier: str = DISTURBED  # of the start
+    tier: str = DISTURBED  # initialisation tier of the start
     abstention: str = ""
     landmark_residual_mm: float = float("nan")  # rms of the landmarks that agree with the start
-    common_landmarks: int = 0  # detected in at least two views, right or wrong
-    detected: Observations | None = None  # with the landmarks that disagree with the start
+    common_landmarks: int = 0  # detected in at least two views, correct or not
+    detected: Observations | None = None  # all detections, with outliers of the start
 
     @property
     def mask_in_every_view(self) -> bool:
-        """Was the vertebra itself found in every view?"""
+        """Return whether every view has a mask of the vertebra."""
         return bool(np.asarray(self.observations.masks).any(axis=(1, 2)).all())
 
 
 class Estimate(NamedTuple):
-    """One method's answer for one task."""
+    """Result of one method for one task."""
 
     pose: transforms.SE3
     coefficients: jax.Array
@@ -62,7 +60,7 @@ class Estimate(NamedTuple):
 
 
 def indices_by_scene(tasks: Sequence[Task]) -> list[list[int]]:
-    """Indices of the tasks with the same subject and views."""
+    """Group the indices of tasks with the same subject and views."""
     scenes: dict[tuple[str, int], list[int]] = {}
     for i, task in enumerate(tasks):
         scenes.setdefault((task.subject, task.pair), []).append(i)
@@ -70,7 +68,7 @@ def indices_by_scene(tasks: Sequence[Task]) -> list[list[int]]:
 
 
 def estimate_of(result: Reconstruction) -> Estimate:
-    """The result of a fit as an answer; one that is not finite has status NOT_FINITE."""
+    """Convert the result of a fit to an estimate, with status NOT_FINITE if it is not finite."""
     leaves = [*jax.tree.leaves(result.pose), result.coefficients]
     finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves)
     return Estimate(
@@ -82,9 +80,9 @@ def estimate_of(result: Reconstruction) -> Estimate:
 
 
 def flag_unusual_sizes(tasks: Sequence[Task], estimates: Sequence[Estimate]) -> list[Estimate]:
-    """The answers, those of a scene flagged if its vertebrae are on the whole more than 12 %
-    larger or smaller than the means of their levels. Some people are (one in 25); a pixel spacing
-    that is 20 % off looks no different."""
+    """Flag the estimates of a scene if its vertebrae are on average more than 12 % larger or
+    smaller than the means of their levels. This holds for one person in 25, and cannot be
+    distinguished from a pixel spacing that is wrong by 20 %."""
     sizes = [_log_size(t.model, e.coefficients) for t, e in zip(tasks, estimates, strict=True)]
     sizes = np.array([float(size) for size in sizes])
     checked = list(estimates)
@@ -98,39 +96,39 @@ def flag_unusual_sizes(tasks: Sequence[Task], estimates: Sequence[Estimate]) -> 
 
 
 def no_answer_reason(task: Task, estimate: Estimate) -> str:
-    """Why there is no answer to grade or to show; "" if there is one (which may be flagged)."""
+    """Give the reason why a task has no result; "" if it has one (which may be flagged)."""
     return task.abstention or (STATUS_MEANING[NOT_FINITE] if estimate.status == NOT_FINITE else "")
 
 
 def status_text(task: Task, estimate: Estimate) -> str:
-    """How it went, in words."""
+    """Describe the status of an estimate in words."""
     return (
         ABSTENTION_PREFIX + task.abstention if task.abstention else STATUS_MEANING[estimate.status]
     )
 
 
 def start_estimate(task: Task) -> Estimate:
-    """The untouched start: its pose, mean shape."""
+    """Make the estimate of the start itself: its pose with the mean shape."""
     return Estimate(task.start, jnp.zeros(task.model.num_modes), 0, float("nan"))
 
 
 def oracle_estimate(task: Task) -> Estimate:
-    """The best fit of the same shape model to the true surface."""
+    """Make the estimate of the oracle: the best fit of the shape model to the true surface."""
     assert task.truth is not None
     oracle = task.truth.oracle
     return Estimate(oracle.pose, oracle.coefficients, 0, float("nan"))
 
 
 def estimated_surface(task: Task, estimate: Estimate) -> TriangleMesh:
-    """The estimated surface in world mm."""
+    """Compute the estimated surface in world mm."""
     return TriangleMesh(
         ssm.posed(task.model, estimate.pose, estimate.coefficients), task.model.faces
     )
 
 
 def grade_estimate(task: Task, estimate: Estimate) -> dict[str, Any]:
-    """Dice, NSD at 1 mm, HD95 and MASD against the CT's own mask, and the pose error; NaN with
-    `<key>_reason` where there is no answer."""
+    """Compute Dice, NSD at 1 mm, HD95 and MASD against the mask of the CT, and the pose error; NaN
+    with `<key>_reason` if there is no result."""
     assert task.truth is not None
     if reason := no_answer_reason(task, estimate):
         return {k: v for key in GRADES for k, v in ((key, np.nan), (f"{key}_reason", reason))}
@@ -142,25 +140,25 @@ def grade_estimate(task: Task, estimate: Estimate) -> dict[str, Any]:
 
 
 def finite_mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    """Mean over the rows of a value where it is finite; NaN when there are none."""
+    """Compute the mean of a value over the rows where it is finite; NaN if there are none."""
     values = np.array([row[key] for row in rows], float)
     return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan
 
 
 def failure_auroc(
-    doubt: Float[np.ndarray, " case"],
+    score: Float[np.ndarray, " case"],
     failed: Bool[np.ndarray, " case"],
     key: str = "failure_auroc",
 ) -> dict[str, Any]:
-    """How well `doubt` tells the failures (MASD above 2 mm) from the rest. Null with the reason
-    when there are fewer than 30 failures or no successes."""
+    """Compute the AUROC of a `score`, higher for worse results, for failures (MASD above 2 mm).
+    NaN with the reason if there are fewer than 30 failures or no successes."""
     if failed.sum() < MIN_FAILURES or failed.all():
         reason = (
-            f"{int(failed.sum())} of {len(failed)} answers have a MASD above {FAILURE_MM:g} mm; "
-            f"at least {MIN_FAILURES}, and not all, are needed"
+            f"{int(failed.sum())} of {len(failed)} results have a MASD above {FAILURE_MM:g} mm; "
+            f"an AUROC needs at least {MIN_FAILURES} failures and at least one success"
         )
         return {key: float("nan"), f"{key}_reason": reason}
-    return {key: auroc(doubt, failed)}
+    return {key: auroc(score, failed)}
 
 
 _log_size = jax.jit(ssm.log_size)

@@ -1,4 +1,5 @@
-"""Needle paths through the pedicles: distance to the walls, clearance, best corridors."""
+"""Planning of needle paths through the pedicles: wall distances, clearance, best corridors,
+grades of breaches."""
 
 from dartjax.planning._corridor import best_corridor as best_corridor
 from dartjax.planning._distance_field import DistanceField as DistanceField

@@ -1,4 +1,4 @@
-"""The best straight corridor near a path: what the anatomy allows at all."""
+"""Search for the straight corridor with the largest clearance near a path."""
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,14 @@ _NUM_ROUNDS = 14  # the last step is 0.07 mm
 def best_corridor(
     path: NeedlePath, field: DistanceField, *, max_shift_mm: float = 6.0
 ) -> tuple[NeedlePath, Clearance]:
-    """The path with the largest clearance whose entry and target lie within `max_shift_mm`
-    of the given ones, at right angles to the given axis; its entry is on the bone's surface.
+    """Find the path with the largest clearance near a given path.
 
-    Pattern search over the four shifts: 14 rounds of the 3^4 neighbours at steps from 3 mm
-    down to 0.07 mm. It never returns less clearance than the given path has. The optimum is
-    local: a corridor behind a wall wider than about 3 mm is not found. Where the clearance
-    saturates (see `clearance`) the path stops short of the middle.
+    Entry and target are shifted by at most `max_shift_mm` at right angles to the given axis; the
+    returned entry point is on the bone's surface. The method is a pattern search over the four
+    shifts: 14 rounds of the 3^4 neighbours at steps from 3 mm down to 0.07 mm. The clearance is
+    never less than that of the given path. The optimum is local: a corridor behind a wall wider
+    than about 3 mm is not found. If the clearance saturates (see `clearance`), the search stops
+    before the path is centred.
     """
     axes = _perpendicular_axes(path.target_point - path.entry_point)
     neighbours = jnp.stack(jnp.meshgrid(*4 * [jnp.array([0.0, -1.0, 1.0])], indexing="ij"), -1)
@@ -40,8 +41,8 @@ def best_corridor(
         candidates = shifts[None] + step * neighbours
         size = safe_norm(candidates)[..., None]
         candidates = candidates * jnp.minimum(1.0, max_shift_mm / jnp.maximum(size, 1e-6))
-        room = jax.vmap(lambda c: clearance(shifted(c), field).clearance)(candidates)
-        return candidates[jnp.argmax(room)], None
+        clearances = jax.vmap(lambda c: clearance(shifted(c), field).clearance)(candidates)
+        return candidates[jnp.argmax(clearances)], None
 
     steps = _FIRST_STEP_MM * _STEP_RATIO ** jnp.arange(_NUM_ROUNDS)
     shifts, _ = jax.lax.scan(refine, jnp.zeros((2, 2)), steps)
@@ -51,7 +52,7 @@ def best_corridor(
 
 
 def _perpendicular_axes(direction: Point) -> Float[Array, "2 3"]:
-    """Two unit vectors at right angles to a direction and to each other."""
+    """Make two unit vectors at right angles to a direction and to each other."""
     direction = normalize(direction)
     helper = jnp.zeros(3).at[jnp.argmin(jnp.abs(direction))].set(1.0)
     first = normalize(jnp.cross(direction, helper))

@@ -1,4 +1,4 @@
-"""Signed distance to the bone surface: how far a point is from breaking through."""
+"""Signed distance fields of bone surfaces."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,11 +12,11 @@ from dartjax._numerics import safe_norm
 from dartjax._types import Matrix4, Points
 from dartjax.mesh import TriangleMesh
 
-EXACT_BAND_MM = 8.0  # about the surface, in the field of a mesh
+EXACT_BAND_MM = 8.0  # distance from the surface within which the field of a mesh is exact
 
 
 class DistanceField(eqx.Module):
-    """Signed distance in mm on a grid, negative inside the bone.
+    """Signed distance field in mm on a grid, negative inside the bone.
 
     `values[i, j, k]` is the distance at `world_from_voxel @ (i, j, k, 1)`, world RAS+ mm.
     """
@@ -26,9 +26,9 @@ class DistanceField(eqx.Module):
 
 
 def signed_distance(field: DistanceField, points: Points) -> Float[Array, " n"]:
-    """Signed distance at world points by trilinear interpolation, mm; differentiable.
+    """Interpolate the signed distance at world points (trilinear), mm; differentiable.
 
-    Outside the grid it is the value at the nearest point of the grid plus the distance to
+    Outside the grid the result is the value at the nearest point of the grid plus the distance to
     that point, an upper bound of the true distance.
     """
     linear, offset = field.world_from_voxel[:3, :3], field.world_from_voxel[:3, 3]
@@ -42,12 +42,12 @@ def signed_distance(field: DistanceField, points: Points) -> Float[Array, " n"]:
 def distance_field_from_solid(
     occupancy: Bool[np.ndarray, "i j k"], world_from_voxel: Float[np.ndarray, "4 4"]
 ) -> DistanceField:
-    """Distance field of a label mask, on the host, by the Euclidean distance transform.
+    """Make the distance field of a label mask by the Euclidean distance transform, on the host.
 
-    The transform measures to the centre of the nearest voxel of the other kind; the wall lies
-    half a voxel nearer. Exact for walls along a grid of isotropic voxels, otherwise within half
-    the longest voxel edge: prefer `distance_field_from_mesh` for thick slices. Raises
-    ValueError when the mask is empty or full, or when the affine is sheared.
+    The transform measures to the centre of the nearest voxel of the other class; the wall is
+    half a voxel nearer. The field is exact for walls along a grid of isotropic voxels, otherwise
+    within half the longest voxel edge: prefer `distance_field_from_mesh` for thick slices. Raises
+    ValueError if the mask is empty or full, or if the affine is sheared.
     """
     linear = np.asarray(world_from_voxel, np.float64)[:3, :3]
     spacing = np.linalg.norm(linear, axis=0)
@@ -65,11 +65,11 @@ def distance_field_from_solid(
 def distance_field_from_mesh(
     mesh: TriangleMesh, *, spacing: float = 1.0, margin_mm: float = 10.0
 ) -> DistanceField:
-    """Distance field of a closed mesh, on the host.
+    """Make the distance field of a closed mesh, on the host.
 
-    Within 8 mm of the surface the grid values are exact to about 0.02 mm (see
-    `metrics.distance_to_surface`), so that little but the interpolation between them is lost;
-    farther off they come from the voxelised mesh and are good to half a voxel.
+    Within 8 mm of the surface the grid values are accurate to about 0.02 mm (see
+    `metrics.distance_to_surface`), so the main error is the interpolation between them. Values
+    farther away come from the voxelised mesh and are accurate to half a voxel.
     """
     solid = metrics.solid_of(mesh, spacing, margin_mm)
     world_from_voxel = np.diag([spacing, spacing, spacing, 1.0])
@@ -86,7 +86,8 @@ def distance_field_from_mesh(
 def _distance_to_wall(
     mask: Bool[np.ndarray, "i j k"], spacing: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "i j k"]:
-    """From every voxel of the mask to the wall half a voxel before the nearest other voxel."""
+    """Compute the distance of every voxel of the mask to the wall, half a voxel before the nearest
+    voxel outside the mask."""
     nearest = np.asarray(
         distance_transform_edt(mask, sampling=spacing, return_distances=False, return_indices=True)
     )

@@ -1,4 +1,4 @@
-"""How far a placed cylinder breaks through the wall of the pedicle, in the surgeon's grades."""
+"""Grades of pedicle breaches: how far a cylinder extends beyond the wall of the pedicle."""
 
 import enum
 from typing import Literal
@@ -25,10 +25,10 @@ class PedicleGrade(enum.IntEnum):
 
 
 def breach_mm(path: NeedlePath, field: DistanceField) -> Scalar:
-    """How far the cylinder about a path stands out of the bone at worst, mm; 0 inside.
+    """Compute how far the cylinder around a path extends beyond the bone at most, mm; 0 inside.
 
-    max over the cylinder's axis of (radius + signed distance), counted as in `clearance`: from
-    the cortex it enters through to the tip, canal included. Differentiable where above 0.
+    The result is the maximum over the axis of radius + signed distance, evaluated as in
+    `clearance`: from the entry cortex to the tip, canal included. Differentiable where above 0.
     """
     return clearance(path, field).breach_depth
 
@@ -36,9 +36,9 @@ def breach_mm(path: NeedlePath, field: DistanceField) -> Scalar:
 def pedicle_grade(
     breach: Float[Array, "*shape"] | float, scheme: GradeScheme = "four"
 ) -> Int[Array, "*shape"]:
-    """Grade of a breach in mm: 1 to 4 (see `PedicleGrade`), or with "five" the common modified
-    form A to E as 1 to 5 (0, < 2, < 4, < 6, >= 6 mm). A breach that is NaN or negative gives 0,
-    which is no grade."""
+    """Grade a breach in mm: 1 to 4 (see `PedicleGrade`), or with "five" the common modified
+    form A to E as 1 to 5 (0, < 2, < 4, < 6, >= 6 mm). A NaN or negative breach gives 0, which is
+    not a grade."""
     b = jnp.asarray(breach)
     four = (b > 0.0, b >= 2.0, b > 4.0)
     beyond = {"four": four, "five": (b > 0.0, b >= 2.0, b >= 4.0, b >= 6.0)}[scheme]

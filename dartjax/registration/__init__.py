@@ -1,4 +1,4 @@
-"""Fitting a shape model to X-rays."""
+"""Registration of shape models to X-rays: initialisation, fits, uncertainty, failure features."""
 
 from dartjax._least_squares import LeastSquares as LeastSquares
 from dartjax._least_squares import levenberg_marquardt as levenberg_marquardt
@@ -34,7 +34,8 @@ from dartjax.registration._fit import fit as fit
 from dartjax.registration._fit import fit_from_starts as fit_from_starts
 from dartjax.registration._gauss_newton import fit_gauss_newton as fit_gauss_newton
 from dartjax.registration._initialise import ABSTAINED as ABSTAINED
-from dartjax.registration._initialise import RUNGS as RUNGS
+from dartjax.registration._initialise import TIERS as RUNGS  # noqa: F401  its name in 0.1
+from dartjax.registration._initialise import TIERS as TIERS
 from dartjax.registration._initialise import Initialisation as Initialisation
 from dartjax.registration._initialise import agreeing_landmarks as agreeing_landmarks
 from dartjax.registration._initialise import initialise as initialise
@@ -56,10 +57,10 @@ from dartjax.registration._objective import posed_vertices as posed_vertices
 from dartjax.registration._presets import ALONE as ALONE
 from dartjax.registration._presets import CROP_PIXELS as CROP_PIXELS
 from dartjax.registration._presets import CROP_WIDTH_MM as CROP_WIDTH_MM
+from dartjax.registration._presets import FIT_ISOLATED as FIT_ISOLATED
 from dartjax.registration._presets import FIT_OPTIONS as FIT_OPTIONS
-from dartjax.registration._presets import OURS as OURS
-from dartjax.registration._presets import REFINED_ALONE as REFINED_ALONE
-from dartjax.registration._presets import SHOWN_ALONE as SHOWN_ALONE
+from dartjax.registration._presets import JOINT as JOINT
+from dartjax.registration._presets import REFINE_ISOLATED as REFINE_ISOLATED
 from dartjax.registration._spine import expected_poses as expected_poses
 from dartjax.registration._spine import order_of as order_of
 from dartjax.registration._spine import positions_mm as positions_mm

@@ -1,4 +1,4 @@
-"""Many cases at once: vmap in chunks, sharded over the devices of this process."""
+"""Run a function on many cases: vmap in chunks, sharded over the devices of this process."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ def map_cases(
     devices: Sequence[Any] | None = None,
     on_chunk: Callable[[int, int], None] = lambda done, total: None,
 ) -> PyTree:
-    """`jax.vmap(function)` over the leading axis of the arguments, `chunk` cases at a time,
-    each chunk split over `devices` (all local ones).
+    """Map a function over the leading axis of its arguments, `chunk` cases at a time.
 
-    Every chunk has the same shape (the last is filled up by repeating a case), whatever the
-    number of cases, and the program of a function and a shape is kept: give the same function
-    object again and nothing is compiled. `on_chunk(done, total)` is called once the program is
-    there (done = 0) and after each chunk. The result is gathered on the host. On a CPU, ask for
-    one device per core (`jax_num_cpu_devices`) to use them all.
+    Each chunk runs under `jax.vmap`, split over `devices` (default: all local devices). All chunks
+    have the same shape: the last one repeats a case until it is full. The compiled program is kept
+    for each function object and argument shape, so a second call with the same function object
+    compiles nothing. `on_chunk(done, total)` is called after compilation (done = 0) and after each
+    chunk. The result is gathered on the host. On a CPU, set `jax_num_cpu_devices` to the number of
+    cores to use all of them.
     """
     num_cases = len(jax.tree.leaves(arguments)[0])
     devices = jax.local_devices() if devices is None else devices
@@ -49,7 +49,7 @@ def map_cases(
 
 
 def _spec(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    weak = getattr(leaf, "weak_type", False)  # random keys have no such thing
+    weak = getattr(leaf, "weak_type", False)  # random keys have no weak type
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding, weak_type=weak)
 
 
@@ -60,8 +60,11 @@ def _program(
     specs: tuple[jax.ShapeDtypeStruct, ...],
     mesh: jax.sharding.Mesh,
 ) -> Callable[..., PyTree]:
-    """The compiled batch of a function for arguments of these shapes. Every device runs its own
-    share: left to itself, the compiler gathers a batch for sorting and decompositions."""
+    """Compile the batch of a function for arguments of these shapes.
+
+    `shard_map` makes every device run its own share. Automatic sharding would gather the batch on
+    one device for sorting and matrix decompositions.
+    """
     cases = PartitionSpec("case")
     shares = jax.shard_map(
         jax.vmap(function), mesh=mesh, in_specs=cases, out_specs=cases, check_vma=False
@@ -70,5 +73,5 @@ def _program(
 
 
 def stack(cases: list[PyTree]) -> PyTree:
-    """A list of equally shaped pytrees as one with a leading case axis."""
+    """Stack pytrees of equal shapes along a new leading axis (case)."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)

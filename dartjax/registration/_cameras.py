@@ -1,9 +1,9 @@
-"""Views whose relative geometry is not exactly known: cameras refined with the vertebrae they show.
+"""Refinement of the relative camera poses from the vertebrae that the views show.
 
-A bundle adjustment (Triggs et al., Vision Algorithms 2000) in which rigid bodies of known shape
-stand where free points usually do: all vertebrae of a scene share the cameras, so together they
-say how the C-arm really stood. The first view stays and carries the world frame. Nothing in X-rays
-tells a larger patient from one nearer to the source, so the scale stays with the priors.
+This is bundle adjustment (Triggs et al., Vision Algorithms 2000) with rigid bodies of known shape
+instead of free points: all vertebrae of a scene share the cameras and together determine the poses
+of the C-arm. The first view is fixed and defines the world frame. X-rays cannot distinguish a
+larger patient from a patient nearer to the source, so only the priors determine the scale.
 """
 
 import dataclasses
@@ -24,41 +24,41 @@ from dartjax.ssm import ShapeModel, instance, landmarks
 
 CAMERA_STATUS: dict[int, str] = {
     0: "refined",
-    1: "the result is not finite: cameras left as they were",
-    2: "fewer than two views: cameras left as they were",
-    3: "too few landmarks in the first view or in all others: cameras left as they were",
+    1: "the result is not finite: cameras unchanged",
+    2: "fewer than two views: cameras unchanged",
+    3: "too few landmarks in the first view or in all other views: cameras unchanged",
     4: "a camera moved by more than three standard deviations of its prior",
-    5: "landmarks and masks do not contradict the cameras: left as they were",
+    5: "landmarks and masks agree with the given cameras: cameras unchanged",
 }
-MIN_LANDMARKS = 6  # of all vertebrae in one view; with fewer the view stays as it is
-# Of the robust kernel, sigma: first everything counts, in the end outliers do not.
+MIN_LANDMARKS = 6  # of all vertebrae in one view; the camera of a view with fewer is fixed
+# Widths of the robust kernel, in standard deviations: wide first, then outliers are suppressed.
 _WIDTHS = (50.0, 10.0, 3.0)
 _FAR = 3.0  # prior standard deviations
-# Units of a vertebra's step, and how many of them it may be from its start (a weak prior).
+# Units of a vertebra's step, and the standard deviation of its weak prior in these units.
 _TURN_UNIT, _SHIFT_UNIT_MM = 0.05, 2.5
 _STEP_SIGMA = 8.0
 
 
 class CameraPrior(eqx.Module):
-    """How well the cameras are known beforehand, and what the shape cannot explain."""
+    """Prior of `refine_cameras`: errors of the given cameras, of the shapes and of the masks."""
 
     rotation_deg: Scalar | float = 3.0  # rms angle of a C-arm's turn about the middle of the scene
     translation_mm: Scalar | float = 10.0  # rms length of its shift
     # Standard deviations per axis.
-    shape_mm: Scalar | float = 3.0  # of a landmark: the shape is not exactly the patient's
-    mask_mm: Scalar | float = 6.0  # of a mask's centroid beside that of the projected vertices
-    size: Scalar | float = 0.08  # of all vertebrae of the patient beside the shapes, a ratio
-    # By how much the sum must fall for each view that moves: 95 % of chi squared with 6 degrees of
-    # freedom. At 0 the cameras always move.
+    shape_mm: Scalar | float = 3.0  # landmark error that comes from the error of the shape
+    mask_mm: Scalar | float = 6.0  # centroid of a mask to the centroid of the projected vertices
+    size: Scalar | float = 0.08  # common size factor of all vertebrae, as a ratio to the shapes
+    # Least decrease of the sum for each view that moves: the 95 % quantile of chi squared with 6
+    # degrees of freedom. With 0 the cameras always move.
     evidence: Scalar | float = 12.6
 
 
 class RefinedCameras(eqx.Module):
-    """How every C-arm moved, where the vertebrae then are, and how it went.
+    """Result of `refine_cameras`: motion of every C-arm, poses of the vertebrae, status.
 
-    Leading axis of `motions` is the view (the first is the identity), of `poses` the vertebra.
-    `residual_mm` is the median distance of the landmarks seen from the reprojected ones, in mm
-    at the vertebra.
+    The leading axis of `motions` is the view (the first is the identity), of `poses` the vertebra.
+    `residual_mm` is the median distance between detected and reprojected landmarks, in mm at the
+    vertebra.
     """
 
     motions: transforms.SE3  # of the C-arm in the world; see `moved_cameras`
@@ -70,8 +70,8 @@ class RefinedCameras(eqx.Module):
 def carm_motion(
     pivot: Point, rotation: Float[Array, "3"], translation: Float[Array, "3"]
 ) -> transforms.SE3:
-    """A rigid motion in the world: turn about `pivot` by the rotation vector (rad), then shift
-    by `translation` (mm)."""
+    """Make the rigid motion that turns the world about `pivot` by the rotation vector (rad), then
+    shifts it by `translation` (mm)."""
     turn = transforms.SO3.exp(rotation)
     return transforms.SE3.from_rotation_and_translation(
         turn, pivot + translation - turn.apply(pivot)
@@ -79,9 +79,9 @@ def carm_motion(
 
 
 def moved_cameras(views: Camera, motions: transforms.SE3) -> Camera:
-    """The views (leading axis) after the C-arm of each was moved in the world by its motion:
-    T_world_camera -> motion T_world_camera. Intrinsics and crops stay, so this holds for
-    a crop as for the whole radiograph."""
+    """Move the C-arm of each view (leading axis) in the world: T_world_camera becomes
+    motion @ T_world_camera. Intrinsics are unchanged, so the function applies to crops and to whole
+    radiographs."""
 
     def moved(view: Camera, motion: transforms.SE3) -> Camera:
         return dataclasses.replace(
@@ -92,7 +92,7 @@ def moved_cameras(views: Camera, motions: transforms.SE3) -> Camera:
 
 
 def with_moved_cameras(observations: Observations, motions: transforms.SE3) -> Observations:
-    """The same evidence on one vertebra, seen by the moved cameras."""
+    """Replace the cameras of one vertebra's observations by the moved cameras."""
     return dataclasses.replace(observations, cameras=moved_cameras(observations.cameras, motions))
 
 
@@ -105,24 +105,25 @@ def refine_cameras(
     *,
     num_steps: int = 8,
 ) -> RefinedCameras:
-    """Cameras of views 2 to K and poses of V vertebrae, from landmarks and masks.
+    """Refine the cameras of views 2 to K and the poses of V vertebrae from landmarks and masks.
 
     Every argument but `prior` has a leading vertebra axis; all vertebrae must share their K
-    cameras (crops of the same radiographs). `poses` are starts, `coefficients` the shapes (mean
-    shapes by default). Minimised over a motion of each C-arm about the middle of the scene,
-    a step of each vertebra and one size of them all is
+    cameras (crops of the same radiographs). `poses` are initial estimates, `coefficients` the
+    shapes (default: mean shapes). The unknowns are a motion of each C-arm about the middle of the
+    scene, a step of each vertebra, and one size factor for all vertebrae. The cost is
 
       sum rho(|r|^2 / (sigma^2 + shape_mm^2)) + sum rho(|m|^2 / mask_mm^2) + |x|^2,
 
-    r the reprojected landmarks (left and right of a pair may be exchanged in a view), m the
-    centroids of the masks, x the motions and the log of the size over their prior's standard
-    deviations and the steps over 0.4 rad and 20 mm, rho(s) = s / (1 + s / w^2), w 50, 10, then
-    3; by `num_steps` of Levenberg-Marquardt each. The sum is minimised with the cameras held as
-    well: they move only if that lowers it by more than chance would (`evidence`). Never raises:
-    read `status`. With one view or hardly any landmarks the cameras stay as they are.
+    with the reprojection errors r of the landmarks (a left/right pair may be swapped in a view),
+    the errors m of the mask centroids, and the unknowns x over their standard deviations (motions
+    and log size: those of the prior; steps: 0.4 rad and 20 mm). The kernel is
+    rho(s) = s / (1 + s / w^2) with w = 50, 10, then 3, and `num_steps` of Levenberg-Marquardt for
+    each w. The cost is also minimised with fixed cameras: the cameras move only if the cost falls
+    by more than the threshold `evidence` for each moving view. Never raises: read `status`. With
+    one view or too few landmarks the cameras are unchanged.
 
-    What no refinement can tell is how far the scene is from the first source: it follows from
-    the other views, to about the `translation_mm` of their prior.
+    The distance of the scene from the first source is determined only by the other views, to
+    about the `translation_mm` of their prior.
     """
     prior = CameraPrior() if prior is None else prior
     if coefficients is None:
@@ -148,7 +149,7 @@ def refine_cameras(
 
 
 class _Scene(eqx.Module):
-    """What is compared: leading axes (vertebra, view)."""
+    """Detections and model points of all vertebrae: leading axes (vertebra, view)."""
 
     views: Camera
     pixels: Float[Array, "vertebra view landmark 2"]
@@ -160,30 +161,30 @@ class _Scene(eqx.Module):
 
 
 class _Adjustment(eqx.Module):
-    """The least-squares problem. Unknowns: six numbers per camera, in standard deviations of the
-    prior; six per vertebra; the log of the size, in standard deviations."""
+    """Least-squares problem of `refine_cameras`. Unknowns: six numbers per camera, in standard
+    deviations of the prior; six per vertebra; the log of the size, in standard deviations."""
 
     scene: _Scene
-    poses: transforms.SE3  # starts
+    poses: transforms.SE3  # initial estimates
     pivot: Point
     prior: CameraPrior
 
     @property
     def num_camera_unknowns(self) -> int:
-        """They come first."""
+        """Number of camera unknowns; they come first in the vector."""
         return 6 * self.scene.sigma.shape[1]
 
     def unravel(
         self, x: Float[Array, " unknown"], moving: Bool[Array, " view"]
     ) -> tuple[transforms.SE3, transforms.SE3]:
-        """Motions of the cameras and poses of the vertebrae."""
+        """Convert the unknowns to motions of the cameras and poses of the vertebrae."""
         by_camera, by_vertebra = jnp.split(x[:-1].reshape(-1, 6), [len(moving)])
         by_camera = jnp.where(moving[:, None], by_camera, 0.0)
         motions = jax.vmap(lambda step: _motion(self.pivot, step, self.prior))(by_camera)
         return motions, jax.vmap(_stepped)(self.poses, by_vertebra)
 
     def sized(self, x: Float[Array, " unknown"]) -> _Scene:
-        """The scene with larger vertebrae, each about its own origin."""
+        """Scale every vertebra about its own origin by the size factor in the unknowns."""
         size, scene = jnp.exp(x[-1] * self.prior.size), self.scene
         return dataclasses.replace(
             scene, landmarks=size * scene.landmarks, middles=size * scene.middles
@@ -192,7 +193,7 @@ class _Adjustment(eqx.Module):
     def residual(
         self, x: Float[Array, " unknown"], moving: Bool[Array, " view"], width: Scalar
     ) -> Float[Array, " residual"]:
-        """Everything whose squares are summed."""
+        """Compute all residuals whose squares form the cost."""
         to_scene = _scene_residuals(self.sized(x), *self.unravel(x, moving), self.prior)
         seen = [robust(r, width).reshape(-1) for r in to_scene]
         by_camera, by_vertebra, size = jnp.split(x, [self.num_camera_unknowns, len(x) - 1])
@@ -201,7 +202,7 @@ class _Adjustment(eqx.Module):
     def solve(
         self, moving: Bool[Array, " view"], num_steps: int
     ) -> tuple[Float[Array, " unknown"], Scalar]:
-        """The unknowns and the sum of squares at the narrowest kernel."""
+        """Minimise the cost; return the unknowns and the cost at the narrowest kernel."""
 
         def stage(x: Float[Array, " unknown"], width: Scalar):
             def at_width(x: Float[Array, " unknown"]) -> Float[Array, " residual"]:
@@ -217,7 +218,7 @@ class _Adjustment(eqx.Module):
     def median_mm(
         self, x: Float[Array, " unknown"], motions: transforms.SE3, poses: transforms.SE3
     ) -> Scalar:
-        """Median distance of the landmarks seen from the reprojected ones."""
+        """Compute the median distance between detected and reprojected landmarks, mm."""
         sigma = self.scene.sigma
         over_sigma, _ = _scene_residuals(self.sized(x), motions, poses, self.prior)
         in_mm = jnp.linalg.norm(over_sigma, axis=-1) * sigma
@@ -252,8 +253,8 @@ def _gather(
 
 
 def _movable(sigma: Float[Array, "vertebra view landmark"]) -> Bool[Array, " view"]:
-    """The views that may move: not the first, and none that shows hardly anything; none at all
-    when the first does not."""
+    """Return which views may move: all but the first with at least MIN_LANDMARKS landmarks. No
+    view may move if the first has fewer."""
     enough = jnp.sum(jnp.isfinite(sigma), axis=(0, 2)) >= MIN_LANDMARKS
     return enough & enough[0] & (jnp.arange(len(enough)) > 0)
 
@@ -270,7 +271,8 @@ def _stepped(pose: transforms.SE3, step: Float[Array, "6"]) -> transforms.SE3:
 def _scene_residuals(
     scene: _Scene, motions: transforms.SE3, poses: transforms.SE3, prior: CameraPrior
 ) -> tuple[Float[Array, "vertebra view landmark 2"], Float[Array, "vertebra view 2"]]:
-    """Of landmarks and of the masks' centroids, in-plane mm over their standard deviations."""
+    """Compute the residuals of landmarks and mask centroids: in-plane mm over their standard
+    deviations."""
 
     def one_view(view, pixels, sigma, center, known, points, middle):
         to_mask = cameras.reprojection_mm(view, middle[None], center[None])[0] / prior.mask_mm

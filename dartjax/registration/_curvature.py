@@ -1,13 +1,13 @@
-"""The objective near a point: value, gradient, Gauss-Newton curvature, noise of the gradient.
+"""Quadratic expansion of the objective: value, gradient, Gauss-Newton curvature, gradient noise.
 
-Every term is half a sum of squares, which gives a curvature that is never negative:
+Every term is half a sum of squares, so its Gauss-Newton curvature is positive semidefinite:
 
 - Correlations: 1 - NCC = |a - b|^2 / 2 for the normalised images a (rendered), b (observed).
-  Its curvature J_a' J_a does not contain b: it is the Hessian of the image's dissimilarity with
-  itself, and so one definition serves every similarity that is a plain callable. Where b is
-  a only in part, b = s a + rest, the expected Hessian is s J_a' J_a with s the score.
-- Silhouette: 1 - soft Dice = |p - q|^2 / (|p|^2 + |q|^2), the denominator held.
-- Landmarks: sum huber(r), as squares reweighted by the slope of huber.
+  The curvature J_a' J_a does not contain b: it is the Hessian of the image's dissimilarity with
+  itself, so one definition serves every similarity that is a plain callable. If b contains
+  a only in part, b = s a + rest, the expected Hessian is s J_a' J_a with the score s.
+- Silhouette: 1 - soft Dice = |p - q|^2 / (|p|^2 + |q|^2), with the denominator held constant.
+- Landmarks: sum huber(r), as squares reweighted by the slope of the Huber function.
 - Prior: |b|^2 / 2.
 """
 
@@ -35,9 +35,9 @@ from dartjax.registration._objective import (
 from dartjax.render import SplatOptions, two_compartment
 from dartjax.ssm import ShapeModel, landmarks
 
-# A score below this says little about how much of the image is the vertebra.
+# Lower bound of the score as a factor of the curvature: lower scores carry little information.
 MIN_SCORE = 0.2
-# Blocks per side of a crop whose residuals count as independent: 14 mm of 110.
+# Blocks per side of a crop; their residuals count as independent. A block is 14 mm of 110 mm wide.
 NUM_BLOCKS = 8
 
 Unknowns = Float[Array, " unknown"]
@@ -45,7 +45,8 @@ Matrix = Float[Array, "unknown unknown"]
 
 
 class Quadratic(eqx.Module):
-    """loss + gradient . d + d . curvature . d / 2, in the units of `FitParameters`."""
+    """Quadratic model loss + gradient . d + d . curvature . d / 2 of a step d, in the units of
+    `FitParameters`."""
 
     loss: Scalar
     gradient: Unknowns
@@ -53,7 +54,7 @@ class Quadratic(eqx.Module):
 
 
 class Agreement(eqx.Module):
-    """How well each view agrees with a result. A view switched off holds any number."""
+    """Agreement of each view with a result. Values of views that are not valid are arbitrary."""
 
     scores: Float[Array, " view"]  # similarity
     overlaps: Float[Array, " view"]  # soft Dice at the scale; 1 where the mask is unknown
@@ -61,7 +62,7 @@ class Agreement(eqx.Module):
 
 
 class Expansion(eqx.Module):
-    """The objective near a point, and by how much its gradient is uncertain."""
+    """Quadratic expansion of the objective, noise of its gradient, and agreement of the views."""
 
     quadratic: Quadratic
     noise: Matrix  # covariance of the gradient
@@ -76,12 +77,12 @@ class _Linearised(eqx.Module):
 
 
 def unknowns(parameters: FitParameters) -> Unknowns:
-    """Rotation, translation and coefficients in a row."""
+    """Flatten fit parameters: rotation, translation, coefficients."""
     return ravel_pytree(parameters)[0]
 
 
 def parameters_of(x: Unknowns) -> FitParameters:
-    """The inverse of `unknowns`."""
+    """Convert a flat vector to fit parameters: the inverse of `unknowns`."""
     return ravel_pytree(zero_parameters(len(x) - 6))[1](x)
 
 
@@ -94,13 +95,13 @@ def expand(
     weights: ObjectiveWeights,
     options: SplatOptions,
 ) -> Expansion:
-    """`objective` near x: its value and gradient, its Gauss-Newton curvature and the noise
-    of its gradient. One rendering of every view with one tangent for each unknown.
+    """Expand `objective` at x: value, gradient, Gauss-Newton curvature and gradient noise.
 
-    The noise of the image terms is read from their residuals: the sum over blocks of the crop
-    of g g', g the block's share of the gradient (a sandwich estimate, robust to neighbours
-    and to correlation within a block). Landmarks contribute their stated variance, raised
-    where their residuals are larger, and the prior that of coefficients ~ N(0, I).
+    Renders every view once, with one tangent for each unknown. The noise of the image terms is
+    estimated from their residuals: the sum over the blocks of a crop of g g', where g is the
+    block's share of the gradient (a sandwich estimate, robust to neighbouring bones and to
+    correlation within a block). Landmarks contribute their stated variance, scaled up if
+    their residuals are larger, and the prior contributes that of coefficients ~ N(0, I).
     """
     near = _linearise(x, model, start, evidence, options)
     of_images, shares, scores, overlaps = _image_terms(near, evidence, similarity, weights)
@@ -127,7 +128,7 @@ def _linearise(
         return images, landmark_residuals(landmarks(model, vertices), evidence)
 
     (images, residuals), pull = jax.vjp(seen, x)
-    # The splats know their reverse pass only; it is linear, and its transpose pushes forward.
+    # Splats define a reverse pass only. It is linear: its transpose is the forward derivative.
     push = jax.linear_transpose(pull, (images, residuals))
     along = jnp.eye(len(x), dtype=x.dtype)
     ((image_tangents, residual_tangents),) = jax.vmap(lambda d: push((d,)))(along)
@@ -137,7 +138,7 @@ def _linearise(
 def _image_terms(
     near: _Linearised, evidence: Evidence, similarity: Similarity, weights: ObjectiveWeights
 ):
-    """Similarity and silhouette: their quadratic, each block's share of the gradient
+    """Expand similarity and silhouette: their quadratic, each block's share of the gradient
     (unknown, view and block), and the scores and overlaps per view."""
 
     def one_view(images, tangents, observed, mask, region):
@@ -157,17 +158,17 @@ def _image_terms(
         curvature += jnp.where(known, weights.silhouette, 0.0) * own
         return (value, shares, curvature), (score, overlap)
 
-    terms, judged = jax.vmap(one_view, in_axes=(0, 1, 0, 0, 0))(
+    terms, agreement = jax.vmap(one_view, in_axes=(0, 1, 0, 0, 0))(
         near.images, near.image_tangents, evidence.images, evidence.masks, evidence.weights
     )
     value, shares, curvature = (_weighted(term, evidence.view_weight) for term in terms)
     shares = jnp.moveaxis(shares, 0, 1).reshape(shares.shape[1], -1)
     quadratic = Quadratic(jnp.sum(value), jnp.sum(shares, axis=1), jnp.sum(curvature, axis=0))
-    return quadratic, shares, *judged
+    return quadratic, shares, *agreement
 
 
 def _weighted(term: Float[Array, "view *rest"], weight: Float[Array, " view"]):
-    # A view switched off may hold anything, NaN included: multiplying by 0 is not enough.
+    # A view that is not valid may contain NaN, which multiplying by 0 would keep.
     weight = weight.reshape(-1, *(1,) * (term.ndim - 1))
     return jnp.where(weight > 0.0, weight * term, 0.0)
 
@@ -175,9 +176,9 @@ def _weighted(term: Float[Array, "view *rest"], weight: Float[Array, " view"]):
 def self_curvature(
     similarity: Similarity, image: Image, weights: Image, tangents: Float[Array, "unknown h w"]
 ) -> Matrix:
-    """Hessian of 1 - similarity(image, image) in its first argument, along tangents of the
-    image: for correlations the Gauss-Newton curvature. What a floor in the similarity makes
-    negative is set to 0."""
+    """Compute the Hessian of 1 - similarity(image, image) in its first argument, along tangents of
+    the image. For correlations this is the Gauss-Newton curvature. Negative eigenvalues, which
+    come from the regularisation of a similarity, are set to 0."""
 
     def slope(own: Image) -> Image:
         return -jax.grad(similarity)(own, image, weights)
@@ -191,14 +192,14 @@ def self_curvature(
 def overlap_curvature(
     silhouette: Image, mask: Image, tangents: Float[Array, "unknown h w"]
 ) -> Matrix:
-    """Gauss-Newton curvature of 1 - soft Dice along tangents of the silhouette."""
+    """Compute the Gauss-Newton curvature of 1 - soft Dice along tangents of the silhouette."""
     size = jnp.sum(silhouette**2) + jnp.sum(mask**2) + 1e-6
     return 2.0 / size * jnp.einsum("ihw,jhw->ij", tangents, tangents)
 
 
 def block_sums(images: Float[Array, "unknown h w"]) -> Float[Array, "unknown block"]:
-    """Sums over the NUM_BLOCKS x NUM_BLOCKS blocks of an image, row by row. Sides that are
-    not divisible are filled up with 0."""
+    """Sum the pixels of each of NUM_BLOCKS x NUM_BLOCKS blocks of an image, row by row. Sides
+    that NUM_BLOCKS does not divide are padded with 0."""
     count, height, width = images.shape
     down, across = -height % NUM_BLOCKS, -width % NUM_BLOCKS
     images = jnp.pad(images, ((0, 0), (0, down), (0, across)))

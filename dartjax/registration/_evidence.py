@@ -1,4 +1,4 @@
-"""The evidence on one vertebra: crops of the radiographs around it, with masks and landmarks."""
+"""Observations of one vertebra: crops of the radiographs around it, with masks and landmarks."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,8 @@ from dartjax.observations import NUM_LANDMARKS, Observations
 def crop_cameras(
     views: Sequence[Camera], center: Point, *, width_mm: float, num_pixels: int
 ) -> list[Camera]:
-    """The region of interest of one vertebra in every view."""
+    """Make the camera of a crop around `center` (world mm) in every view: `num_pixels` pixels that
+    show `width_mm` at the depth of the centre."""
     return [
         cameras.region_around(view, center, width_mm=width_mm, num_pixels=num_pixels)
         for view in views
@@ -32,9 +33,9 @@ def observe(
     landmarks_world: Float[Array, "10 3"] | None = None,
     landmark_sigma_mm: float = 3.0,
 ) -> Observations:
-    """Gather the evidence on one vertebra: radiographs resampled to their crops, masks on
-    the crops' grids, and landmarks (world mm) projected into them. What is not given is
-    marked as unknown."""
+    """Make the observations of one vertebra: radiographs resampled to the crops, masks on the
+    grids of the crops, and landmarks (world mm) projected into the crops. Masks and landmarks
+    that are not given are marked as unknown."""
     pairs = list(zip(radiographs, crops, strict=True))
     images = [resample(r, c).image for r, c in pairs]
     exposed = [_recorded(r, c) for r, c in pairs]
@@ -58,6 +59,6 @@ def observe(
 
 
 def _recorded(radiograph: Radiograph, crop: Camera) -> Image:
-    """1 where a pixel of the crop comes from the radiograph alone."""
+    """Mark with 1 the pixels of the crop that lie inside the radiograph."""
     everywhere = Radiograph(jnp.ones_like(radiograph.image), radiograph.camera)
     return (resample(everywhere, crop).image > 0.99).astype(radiograph.image.dtype)

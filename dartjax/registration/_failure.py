@@ -1,8 +1,7 @@
-"""Whether to believe a reconstruction: features of a result, the probability that it failed,
-and when to abstain.
+"""Failure detection: features of a reconstruction, its failure probability, and abstention.
 
-A failure is what the caller says it is, say a mean surface distance above 2 mm. The model is a
-logistic regression: few numbers, well calibrated, and fitted on the results of other cases.
+The caller defines a failure, for example a mean surface distance above 2 mm. The model is a
+logistic regression: it has few parameters, is well calibrated, and is fitted on other cases.
 """
 
 from typing import NamedTuple
@@ -28,15 +27,15 @@ from dartjax.registration._uncertainty import Uncertainty
 from dartjax.render import SplatOptions
 from dartjax.ssm import ShapeModel, landmarks, posed
 
-_DISAGREES = 3.0  # standard deviations
-_HELD = 6.0  # standard deviations: an outlier says no more than this
-_GROSS_MM = 20.0  # a length beyond it says no more than this, and would hide all others
+_OUTLIER_SD = 3.0  # standard deviations beyond which a detected landmark is an outlier
+_CLIPPED_SD = 6.0  # standard deviations at which residuals are clipped
+_CLIPPED_MM = 20.0  # mm at which lengths are clipped, so that one feature cannot dominate
 _SPLATS = SplatOptions(window=13, antialias=0.3)
 
 
 class FailureFeatures(NamedTuple):
-    """What one result of `fit` says of its own quality; every field is one number. Their order is
-    that of the features of a fitted failure model."""
+    """Quality features of one result of `fit`; every field is one number. The order of the fields
+    is the order of the features in a fitted failure model."""
 
     image_loss: Scalar  # 1 - similarity, mean over views; no unit
     image_loss_worst: Scalar  # 1 - similarity of the worst view; no unit
@@ -56,10 +55,10 @@ class FailureFeatures(NamedTuple):
     num_views: Scalar  # count
     restart_spread_mm: Scalar  # rms spread of the vertices over restarts, mm; 0 without restarts
     sightings_disagreeing: Scalar  # share of all detected sightings beyond 3 SD, 0 to 1
-    sightings_residual: Scalar  # rms of all detected sightings, each held at 6 SD; SD
+    sightings_residual: Scalar  # rms of all detected sightings, each clipped at 6 SD; SD
     landmark_bias_mm: Scalar  # length of the mean residual of the worst view's sightings, mm
-    landmark_gap_mm: Scalar  # rms by which rays of a landmark in several views miss, mm
-    mask_gap_mm: Scalar  # by which the rays through the centroids of the masks miss, mm
+    landmark_gap_mm: Scalar  # rms distance between the rays of a landmark in several views, mm
+    mask_gap_mm: Scalar  # distance between the rays through the centroids of the masks, mm
     mask_shift_mm: Scalar  # between centroids of mask and silhouette, worst view, mm
     landmark_fit_distance_mm: Scalar  # rms over vertices, to the fit of the landmarks alone, mm
 
@@ -76,12 +75,12 @@ def failure_features(
     detected: Observations | None = None,
     restarts: Reconstruction | None = None,
 ) -> FailureFeatures:
-    """Measure one result of `fit` without the ground truth.
+    """Compute the quality features of one result of `fit`, without the ground truth.
 
-    `detected` are the observations with all that was detected, where the fit was given only what
-    agreed with its start. `restarts` are results of the same case from other starts (leading
-    axis); leave it out for all cases of a model or for none. A result that is not finite gives
-    features that are not. `jnp.stack` of the result is what `failure_probability` takes.
+    `detected` are the observations with all detections, if the fit used only those that agree
+    with its start. `restarts` are results of the same case from other starts (leading axis); give
+    it for all cases of a failure model or for none. A result that is not finite gives
+    features that are not finite. `failure_probability` takes `jnp.stack` of the result.
     """
     detected = observations if detected is None else detected
     valid = observations.view_valid
@@ -107,8 +106,8 @@ def failure_features(
         curvature_condition=_log10(highest) - _log10(lowest),
         curvature_least=_log10(lowest),
         noise_scale=_log10(uncertainty.noise_scale),
-        vertex_std_mm=_at_most(jnp.mean(uncertainty.vertex_std)),
-        path_std_mm=_at_most(jnp.max(uncertainty.path_std)),
+        vertex_std_mm=_clipped(jnp.mean(uncertainty.vertex_std)),
+        path_std_mm=_clipped(jnp.max(uncertainty.path_std)),
         view_angle_sine=jnp.sin(ray_angle(observations.cameras, valid.astype(image_loss.dtype))),
         num_views=jnp.sum(valid).astype(image_loss.dtype),
         restart_spread_mm=_restart_spread(model, restarts),
@@ -125,8 +124,8 @@ def failure_features(
 def _sightings(
     model: ShapeModel, detected: Observations, reconstruction: Reconstruction
 ) -> tuple[Scalar, Scalar, Scalar]:
-    """Share of sightings that disagree with the result, their rms, and the worst view's bias.
-    Left/right swaps in a view are put right first: the fit has done so as well."""
+    """Compute the share of outliers among the detected landmarks of all views, their rms residual,
+    and the bias of the worst view. Left/right swaps in a view are undone first, as in the fit."""
     points = landmarks(model, posed(model, reconstruction.pose, reconstruction.coefficients))
     seen = jnp.isfinite(detected.landmark_sigma) & detected.view_valid[:, None]
     sigma = jnp.where(seen, detected.landmark_sigma, jnp.inf)
@@ -138,21 +137,21 @@ def _sightings(
     lengths = safe_norm(over_sigma)
     sigma = jnp.where(seen, sigma, 1.0)
     residuals = over_sigma * sigma[..., None]
-    weights = jnp.where(seen & (lengths < _DISAGREES), 1.0 / sigma**2, 0.0)
+    weights = jnp.where(seen & (lengths < _OUTLIER_SD), 1.0 / sigma**2, 0.0)
     total = jnp.sum(weights, axis=1)
     mean = jnp.sum(jnp.where(weights > 0.0, weights, 0.0)[..., None] * residuals, axis=1)
     bias = safe_norm(mean / jnp.maximum(total, 1e-6)[:, None])
     return (
-        _mean((lengths > _DISAGREES).astype(sigma.dtype), seen),
-        jnp.sqrt(_mean(jnp.minimum(lengths, _HELD) ** 2, seen) / 2.0),
-        _at_most(jnp.max(jnp.where(detected.view_valid, bias, 0.0))),
+        _mean((lengths > _OUTLIER_SD).astype(sigma.dtype), seen),
+        jnp.sqrt(_mean(jnp.minimum(lengths, _CLIPPED_SD) ** 2, seen) / 2.0),
+        _clipped(jnp.max(jnp.where(detected.view_valid, bias, 0.0))),
     )
 
 
 def _gaps(observations: Observations) -> tuple[Scalar, Scalar]:
-    """By how much the rays of landmarks, and those of the masks' centroids, miss each other:
-    rms in-plane distance of the views from the point between them, mm; 0 where only one view
-    saw them. Cameras that are wrong, and views that show different bones, make it large."""
+    """Compute how far the rays of landmarks, and the rays of mask centroids, pass each other: rms
+    in-plane distance to the triangulated point, mm; 0 if only one view saw them. Wrong cameras,
+    or views that show different bones, make it large."""
     seen = jnp.isfinite(observations.landmark_sigma) & observations.view_valid[:, None]
     points = triangulate(
         observations.cameras,
@@ -160,18 +159,18 @@ def _gaps(observations: Observations) -> tuple[Scalar, Scalar]:
         jnp.where(seen, observations.landmark_sigma, jnp.inf),
     )
     common = points.num_views >= 2
-    of_landmarks = jnp.sqrt(_mean(jnp.minimum(points.residual_mm, _GROSS_MM) ** 2, common))
+    of_landmarks = jnp.sqrt(_mean(jnp.minimum(points.residual_mm, _CLIPPED_MM) ** 2, common))
     centers, known = _mask_centroids(observations)
     sigma = jnp.where(known, 1.0, jnp.inf)[:, None]
     middle = triangulate(observations.cameras, centers[:, None], sigma)
     of_masks = jnp.where(jnp.sum(known) >= 2, middle.residual_mm[0], 0.0)
-    return of_landmarks, _at_most(of_masks)
+    return of_landmarks, _clipped(of_masks)
 
 
 def _mask_centroids(
     observations: Observations,
 ) -> tuple[Float[Array, "view 2"], Bool[Array, " view"]]:
-    """Centroid of the mask in each view (px), and whether there is a mask."""
+    """Compute the centroid of the mask in each view (px), and whether there is a mask."""
     centers, masked = jax.vmap(centroid_of)(observations.masks)
     return centers, observations.view_valid & masked
 
@@ -179,36 +178,37 @@ def _mask_centroids(
 def _mask_shift(
     model: ShapeModel, observations: Observations, reconstruction: Reconstruction
 ) -> Scalar:
-    """Distance between the centroids of mask and rendered silhouette in the worst view, mm."""
+    """Compute the distance between the centroids of mask and rendered silhouette in the worst
+    view, mm."""
     vertices = posed(model, reconstruction.pose, reconstruction.coefficients)
     rendered = render_views(vertices, model, observations.cameras, _SPLATS).silhouette
     centers, known = _mask_centroids(observations)
-    own, _ = jax.vmap(centroid_of)(rendered)
+    rendered_centers, _ = jax.vmap(centroid_of)(rendered)
     views, middle = observations.cameras, jnp.mean(vertices, axis=0)
     depths = jax.vmap(lambda view: cameras.depth(view, middle[None])[0])(views)
-    shift = safe_norm((centers - own) / views.focal_length) * depths
-    return _at_most(jnp.max(jnp.where(known, shift, 0.0)))
+    shift = safe_norm((centers - rendered_centers) / views.focal_length) * depths
+    return _clipped(jnp.max(jnp.where(known, shift, 0.0)))
 
 
 def _landmark_fit_distance(
     model: ShapeModel, observations: Observations, reconstruction: Reconstruction
 ) -> Scalar:
-    """A second opinion: rms distance of the vertices to those of the fit of the landmarks alone,
-    started at the result, mm. 0 without landmarks."""
-    own = posed(model, reconstruction.pose, reconstruction.coefficients)
-    other = fit_landmarks(model, observations, reconstruction.pose)
-    there = posed_vertices(model, reconstruction.pose, other)
+    """Compute the rms distance of the vertices to those of a fit of the landmarks alone, started
+    at the result, mm. 0 without landmarks."""
+    vertices = posed(model, reconstruction.pose, reconstruction.coefficients)
+    landmark_fit = fit_landmarks(model, observations, reconstruction.pose)
+    landmark_vertices = posed_vertices(model, reconstruction.pose, landmark_fit)
     seen = jnp.isfinite(observations.landmark_sigma) & observations.view_valid[:, None]
-    distance = jnp.sqrt(jnp.mean(jnp.sum((own - there) ** 2, axis=1)))
-    return _at_most(jnp.where(jnp.any(seen), distance, 0.0))
+    distance = jnp.sqrt(jnp.mean(jnp.sum((vertices - landmark_vertices) ** 2, axis=1)))
+    return _clipped(jnp.where(jnp.any(seen), distance, 0.0))
 
 
 def _mean(values: Float[Array, "*shape"], counted: Bool[Array, "*shape"]) -> Scalar:
     return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.maximum(jnp.sum(counted), 1)
 
 
-def _at_most(length: Scalar) -> Scalar:
-    return jnp.minimum(length, _GROSS_MM)
+def _clipped(length: Scalar) -> Scalar:
+    return jnp.minimum(length, _CLIPPED_MM)
 
 
 def _log10(x: Scalar) -> Scalar:
@@ -223,7 +223,7 @@ def _restart_spread(model: ShapeModel, restarts: Reconstruction | None) -> Scala
 
 
 class FailureModel(eqx.Module):
-    """Logistic regression on standardised features: plain arrays, saved as any others."""
+    """Logistic regression on standardised features (plain arrays)."""
 
     mean: Float[Array, " feature"]
     scale: Float[Array, " feature"]
@@ -238,12 +238,12 @@ def fit_failure_model(
     ridge: float | Scalar = 1.0,
     num_steps: int = 30,
 ) -> FailureModel:
-    """Maximum likelihood with a penalty ridge |weights|^2 / 2 on the standardised features
-    (the bias is free), by damped Newton steps.
+    """Fit a logistic regression by maximum likelihood with the penalty ridge |weights|^2 / 2 on
+    the standardised features (none on the bias), by damped Newton steps.
 
-    Cases with a feature that is not finite are left out, for their probability is 1 without a
-    model. Features of one value get weight 0. With a single class the bias stays near that
-    class (held by a weak prior), and the probabilities say nothing: report no AUROC then.
+    Cases with a feature that is not finite are skipped: their probability is always 1. Constant
+    features get weight 0. With a single class a weak prior keeps the bias finite, and the
+    probabilities carry no information: do not report an AUROC then.
     """
     known = jnp.all(jnp.isfinite(features), axis=1)
     counts = known.astype(features.dtype)
@@ -277,7 +277,7 @@ def fit_failure_model(
 
 
 def failure_probability(model: FailureModel, features: Float[Array, " feature"]) -> Scalar:
-    """Probability that a result failed; 1 where a feature is not finite."""
+    """Compute the probability that a result failed; 1 if a feature is not finite."""
     standard = (features - model.mean) / model.scale
     known = jnp.all(jnp.isfinite(features))
     logit = jnp.sum(model.weights * jnp.where(known, standard, 0.0)) + model.bias
@@ -285,8 +285,9 @@ def failure_probability(model: FailureModel, features: Float[Array, " feature"])
 
 
 def auroc(probability: Float[np.ndarray, " case"], failed: Bool[np.ndarray, " case"]) -> float:
-    """Chance that a failed case has a higher probability than one that succeeded, ties half
-    (area under the ROC curve, Mann and Whitney). NaN without both kinds. Host."""
+    """Compute the area under the ROC curve (Mann and Whitney): the chance that a failed case has a
+    higher probability than a successful one, ties counting half. NaN if all cases failed or none
+    did. Runs on the host."""
     failed = np.asarray(failed, bool)
     positive, negative = int(failed.sum()), int((~failed).sum())
     if not positive or not negative:
@@ -297,12 +298,12 @@ def auroc(probability: Float[np.ndarray, " case"], failed: Bool[np.ndarray, " ca
 
 
 class RiskCoverage(eqx.Module):
-    """Risk of the cases kept when those with the highest probability of failure are dropped:
-    element k keeps the k + 1 most trusted cases, a share `coverage` of all."""
+    """Risk-coverage curve: element k is the risk of the k + 1 cases with the lowest failure
+    probabilities, a share `coverage` of all cases."""
 
     coverage: Float[np.ndarray, " case"]
-    risk: Float[np.ndarray, " case"]  # mean error, or share of failures, of the kept
-    threshold: Float[np.ndarray, " case"]  # probability of the last one kept
+    risk: Float[np.ndarray, " case"]  # mean error, or share of failures, of the cases kept
+    threshold: Float[np.ndarray, " case"]  # failure probability of the last case kept
 
     @property
     def area(self) -> float:
@@ -310,7 +311,7 @@ class RiskCoverage(eqx.Module):
         return float(np.mean(self.risk))
 
     def risk_at(self, coverage: float) -> float:
-        """Risk when at least this share of the cases is kept."""
+        """Return the risk if at least this share of the cases is kept."""
         keep = int(np.ceil(coverage * len(self.risk) - 1e-9))
         return float(self.risk[max(keep, 1) - 1])
 
@@ -318,9 +319,9 @@ class RiskCoverage(eqx.Module):
 def risk_coverage(
     probability: Float[np.ndarray, " case"], error: Float[np.ndarray, " case"]
 ) -> RiskCoverage:
-    """The curve of mean error against coverage (Geifman and El-Yaniv 2017), on the host.
+    """Compute the curve of mean error against coverage (Geifman and El-Yaniv 2017), on the host.
 
-    `error` is a loss per case: mm, or 1 for a failure and 0 else. Cases of equal probability
+    `error` is a loss per case: mm, or 1 for a failure and 0 otherwise. Cases of equal probability
     count with their mean error, so their order does not matter. Raises ValueError without cases.
     """
     probability, error = np.asarray(probability, float), np.asarray(error, float)
@@ -339,9 +340,9 @@ def abstention_threshold(
     *,
     max_risk: float,
 ) -> float:
-    """The highest probability of failure to accept so that the cases kept have a mean error
-    of at most `max_risk`; -1 (keep none) when no coverage does. Choose it on other cases
-    than those reported. Host."""
+    """Find the highest failure probability to accept so that the cases kept have a mean error of
+    at most `max_risk`; -1 (keep none) if no coverage reaches it. Choose it on other cases than
+    those reported. Runs on the host."""
     curve = risk_coverage(probability, error)
     # Equal probabilities are kept or dropped together.
     last = np.append(curve.threshold[1:] > curve.threshold[:-1], True)
@@ -352,6 +353,6 @@ def abstention_threshold(
 def abstain(
     reconstruction: Reconstruction, probability: Scalar, threshold: float
 ) -> Bool[Array, ""]:
-    """Whether to withhold a result: its probability of failure is above the threshold or not a
-    number, or the fit itself is not finite."""
+    """Return whether to abstain: the failure probability is above the threshold or NaN, or the
+    fit is not finite."""
     return ~(probability <= threshold) | (reconstruction.status == 1)

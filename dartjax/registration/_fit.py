@@ -1,8 +1,8 @@
 """Reconstruction of one vertebra from its observations, as a pure function.
 
-Landmarks first (Levenberg-Marquardt on pose and shape), then the images coarse to fine with
-Adam in scans of fixed length: the same number of steps for every case, so that a batch under
-`vmap` never waits and needs no communication between devices.
+Levenberg-Marquardt first fits pose and shape to the landmarks. Adam then fits the images from
+coarse to fine, in scans of fixed length: every case takes the same number of steps, so a
+batch under `vmap` needs no communication between devices.
 """
 
 import dataclasses
@@ -46,9 +46,9 @@ STATUS_MEANING: dict[int, str] = {
     2: "the result disagrees with the masks",
     3: "a shape coefficient is beyond 3.5 standard deviations",
     4: "one view, or views that are nearly parallel: depth is poorly determined",
-    5: "the network that judged the result expects it to be wrong",
+    5: "the similarity network predicts a large error of the result",
     6: "the result disagrees with the landmarks",
-    7: "the spine is of unusual size, or the pixel spacing is not true",
+    7: "the spine is of unusual size, or the pixel spacing is wrong",
 }
 
 
@@ -63,10 +63,10 @@ class Scale(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FitOptions:
-    """Everything static about a fit; hashable, so it can be a static argument of jit.
+    """Static options of a fit; hashable, so they can be a static argument of jit.
 
-    `similarity` takes (rendered, observed, weights) and is called once per view; its windows
-    are in pixels and belong to the pixel size of each scale, hence one per scale.
+    `similarity` holds one function for each scale, because window sizes are in pixels and pixel
+    sizes differ between scales. Each takes (rendered, observed, weights) of one view.
     """
 
     similarity: tuple[Similarity, ...]
@@ -74,14 +74,16 @@ class FitOptions:
     weights: ObjectiveWeights = ObjectiveWeights()
     crop_width_mm: float = 110.0
     region_dilation_mm: float = 4.0
-    nonnegative_modes: int = 0  # the last ones, such as those of fractures
-    neighbours_rendered: bool = True  # in a joint fit; not where each image shows one vertebra
-    kinship: float = 0.8  # in a joint fit: share of the neighbours' shape that is expected again
-    multiview: MultiViewScore | None = None  # beside or instead of the similarity, at every scale
+    nonnegative_modes: int = 0  # number of last modes kept >= 0, such as fracture modes
+    neighbours_rendered: bool = True  # in a joint fit; False if each image shows one vertebra
+    # In a joint fit: the centre of a vertebra's shape prior, as a factor of its neighbours' mean
+    # deviation from their mean shapes. 0 centres the prior on the mean shape.
+    shape_coupling: float = 0.8
+    multiview: MultiViewScore | None = None  # additional term of all views, at every scale
 
 
 class Reconstruction(eqx.Module):
-    """A vertebra in world mm: pose, shape coefficients, and how the fit went."""
+    """Result of a fit: pose and shape coefficients of one vertebra, losses, agreement, status."""
 
     pose: transforms.SE3  # T_world_vertebra
     coefficients: Coefficients
@@ -99,14 +101,14 @@ def fit(
     around: Surroundings | None = None,
     coefficients: Coefficients | None = None,
 ) -> Reconstruction:
-    """Pose (6) and shape (m) of one vertebra from K views.
+    """Fit pose (6) and shape (m) of one vertebra to K views.
 
-    `start` is T_world_vertebra, within about 10 mm and 15 degrees. Landmarks that were seen
-    move the start first, unless `coefficients` are given: then the descent begins at exactly
-    that pose and shape. `around` are vertebrae already reconstructed that stand in the same
-    beams: they are rendered with this one. Fitting all vertebrae of a scene in turn, each with
-    the latest of its neighbours, fits them together (block coordinate descent). jit with
-    `options` static; vmap over cases and starts. Never raises: read `status`.
+    `start` is T_world_vertebra, within about 10 mm and 15 degrees of the true pose. Detected
+    landmarks refine it first, unless `coefficients` are given: then the descent starts at exactly
+    that pose and shape. `around` are reconstructed vertebrae in the same beams, rendered
+    together with this one. Fitting all vertebrae of a scene in turn, each with the latest state
+    of its neighbours, is a joint fit (block coordinate descent). jit with `options` static; vmap
+    over cases and starts. Never raises: read `status`.
     """
     parameters = start_parameters(model, observations, start, options, coefficients)
     histories = []
@@ -128,8 +130,9 @@ def descent_direction(
     coefficients: Coefficients,
     options: FitOptions,
 ) -> Float[Array, " unknown"]:
-    """Where the first scale of a fit would go from a pose and shape: minus the gradient of its
-    objective, in the units of `FitParameters` (rotation, translation, coefficients)."""
+    """Compute the descent direction of the first scale of a fit at a pose and shape: minus the
+    gradient of the objective, in the units of `FitParameters` (rotation, translation,
+    coefficients)."""
     begin = dataclasses.replace(zero_parameters(len(model.modes)), coefficients=coefficients)
     scale, similarity = options.scales[0], options.similarity[0]
     evidence, splats = prepare(model, pose, begin, observations, scale, options)
@@ -149,8 +152,8 @@ def start_parameters(
     options: FitOptions,
     coefficients: Coefficients | None = None,
 ) -> FitParameters:
-    """Where the descent begins: exactly at the start if a shape is given with it, else at the fit
-    of the landmarks, where they count."""
+    """Compute the parameters at which the descent starts: the start itself if a shape is given
+    with it, else the fit of the landmarks if their weight is above 0."""
     parameters = zero_parameters(len(model.modes))
     if coefficients is not None:
         return dataclasses.replace(parameters, coefficients=coefficients)
@@ -171,8 +174,8 @@ def fit_from_starts(
     rotation_sigma: float = 0.08,
     translation_sigma: float = 3.0,
 ) -> Reconstruction:
-    """The best of several fits, by loss: the first from `start`, the others from random
-    disturbances of it (normal, rad and mm per axis)."""
+    """Fit from several starts and return the result with the lowest loss. The first start is
+    `start`, the others are random disturbances of it (normal, rad and mm per axis)."""
     poses = jax.vmap(lambda k, s: _disturb(start, k, s * rotation_sigma, s * translation_sigma))(
         jax.random.split(key, num_starts), jnp.where(jnp.arange(num_starts) == 0, 0.0, 1.0)
     )
@@ -195,7 +198,8 @@ def prepare(
     options: FitOptions,
     around: Surroundings | None = None,
 ) -> tuple[Evidence, SplatOptions]:
-    """Observations at this scale with the region of interest frozen at the current fit."""
+    """Make the observations of a scale, with the region of interest fixed around the current
+    fit."""
     pixel_mm = options.crop_width_mm / scale.num_pixels
     blur_px = scale.blur_mm / pixel_mm
     splat_options = _splat_options(pixel_mm, blur_px)
@@ -209,7 +213,7 @@ def prepare(
 
 
 def _splat_options(pixel_mm: float, blur_px: float) -> SplatOptions:
-    # The blur of the image costs nothing here: it widens every splat.
+    # The image blur widens every splat, so the rendering needs no separate blur.
     antialias = 0.3 + blur_px**2
     sigma_px = ((1.3 / pixel_mm) ** 2 + antialias) ** 0.5
     return SplatOptions(window=2 * int(3.0 * sigma_px + 0.5) + 1, antialias=antialias)
@@ -225,7 +229,7 @@ def descend(
     scale: Scale,
     options: FitOptions,
 ) -> tuple[FitParameters, Float[Array, " step"]]:
-    """Adam with the learning rate halved over the stage."""
+    """Minimise the objective at one scale by Adam; the learning rate halves over the stage."""
     schedule = optax.exponential_decay(scale.learning_rate, scale.num_steps, 0.5)
     optimizer = optax.adam(schedule, b2=0.99)
 
@@ -248,7 +252,7 @@ def descend(
 
 
 def _projected(parameters: FitParameters, num_nonnegative: int) -> FitParameters:
-    """With the last coefficients not below 0."""
+    """Clip the last `num_nonnegative` coefficients at 0 from below."""
     coefficients = parameters.coefficients
     limited = jnp.arange(len(coefficients)) >= len(coefficients) - num_nonnegative
     raised = jnp.where(limited, jnp.maximum(coefficients, 0.0), coefficients)
@@ -263,6 +267,7 @@ def finish(
     history: Float[Array, " step"],
     options: FitOptions,
 ) -> Reconstruction:
+    """Make the result of a fit: pose, agreement with the masks at full resolution, and status."""
     num_pixels = observations.images.shape[-1]
     evidence = evidence_at_scale(observations, num_pixels, 0.0)
     vertices = posed_vertices(model, start, parameters)

@@ -1,7 +1,8 @@
-"""The fit of `fit`, by damped Gauss-Newton steps instead of Adam.
+"""Fit of one vertebra by damped Gauss-Newton steps instead of Adam.
 
-A step renders every view once with one tangent for each unknown, where Adam renders once with
-one reverse pass: fewer renderings, each dearer. `benchmarks/solvers.py` counts both.
+A step renders every view once with one tangent for each unknown; a step of Adam renders every view
+once with one reverse pass. So Gauss-Newton needs fewer, more expensive renderings
+(`benchmarks/solvers.py`).
 """
 
 from collections.abc import Callable
@@ -37,13 +38,13 @@ def fit_gauss_newton(
     *,
     num_steps: int = 8,
 ) -> Reconstruction:
-    """Pose (6) and shape (m) of one vertebra from K views, as `fit` finds them: landmarks
-    first, then the images coarse to fine, the same objective at every scale.
+    """Fit pose (6) and shape (m) of one vertebra to K views, with the stages and the objective of
+    `fit`: landmarks first, then the images from coarse to fine.
 
-    `num_steps` steps of Levenberg-Marquardt at each scale, rejected ones included; the
-    steps and learning rates of `options.scales` are not read. `history` has num_steps + 1
-    losses a scale, one for each rendering, and never rises within a scale. jit with
-    `options` and `num_steps` static; vmap over cases and starts. Never raises: read `status`.
+    Every scale takes `num_steps` steps of Levenberg-Marquardt, rejected steps included; the
+    numbers of steps and learning rates of `options.scales` are ignored. `history` has
+    num_steps + 1 losses for each scale, one for each rendering, and never rises within a scale. jit
+    with `options` and `num_steps` static; vmap over cases and starts. Never raises: read `status`.
     """
     parameters = start_parameters(model, observations, start, options)
     histories = []
@@ -65,11 +66,11 @@ def fit_gauss_newton(
 def damped_gauss_newton(
     near: Callable[[Unknowns], Quadratic], start: Unknowns, *, num_steps: int
 ) -> tuple[Unknowns, Float[Array, " step"]]:
-    """Minimise a function known by its quadratic `near` any point: Levenberg-Marquardt with
-    Marquardt's scaling in a fixed number of steps. Returns the point and the losses.
+    """Minimise a function given by its quadratic expansion `near` any point, by a fixed number of
+    Levenberg-Marquardt steps with Marquardt's scaling. Returns the point and the losses.
 
-    A step that does not lower the loss is rejected and the damping raised tenfold, else it is
-    lowered fivefold. The quadratic is made once a step, at the trial.
+    A step that does not lower the loss is rejected and the damping is raised tenfold; otherwise
+    the damping is lowered fivefold. Every step evaluates the expansion once, at the trial point.
     """
 
     def step(carry: tuple[Unknowns, Quadratic, Unknowns, Scalar], _):
@@ -83,7 +84,7 @@ def damped_gauss_newton(
         delta = jnp.linalg.solve(here.curvature + jnp.diag(scale), -here.gradient)
         return (x, here, delta, damping), here.loss
 
-    # The first step only looks at the start: one program for all renderings.
+    # The first step only evaluates the start, so that all renderings share one program.
     flat = jnp.zeros_like(start)
     nowhere = Quadratic(jnp.asarray(jnp.inf, start.dtype), flat, jnp.diag(flat))
     carry = (start, nowhere, flat, jnp.asarray(5.0 * FIRST_DAMPING, start.dtype))

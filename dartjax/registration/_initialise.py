@@ -1,9 +1,9 @@
-"""A start for every vertebra: pose from whatever was detected, and from what it was taken.
+"""Initialisation: the pose of a vertebra from its detections, and the tier of its evidence.
 
-One robust fit of the pose serves every rung: reprojected landmarks, centroids of the masks,
-and a prior on the orientation (a neighbour's, else the patient's axes). The rungs differ in the
-evidence there is and in the starts it affords. Spine-DART starts only from three landmarks seen
-in both views, and falls back on fixed ones in AP and lateral views.
+One robust pose fit serves all initialisation tiers: reprojected landmarks, centroids of the masks,
+and a prior on the orientation (that of a neighbour, else the patient's axes). The tiers differ in
+the evidence that is available. Spine-DART initialises only from three landmarks seen in both
+views, and falls back on fixed landmarks in AP and lateral views.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from dartjax.registration._objective import Neighbour, no_neighbour
 from dartjax.registration._triangulate import nearest_to_rays, triangulate, viewing_rays
 from dartjax.ssm import ShapeModel, landmarks
 
-RUNGS: dict[int, str] = {
+TIERS: dict[int, str] = {
     0: "landmarks common to two views",
     1: "landmarks of all views",
     2: "few landmarks and masks",
@@ -36,8 +36,8 @@ RUNGS: dict[int, str] = {
 ABSTAINED = 4
 _TRIPLES = np.array(list(itertools.combinations(range(NUM_LANDMARKS), 3)))
 _OUTLIER = 3.0  # standard deviations
-_MASK_SIGMA_MM = 6.0  # of a mask's centroid beside that of the projected vertices
-# Orientation, rad: vertebrae against the patient's axes (about x, y, z), and against a neighbour.
+_MASK_SIGMA_MM = 6.0  # centroid of a mask to the centroid of the projected vertices
+# Orientation, rad: relative to the patient's axes (about x, y, z), and relative to a neighbour.
 _AXES_SIGMA = (0.5, 0.25, 0.25)
 _NEIGHBOUR_SIGMA = (0.15, 0.12, 0.12)
 _NEIGHBOUR_SIGMA_MM = 8.0
@@ -48,16 +48,21 @@ _MOST_TURNED = 1.15  # rad, from the patient's axes
 
 
 class Initialisation(eqx.Module):
-    """The start of a fit: T_world_vertebra, the rung it stands on (`RUNGS`), how many landmarks
-    agree with it within 3 sigma, and their rms residual in mm. `agrees` says which, and
-    `exchanged` which of them are those of the other side (see `agreeing_landmarks`)."""
+    """Initial pose of a fit: T_world_vertebra, its initialisation tier (`TIERS`), the number of
+    landmarks that agree with it within 3 sigma, and their rms residual in mm. `agrees` marks these
+    landmarks, `exchanged` those with a left/right swap (see `agreeing_landmarks`)."""
 
     pose: transforms.SE3
-    rung: Int[Array, ""]
+    tier: Int[Array, ""]
     num_inliers: Int[Array, ""]
     residual_mm: Scalar
     agrees: Bool[Array, "view landmark"]
     exchanged: Bool[Array, "view landmark"]
+
+    @property
+    def rung(self) -> Int[Array, ""]:
+        """The tier, by its name in 0.1."""
+        return self.tier
 
 
 def initialise(
@@ -67,13 +72,13 @@ def initialise(
     *,
     num_steps: int = 12,
 ) -> Initialisation:
-    """Pose of the mean shape from landmarks and masks of K views.
+    """Estimate the pose of the mean shape from landmarks and masks of K views.
 
-    Minimised is sum rho(|r|^2 / sigma^2), rho(s) = s / (1 + s / 9), over reprojected landmarks
-    (left and right of a pair may be exchanged in a view) and centroids of masks, plus the prior
-    on the orientation. Starts: alignments of three landmarks seen in two views (all 120, the
-    best four kept), the neighbour's pose, and 15 tilts of the patient's axes. Never raises:
-    read `rung`; with rung 4 the pose is only a guess.
+    Minimises sum rho(|r|^2 / sigma^2), rho(s) = s / (1 + s / 9), over reprojected landmarks
+    (a left/right pair may be swapped in a view) and centroids of masks, plus the prior on the
+    orientation. The fit starts from the four best of 120 alignments of three landmarks seen in two
+    views, from the neighbour's pose, and from 15 tilts of the patient's axes. Never raises: read
+    `tier`; the pose of tier 4 is unreliable.
     """
     neighbour = no_neighbour() if neighbour is None else neighbour
     evidence = _gather(model, observations)
@@ -92,12 +97,12 @@ def initialise(
     poses, costs = jax.vmap(refine)(starts)
     chosen = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
     pose = jax.tree.map(lambda leaf: leaf[chosen], poses)
-    return _judge(pose, evidence, neighbour)
+    return _with_tier(pose, evidence, neighbour)
 
 
 def agreeing_landmarks(observations: Observations, found: Initialisation) -> Observations:
-    """The observations without the landmarks that disagree with a start, and with exchanged
-    sides put right: what a fit by least squares may be given."""
+    """Remove the landmarks that disagree with an initial pose, and undo left/right swaps. A
+    least-squares fit needs observations without such outliers."""
     partner = jnp.asarray(PARTNER)
     sigma = jnp.where(found.agrees, observations.landmark_sigma, jnp.inf)
     pixels = observations.landmarks
@@ -109,6 +114,8 @@ def agreeing_landmarks(observations: Observations, found: Initialisation) -> Obs
 
 
 class _Gathered(eqx.Module):
+    """Detections of one vertebra and the model points they are compared with."""
+
     views: Camera
     pixels: Float[Array, "view landmark 2"]
     sigma: Float[Array, "view landmark"]  # inf = not seen
@@ -136,7 +143,7 @@ def _gather(model: ShapeModel, observations: Observations) -> _Gathered:
 
 
 def _starts(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
-    """Candidate poses with a leading axis."""
+    """Make the poses from which the fit starts (leading axis)."""
     triples = _triple_poses(evidence, neighbour)
     axes = transforms.SO3.identity()
     base = jax.tree.map(
@@ -157,8 +164,8 @@ def _starts(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
 
 
 def _triple_poses(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
-    """The best of the alignments of three triangulated landmarks, by their cost over all
-    evidence; triples not seen in two views count as worst."""
+    """Align the model to all triples of triangulated landmarks and return the poses with the
+    lowest cost over all evidence. Triples that two views did not see have infinite cost."""
     found = triangulate(evidence.views, evidence.pixels, evidence.sigma)
     common = found.num_views >= 2
 
@@ -169,7 +176,7 @@ def _triple_poses(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
         return pose, jnp.where(usable, cost, jnp.inf)
 
     poses, costs = jax.vmap(align)(jnp.asarray(_TRIPLES))
-    best = jnp.argsort(costs)[:_BEST_TRIPLES]  # top_k would gather a batch that is sharded
+    best = jnp.argsort(costs)[:_BEST_TRIPLES]  # top_k would gather a sharded batch
     kept = jax.tree.map(lambda leaf: leaf[best], poses)
     fallback = _placed(transforms.SO3.identity(), evidence)
     usable = jnp.isfinite(costs[best])
@@ -179,7 +186,8 @@ def _triple_poses(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
 
 
 def _placed(rotation: transforms.SO3, evidence: _Gathered) -> transforms.SE3:
-    """The pose of this orientation whose landmarks and middle lie nearest to their rays."""
+    """Find the position, for a given orientation, at which landmarks and centre lie nearest to
+    their rays."""
     directions = jax.vmap(viewing_rays)(evidence.views, evidence.pixels)
     to_mask = jax.vmap(viewing_rays)(evidence.views, evidence.mask_centers[:, None])
     sources = jax.vmap(lambda view: view.source)(evidence.views)
@@ -201,7 +209,8 @@ def _placed(rotation: transforms.SO3, evidence: _Gathered) -> transforms.SE3:
 def _residuals(
     pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour
 ) -> Float[Array, " residual"]:
-    """Robust landmark and mask residuals over sigma, then the prior's: squares add to the cost."""
+    """Compute the robust landmark and mask residuals over sigma, then the residuals of the
+    prior."""
     by_landmark = robust(_landmark_residuals(pose, evidence)[0], _OUTLIER)
     middle = pose.apply(evidence.middle)[None]
     to_mask = jax.vmap(lambda view, pixel: cameras.reprojection_mm(view, middle, pixel[None]))(
@@ -215,7 +224,7 @@ def _residuals(
 def _landmark_residuals(
     pose: transforms.SE3, evidence: _Gathered
 ) -> tuple[Float[Array, "view landmark 2"], Bool[Array, "view landmark"]]:
-    """Of every view, and which landmarks are taken as exchanged."""
+    """Compute the landmark residuals of every view, and which landmarks count as swapped."""
     points = transforms.apply(pose, evidence.landmarks)
 
     def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]):
@@ -233,8 +242,8 @@ def _prior_residuals(pose: transforms.SE3, neighbour: Neighbour) -> Float[Array,
     return jnp.where(neighbour.known, to_neighbour, alone)
 
 
-def _judge(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) -> Initialisation:
-    """Which rung the evidence that agrees with the pose amounts to."""
+def _with_tier(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) -> Initialisation:
+    """Assign the initialisation tier to a pose, from the evidence that agrees with it."""
     residuals, exchanged = _landmark_residuals(pose, evidence)
     squared = jnp.sum(residuals**2, axis=-1)
     agrees = jnp.isfinite(evidence.sigma) & (squared < _OUTLIER**2)
@@ -242,24 +251,24 @@ def _judge(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) -> I
     num_distinct, num_seen = jnp.sum(jnp.any(agrees, axis=0)), jnp.sum(agrees)
     num_masks = jnp.sum(evidence.mask_known)
     placed = (num_masks >= 2) | (neighbour.known & (num_masks >= 1))
-    rung = jnp.where(placed, 3, ABSTAINED)
+    tier = jnp.where(placed, 3, ABSTAINED)
     few = (num_distinct >= 2) & (num_masks >= 1)
-    rung = jnp.where(few | (num_distinct >= 3), 2, rung)
-    rung = jnp.where((num_distinct >= 3) & (num_seen >= 5), 1, rung)
-    rung = jnp.where(num_common >= 3, 0, rung)
-    # Of several views only one has seen it: how deep it lies is for a neighbour to say.
-    speaking = jnp.any(agrees, axis=1) | evidence.mask_known
-    one_sided = (jnp.sum(evidence.valid) >= 2) & (jnp.sum(speaking) < 2)
-    rung = jnp.where(one_sided, jnp.where(neighbour.known, jnp.maximum(rung, 3), ABSTAINED), rung)
+    tier = jnp.where(few | (num_distinct >= 3), 2, tier)
+    tier = jnp.where((num_distinct >= 3) & (num_seen >= 5), 1, tier)
+    tier = jnp.where(num_common >= 3, 0, tier)
+    # If only one of several views has detections, a neighbour must determine the depth.
+    has_evidence = jnp.any(agrees, axis=1) | evidence.mask_known
+    one_view = (jnp.sum(evidence.valid) >= 2) & (jnp.sum(has_evidence) < 2)
+    tier = jnp.where(one_view, jnp.where(neighbour.known, jnp.maximum(tier, 3), ABSTAINED), tier)
     in_mm = squared * jnp.where(agrees, evidence.sigma, 0.0) ** 2
     residual = jnp.sqrt(jnp.sum(in_mm) / jnp.maximum(num_seen, 1) / 2.0)
-    # A vertebra turned further than any patient's means cameras or axes that are not true.
+    # A rotation larger than in any patient means that cameras or patient axes are wrong.
     upright = jnp.linalg.norm(pose.rotation().log()) < _MOST_TURNED
     finite = jnp.isfinite(_leaves_of(pose)).all()
-    rung = jnp.where(finite & upright, rung, ABSTAINED).astype(jnp.int32)
-    return Initialisation(pose, rung, num_seen.astype(jnp.int32), residual, agrees, exchanged)
+    tier = jnp.where(finite & upright, tier, ABSTAINED).astype(jnp.int32)
+    return Initialisation(pose, tier, num_seen.astype(jnp.int32), residual, agrees, exchanged)
 
 
 def _leaves_of(pose: transforms.SE3) -> Float[Array, "7"]:
-    """Quaternion and translation as one vector."""
+    """Concatenate quaternion and translation."""
     return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(pose)])

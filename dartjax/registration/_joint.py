@@ -1,9 +1,9 @@
-"""Reconstruction of all vertebrae of a scene together.
+"""Joint reconstruction of all vertebrae of a scene.
 
-Bones next to each other overlap in X-rays, one follows from the other, and those of one person
-resemble each other. So every vertebra is fitted with its neighbours rendered into the same views,
-and with a prior on where it stands among them and on its shape; before every stage of the schedule
-all of them take over the others' latest state (block coordinate descent, in step).
+Adjacent vertebrae overlap in X-rays, and their poses and shapes correlate. Every vertebra is
+therefore fitted with its neighbours rendered into the same views, with a prior on its pose relative
+to them, and with a shape coupled to theirs. All vertebrae are updated simultaneously; before every
+stage of the schedule each takes the latest state of its neighbours (block coordinate descent).
 """
 
 import dataclasses
@@ -38,14 +38,14 @@ from dartjax.registration._objective import (
 )
 from dartjax.ssm import ShapeModel
 
-REACH = 3  # levels above and below that are rendered with a vertebra, and that resemble it
+REACH = 3  # levels above and below that are rendered with a vertebra and coupled to its shape
 _WITHIN_REACH = np.array([step for step in range(-REACH, REACH + 1) if step])
 
 
 class SpineOrder(eqx.Module):
-    """The vertebrae of one scene from head to foot, padded to any number: where each lies along
-    the spine (mm, growing toward the feet), its usual forward tilt (rad, + with the head end
-    forward), and whether there is one at all."""
+    """Order of the vertebrae of one scene, from head to foot, padded to any number: position along
+    the spine (mm, increasing toward the feet), mean forward tilt (rad, positive with the upper end
+    forward), and whether the entry is a vertebra or padding."""
 
     along: Float[Array, " vertebra"]
     tilt: Float[Array, " vertebra"]
@@ -60,12 +60,12 @@ def fit_together(
     options: FitOptions,
     coefficients: Float[Array, "vertebra mode"] | None = None,
 ) -> Reconstruction:
-    """Pose and shape of V vertebrae seen in the same K views, as `fit` finds one; every argument
-    and the result have a leading axis for the vertebra, in the order of the spine.
+    """Fit pose and shape of V vertebrae seen in the same K views, with the objective of `fit` and
+    priors between neighbours. Arguments and result have a leading vertebra axis, from head to foot.
 
-    Landmarks move the starts first, unless `coefficients` are given, as in `fit`. A vertebra that
-    is not `present` is fitted to whatever its observations are and disturbs no other. jit with
-    `options` static; vmap over scenes. Never raises: read `status`.
+    Landmarks refine the starts first, unless `coefficients` are given, as in `fit`. A vertebra that
+    is not `present` in `order` is fitted to its observations but does not affect the others. jit
+    with `options` static; vmap over scenes. Never raises: read `status`.
     """
     num = len(order.present)
 
@@ -75,12 +75,12 @@ def fit_together(
     parameters = jax.vmap(begin)(models, observations, starts, coefficients)
     histories = []
     stages = zip(options.scales, options.similarity, strict=True)
-    for (scale, similarity), alike in itertools.groupby(stages, key=_but_for_rate):
-        # Stages that differ in their learning rate alone are one program.
+    for (scale, similarity), group in itertools.groupby(stages, key=_without_rate):
+        # Stages that differ only in their learning rate share one program.
         def stage(x, rate, scale=scale, similarity=similarity):
             return _stage(models, observations, starts, x, order, scale, rate, similarity, options)
 
-        rates = jnp.array([each.learning_rate for each, _ in alike])
+        rates = jnp.array([each.learning_rate for each, _ in group])
         parameters, history = jax.lax.scan(stage, parameters, rates)
         histories.append(jnp.moveaxis(history, 0, 1).reshape(num, -1))
 
@@ -91,7 +91,7 @@ def fit_together(
     return jax.vmap(finished)(models, observations, starts, parameters, history)
 
 
-def _but_for_rate(stage: tuple[Scale, Similarity]) -> tuple[Scale, Similarity]:
+def _without_rate(stage: tuple[Scale, Similarity]) -> tuple[Scale, Similarity]:
     scale, similarity = stage
     return scale._replace(learning_rate=0.0), similarity
 
@@ -107,56 +107,59 @@ def _stage(
     similarity: Similarity,
     options: FitOptions,
 ) -> tuple[FitParameters, Float[Array, "vertebra step"]]:
-    """One stage for all vertebrae, each among the others as they are at its beginning."""
+    """Run one stage for all vertebrae, each with its neighbours in their state at its start."""
     vertices = jax.vmap(posed_vertices)(models, starts, parameters)
     poses = jax.vmap(moved_pose)(starts, parameters)
     places = jnp.arange(len(order.present))
-    beside = jax.vmap(_beside, (0, None, None, None))
-    around, neighbours = beside(places, vertices, poses, order)
+    neighbours_of = jax.vmap(_neighbours_of, (0, None, None, None))
+    around, neighbours = neighbours_of(places, vertices, poses, order)
     deviations = jnp.einsum("vm,vmpc->vpc", parameters.coefficients, models.modes)
-    resembling = jax.vmap(_resembling, (0, 0, None, None))
-    shapes = options.kinship * resembling(places, models.modes, deviations, order)
+    neighbour_shapes = jax.vmap(_neighbour_shape, (0, 0, None, None))
+    shapes = options.shape_coupling * neighbour_shapes(places, models.modes, deviations, order)
 
     def one(model, seen, start, x, others, expected, shape):
-        drawn = others if options.neighbours_rendered else None
-        evidence, splats = prepare(model, start, x, seen, scale, options, drawn)
+        rendered = others if options.neighbours_rendered else None
+        evidence, splats = prepare(model, start, x, seen, scale, options, rendered)
         evidence = dataclasses.replace(evidence, neighbours=expected, shape=shape)
-        own = scale._replace(learning_rate=rate)  # pyright: ignore
-        return descend(x, model, start, evidence, similarity, splats, own, options)
+        stage_scale = scale._replace(learning_rate=rate)  # pyright: ignore
+        return descend(x, model, start, evidence, similarity, splats, stage_scale, options)
 
     return jax.vmap(one)(models, observations, starts, parameters, around, neighbours, shapes)
 
 
-def _beside(
+def _neighbours_of(
     index: Array,
     vertices: Float[Array, "vertebra vertex 3"],
     poses: transforms.SE3,
     order: SpineOrder,
 ) -> tuple[Surroundings, Neighbour]:
-    """What is rendered with a vertebra, and where those above and below expect it."""
-    places, there = _present(index + _WITHIN_REACH, order)
-    around = Surroundings(vertices[places], there)
-    places, there = _present(index + jnp.array([-1, 1]), order)
+    """Collect the surfaces rendered with a vertebra, and the poses that the vertebrae above and
+    below suggest for it."""
+    places, present = _present(index + _WITHIN_REACH, order)
+    around = Surroundings(vertices[places], present)
+    places, present = _present(index + jnp.array([-1, 1]), order)
     suggested = jax.vmap(lambda other: _suggested(index, other, poses, order))(places)
-    return around, jax.lax.stop_gradient(Neighbour(suggested, there))
+    return around, jax.lax.stop_gradient(Neighbour(suggested, present))
 
 
-def _resembling(
+def _neighbour_shape(
     index: Array,
     modes: Float[Array, "mode vertex 3"],
     deviations: Float[Array, "vertebra vertex 3"],
     order: SpineOrder,
 ) -> Coefficients:
-    """The mean deviation of the neighbours' shapes from the means of their levels, in the modes of
-    this vertebra (least squares: regions have modes of their own). 0 without neighbours."""
-    places, there = _present(index + _WITHIN_REACH, order)
-    each = jnp.where(there[:, None, None], deviations[places], 0.0)
-    mean = jnp.sum(each, axis=0) / jnp.maximum(jnp.sum(there), 1)
-    own = modes.reshape(len(modes), -1)
-    return solve_positive(own @ own.T, (own @ mean.reshape(-1))[:, None])[:, 0]
+    """Compute the mean deviation of the neighbours from their mean shapes, as coefficients of this
+    vertebra's modes (by least squares, because regions have different modes). 0 without
+    neighbours."""
+    places, present = _present(index + _WITHIN_REACH, order)
+    deviation = jnp.where(present[:, None, None], deviations[places], 0.0)
+    mean = jnp.sum(deviation, axis=0) / jnp.maximum(jnp.sum(present), 1)
+    flat = modes.reshape(len(modes), -1)
+    return solve_positive(flat @ flat.T, (flat @ mean.reshape(-1))[:, None])[:, 0]
 
 
 def _present(places: Array, order: SpineOrder) -> tuple[Array, Bool[Array, " other"]]:
+    """Clip places to the scene, and mark those that hold a vertebra."""
     inside = (places >= 0) & (places < len(order.present))
     places = jnp.clip(places, 0, len(order.present) - 1)
     return places, inside & order.present[places]
@@ -165,11 +168,11 @@ def _present(places: Array, order: SpineOrder) -> tuple[Array, Bool[Array, " oth
 def _suggested(
     index: Array, other: Array, poses: transforms.SE3, order: SpineOrder
 ) -> transforms.SE3:
-    """The pose of one vertebra from that of another: tilted by the usual difference, and moved
-    along the mean of both axes."""
+    """Predict the pose of one vertebra from another: tilted by the mean difference of their levels,
+    and moved along the mean of both axes."""
     known = jax.tree.map(lambda leaf: leaf[other], poses)
     forward: Scalar = order.tilt[index] - order.tilt[other]
-    # + tilt leans the head end forward: a turn about the right-hand axis by minus that.
+    # A positive tilt leans the upper end forward: a rotation about the x axis by minus the tilt.
     turn = transforms.SO3.from_x_radians(-forward)
     half = transforms.SO3.from_x_radians(-0.5 * forward)
     up = jnp.zeros(3).at[2].set(order.along[other] - order.along[index])

@@ -1,4 +1,4 @@
-"""Pose and shape from landmarks alone: the maximum a posteriori by Levenberg-Marquardt."""
+"""Fit of pose and shape to landmarks alone: maximum a posteriori by Levenberg-Marquardt."""
 
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -15,17 +15,19 @@ from dartjax.registration._objective import (
 )
 from dartjax.ssm import ShapeModel, landmarks
 
-# How far a start may be off per axis, one standard deviation.
+# Standard deviations of the error of a start, per axis.
 _START_RAD, _START_MM = 0.25, 10.0
 
 
 def fit_landmarks(
     model: ShapeModel, observations: Observations, start: transforms.SE3, *, num_steps: int = 12
 ) -> FitParameters:
-    """Pose and shape that minimise sum |r / sigma|^2 + |b|^2 over the landmarks of all valid
-    views, none of which needs to be seen twice, plus the squares of turn and shift from the
-    start over 0.25 rad and 10 mm per axis: landmarks of a single view say little of the depth.
-    Without landmarks the start is returned."""
+    """Fit pose and shape to the landmarks of all valid views; a landmark may be seen in one view.
+
+    Minimises sum |r / sigma|^2 + |b|^2 (reprojection errors r, shape coefficients b) plus the
+    squares of turn and shift from the start over 0.25 rad and 10 mm per axis, because landmarks of
+    a single view hardly determine the depth. Returns the start if there are no landmarks.
+    """
     flat, unravel = ravel_pytree(zero_parameters(len(model.modes)))
 
     def residual(x: Float[Array, " unknown"]) -> Float[Array, " residual"]:

@@ -1,5 +1,5 @@
-"""What detections say of a pose: reprojected landmarks that may be exchanged left for right, and
-the centroids of masks, held against gross errors."""
+"""Residuals of a pose: reprojected landmarks with possible left/right swaps, centroids of masks,
+and a robust kernel for outliers."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -11,8 +11,8 @@ from dartjax.observations import PARTNER
 
 
 def robust(residual: Float[Array, "*n 2"], width: Scalar | float) -> Float[Array, "*n 2"]:
-    """Scaled so that its square is s / (1 + s / width^2), s the squared length (Geman-McClure);
-    unchanged with width inf."""
+    """Scale a residual so that its square is s / (1 + s / width^2), with the squared length s
+    (Geman-McClure kernel). A width of inf leaves it unchanged."""
     squared = jnp.sum(residual**2, axis=-1, keepdims=True)
     return residual / jnp.sqrt(1.0 + squared / width**2)
 
@@ -24,9 +24,12 @@ def exchangeable_residuals(
     sigma: Float[Array, " n"],
     width: Scalar | float,
 ) -> tuple[Float[Array, "n 2"], Bool[Array, " n"]]:
-    """Reprojected landmarks of one view: in-plane mm over sigma (0 where sigma is inf: not seen),
-    and which of them are taken as exchanged: where both of a pair are seen and fit better so by
-    their `robust` squares. On a lateral view left and right cannot be told apart."""
+    """Compute the reprojection errors of landmarks in one view, allowing left/right swaps.
+
+    Returns in-plane mm over sigma (0 where sigma is inf: not seen), and which landmarks are taken
+    as swapped: both of a pair are seen and the swap lowers their `robust` squares. A lateral view
+    does not distinguish left from right.
+    """
     partner, seen = jnp.asarray(PARTNER), jnp.isfinite(sigma)
     scale = jnp.where(seen, 1.0 / jnp.where(seen, sigma, 1.0), 0.0)[:, None]
     direct = cameras.reprojection_mm(view, points, pixels) * scale
@@ -37,7 +40,7 @@ def exchangeable_residuals(
 
 
 def centroid_of(mask: Image) -> tuple[Float[Array, "2"], Bool[Array, ""]]:
-    """Centroid of a soft mask in px, and whether there is anything in it."""
+    """Compute the centroid of a soft mask in px, and whether the mask is not empty."""
     height, width = mask.shape
     across = jnp.sum(mask, axis=0) @ (jnp.arange(width) + 0.5)
     along = jnp.sum(mask, axis=1) @ (jnp.arange(height) + 0.5)

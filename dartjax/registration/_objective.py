@@ -1,8 +1,8 @@
-"""What a posed, shaped vertebra is compared with, and how the terms are summed.
+"""Objective of the fits: compare a posed vertebra with its observations, and sum the terms.
 
-All terms are for one vertebra in K views. Similarities are plain callables
-(rendered, observed, weights) -> score of one view, higher is better. One that looks at all views
-at once, such as a learned one, is a callable of a `Comparison`.
+All terms are for one vertebra in K views. A similarity is a callable
+(rendered, observed, weights) -> score of one view, higher is better. A similarity of all views
+together, such as a learned one, is a callable of a `Comparison`.
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ from dartjax.ssm import ShapeModel, instance, landmarks
 
 Similarity = Callable[[Image, Image, Image], Scalar]
 HUBER_DELTA = 3.0  # of a landmark's residual, in standard deviations
-# Of a vertebra about the pose that the next one suggests: flexion, side bending, axial turn (rad);
-# right, anterior, superior (mm).
+# Standard deviations of a vertebra's pose about the pose that a neighbour suggests: flexion, side
+# bending, axial turn (rad); right, anterior, superior (mm).
 NEIGHBOUR_SIGMA = (0.07, 0.05, 0.05)
 NEIGHBOUR_SIGMA_MM = (2.0, 2.5, 2.5)
 
 
 class FitParameters(eqx.Module):
-    """The 6 + m unknowns of one vertebra as steps from a start pose, in units in which an
-    optimiser may treat them alike: 0.05 rad, 2.5 mm, one standard deviation."""
+    """Unknowns of one vertebra (6 + m) as a step from a start pose, in units that give them similar
+    effects on the image: 0.05 rad, 2.5 mm, one standard deviation."""
 
     rotation: Float[Array, "3"]
     translation: Float[Array, "3"]
@@ -44,12 +44,12 @@ class FitParameters(eqx.Module):
 
 
 def zero_parameters(num_modes: int) -> FitParameters:
-    """The start: no motion, mean shape."""
+    """Make the parameters of no motion and the mean shape."""
     return FitParameters(jnp.zeros(3), jnp.zeros(3), jnp.zeros(num_modes))
 
 
 def moved_pose(start: transforms.SE3, parameters: FitParameters) -> transforms.SE3:
-    """The start pose turned about the vertebra's own origin and shifted, in world."""
+    """Turn the start pose about the vertebra's own origin and shift it, in world axes."""
     return transforms.perturb(
         start,
         parameters.rotation * FitParameters.ROTATION_UNIT,
@@ -58,16 +58,19 @@ def moved_pose(start: transforms.SE3, parameters: FitParameters) -> transforms.S
 
 
 def posed_vertices(model: ShapeModel, start: transforms.SE3, parameters: FitParameters) -> Vertices:
-    """The surface in world mm."""
+    """Compute the vertices of the posed, shaped surface in world mm."""
     return transforms.apply(moved_pose(start, parameters), instance(model, parameters.coefficients))
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveWeights:
-    """Weights of the terms. `landmarks` multiplies sum r^2 / (2 sigma^2), `prior`
-    |b - b_0|^2 / 2 (b_0 = 0, or what the neighbours' shapes suggest),
-    `neighbours` the same of the deviation from the pose that each neighbour suggests,
-    `multiview` the score of all views at once, where there is one."""
+    """Weights of the terms of the objective.
+
+    `landmarks` multiplies sum r^2 / (2 sigma^2); `prior` multiplies |b - b_0|^2 / 2 (b_0 = 0, or
+    the coefficients that the shape coupling gives); `neighbours` multiplies the same sum of the
+    deviations from the poses that the neighbours suggest; `multiview` multiplies the score of all
+    views together, if there is one.
+    """
 
     similarity: float = 1.0
     multiview: float = 1.0
@@ -78,26 +81,26 @@ class ObjectiveWeights:
 
 
 class Neighbour(eqx.Module):
-    """Where a vertebra is expected from a fitted neighbour; `known` False switches it off."""
+    """Pose of a vertebra that a fitted neighbour suggests; `known` False disables it."""
 
     pose: transforms.SE3
     known: Bool[Array, "*neighbour"]
 
 
 def no_neighbour() -> Neighbour:
-    """Nothing is known of the neighbours."""
+    """Make a disabled `Neighbour`: no neighbour is known."""
     return Neighbour(transforms.SE3.identity(), jnp.asarray(False))
 
 
 class Evidence(eqx.Module):
-    """Observations at one scale, blurred and weighted, ready to be compared with renders."""
+    """Observations at one scale, blurred and weighted for the comparison with renders."""
 
     cameras: Camera
     images: Images
     masks: Images
-    exposed: Images  # 1 where images and masks say something
+    exposed: Images  # 1 where the radiograph was recorded
     weights: Images  # region of interest of the similarity
-    background: Images  # what else is known to be in the beam, added to every render
+    background: Images  # line integrals of known other vertebrae, added to every render
     landmarks: Float[Array, "view landmark 2"]
     landmark_sigma: Float[Array, "view landmark"]
     view_weight: Float[Array, " view"]  # adds up to 1 over the valid views
@@ -106,25 +109,26 @@ class Evidence(eqx.Module):
 
 
 class Comparison(eqx.Module):
-    """A fit beside what was seen, in all views at once (leading axis): for similarities that do
-    not judge view by view."""
+    """Renders of a fit and observations of all views (leading axis), the input of a
+    `MultiViewScore`."""
 
     rendered: Images  # of this vertebra alone, line integrals
     silhouettes: Images
     observed: Images
     masks: Images  # all 0 = unknown
     cameras: Camera
-    pose: transforms.SE3  # T_world_vertebra of the fit: the frame its cameras are described in
+    pose: transforms.SE3  # T_world_vertebra of the fit
     valid: Bool[Array, " view"]
 
 
-# Higher is better; its gradient is that of pose and shape, through render and camera geometry.
+# Higher is better; differentiable in pose and shape through renders and camera geometry.
 MultiViewScore = Callable[[Comparison], Scalar]
 
 
 def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: float) -> Evidence:
-    """Downsample by averaging (an integer factor), blur images and masks, and weigh every
-    exposed pixel alike; `with_region` narrows the region of interest."""
+    """Downsample observations by averaging (an integer factor), blur images and masks, and give all
+    exposed pixels the same weight; `with_region` narrows the region of interest. ValueError if
+    `num_pixels` does not divide the size of the crop."""
     full = observations.images.shape[-1]
     factor = full // num_pixels
     if factor * num_pixels != full:
@@ -139,7 +143,7 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
     recorded = observations.exposed > 0.5
     images = jax.vmap(shrink)(jnp.where(recorded, observations.images, 0.0))
     masks = jax.vmap(shrink)(jnp.where(recorded, observations.masks, 0.0))
-    # A blurred pixel counts if all it is blurred from was recorded.
+    # A blurred pixel counts if all pixels that contribute to it were recorded.
     exposed = (jax.vmap(shrink)(observations.exposed) > 0.99).astype(images.dtype)
     return Evidence(
         cameras=scaled,
@@ -157,13 +161,13 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
 
 
 def render_views(vertices: Vertices, model: ShapeModel, views: Camera, options: SplatOptions):
-    """The three X-ray channels of the surface in every view (leading view axis)."""
+    """Render the three X-ray channels of the surface in every view (leading view axis)."""
     return jax.vmap(lambda c: splat(vertices, model.faces, c, options))(views)
 
 
 def with_region(evidence: Evidence, rendered: XrayChannels, dilation_px: float) -> Evidence:
-    """Weigh pixels by the rendered silhouette dilated by about `dilation_px`: the region of
-    interest, frozen afterwards so that it cannot move with what it judges."""
+    """Weight pixels by the rendered silhouette dilated by about `dilation_px`. The caller stops
+    gradients through this region of interest, so that it does not move during the descent."""
 
     def dilate(silhouette: Image) -> Image:
         spread = gaussian_blur(silhouette, dilation_px / 1.5)
@@ -175,7 +179,7 @@ def with_region(evidence: Evidence, rendered: XrayChannels, dilation_px: float) 
 
 class Surroundings(eqx.Module):
     """Other vertebrae in the beam, as surfaces in world mm on the triangulation of the model.
-    One with `present` False takes no part, so their number can be that of a batch."""
+    Entries with `present` False are ignored, so all cases of a batch can have the same number."""
 
     vertices: Float[Array, "other vertex 3"]
     present: Bool[Array, " other"]
@@ -184,12 +188,12 @@ class Surroundings(eqx.Module):
 def with_surroundings(
     evidence: Evidence, around: Surroundings, model: ShapeModel, options: SplatOptions
 ) -> Evidence:
-    """The evidence with other vertebrae rendered into every view, where they stay as they are:
-    what they attenuate is no longer laid at this vertebra's door."""
+    """Render other vertebrae into the background of every view. They are fixed during the fit, and
+    their attenuation is then not attributed to the fitted vertebra."""
 
     def add(total: Images, other: tuple[Vertices, Bool[Array, ""]]) -> tuple[Images, None]:
         vertices, present = other
-        # A vertebra that is not there may stand anywhere, its pixels may be NaN.
+        # The pose of an absent vertebra is arbitrary, so its pixels may be NaN.
         channels = render_views(vertices, model, evidence.cameras, options)
         image = jax.vmap(two_compartment)(channels)
         return total + jnp.where(present, jnp.nan_to_num(image), 0.0), None
@@ -201,15 +205,15 @@ def with_surroundings(
 
 
 def soft_dice(a: Image, b: Image) -> Scalar:
-    """2 sum ab / (sum a^2 + sum b^2) of images in [0, 1]; 0 when both are empty."""
+    """Compute 2 sum ab / (sum a^2 + sum b^2) of images in [0, 1]; 0 if both are empty."""
     return 2.0 * jnp.sum(a * b) / (jnp.sum(a * a) + jnp.sum(b * b) + 1e-6)
 
 
 def landmark_residuals(
     points: Float[Array, "landmark 3"], seen: Observations | Evidence
 ) -> Float[Array, "view landmark 2"]:
-    """Reprojection residuals over sigma: in-plane mm at each landmark's depth / sigma in mm.
-    A landmark that was not seen (sigma = inf) gives 0."""
+    """Compute the reprojection residuals over sigma: in-plane mm at each landmark's depth / sigma
+    in mm. A landmark that was not seen (sigma = inf) gives 0."""
 
     def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]):
         in_mm = cameras.reprojection_mm(view, points, pixels)
@@ -228,11 +232,13 @@ def objective(
     options: SplatOptions,
     multiview: MultiViewScore | None = None,
 ) -> Scalar:
-    """Weighted sum of image dissimilarity, silhouette, landmarks and shape prior.
+    """Compute the weighted sum of image dissimilarity, silhouette, landmarks and priors:
 
-    mean over views of [w_s (1 - similarity) + w_m (1 - soft Dice)]
-    + w_l sum huber(r / sigma) + w_b |b - b_0|^2 / 2 + w_n sum huber(neighbour_residuals)
-    - w_v multiview. Views without a mask skip the silhouette.
+      mean over views of [w_s (1 - similarity) + w_m (1 - soft Dice)]
+      + w_l sum huber(r / sigma) + w_b |b - b_0|^2 / 2 + w_n sum huber(neighbour_residuals)
+      - w_v multiview.
+
+    Views without a mask have no silhouette term.
     """
     vertices = posed_vertices(model, start, parameters)
     rendered = render_views(vertices, model, evidence.cameras, options)
@@ -276,21 +282,22 @@ def _comparison(rendered: XrayChannels, evidence: Evidence, pose: transforms.SE3
 
 
 def neighbour_residuals(pose: transforms.SE3, expected: Neighbour) -> Float[Array, "neighbour 6"]:
-    """Turn and shift from each expected pose, in its own axes, over their standard deviations;
-    0 where the neighbour is not known."""
+    """Compute turn and shift from each expected pose, in the axes of that pose, over their standard
+    deviations; 0 if the neighbour is not known."""
 
     def one(suggested: transforms.SE3, known: Bool[Array, ""]):
-        # Away from the switch too, the logarithm has a gradient: half a turn off it has none.
-        own = jax.lax.stop_gradient(pose)
-        suggested = jax.tree.map(lambda a, b: jnp.where(known, a, b), suggested, own)
-        away = suggested.inverse() @ pose
-        turn = away.rotation().log() / jnp.array(NEIGHBOUR_SIGMA)
-        shift = away.translation() / jnp.array(NEIGHBOUR_SIGMA_MM)
+        # An unknown pose may be half a turn away, where the logarithm has no gradient: use the
+        # fitted pose in its place.
+        fitted = jax.lax.stop_gradient(pose)
+        suggested = jax.tree.map(lambda a, b: jnp.where(known, a, b), suggested, fitted)
+        difference = suggested.inverse() @ pose
+        turn = difference.rotation().log() / jnp.array(NEIGHBOUR_SIGMA)
+        shift = difference.translation() / jnp.array(NEIGHBOUR_SIGMA_MM)
         return jnp.where(known, jnp.concatenate([turn, shift]), 0.0)
 
     return jax.vmap(one)(expected.pose, expected.known)
 
 
 def centroid(model: ShapeModel, pose: transforms.SE3) -> Point:
-    """Middle of the mean shape's vertices in world: where a crop is centred."""
+    """Compute the mean of the mean shape's vertices in world mm, the centre of a crop."""
     return pose.apply(jnp.mean(model.mean_shape, axis=0))

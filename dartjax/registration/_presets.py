@@ -1,13 +1,8 @@
-"""Named settings of the fits: what each is for, and why its numbers are what they are.
+"""Presets of the fits.
 
-All compare crops of `CROP_PIXELS` pixels that show `CROP_WIDTH_MM` about a vertebra: the largest
-lumbar vertebra with its processes and some of its neighbours, at .86 mm a pixel, a little coarser
-than the 1 mm voxels of the CTs that the shape models are made from.
-
-`OURS` and `ALONE` share one objective. Its weights, window sizes and learning rates were compared
-with others on three subjects of SynthVerSe, on whom no result is reported, by surface distance
-(docs/results.md); the other presets are the classical baselines of a table, with the same start,
-landmarks and prior.
+All presets compare crops of `CROP_PIXELS` pixels that show `CROP_WIDTH_MM` around a vertebra: the
+largest lumbar vertebra with its processes and part of its neighbours. A pixel is 0.86 mm, about the
+1 mm voxels of the CTs that the shape models are made from.
 """
 
 import dataclasses
@@ -21,8 +16,8 @@ from dartjax.render import local_gradient_ncc, ncc, xvr_similarity
 CROP_WIDTH_MM = 110.0
 CROP_PIXELS = 128
 
-OURS = "dartjax"  # all vertebrae of a scene together
-ALONE = "each alone"  # the same objective, without neighbours
+JOINT = "dartjax"  # joint fit of all vertebrae of a scene
+ALONE = "each alone"  # the same objective for one vertebra, without neighbours
 
 # Windows of about 5 mm at the pixel size of each scale (64 and 128 px over the crop).
 _COARSE, _FINE = (functools.partial(local_gradient_ncc, window=w, eps=0.03) for w in (3, 7))
@@ -33,8 +28,8 @@ FIT_OPTIONS: Mapping[str, FitOptions] = {
     "ncc": FitOptions(similarity=(ncc,) * 2, weights=ObjectiveWeights(silhouette=0.0)),
     "xvr": FitOptions(similarity=(xvr_similarity,) * 2, weights=ObjectiveWeights(silhouette=0.0)),
     ALONE: FitOptions(similarity=_LOCAL, crop_width_mm=CROP_WIDTH_MM),
-    # Every stage begins with what the neighbours have become: more and shorter stages.
-    OURS: FitOptions(
+    # More and shorter stages: each starts with the latest state of the neighbours.
+    JOINT: FitOptions(
         similarity=(_COARSE, _COARSE, _FINE, _FINE),
         scales=(
             Scale(64, 1.2, 20, 0.08),
@@ -45,9 +40,27 @@ FIT_OPTIONS: Mapping[str, FitOptions] = {
         crop_width_mm=CROP_WIDTH_MM,
     ),
 }
+"""Options of the fits, by the name of the method in a table.
 
-# `OURS` on images that show one vertebra each: from the start, and from an answer.
-SHOWN_ALONE = dataclasses.replace(FIT_OPTIONS[OURS], neighbours_rendered=False)
-REFINED_ALONE = dataclasses.replace(
-    SHOWN_ALONE, similarity=SHOWN_ALONE.similarity[2:], scales=SHOWN_ALONE.scales[2:]
+- `landmarks+masks`: ablation of the images (similarity weight 0). It shows what images add.
+- `ncc`: baseline without masks, global NCC (`render.ncc`), a common similarity of 2D/3D
+  registration.
+- `xvr`: baseline without masks, the multiscale similarity of xvr (Gopalakrishnan et al. 2025,
+  arXiv:2503.16309; `render.xvr_similarity`).
+- `ALONE`: local gradient NCC, masks and landmarks (`registration.objective`), one vertebra per fit.
+- `JOINT`: the objective of `ALONE` for all vertebrae of a scene (`fit_together`), in four stages
+  instead of two, because every stage starts with the latest state of the neighbours.
+
+All presets use the landmarks and the shape prior; `JOINT` adds the prior between neighbours and
+the shape coupling. All but `JOINT` use the default scales. Windows are 3 px at 64 px and 7 px at
+128 px: about 5 mm, the size at which a window contains one edge. The weights, `shape_coupling`, the
+learning rates and the windows were chosen by mean surface distance on 42 vertebrae of three
+SynthVerSe subjects, for whom no result is reported: other values gave no improvement beyond the
+standard error (docs/results.md).
+"""
+
+# `JOINT` on images that show one vertebra each: from the start, and from an earlier result.
+FIT_ISOLATED = dataclasses.replace(FIT_OPTIONS[JOINT], neighbours_rendered=False)
+REFINE_ISOLATED = dataclasses.replace(
+    FIT_ISOLATED, similarity=FIT_ISOLATED.similarity[2:], scales=FIT_ISOLATED.scales[2:]
 )

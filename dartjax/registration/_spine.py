@@ -1,4 +1,4 @@
-"""The vertebrae of one subject in order: how far apart they are, and where one is expected."""
+"""Order of the vertebrae of one subject: distances between them, and the expected pose of each."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,14 +10,14 @@ from dartjax.anatomy import LANDMARK_NAMES, MODELLED_LEVELS, disc_above_mm, usua
 from dartjax.registration._joint import SpineOrder
 from dartjax.registration._objective import Neighbour, no_neighbour
 
-MAX_STEPS = 2  # a neighbour further away than this many levels says too little
+MAX_STEPS = 2  # neighbours more levels away than this are ignored
 _TOP, _BOTTOM = (LANDMARK_NAMES.index(f"{s}_endplate_center") for s in ("superior", "inferior"))
 
 
 def positions_mm(models: Mapping[str, ssm.ShapeModel]) -> dict[str, float]:
-    """Where the body centre of each level lies along the spine, mm, growing toward the feet: half
-    the heights of the bodies above and below each disc, and the disc. Levels between the given
-    ones are counted with interpolated heights; T13 only if it is given."""
+    """Compute the position of each level's body centre along the spine, mm, increasing toward the
+    feet, from the heights of the bodies and discs. Heights of levels between the given ones are
+    interpolated; T13 counts only if it is given."""
     order = [level for level in MODELLED_LEVELS if level in models or level != "T13"]
     index = {level: i for i, level in enumerate(order)}
     given = sorted(models, key=index.__getitem__)
@@ -30,7 +30,7 @@ def positions_mm(models: Mapping[str, ssm.ShapeModel]) -> dict[str, float]:
 
 
 def order_of(models: Mapping[str, ssm.ShapeModel]) -> SpineOrder:
-    """The given levels from head to foot for `fit_together`: places along the spine from
+    """Make the `SpineOrder` of the given levels for `fit_together`: positions along the spine from
     `positions_mm`, tilts of the mean spine."""
     along = positions_mm(models)
     levels = sorted(models, key=along.__getitem__)
@@ -52,9 +52,9 @@ def expected_poses(
     models: Mapping[str, ssm.ShapeModel],
     known: Mapping[str, transforms.SE3],
 ) -> dict[str, Neighbour]:
-    """The pose that the known poses (T_world_vertebra) of its neighbours suggest for each of some
-    levels of one spine. `models` of all its levels say how far apart they are; `levels` and
-    `known` are among them. See `expected_pose`."""
+    """Predict the poses of some `levels` of one spine from the known poses (T_world_vertebra) of
+    their neighbours, see `expected_pose`. `models` holds the shape models of all levels of the
+    spine, which give the distances; `levels` and `known` are among them."""
     along = positions_mm(models)
     return {level: expected_pose(level, along, known) for level in levels}
 
@@ -62,9 +62,9 @@ def expected_poses(
 def expected_pose(
     level: str, along: Mapping[str, float], known: Mapping[str, transforms.SE3]
 ) -> Neighbour:
-    """The pose of a level from the nearest known vertebra above and below it, at most two levels
-    away: turned alike, and moved along the neighbour's own axis. Between two neighbours both
-    are mixed by distance."""
+    """Predict the pose of a level from the nearest known vertebra above and below it, at most two
+    levels away: with the neighbour's orientation, moved along the neighbour's own axis. If both
+    are known, their poses are interpolated by distance."""
     place = MODELLED_LEVELS.index
     near = [n for n in known if n != level and abs(place(n) - place(level)) <= MAX_STEPS]
     above = max((n for n in near if along[n] < along[level]), key=along.__getitem__, default=None)

@@ -1,4 +1,4 @@
-"""A point from its projections in several views."""
+"""Triangulation: points from their projections in several views."""
 
 import equinox as eqx
 import jax
@@ -9,12 +9,13 @@ from dartjax import camera as cameras
 from dartjax._types import Point, Points, Scalar
 from dartjax.camera import Camera
 
-# Where nothing else says how deep a point lies: this share of the way to the detector.
+# Weak prior on the depth of a point: this share of the source-to-detector distance.
 DEPTH_SHARE, DEPTH_SIGMA_MM = 0.6, 150.0
 
 
 class Triangulated(eqx.Module):
-    """Points in world mm, how many views saw each, and how well its rays meet."""
+    """Triangulated points in world mm, the number of views of each, and the residual of its
+    rays."""
 
     points: Points
     num_views: Int[Array, " n"]
@@ -22,7 +23,7 @@ class Triangulated(eqx.Module):
 
 
 def viewing_rays(view: Camera, pixels: Float[Array, "n 2"]) -> Points:
-    """Unit directions in world of the rays from the source through pixels (n, 2)."""
+    """Compute the unit directions (world) of the rays from the source through pixels."""
     through = cameras.back_project(view, pixels, jnp.ones(len(pixels)))
     away = through - view.source[None]
     return away / jnp.linalg.norm(away, axis=1, keepdims=True)
@@ -35,12 +36,13 @@ def triangulate(
     *,
     num_steps: int = 3,
 ) -> Triangulated:
-    """Every point from its pixels in K views (leading view axis of `views`).
+    """Triangulate points from their pixels in K views (leading view axis of `views`).
 
-    The start is the point nearest to all rays, weighted by 1 / sigma^2 (the linear form of the
-    problem in mm); Gauss-Newton on the reprojection, in mm at the point's depth, follows.
-    `sigma_mm` = inf marks a pixel as not seen. A point seen in one view keeps a depth of about
-    0.6 sdd along its ray; one seen in none comes out somewhere: read `num_views`.
+    The initial estimate is the point nearest to all rays, weighted by 1 / sigma^2 (the linear form
+    of the problem in mm); Gauss-Newton on the reprojection error, in mm at the point's depth,
+    refines it. `sigma_mm` = inf marks a pixel as not seen. A point seen in one view gets a depth of
+    about 0.6 sdd along its ray; the position of a point seen in no view is arbitrary: read
+    `num_views`.
     """
     seen = jnp.isfinite(sigma_mm)
     weights = jnp.where(seen, 1.0 / jnp.where(seen, sigma_mm, 1.0) ** 2, 0.0)
@@ -64,8 +66,8 @@ def nearest_to_rays(
     directions: Points,
     weights: Float[Array, " n"],
 ) -> Point:
-    """The point with the least weighted sum of squared distances to rays, held weakly at the
-    usual depth of the views so that parallel rays have a nearest point too."""
+    """Find the point with the least weighted sum of squared distances to rays. A weak prior at the
+    usual depth of the views makes the point unique for parallel rays."""
     across = jnp.eye(3)[None] - directions[:, :, None] * directions[:, None, :]
     middle = jnp.mean(jax.vmap(lambda v: v.source + DEPTH_SHARE * v.sdd * v.beam)(views), axis=0)
     hold = 1.0 / DEPTH_SIGMA_MM**2
@@ -88,7 +90,7 @@ def _reprojection_steps(
 
     def step(point: Point, _):
         r, jacobian = residual(point), jax.jacfwd(residual)(point)
-        # A depth no view knows stays where it is.
+        # A depth that no view determines is left unchanged.
         normal = jacobian.T @ jacobian + 1e-6 * jnp.eye(3)
         return point - jnp.linalg.solve(normal, jacobian.T @ r), None
 
@@ -96,7 +98,7 @@ def _reprojection_steps(
 
 
 def _in_plane(views: Camera, point: Point, pixels: Float[Array, "view 2"]) -> Float[Array, "k 2"]:
-    """Reprojection error in mm at the point's depth, per view."""
+    """Compute the reprojection error in mm at the point's depth, per view."""
 
     def one(view: Camera, pixel: Float[Array, "2"]) -> Float[Array, "2"]:
         return cameras.reprojection_mm(view, point[None], pixel[None])[0]
@@ -105,7 +107,8 @@ def _in_plane(views: Camera, point: Point, pixels: Float[Array, "view 2"]) -> Fl
 
 
 def ray_angle(views: Camera, weights: Float[Array, " view"]) -> Scalar:
-    """Largest angle between the lines of two beams of views with weight, rad in [0, pi/2]."""
+    """Compute the largest angle between the central beams, as lines, of two views with a weight
+    above 0, rad in [0, pi/2]."""
     beams = jax.vmap(lambda view: view.beam)(views)
     sine = jnp.linalg.norm(jnp.cross(beams[:, None], beams[None]), axis=-1)
     both = (weights[:, None] > 0.0) & (weights[None] > 0.0)

@@ -1,10 +1,10 @@
-"""How far a reconstruction may be off, and which further view would help most.
+"""Uncertainty of a reconstruction, and the further view that reduces it most.
 
-The errors of the fit's minimum are to first order H^-1 g: H the curvature of the objective,
-g the noise of its gradient. Their covariance H^-1 G H^-1 (the sandwich of Huber 1967) holds
-whatever the weights of the terms, and is Laplace's when each term is weighted as its noise asks.
-It knows nothing of a fit in the wrong minimum, of wrong cameras, or of shape no mode can reach:
-the inflation stands for these and is to be calibrated on cases with a known truth.
+To first order the error of the fit is H^-1 g, with the curvature H of the objective and the noise
+g of its gradient. Its covariance H^-1 G H^-1 (the sandwich estimator of Huber 1967) is valid for
+any weights of the terms, and equals Laplace's approximation if every weight matches the noise of
+its term. It does not cover a fit in the wrong minimum, wrong cameras, or shapes beyond the modes:
+the inflation factor accounts for these and is calibrated on cases with ground truth.
 """
 
 import equinox as eqx
@@ -26,7 +26,7 @@ from dartjax.registration._curvature import (
     expand,
     parameters_of,
 )
-from dartjax.registration._curvature import unknowns as in_a_row
+from dartjax.registration._curvature import unknowns as flat_unknowns
 from dartjax.registration._fit import FitOptions, Reconstruction, prepare
 from dartjax.registration._objective import (
     Evidence,
@@ -40,9 +40,9 @@ from dartjax.registration._objective import (
 from dartjax.render import SplatOptions, two_compartment
 from dartjax.ssm import ShapeModel, landmarks, paths
 
-# Gradient noise never below this share of the curvature: noise-free images are not exact.
+# Lower bound of gradient noise as a share of the curvature: noise-free images are not exact.
 LEAST_NOISE = 1e-6
-# Rendered phantoms, with noise but nothing else wrong, ask for 0.95 to 1.2.
+# Rendered phantoms with noise as the only error need 0.95 to 1.2 (docs/uncertainty.md).
 INFLATION = 1.1
 NORMAL_90 = 1.6449  # half of a 90 % interval, in standard deviations
 
@@ -51,8 +51,9 @@ class Uncertainty(eqx.Module):
     """Covariances of a reconstruction; lengths in mm, world axes.
 
     The unknowns are a turn about the vertebra's origin (rad), a shift (mm) and the shape
-    coefficients (SD). `spectrum` holds the eigenvalues of the objective's curvature, rising, in
-    the units of `FitParameters`; `noise_scale` is the mean ratio of gradient noise to curvature.
+    coefficients (SD). `spectrum` holds the eigenvalues of the objective's curvature in ascending
+    order, in the units of `FitParameters`; `noise_scale` is the mean ratio of gradient noise to
+    curvature.
     """
 
     covariance: Matrix
@@ -89,27 +90,27 @@ def laplace(
     *,
     inflation: float = INFLATION,
 ) -> Uncertainty:
-    """Covariance of pose and shape at a result of `fit`, carried to vertices, landmarks and
-    needle paths.
+    """Compute the covariance of pose and shape at a result of `fit`, and propagate it to vertices,
+    landmarks and needle paths.
 
-    From one rendering at the last scale of `options`; `options` and `around` as in the fit.
+    Renders once at the last scale of `options`; `options` and `around` are those of the fit.
     All standard deviations are multiplied by `inflation`: take it from `calibrated_inflation`.
     A result that is not finite gives NaN. jit with `options` static; vmap over cases.
     """
     seen, splats = _evidence(model, observations, reconstruction, options, around)
     expansion, covariance = _expanded(model, reconstruction, options, seen, splats, inflation)
-    return _carried(model, reconstruction, expansion, covariance)
+    return _propagated(model, reconstruction, expansion, covariance)
 
 
 def sandwich(curvature: Matrix, noise: Matrix) -> Matrix:
-    """H^-1 G H^-1: covariance of the minimum of an objective with curvature H whose gradient
-    has covariance G. Directions without any curvature get a very large variance."""
-    inverse = jnp.linalg.inv(_held(curvature))
+    """Compute H^-1 G H^-1: the covariance of the minimum of an objective with curvature H whose
+    gradient has covariance G. Directions without curvature get a very large variance."""
+    inverse = jnp.linalg.inv(_regularised(curvature))
     noise = noise + LEAST_NOISE * curvature
     return inverse @ noise @ inverse.T
 
 
-def _held(curvature: Matrix) -> Matrix:
+def _regularised(curvature: Matrix) -> Matrix:
     return curvature + 1e-7 * jnp.trace(curvature) / len(curvature) * jnp.eye(len(curvature))
 
 
@@ -120,9 +121,9 @@ def _evidence(
     options: FitOptions,
     around: Surroundings | None,
 ) -> tuple[Evidence, SplatOptions]:
-    """The observations at the last scale of the fit, the region drawn around its result."""
-    here, scale = _zero_at(reconstruction), options.scales[-1]
-    return prepare(model, reconstruction.pose, here, observations, scale, options, around)
+    """Make the observations at the last scale of the fit, with the region around its result."""
+    parameters, scale = _zero_at(reconstruction), options.scales[-1]
+    return prepare(model, reconstruction.pose, parameters, observations, scale, options, around)
 
 
 def _expanded(
@@ -133,32 +134,33 @@ def _expanded(
     splats: SplatOptions,
     inflation: float,
 ) -> tuple[Expansion, Matrix]:
-    """The objective about the result, and the covariance of its unknowns."""
-    x, similarity = in_a_row(_zero_at(reconstruction)), options.similarity[-1]
+    """Expand the objective at the result, and compute the covariance of its unknowns."""
+    x, similarity = flat_unknowns(_zero_at(reconstruction)), options.similarity[-1]
     found = expand(x, model, reconstruction.pose, seen, similarity, options.weights, splats)
     return found, inflation**2 * sandwich(found.quadratic.curvature, found.noise)
 
 
 def _zero_at(reconstruction: Reconstruction) -> FitParameters:
-    """The result as its own start."""
+    """Make the parameters of a result relative to its own pose."""
     return FitParameters(jnp.zeros(3), jnp.zeros(3), reconstruction.coefficients)
 
 
-def _carried(
+def _propagated(
     model: ShapeModel, reconstruction: Reconstruction, expansion: Expansion, covariance: Matrix
 ) -> Uncertainty:
+    """Propagate the covariance of the unknowns to vertices, landmarks and path points."""
     curvature = expansion.quadratic.curvature
 
     def vertices_at(x: Unknowns):
         return posed_vertices(model, reconstruction.pose, parameters_of(x))
 
-    slope = jax.jacfwd(vertices_at)(in_a_row(_zero_at(reconstruction)))
+    slope = jax.jacfwd(vertices_at)(flat_unknowns(_zero_at(reconstruction)))
     of_unknown = jnp.moveaxis(slope, -1, 0)
-    # The carried points are linear in the vertices.
+    # Landmarks and path points are linear in the vertices.
     of_landmarks = jnp.moveaxis(jax.vmap(lambda v: landmarks(model, v))(of_unknown), 0, -1)
     of_paths = jax.vmap(lambda v: paths(model, v))(of_unknown).reshape(len(covariance), 2, 6)
     units = _units(len(covariance))
-    scale = jnp.trace(jnp.linalg.solve(_held(curvature), expansion.noise)) / len(covariance)
+    scale = jnp.trace(jnp.linalg.solve(_regularised(curvature), expansion.noise)) / len(covariance)
     return Uncertainty(
         covariance=covariance * units[:, None] * units[None],
         vertices=_spread(slope, covariance),
@@ -186,7 +188,7 @@ def _per_axis(covariance: Float[Array, "n 3 3"]) -> Float[Array, " n"]:
 def normal_std(
     covariance: Float[Array, "n 3 3"], normals: Float[Array, "n 3"]
 ) -> Float[Array, " n"]:
-    """Standard deviation along unit normals, mm: that of a distance to the surface."""
+    """Compute standard deviations along unit normals, mm: those of distances to the surface."""
     return jnp.sqrt(jnp.einsum("ni,nij,nj->n", normals, covariance, normals))
 
 
@@ -194,8 +196,8 @@ def interval_coverage(
     errors: Float[np.ndarray, "*shape"],
     standard_deviations: Float[np.ndarray, "*shape"],
 ) -> float:
-    """Share of errors (of one coordinate, mm) inside their 90 % intervals, on the host. A NaN
-    on either side counts as outside."""
+    """Compute the share of errors (of one coordinate, mm) inside their 90 % intervals, on the
+    host. A NaN in either array counts as outside."""
     return float(np.mean(np.abs(errors) <= NORMAL_90 * np.asarray(standard_deviations)))
 
 
@@ -203,8 +205,8 @@ def calibrated_inflation(
     errors: Float[np.ndarray, "*shape"],
     standard_deviations: Float[np.ndarray, "*shape"],
 ) -> float:
-    """The factor on the standard deviations with which 90 % of the errors of cases of known
-    truth lie inside their 90 % intervals (host). Use it on other cases than these.
+    """Compute the factor on the standard deviations with which 90 % of the errors lie inside their
+    90 % intervals (host). Calibrate on cases with ground truth, and use the factor on other cases.
 
     Raises ValueError without a finite pair.
     """
@@ -216,8 +218,8 @@ def calibrated_inflation(
 
 
 class NextView(eqx.Module):
-    """Which further view would help most: its index among the candidates, and for every
-    candidate the expected standard deviation of the path points (rms of axes, mm)."""
+    """Best further view: its index among the candidates, and for every candidate the expected
+    standard deviation of the path points (rms of axes, mm)."""
 
     index: Int[Array, ""]
     path_std: Float[Array, " candidate"]
@@ -234,23 +236,23 @@ def best_next_view(
     *,
     inflation: float = INFLATION,
 ) -> NextView:
-    """The view whose taking shrinks the trace of the path points' covariance most.
+    """Find the further view that reduces the trace of the path points' covariance most.
 
-    `candidates` are full detectors with a leading axis; each is cropped around the
-    vertebra. What a view would add is foreseen from a rendering of the result in it: its
-    curvature, with landmarks as uncertain as those already seen, at the noise scale and the
-    mean score of the views there are. Nothing is assumed about what else it would show.
+    `candidates` are full detectors with a leading axis; each is cropped around the vertebra. The
+    information of a view is predicted from a rendering of the result in it: its curvature, with
+    landmarks as uncertain as the detected ones, at the noise scale and the mean score of the
+    existing views. Other anatomy in that view is not considered.
     """
     seen, splats = _evidence(model, observations, reconstruction, options, around)
     expansion, covariance = _expanded(model, reconstruction, options, seen, splats, inflation)
-    now = _carried(model, reconstruction, expansion, covariance)
+    now = _propagated(model, reconstruction, expansion, covariance)
     information = jnp.linalg.inv(covariance)
     noise_scale = inflation**2 * jnp.maximum(now.noise_scale, LEAST_NOISE)
 
     def with_view(view: Camera) -> Scalar:
-        foreseen = _foreseen(model, reconstruction, options, seen, splats, expansion, view)
-        smaller = jnp.linalg.inv(information + foreseen / noise_scale)
-        return _rms(_carried(model, reconstruction, expansion, smaller).path_std)
+        added = _added_curvature(model, reconstruction, options, seen, splats, expansion, view)
+        smaller = jnp.linalg.inv(information + added / noise_scale)
+        return _rms(_propagated(model, reconstruction, expansion, smaller).path_std)
 
     expected = jax.lax.map(with_view, candidates)
     best = jnp.argmin(jnp.where(jnp.isfinite(expected), expected, jnp.inf))
@@ -261,7 +263,7 @@ def _rms(x: Float[Array, "*shape"]) -> Scalar:
     return jnp.sqrt(jnp.mean(x**2))
 
 
-def _foreseen(
+def _added_curvature(
     model: ShapeModel,
     reconstruction: Reconstruction,
     options: FitOptions,
@@ -270,7 +272,7 @@ def _foreseen(
     expansion: Expansion,
     view: Camera,
 ) -> Matrix:
-    """Curvature that one more view would add, as if it showed what is rendered."""
+    """Compute the curvature that one more view would add if it showed exactly the render."""
     scale = options.scales[-1]
     middle = centroid(model, reconstruction.pose)
     width, pixels = options.crop_width_mm, scale.num_pixels
@@ -295,15 +297,15 @@ def _foreseen(
         shape=seen.shape,
     )
     evidence = with_region(evidence, rendered, options.region_dilation_mm * pixels / width)
-    # The view will agree with its rendering no better than the others do. Score and curvature
-    # are multiplied with each other, hence the root.
+    # Assume that the view agrees with its render as well as the existing views do. Score and
+    # curvature are multiplied by each other, hence the square root.
     score = jnp.sum(seen.view_weight * expansion.agreement.scores)
     agreement = jnp.sqrt(jnp.clip(score, MIN_SCORE, 1.0))
 
     def similarity(rendered: Image, observed: Image, weights: Image) -> Scalar:
         return agreement * options.similarity[-1](rendered, observed, weights)
 
-    x = in_a_row(_zero_at(reconstruction))
+    x = flat_unknowns(_zero_at(reconstruction))
     terms = expand(x, model, reconstruction.pose, evidence, similarity, options.weights, splats)
     of_prior = jnp.diag(jnp.full(len(x), options.weights.prior).at[:6].set(0.0))
     return terms.quadratic.curvature - of_prior

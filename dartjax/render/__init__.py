@@ -1,5 +1,5 @@
-"""X-ray rendering: Gaussian splatting of surfaces, ray-cast DRRs, radiographs with their physics
-and image similarities."""
+"""X-ray rendering: Gaussian splatting of surfaces, ray-cast DRRs, physical simulation of
+radiographs, and image similarities."""
 
 from dartjax.render._accumulate import accumulate_dense as accumulate_dense
 from dartjax.render._accumulate import accumulate_separable as accumulate_separable
@@ -22,7 +22,7 @@ from dartjax.render._materials import basis_attenuation as basis_attenuation
 from dartjax.render._materials import basis_thickness as basis_thickness
 from dartjax.render._materials import xray_body as xray_body
 from dartjax.render._noise_power import noise_of_pair as noise_of_pair
-from dartjax.render._noise_power import noise_power_fall as noise_power_fall
+from dartjax.render._noise_power import noise_power_ratio as noise_power_ratio
 from dartjax.render._noise_power import noise_power_spectrum as noise_power_spectrum
 from dartjax.render._patches import Patches as Patches
 from dartjax.render._patches import surface_patches as surface_patches

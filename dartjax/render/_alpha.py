@@ -1,8 +1,7 @@
-"""Classic alpha-composited splatting, for comparison with the additive X-ray mode.
+"""Alpha-composited splatting, a baseline for the additive X-ray mode.
 
-This is how 3D Gaussian splatting draws visible light, and what a stock rasteriser makes of
-the vertices of a shape model: front splats hide those behind. It is the wrong physics for
-X-rays (order matters, the far cortex disappears) and here only as the baseline.
+This is 3D Gaussian splatting for visible light: splats in front occlude those behind. It is
+physically wrong for X-rays, since order matters and the far cortex disappears.
 """
 
 import jax
@@ -27,10 +26,10 @@ def splat_alpha(
     opacity: float = 0.6,
     rows_per_chunk: int = 16,
 ) -> Image:
-    """sum_i c_i a_i prod_{j<i} (1 - a_j), front to back, a_i = min(opacity exp(-q/2), 0.99).
+    """Render sum_i c_i a_i prod_{j<i} (1 - a_j), front to back, a_i = min(opacity exp(-q/2), 0.99).
 
-    The colour c_i = |n . d| is that of a lamp at the source, so the image is in [0, 1].
-    Memory is vertices x rows_per_chunk x width. Differentiable; the order itself is not.
+    The colour c_i = |n . d| is that of a lamp at the source, so the image is in [0, 1]. Memory is
+    vertices x rows_per_chunk x width. Differentiable except for the order.
     """
     patches = surface_patches(
         vertices,

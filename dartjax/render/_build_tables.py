@@ -1,6 +1,6 @@
-"""Making the tables of X-ray physics that `physics_tables` reads, and checking them.
+"""Generation and check of the tables of X-ray physics that `physics_tables` reads.
 
-Needs xraydb and spekpy, which `dartjax[build]` installs; the check does without.
+Generation needs xraydb and spekpy, which `dartjax[build]` installs; the check does not.
 """
 
 import importlib
@@ -65,12 +65,12 @@ _NIST = {
 def build_physics_tables(
     anode_deg: float, progress: Progress = no_progress
 ) -> dict[str, np.ndarray]:
-    """Compute attenuation by energy and tube spectra, in the form of `physics_tables`, float64.
+    """Compute attenuation by energy and tube spectra, with the keys of `physics_tables`, float64.
 
     `anode_deg` is the angle of the tungsten target. DataError without xraydb and spekpy.
     """
     for package in ("xraydb", "spekpy"):
-        _import(package)  # both, before the work
+        _import(package)  # fail before the long computation
     attenuation, fluence = [], []
     with progress("tables", len(XRAY_MATERIALS) + len(_VOLTAGES_KV)) as step:
         for name in XRAY_MATERIALS:
@@ -90,8 +90,10 @@ def build_physics_tables(
 
 
 def mass_attenuation(material: str) -> Float[np.ndarray, " energy"]:
-    """Total mass attenuation of one of XRAY_MATERIALS from 10 to 150 keV, cm^2/g, by xraydb: that
-    of its elements, their mass fractions scaled to add to 1. DataError without xraydb."""
+    """Compute the total mass attenuation of one of XRAY_MATERIALS from 10 to 150 keV, cm^2/g.
+
+    It is the sum over its elements (xraydb), with mass fractions scaled to sum to 1. DataError
+    without xraydb."""
     xraydb = _import("xraydb")
     _, fractions = XRAY_MATERIALS[material]
     total = sum(fractions.values())
@@ -103,8 +105,8 @@ def mass_attenuation(material: str) -> Float[np.ndarray, " energy"]:
 
 
 def tube_fluence(kvp: float, anode_deg: float) -> Float[np.ndarray, " energy"]:
-    """Photons per keV from 10 to 150 keV, scaled to add to 1, before any filter, by spekpy.
-    DataError without it."""
+    """Compute the unfiltered photons per keV from 10 to 150 keV with spekpy, scaled to sum to 1.
+    DataError without spekpy."""
     spectrum = _import("spekpy").Spek(kvp=kvp, th=anode_deg, dk=0.5)
     energies, fluence = spectrum.get_spectrum()
     at_energies = np.interp(_ENERGIES_KEV, energies, fluence, right=0.0)
@@ -112,8 +114,9 @@ def tube_fluence(kvp: float, anode_deg: float) -> Float[np.ndarray, " energy"]:
 
 
 def compare_attenuation() -> list[dict[str, Any]]:
-    """Compare the shipped attenuation of water and bone, cm^2/g, with that by xraydb, or with what
-    NIST printed where xraydb is not installed: one row per material and energy."""
+    """Compare the packaged attenuation of water and bone, cm^2/g, with xraydb.
+
+    Without xraydb the reference is the table printed by NIST. One row per material and energy."""
     rows = []
     for material, printed in _NIST.items():
         density, _ = XRAY_MATERIALS[material]

@@ -1,8 +1,8 @@
-"""From transmitted X-rays to a detector's reading: scatter, quanta, blur, electronics, log.
+"""Flat-panel detector model: scatter, quantum noise, blur, electronic noise, log transform.
 
 Every stage is a pure function of images (h, w). A signal is in units of the open beam: 1 is the
-energy that an uncovered pixel detects. The stages are calibrated as flat-panel systems are: the
-open beam is flat, offsets are removed, and afterglow and glare are left out.
+energy that an uncovered pixel detects. The model describes a calibrated detector: the open beam is
+flat and offsets are removed. Afterglow and glare are not modelled.
 """
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dartjax._types import Image, Scalar
 from dartjax.render._spectrum import Spectrum
 
-# Attenuation of 200 mm of water, for which a scatter-to-primary ratio is stated.
+# Water depth for which the scatter-to-primary ratio is given.
 REFERENCE_WATER_MM = 200.0
 _SCATTER_POWER = 1.5
 _HALF_READING = 0.5
@@ -26,17 +26,17 @@ def collimation(
     edge_px: Scalar,
     leakage: Scalar,
 ) -> Image:
-    """Share of the beam that the collimator lets through to every pixel.
+    """Compute the share of the beam that passes the collimator at every pixel.
 
     `shutters` are the left, upper, right and lower edges of the field as fractions of the
     image's width and height (0, 0, 1, 1 is open); `iris_radius` is a fraction of half the
     diagonal about the middle (1 is open). Edges are blurred by the focal spot over about
-    `edge_px`; behind the lead `leakage` remains.
+    `edge_px`; `leakage` is the share that passes the lead.
     """
     height, width = image_size
     u, v = jnp.arange(width) + 0.5, jnp.arange(height) + 0.5
     left, upper, right, lower = shutters * jnp.array([width, height, width, height])
-    # An edge at or beyond the image's border must not shade it.
+    # An edge at or beyond the image border must not shade the image.
     across = _inside(u - left, left <= 0.0, edge_px) * _inside(right - u, right >= width, edge_px)
     along = _inside(v - upper, upper <= 0.0, edge_px) * _inside(lower - v, lower >= height, edge_px)
     from_middle = jnp.hypot(u[None] - width / 2.0, v[:, None] - height / 2.0)
@@ -54,21 +54,21 @@ def scatter(
     shares: Float[Array, " gaussian"],
     pixel_spacing: Float[Array, "2"],
 ) -> Image:
-    """Scattered signal: a sum of Gaussians convolved with a scatter potential.
+    """Compute the scattered signal: a scatter potential convolved with a sum of Gaussians.
 
-    `primary` P is the signal without scatter and `field` F the same without the body. A pencil
-    beam of -log transmission p = ln(F / P) sends ratio x (p / reference_depth)^1.5 x P into the
-    kernel: `ratio` is scatter / primary in the middle of a wide field behind 200 mm of water,
-    whose p is `reference_depth`. The form follows Ohnesorge et al. (Eur. Radiol. 9, 1999); the
-    power and the default kernel are fitted to a Monte Carlo of water slabs behind an 8:1 grid
-    (`experiments.fit_xray_scatter`). Widths are standard deviations on the detector in mm, with
-    `shares` that are scaled to add to 1. Nothing is scattered from outside the image: the beam
-    ends there.
+    `primary` P is the signal without scatter and `field` F the same without the body. With the
+    -log transmission p = ln(F / P), the potential is ratio x (p / reference_depth)^1.5 x P:
+    `ratio` is scatter / primary in the middle of a wide field behind 200 mm of water, whose p is
+    `reference_depth`. The form follows Ohnesorge et al. (Eur. Radiol. 9, 1999); the power and the
+    default kernel are fitted to a Monte Carlo simulation of water slabs behind an 8:1 grid
+    (`experiments.fit_xray_scatter`). Widths are standard deviations on the detector in mm;
+    `shares` are scaled to sum to 1. The beam ends at the image border, so no scatter enters from
+    outside.
     """
     depth = jnp.log(jnp.maximum(field, 1e-12) / jnp.maximum(primary, 1e-12))
     growth = (jnp.maximum(depth, 0.0) / reference_depth) ** _SCATTER_POWER
     potential = ratio * growth * primary
-    coarse_size, pixel = _coarse(primary.shape, pixel_spacing)
+    coarse_size, pixel = _coarse_grid(primary.shape, pixel_spacing)
     coarse = jax.image.resize(potential, coarse_size, "linear")
     total = jnp.zeros_like(coarse)
     for width_mm, share in zip(widths_mm, shares / jnp.sum(shares), strict=True):
@@ -83,11 +83,11 @@ def quantum_noise(
     *,
     key: PRNGKeyArray,
 ) -> Image:
-    """The signal with the noise of finitely many quanta, same mean.
+    """Add quantum noise to a signal; the mean is unchanged.
 
     A reading x in open-beam units is N x mean quanta (N = `photons_per_pixel`). Quanta of many
-    energies add compound Poisson noise of variance N x q with q >= 1 (`equivalent_quanta`): it
-    is drawn as q times a Poisson number of mean N x / q, which has that mean and variance.
+    energies give compound Poisson noise of variance N x q with q >= 1 (`equivalent_quanta`). It is
+    drawn as q times a Poisson number of mean N x / q, which has that mean and variance.
     """
     expected = photons_per_pixel * jnp.maximum(signal, 0.0) / quanta_per_reading
     counts = poisson(expected, key=key)
@@ -98,8 +98,8 @@ GAUSSIAN_ABOVE = 60.0
 
 
 def poisson(mean: Image, *, key: PRNGKeyArray) -> Image:
-    """Poisson numbers. Exact in law up to a mean of 60; above, a normal number of the same mean
-    and variance, rounded (its skewness, 0.13 there, is left out)."""
+    """Draw Poisson numbers: exact up to a mean of 60; above it rounded normal numbers of the same
+    mean and variance (the skewness, 0.13 at 60, is neglected)."""
     few, many = jax.random.split(key)
     is_few = mean <= GAUSSIAN_ABOVE
     exact = jax.random.poisson(few, jnp.where(is_few, mean, 0.0)).astype(mean.dtype)
@@ -108,10 +108,10 @@ def poisson(mean: Image, *, key: PRNGKeyArray) -> Image:
 
 
 def equivalent_quanta(spectrum: Spectrum, transmission: Float[Array, "bin h w"]) -> Image:
-    """q = mean square energy / (mean energy x mean open-beam energy) of the quanta detected.
+    """Compute q = mean square energy / (mean energy x mean open-beam energy) of detected quanta.
 
-    1 where all quanta carry the open beam's mean energy; a hardened beam has fewer and larger
-    quanta, so that q grows behind the body. 1 where nothing is transmitted.
+    q is 1 where all quanta have the open beam's mean energy. A hardened beam has fewer quanta of
+    higher energy, so q grows behind the body. q is 1 where nothing is transmitted.
     """
     mean_energy = 1.0 / jnp.sum(spectrum.weights / spectrum.energies_kev)
     signal = jnp.einsum("b,bhw->hw", spectrum.weights, transmission)
@@ -121,11 +121,11 @@ def equivalent_quanta(spectrum: Spectrum, transmission: Float[Array, "bin h w"])
 
 
 def detector_blur(signal: Image, blur_mm: Scalar, pixel_spacing: Float[Array, "2"]) -> Image:
-    """Gaussian blur of the scintillator and focal spot (standard deviation in mm on the
-    detector), integrated over pixels. MTF(f) = exp(-2 (pi f blur)^2) times that of the pixel.
+    """Apply the Gaussian blur of scintillator and focal spot, integrated over pixels.
 
-    Applied after `quantum_noise`, it correlates the noise as the light of one quantum that
-    several pixels see does. A uniform image is unchanged.
+    `blur_mm` is a standard deviation on the detector. MTF(f) = exp(-2 (pi f blur)^2) times the
+    MTF of the pixel. Applied after `quantum_noise`, it correlates the noise of neighbouring
+    pixels, as the light spread of single quanta does. A uniform image is unchanged.
     """
     return _blur(signal, blur_mm / pixel_spacing, keep_mean=True)
 
@@ -139,10 +139,10 @@ def read_out(
     *,
     key: PRNGKeyArray,
 ) -> Image:
-    """Whole digital numbers from 0 to `full_scale`: gain x (quanta + electronic noise).
+    """Digitise a signal to integers from 0 to `full_scale`: gain x (quanta + electronic noise).
 
-    `electronic_noise` is the standard deviation in quanta, white; `gain` is in digital numbers
-    a quantum. The rounding has no derivative.
+    `electronic_noise` is the standard deviation of white noise in quanta; `gain` is in digital
+    numbers per quantum. The rounding has no derivative.
     """
     noise = electronic_noise * jax.random.normal(key, signal.shape, signal.dtype)
     reading = gain * (photons_per_pixel * signal + noise)
@@ -150,39 +150,39 @@ def read_out(
 
 
 def log_transform(reading: Image, open_beam: Scalar) -> Image:
-    """-log(I / I0), dimensionless; a reading of 0 counts as one half."""
+    """Compute -log(I / I0), dimensionless; a reading of 0 counts as one half."""
     return -jnp.log(jnp.maximum(reading, _HALF_READING) / open_beam)
 
 
 def display_window(
     image: Image, *, percentiles: tuple[float, float] = (1.0, 99.0), bits: int = 8
 ) -> Image:
-    """Whole grey levels 0 to 2^bits - 1 as a monitor shows them, bone bright: linear between
-    two percentiles of the image. A constant image becomes 0."""
+    """Convert an image to integer grey levels 0 to 2^bits - 1 for display, bone bright: linear
+    between two percentiles of the image. A constant image becomes 0."""
     low, high = jnp.percentile(image, jnp.array(percentiles))
     span = jnp.where(high > low, high - low, 1.0)
     return jnp.round(jnp.clip((image - low) / span, 0.0, 1.0) * (2.0**bits - 1.0))
 
 
 def _inside(distance: Array, is_open: Array, edge_px: Scalar) -> Array:
-    """Smooth step over `edge_px`, 1 at positive distance, everywhere if open."""
+    """Smooth step over `edge_px`: 1 at positive distance, and 1 everywhere if open."""
     return jnp.where(is_open, 1.0, jax.nn.sigmoid(4.0 * distance / jnp.maximum(edge_px, 1e-3)))
 
 
 _COARSE_PX = 64
 
 
-def _coarse(
+def _coarse_grid(
     size: tuple[int, ...], pixel_spacing: Float[Array, "2"]
 ) -> tuple[tuple[int, int], Float[Array, "2"]]:
-    """A size of at most 64 pixels a side for what is smooth over centimetres, and its pixels in
-    mm along (u, v)."""
+    """Image size of at most 64 pixels a side for images smooth over centimetres, and its pixel
+    spacing in mm along (u, v)."""
     height, width = (min(side, _COARSE_PX) for side in size)
     return (height, width), pixel_spacing * jnp.array([size[1] / width, size[0] / height])
 
 
 def _blur(image: Image, sigma_px: Float[Array, "2"], *, keep_mean: bool) -> Image:
-    """Gaussian blur of any width along u and v, traceable in the width: two matrix products."""
+    """Blur by two matrix products, with widths along u and v that may be traced."""
     across, along = (
         _blur_matrix(side, sigma, keep_mean=keep_mean)
         for side, sigma in ((image.shape[1], sigma_px[0]), (image.shape[0], sigma_px[1]))
@@ -192,8 +192,8 @@ def _blur(image: Image, sigma_px: Float[Array, "2"], *, keep_mean: bool) -> Imag
 
 
 def _blur_matrix(side: int, sigma: Scalar, *, keep_mean: bool) -> Float[Array, "side side"]:
-    """Share of a point in the middle of pixel j that a Gaussian sends into pixel i. With
-    `keep_mean` rows add to 1, else what leaves the image is lost."""
+    """Share of a Gaussian centred in pixel j that falls into pixel i. With `keep_mean` rows sum
+    to 1; without it the part outside the image is lost."""
     distance = jnp.arange(side)[:, None] - jnp.arange(side)[None].astype(jnp.float32)
     root = jnp.sqrt(2.0) * jnp.maximum(sigma, 1e-3)
     matrix = 0.5 * (erf((distance + 0.5) / root) - erf((distance - 0.5) / root))

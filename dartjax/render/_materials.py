@@ -1,8 +1,8 @@
-"""What a CT's voxels are made of, in two basis materials: water and cortical bone.
+"""Decomposition of CT voxels into two basis materials: water and cortical bone.
 
-Attenuation of anything in a body is, over the energies of a radiograph, a sum of the
-photoelectric effect and of Compton scatter, hence of any two materials that differ in them
-(Alvarez and Macovski, Phys. Med. Biol. 21, 1976). Water and cortical bone reproduce air, lung,
+Over the energies of a radiograph, attenuation in the body is the sum of the photoelectric effect
+and Compton scatter, hence a combination of any two materials that differ in them (Alvarez and
+Macovski, Phys. Med. Biol. 21, 1976). Water and cortical bone reproduce air, lung,
 adipose tissue, soft tissue and bone mineral within 0.1 % from 40 to 100 keV, titanium within
 0.5 % (tested). A voxel's material follows from its CT number: piecewise linear between air,
 lung, adipose tissue, water, soft tissue, cortical bone, dense bone at 3000 HU and titanium.
@@ -21,9 +21,9 @@ from dartjax.render._spectrum import linear_attenuation, physics_tables
 
 BASIS = ("water", "cortical_bone")
 WATER_PER_MM = 0.0192  # attenuation of water in dartjax's volumes, at 0 HU
-CT_ENERGY_KEV = 70.0  # at which a CT number is taken to be measured
+CT_ENERGY_KEV = 70.0  # assumed effective energy of a CT number
 DENSE_BONE_HU = 3000.0
-# The materials a voxel lies between, in the order of their CT numbers.
+# Materials between which a voxel is interpolated, in the order of their CT numbers.
 _ANCHORS = (
     "air",
     "lung",
@@ -38,10 +38,10 @@ _FIT_KEV = np.arange(40.0, 101.0)
 
 
 class XrayBody(eqx.Module):
-    """A body as X-rays of any energy see it.
+    """A body with its attenuation at every X-ray energy.
 
-    Its attenuation at the CT's energy is stored; how much of it is bone is a function of that
-    value alone, so both basis materials come from one volume.
+    Only the attenuation at the CT's energy is stored. The bone fraction is a function of that
+    value, so both basis materials come from one volume.
     """
 
     volume: Volume  # attenuation in 1/mm, water = 0.0192
@@ -50,23 +50,24 @@ class XrayBody(eqx.Module):
 
     @property
     def world_from_voxel(self) -> Matrix4:
-        """The grid's affine."""
+        """Affine of the volume's grid."""
         return self.volume.world_from_voxel
 
 
 def xray_body(volume: Volume) -> XrayBody:
-    """The body of an attenuation volume (1/mm at water = 0.0192, i.e. 0.0192 (1 + HU / 1000)).
+    """Make the body of an attenuation volume in 1/mm, 0.0192 (1 + HU / 1000).
 
-    Host function, no copy of the volume is made. CT numbers up to 3000 HU are tissue; above,
-    bone goes over into titanium (10,900 HU), so a scanner that saturates at 3071 HU shows
-    metal as dense bone. ValueError for a volume that is not finite or looks like HU.
+    Host function; the volume is not copied. CT numbers up to 3000 HU are tissue; above, the
+    material is interpolated between dense bone and titanium (10,900 HU), so metal from a scanner
+    that saturates at 3071 HU counts as dense bone. ValueError for a volume that is not finite or
+    is in HU.
     """
     values = np.asarray(volume.values)
     if not np.isfinite(values).all():
-        raise ValueError("the volume has values that are not finite: repair them")
+        raise ValueError("the volume has values that are not finite: replace them")
     if values.max(initial=0.0) > 5.0 or values.min(initial=0.0) < -0.1:
         raise ValueError(
-            f"the volume spans {values.min():g} to {values.max():g}, no attenuation in 1/mm: "
+            f"the volume spans {values.min():g} to {values.max():g}, not attenuation in 1/mm: "
             "convert Hounsfield units by 0.0192 (1 + HU / 1000)"
         )
     attenuation, bone = anchors()
@@ -82,9 +83,9 @@ def xray_body(volume: Volume) -> XrayBody:
 def basis_thickness(
     body: XrayBody, camera: Camera, *, num_samples: int = 350, rays_per_chunk: int = 32768
 ) -> Float[Array, "basis h w"]:
-    """Millimetres of water and of cortical bone that attenuate like the body, along every ray.
+    """Compute the path lengths (mm) of water and cortical bone equivalent to the body on every ray.
 
-    Water can be negative where there is much metal: it is a coordinate, not an amount. One
+    Water can be negative behind much metal: it is a coordinate in the basis, not an amount. One
     pass over the volume; derivatives with respect to the camera as in `drr`.
     """
     whole, bone = paired_drr(
@@ -99,30 +100,31 @@ def basis_thickness(
 
 
 def basis_attenuation(energies_kev: Float[Array, " bin"]) -> Float[Array, "bin basis"]:
-    """Attenuation of water and of cortical bone, 1/mm, at each energy."""
+    """Return the attenuation of water and of cortical bone, 1/mm, at each energy."""
     return jnp.stack([linear_attenuation(name, energies_kev) for name in BASIS], axis=1)
 
 
 def ct_scale() -> tuple[float, float]:
-    """Attenuation of water and of cortical bone on the scale of dartjax's volumes, 1/mm: as at
-    70 keV, with water at 0.0192."""
-    water, bone = (_at(name, np.array([CT_ENERGY_KEV]))[0] for name in BASIS)
+    """Return the attenuation of water and cortical bone on the scale of dartjax's volumes, 1/mm:
+    their ratio is that at 70 keV, water is 0.0192."""
+    water, bone = (_tabulated(name, np.array([CT_ENERGY_KEV]))[0] for name in BASIS)
     return WATER_PER_MM, float(WATER_PER_MM * bone / water)
 
 
 def basis_coefficients(material: str) -> Float[np.ndarray, "2"]:
-    """(water, cortical bone) that attenuate like a material from 40 to 100 keV, least squares
-    of the relative error; scaled to be exact at 70 keV."""
-    basis = np.stack([_at(name, _FIT_KEV) for name in BASIS], axis=1)
-    target = _at(material, _FIT_KEV)
+    """Fit the (water, cortical bone) coefficients of a material from 40 to 100 keV.
+
+    Least squares of the relative error, then scaled to be exact at 70 keV."""
+    basis = np.stack([_tabulated(name, _FIT_KEV) for name in BASIS], axis=1)
+    target = _tabulated(material, _FIT_KEV)
     found = np.linalg.lstsq(basis / target[:, None], np.ones(len(target)), rcond=None)[0]
     at_ct = int(CT_ENERGY_KEV - _FIT_KEV[0])
     return found * target[at_ct] / (basis[at_ct] @ found)
 
 
 def anchors() -> tuple[Float[np.ndarray, " anchor"], Float[np.ndarray, " anchor"]]:
-    """Attenuation on the volume's scale (1/mm) of the materials between which voxels lie, with
-    vacuum first, and the bone coefficient of each."""
+    """Return attenuation (1/mm, the volume's scale) and bone coefficient of the materials between
+    which voxels are interpolated, vacuum first."""
     scale = np.array(ct_scale())
     pairs = [(0.0, 0.0)]
     for name in _ANCHORS:
@@ -136,8 +138,8 @@ def anchors() -> tuple[Float[np.ndarray, " anchor"], Float[np.ndarray, " anchor"
     return attenuation, bone
 
 
-def _at(material: str, energies_kev: Float[np.ndarray, " energy"]) -> np.ndarray:
-    """The table's attenuation, 1/mm, in float64, at tabulated energies."""
+def _tabulated(material: str, energies_kev: Float[np.ndarray, " energy"]) -> np.ndarray:
+    """Attenuation from the table, 1/mm, float64, at tabulated energies."""
     tables = physics_tables()
     row = [str(name) for name in tables["materials"]].index(material)
     columns = (energies_kev - tables["energies_kev"][0]).astype(int)

@@ -1,4 +1,4 @@
-"""Noise of a radiograph, measured: its amount and its power spectrum. Host functions in NumPy."""
+"""Measurement of radiograph noise and its power spectrum. Host functions in NumPy."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,8 +7,8 @@ from jaxtyping import Float
 def noise_of_pair(
     first: Float[np.ndarray, "h w"], second: Float[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "m n"]:
-    """Noise in the middle half of two radiographs that differ in their noise alone: their
-    difference / sqrt(2), which is free of anatomy."""
+    """Extract the noise of two radiographs that differ only in their noise, in the middle half:
+    their difference / sqrt(2), which is free of anatomy."""
     height, width = first.shape
     middle = np.s_[height // 4 : -(height // 4), width // 4 : -(width // 4)]
     return (first[middle] - second[middle]) / np.sqrt(2.0)
@@ -17,8 +17,8 @@ def noise_of_pair(
 def noise_power_spectrum(
     noise: Float[np.ndarray, "h w"], pixel_mm: float
 ) -> tuple[Float[np.ndarray, " band"], Float[np.ndarray, " band"]]:
-    """Spatial frequencies (1/mm, up to Nyquist's) and radial noise power spectrum
-    |DFT|^2 dx dy / (N M) in mm^2 of the largest square of the noise."""
+    """Compute the radial noise power spectrum |DFT|^2 dx dy / (N M), mm^2, of the largest square
+    of the noise, and its spatial frequencies (1/mm, up to Nyquist)."""
     side = min(noise.shape)
     square = noise[:side, :side] - noise[:side, :side].mean()
     power = np.abs(np.fft.fft2(square)) ** 2 * pixel_mm**2 / side**2
@@ -32,7 +32,9 @@ def noise_power_spectrum(
     return 0.5 * (edges[1:] + edges[:-1]), sums / np.maximum(counts, 1)
 
 
-def noise_power_fall(power: Float[np.ndarray, " band"]) -> float:
-    """How much more power coarse noise has than fine noise: 1 for white noise, more where blur and
-    scatter have correlated it. `power` is that of `noise_power_spectrum`."""
+def noise_power_ratio(power: Float[np.ndarray, " band"]) -> float:
+    """Compute the ratio of low-frequency to high-frequency noise power.
+
+    1 for white noise, above 1 where blur correlates the noise. `power` is that of
+    `noise_power_spectrum`."""
     return float(power[1:5].mean() / power[-8:].mean())

@@ -1,8 +1,8 @@
-"""From a closed surface to Gaussian splats in 3D.
+"""Approximate a closed surface by 3D Gaussian splats.
 
-Every vertex carries the patch described by its hat function (1 at the vertex, 0 at its
-neighbours, linear between): the hats of all vertices add up to exactly 1 on the surface, so
-Gaussians with the same mass, mean and covariance nearly tile it without gaps or grain.
+Every vertex has a patch given by its hat function (1 at the vertex, 0 at its neighbours, linear
+between). The hat functions of all vertices sum to exactly 1 on the surface, so Gaussians with the
+same mass, mean and covariance cover it almost evenly.
 """
 
 import equinox as eqx
@@ -15,26 +15,26 @@ from dartjax._types import Faces, Vertices
 
 
 class Patches(eqx.Module):
-    """Anisotropic 3D Gaussians that tile a closed surface, one per vertex, world mm."""
+    """Anisotropic 3D Gaussians that cover a closed surface, one per vertex, world mm."""
 
     mean: Float[Array, "n 3"]
     covariance: Float[Array, "n 3 3"]  # mm^2
-    area: Float[Array, " n"]  # mm^2, adds up to the area of the surface
-    area_vector: Float[Array, "n 3"]  # mm^2, outward; adds up to zero on a closed surface
+    area: Float[Array, " n"]  # mm^2, sums to the area of the surface
+    area_vector: Float[Array, "n 3"]  # mm^2, outward; sums to zero on a closed surface
 
 
 def surface_patches(
     vertices: Vertices, faces: Faces, *, smoothing: float, shell_thickness: float
 ) -> Patches:
-    """Gaussians with the moments of each vertex's hat function on the deformed surface.
+    """Compute Gaussians with the moments of each vertex's hat function on the surface.
 
     With edges e1, e2 from the vertex and face area A, a face adds to the hat's moments about
     the vertex: mass A/3, first A/12 (e1 + e2), second A/30 (e1 e1' + e2 e2') +
-    A/60 (e1 e2' + e2 e1'). To this is added, in the surface, smoothing^2 x mean patch area,
-    the same for every patch: hats smoothed by one kernel still add up to 1, while a width
-    that follows the local patch size would not (its error is the Laplacian of the variance).
-    Along the normal stands the variance shell_thickness^2 / 12 of a uniform shell.
-    A vertex without faces gets zero area and draws nothing.
+    A/60 (e1 e2' + e2 e1'). The tangential variance is increased by smoothing^2 x mean patch
+    area, the same for every patch: hat functions smoothed by one kernel still sum to 1, with a
+    kernel that follows the local patch size they do not (the error is the Laplacian of the
+    variance). The variance along the normal is shell_thickness^2 / 12, that of a uniform shell.
+    A vertex without faces has zero area and draws nothing.
     """
     sums = jax.ops.segment_sum(
         _hat_moments(vertices, faces), faces.T.reshape(-1), num_segments=len(vertices)
@@ -56,11 +56,11 @@ def surface_patches(
 
 
 def _hat_moments(vertices: Vertices, faces: Faces) -> Float[Array, "corner 13"]:
-    """Mass, area vector, first and second moments that every face adds to each corner, all
-    first corners, then all second, then all third.
+    """Compute the mass, area vector, first and second moments that faces add to their corners:
+    all first corners, then all second, then all third.
 
-    Components lie along the first axis here, so that the CPU works on long rows of faces:
-    four times faster with its gradient than faces along the first axis.
+    Components are along the first axis, so that the CPU works on long rows of faces; with its
+    gradient this is four times faster than faces along the first axis.
     """
     v0, v1, v2 = (vertices[faces[:, i]].T for i in range(3))
     edges = (v1 - v0, v2 - v1, v0 - v2)

@@ -1,4 +1,4 @@
-"""A radiograph as a C-arm takes it: the stages of `_materials`, `_detector` and `_tools` in order.
+"""Physical simulation of a C-arm radiograph: `_materials`, `_tools` and `_detector` in order.
 
 body = xray_body(volume)                      # once per CT, on the host
 settings = xray_settings("standard", kvp=80)  # once per technique, on the host
@@ -23,10 +23,9 @@ from dartjax.render._tools import Tool, tool_thickness
 
 
 class XraySettings(eqx.Module):
-    """Everything about a radiograph that is neither body nor camera.
+    """Settings of a radiograph except body and camera, made by `xray_settings`.
 
-    All leaves are arrays and may be randomised in a batch (stack settings made on the host);
-    made by `xray_settings`.
+    All leaves are arrays and may be randomised in a batch (stack settings made on the host).
     """
 
     spectrum: Spectrum
@@ -36,7 +35,7 @@ class XraySettings(eqx.Module):
     scatter_shares: Float[Array, " gaussian"]
     blur_mm: Scalar  # standard deviation on the detector
     electronic_noise: Scalar  # quanta rms
-    gain: Scalar  # digital numbers a quantum
+    gain: Scalar  # digital numbers per quantum
     full_scale: Scalar  # largest digital number
     shutters: Float[Array, "4"]  # left, upper, right, lower; fractions of the image
     iris_radius: Scalar  # fraction of half the diagonal
@@ -85,13 +84,13 @@ def xray_settings(
     noise: bool | None = None,
     num_samples: int = 350,
 ) -> XraySettings:
-    """Settings of a preset with what is given in its place.
+    """Make the settings of a preset; given arguments replace the values of the preset.
 
     "standard" is a digital spot image, "low_dose" one frame of low-dose fluoroscopy, "ideal" a
-    single energy without scatter, blur or noise. Scatter is by default that behind an 8:1 grid
+    single energy without scatter, blur or noise. The default scatter is that behind an 8:1 grid
     (without a grid: ratio 4.8, widths 64 and 278 mm, shares 0.2 and 0.8). The gain puts the
-    open beam at 0.7 of the full scale of `bit_depth` bits. Host function; ValueError says which
-    value is out of range.
+    open beam at 0.7 of the full scale of `bit_depth` bits. Host function. ValueError for an
+    unknown preset or a value out of range.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
@@ -141,11 +140,11 @@ def simulate_radiograph(
     key: PRNGKeyArray,
     tools: Sequence[Tool] = (),
 ) -> Radiograph:
-    """The radiograph of a body and tools: -log(I / I0), dimensionless, bone bright.
+    """Simulate the radiograph of a body and tools: -log(I / I0), dimensionless, bone bright.
 
-    A tool is added to the tissue it displaces (3 % too much attenuation for steel). Without
-    noise the image has derivatives in the camera and in the settings; with noise they hold for
-    the mean only approximately and are not meant for use.
+    Tools are added without removing the tissue they displace, which gives 3 % too much
+    attenuation for steel. Without noise the image is differentiable in the camera and the
+    settings; with noise the derivatives are only approximate: do not use them.
     """
     thickness = basis_thickness(body, camera, num_samples=settings.num_samples)
     metal = tool_attenuation(tools, camera, settings.spectrum)
@@ -173,10 +172,10 @@ def simulate_radiograph(
 def transmission(
     thickness: Float[Array, "basis h w"], metal: Float[Array, "bin h w"], spectrum: Spectrum
 ) -> Float[Array, "bin h w"]:
-    """Beer-Lambert: exp(-(mu_water(E) T_water + mu_bone(E) T_bone + metal(E))) per energy.
+    """Compute Beer-Lambert, exp(-(mu_water(E) T_water + mu_bone(E) T_bone + metal(E))), per energy.
 
-    `thickness` is from `basis_thickness`, `metal` the -log transmission of tools. Never more
-    than 1: noise of a CT around a body can integrate to less than nothing.
+    `thickness` is from `basis_thickness`, `metal` the -log transmission of tools. The result is
+    at most 1, also where CT noise around a body integrates to negative attenuation.
     """
     per_mm = basis_attenuation(spectrum.energies_kev)
     depth = jnp.einsum("em,mhw->ehw", per_mm, thickness) + metal
@@ -186,7 +185,7 @@ def transmission(
 def tool_attenuation(
     tools: Sequence[Tool], camera: Camera, spectrum: Spectrum
 ) -> Float[Array, "bin h w"]:
-    """-log transmission of tools at each energy, which adds up over tools."""
+    """Compute the -log transmission of tools at each energy, summed over the tools."""
     total = jnp.zeros((spectrum.energies_kev.shape[0], *camera.image_size))
     for tool in tools:
         per_mm = linear_attenuation(tool.material, spectrum.energies_kev)
@@ -197,7 +196,7 @@ def tool_attenuation(
 def detected_signal(
     transmitted: Float[Array, "bin h w"], settings: XraySettings, camera: Camera
 ) -> Image:
-    """Mean signal in open-beam units: collimated primary over all energies, plus scatter."""
+    """Compute the mean signal in open-beam units: collimated primary signal plus scatter."""
     field = _detector.collimation(
         camera.image_size,
         settings.shutters,
@@ -219,7 +218,7 @@ def detected_signal(
 
 
 def reference_depth(spectrum: Spectrum) -> Scalar:
-    """-log transmission of 200 mm of water for a spectrum, about 4 at 80 kV."""
+    """Compute the -log transmission of 200 mm of water for a spectrum, about 4 at 80 kV."""
     water = basis_attenuation(spectrum.energies_kev)[:, 0]
     return -jnp.log(jnp.sum(spectrum.weights * jnp.exp(-water * _detector.REFERENCE_WATER_MM)))
 
@@ -234,15 +233,15 @@ def _check(chosen, widths, shares, shutters, iris_radius) -> None:
         _check_range(name, chosen[name], 0.0)
     if len(widths) != len(shares) or not widths or min(widths) <= 0.0 or min(shares) < 0.0:
         raise ValueError(
-            f"scatter_widths_mm {widths} and scatter_shares {shares}: give as many positive "
-            "widths as shares of at least 0"
+            f"scatter_widths_mm {widths} and scatter_shares {shares}: give equally many positive "
+            "widths and non-negative shares"
         )
     if not sum(shares) > 0.0:
-        raise ValueError("scatter_shares add to 0: to switch scatter off set scatter_to_primary=0")
+        raise ValueError("scatter_shares sum to 0: to switch scatter off set scatter_to_primary=0")
     left, upper, right, lower = shutters
     if not (left < right and upper < lower):
         raise ValueError(
-            f"shutters {shutters} leave no field: give left < right and upper < lower, as "
+            f"shutters {shutters} close the field: give left < right and upper < lower, as "
             "fractions of the image"
         )
     if not iris_radius > 0.0:

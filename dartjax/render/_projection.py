@@ -1,4 +1,4 @@
-"""From Gaussian splats in 3D to Gaussians on the detector (EWA), and the exact line integral."""
+"""Projection of 3D Gaussians to the detector (EWA), and their exact line integral."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,21 +17,22 @@ class DetectorGaussians(eqx.Module):
 
 
 class RayGeometry(eqx.Module):
-    """How the central ray of each splat meets it."""
+    """Geometry of the central ray of each splat."""
 
     distance: Float[Array, " n"]  # mm from the source, tau
     direction: Float[Array, "n 3"]  # unit, world
-    density: Float[Array, " n"]  # px^2 of detector per mm^2 of area that faces the ray
+    density: Float[Array, " n"]  # px^2 on the detector per mm^2 perpendicular to the ray
 
 
 def project_gaussians(
     camera: Camera, mean: Points, covariance: Float[Array, "n 3 3"], *, antialias: float
 ) -> DetectorGaussians:
-    """EWA projection (Zwicker et al. 2001): J R Sigma R' J' + antialias * I, with J the
-    Jacobian of the perspective at the mean. `antialias` is a variance in px^2.
+    """Project 3D Gaussians to the detector by EWA (Zwicker et al. 2001).
 
-    At 600 mm from the source the local-affine error for a splat of 1.5 mm is below 1e-3 of
-    its peak (see `line_integral_of_gaussian`, the exact oracle).
+    The covariance becomes J R Sigma R' J' + antialias * I, with J the Jacobian of the perspective
+    at the mean. `antialias` is a variance in px^2. At 600 mm from the source the error of the
+    local affine approximation is below 1e-3 of the peak for a splat of 1.5 mm (against the exact
+    `line_integral_of_gaussian`).
     """
     x, y, z = transforms.apply(camera.camera_from_world, mean).T
     fx, fy = camera.focal_length
@@ -48,8 +49,8 @@ def project_gaussians(
 
 
 def ray_geometry(camera: Camera, mean: Points) -> RayGeometry:
-    """Distance and direction of each splat from the source, and the detector density
-    fx fy tau / z^3: the pixels that one mm^2 facing the ray covers."""
+    """Compute the distance and direction of each splat from the source, and the detector density
+    fx fy tau / z^3: the pixels covered by one mm^2 perpendicular to the ray."""
     from_source = mean - camera.source[None]
     distance = jnp.linalg.norm(from_source, axis=1)
     z = from_source @ camera.beam
@@ -63,8 +64,9 @@ def line_integral_of_gaussian(
     source: Float[Array, "3"],
     direction: Float[Array, "3"],
 ) -> Float[Array, ""]:
-    """Exact integral of a 3D Gaussian of unit mass along a ray from `source` with unit
-    `direction`, in 1/mm^2: the oracle of the EWA projection.
+    """Compute the exact integral of a 3D Gaussian of unit mass along a ray, 1/mm^2.
+
+    The ray starts at `source` with unit `direction`. Reference for the EWA projection.
 
     With P = covariance^-1 and m = mean - source:
     (2 pi)^-1 sqrt(det P / d'Pd) exp(-(m'Pm - (d'Pm)^2 / d'Pd) / 2).

@@ -1,9 +1,9 @@
-"""Ray-cast radiographs (DRRs) of a volume: the line integral along every detector ray.
+"""Ray-cast radiographs (DRRs) of a volume: line integrals along the detector rays.
 
-The field is the trilinear interpolation of the voxel values with zeros beyond the grid: it is
-the sample itself at a voxel centre and fades linearly to 0 over the one voxel outside the
-outermost centres, so its support is [-1, n] in voxel coordinates along an axis of n voxels.
-It is linear in the values, so the DRRs of disjoint parts add up to the DRR of the whole.
+The field is the trilinear interpolation of the voxel values with zeros beyond the grid. It equals
+the sample at a voxel centre and falls linearly to 0 over one voxel outside the outermost centres,
+so its support is [-1, n] in voxel coordinates along an axis of n voxels. It is linear in the
+values, so the DRRs of disjoint parts add up to the DRR of the whole.
 """
 
 from functools import partial
@@ -25,19 +25,19 @@ _Axis = tuple[Array, tuple[Array, Array], tuple[Array, Array]]
 def drr(
     volume: Volume, camera: Camera, *, num_samples: int = 500, rays_per_chunk: int = 32768
 ) -> Image:
-    """Line integrals of `volume` from the source to every pixel centre: (h, w), dimensionless
-    for attenuation in 1/mm.
+    """Render the line integrals of `volume` from the source to every pixel centre.
 
-    Each ray is clipped to the support of the field and to the detector, and the midpoint rule
-    spends its `num_samples` inside, with an error of the second order in the step. Reverse and
-    forward derivatives with respect to the camera (pose, focal length, principal point, sdd)
-    are exact derivatives of that sum, clipping included. The gradient with respect to
-    `volume.values` is ZERO by design (see `line_integral`), the one with respect to
-    `world_from_voxel` is not.
+    The image (h, w) is dimensionless for attenuation in 1/mm.
 
-    `rays_per_chunk` bounds the memory and does not change the result; under vmap it counts
-    per camera. Neighbouring image columns are traced together, which is fastest when the last
-    voxel axis runs along them (superior, in an RAS volume). A singular affine gives NaN.
+    Each ray is clipped to the support of the field and to the detector. The midpoint rule places
+    `num_samples` samples inside, with an error of second order in the step. Reverse and forward
+    derivatives with respect to the camera (pose, focal length, principal point, sdd) are exact
+    derivatives of that sum, clipping included. The gradient with respect to `volume.values` is
+    ZERO by design (see `line_integral`); the gradient with respect to `world_from_voxel` is not.
+
+    `rays_per_chunk` bounds the memory and does not change the result; under vmap it is per
+    camera. Rays of one image column are traced together, which is fastest when the last voxel
+    axis runs along the columns (superior, in an RAS volume). A singular affine gives NaN.
     """
     values = volume.values
 
@@ -48,14 +48,15 @@ def drr(
 
 
 class PiecewiseLinear(eqx.Module):
-    """f(x) = sum over knots of slope_change * max(x - knot, 0): 0 below the first knot, and
-    continued with the last slope beyond the last."""
+    """Piecewise linear function f(x) = sum over knots of slope_change * max(x - knot, 0).
+
+    It is 0 below the first knot and continues with the last slope beyond the last knot."""
 
     knots: Float[Array, " knot"]
     slope_changes: Float[Array, " knot"]
 
     def __call__(self, x: Float[Array, "*samples"]) -> Float[Array, "*samples"]:
-        """f at every x."""
+        """Evaluate f at every x."""
         total = jnp.zeros_like(x)
         for knot, change in zip(self.knots, self.slope_changes, strict=True):
             above = x - knot
@@ -63,7 +64,7 @@ class PiecewiseLinear(eqx.Module):
         return total
 
     def slope(self, x: Float[Array, "*samples"]) -> Float[Array, "*samples"]:
-        """The derivative of f at every x, from the right at a knot."""
+        """Compute the derivative of f at every x, from the right at a knot."""
         total = jnp.zeros_like(x)
         for knot, change in zip(self.knots, self.slope_changes, strict=True):
             total = total + jnp.where(x >= knot, change, 0.0)
@@ -78,12 +79,11 @@ def paired_drr(
     num_samples: int = 500,
     rays_per_chunk: int = 32768,
 ) -> tuple[Image, Image]:
-    """Line integrals of the field V and of function(V): two images (h, w).
+    """Render the line integrals of the field V and of function(V): two images (h, w).
 
-    The first is `drr`; the second costs little, because both are summed from the same fetched
-    voxels. Derivatives with respect to the camera are those of the two sums, as in `drr`; those
-    with respect to the values and the function are ZERO by design. ValueError for
-    `num_samples` below 1.
+    The first is `drr`; the second adds little time, because both use the same fetched voxels.
+    Derivatives with respect to the camera are as in `drr`; derivatives with respect to the values
+    and the function are ZERO by design. ValueError for `num_samples` below 1.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}: at least one sample a ray is needed")
@@ -99,7 +99,7 @@ def paired_drr(
 
 
 def _trace(volume: Volume, camera: Camera, integrate, rays_per_chunk: int) -> Array:
-    """integrate((start, end, length)) for every pixel's ray, as an image (h, w)."""
+    """Evaluate integrate((start, end, length)) for every pixel's ray, as an image (h, w)."""
     starts, ends, lengths = _clipped_rays(volume, camera)
     rays = (starts.reshape(-1, 3), ends.reshape(-1, 3), lengths.reshape(-1))
     image = lax.map(integrate, rays, batch_size=rays_per_chunk)
@@ -110,19 +110,18 @@ def _trace(volume: Volume, camera: Camera, integrate, rays_per_chunk: int) -> Ar
 def line_integral(
     values: Float[Array, "i j k"], start: Point, end: Point, length: Scalar, num_samples: int
 ) -> Scalar:
-    """Integral of the trilinear field along one segment, by the midpoint rule:
+    """Integrate the trilinear field along one segment by the midpoint rule:
     length / S * sum_s V(start + (s + 1/2) / S (end - start)).
 
     `start` and `end` are in voxel coordinates (integers at voxel centres), `length` is the
-    length of the segment in mm. Parts outside the grid count as the fading field of this
-    module, then 0.
+    length of the segment in mm. Outside the grid the field falls to 0 as this module states.
 
     THE DERIVATIVE WITH RESPECT TO `values` IS ZERO BY DESIGN, as under `lax.stop_gradient`:
-    poses, intrinsics and grids are fitted here, voxels are not, and without the scatter into
-    the volume a gradient costs little more than an image. The derivatives with respect to
-    `start` and `end` are accumulated in the same pass as the value: length / S times the sum
-    of (1 - u_s) grad V and of u_s grad V. At voxel faces, where the field has a kink, the
-    derivative is the one from the right. ValueError for `num_samples` below 1.
+    poses, intrinsics and grids are fitted, voxels are not, and without a scatter into the volume
+    a gradient takes little longer than an image. The derivatives with respect to `start` and `end`
+    are accumulated in the same pass as the value: length / S times the sum of (1 - u_s) grad V and
+    of u_s grad V. At voxel faces, where the field has a kink, the derivative is from the right.
+    ValueError for `num_samples` below 1.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}: at least one sample a ray is needed")
@@ -132,11 +131,11 @@ def line_integral(
 def label_volume(
     volume: Volume, labels: Integer[np.ndarray | Array, "i j k"], label: int
 ) -> Volume:
-    """The part of `volume` where `labels == label`, cropped to its bounding box, the rest 0.
+    """Extract the part of `volume` where `labels == label`, cropped to its bounding box, else 0.
 
-    The affine is shifted with the crop, so this is the same field in the same world at a
-    fraction of the cost: `drr` of it is that structure alone, and `drr` of the whole minus it
-    is everything else. Host function. ValueError when the grids differ or the label is absent.
+    The affine is shifted with the crop. `drr` of the result shows that structure alone, at a
+    fraction of the cost; `drr` of the whole volume minus it shows everything else. Host function.
+    ValueError when the grids differ or the label is absent.
     """
     mask = np.asarray(labels) == label
     if mask.shape != volume.values.shape:
@@ -145,7 +144,7 @@ def label_volume(
             "labels onto the volume's grid"
         )
     if not mask.any():
-        raise ValueError(f"label {label} is not in the label array: choose one that is")
+        raise ValueError(f"label {label} is not in the label array: give a label that is present")
     spans = [np.flatnonzero(mask.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
     window = tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
     values = np.where(mask[window], np.asarray(volume.values[window]), 0.0)
@@ -161,7 +160,7 @@ def label_volume(
 def _clipped_rays(
     volume: Volume, camera: Camera
 ) -> tuple[Float[Array, "w h 3"], Float[Array, "w h 3"], Float[Array, "w h"]]:
-    """Where every ray enters and leaves the support (voxel coordinates) and the mm between.
+    """Compute where rays enter and leave the support (voxel coordinates), and the mm between.
 
     A ray is source + t * direction with t the depth in mm, from 0 to sdd. The image is
     transposed, so that consecutive rays run down its columns.
@@ -175,20 +174,20 @@ def _clipped_rays(
     mm_per_depth = jnp.linalg.norm(direction, axis=-1)
     source, direction = voxel_from_camera[:3, 3], direction @ voxel_from_camera[:3, :3].T
     shape = jnp.array(volume.values.shape, direction.dtype)
-    enter, leave = slab(source[None, None], direction, shape[None, None], camera.sdd)
+    enter, leave = box_depths(source[None, None], direction, shape[None, None], camera.sdd)
     start = source[None, None] + enter[..., None] * direction
     end = source[None, None] + leave[..., None] * direction
     return start, end, (leave - enter) * mm_per_depth
 
 
-def slab(
+def box_depths(
     source: Float[Array, "1 1 3"],
     direction: Float[Array, "w h 3"],
     shape: Float[Array, "1 1 3"],
     farthest: Scalar,
 ) -> tuple[Float[Array, "w h"], Float[Array, "w h"]]:
-    """Depths at which rays enter and leave the box [-1, shape], equal for those that miss."""
-    # A ray parallel to a face crosses it far away, on the correct side, instead of at 0/0.
+    """Compute the depths at which rays enter and leave the box [-1, shape]; equal if they miss."""
+    # A ray parallel to a face crosses it far away on the correct side, which avoids 0 / 0.
     slope = jnp.where(jnp.abs(direction) < 1e-12, 1e-12, direction)
     low, high = (-1.0 - source) / slope, (shape - source) / slope
     enter = jnp.max(jnp.minimum(low, high), axis=-1)
@@ -198,7 +197,7 @@ def slab(
 
 
 def _at_least_two(values: Float[Array, "i j k"]) -> Float[Array, "i2 j2 k2"]:
-    # A cell needs two corners; a further layer of zeros leaves the field as it is.
+    # A cell needs two corners; an additional layer of zeros does not change the field.
     return jnp.pad(values, [(0, max(0, 2 - size)) for size in values.shape])
 
 
@@ -206,11 +205,11 @@ def _at_least_two(values: Float[Array, "i j k"]) -> Float[Array, "i2 j2 k2"]:
 def _mean_along(
     values: Float[Array, "i j k"], start: Point, end: Point, num_samples: int
 ) -> Scalar:
-    # A loop over samples with all rays of a chunk abreast: one vectorised kernel per step.
+    # A loop over samples for all rays of a chunk: one vectorised kernel per step.
     step = end - start
 
     def add_sample(sample: Array, total: Scalar) -> Scalar:
-        x, y, z = locate(values.shape, start, step, (sample + 0.5) / num_samples)
+        x, y, z = cells_along(values.shape, start, step, (sample + 0.5) / num_samples)
         corners = _corners(values, (x[0], y[0], z[0]))
         return total + interpolate(corners, x[1], y[1], z[1])
 
@@ -220,7 +219,7 @@ def _mean_along(
 @_mean_along.defjvp
 def _mean_along_jvp(num_samples, primals, tangents):
     values, start, end = primals
-    _, start_dot, end_dot = tangents  # the tangent of the values is dropped, see line_integral
+    _, start_dot, end_dot = tangents  # no tangent for the values, see line_integral
     (mean,), ((by_start, by_end),) = _means_and_slopes(values, (), start, end, num_samples)
     return mean, jnp.vdot(by_start, start_dot) + jnp.vdot(by_end, end_dot)
 
@@ -233,12 +232,12 @@ def _pair_along(
     end: Point,
     num_samples: int,
 ) -> tuple[Scalar, Scalar]:
-    # Both sums are carried as one complex number: XLA would make a kernel for each of two
-    # outputs, and each would fetch all voxels again (2.8 times the time of one sum, not 1.1).
+    # Both sums are one complex number: for two outputs XLA makes two kernels, each of which
+    # fetches all voxels (2.8 times the time of one sum instead of 1.1).
     step = end - start
 
     def add_sample(sample: Array, total: Array) -> Array:
-        x, y, z = locate(values.shape, start, step, (sample + 0.5) / num_samples)
+        x, y, z = cells_along(values.shape, start, step, (sample + 0.5) / num_samples)
         corners = _corners(values, (x[0], y[0], z[0]))
         value = interpolate(corners, x[1], y[1], z[1])
         return total + lax.complex(value, function(value))
@@ -266,14 +265,14 @@ def _means_and_slopes(
     end: Point,
     num_samples: int,
 ) -> tuple[list[Scalar], list[tuple[Point, Point]]]:
-    """Means along a segment of the field and of functions of it, and the derivatives of each
-    with respect to both ends.
+    """Compute the means along a segment of the field and of functions of it, and their
+    derivatives with respect to both ends.
 
     One reduction of seven operands per mean: XLA fuses it into one kernel that fetches the
-    corners once, where separate sums would fetch them for every output.
+    corners once; separate sums would fetch them for every output.
     """
     at = (jnp.arange(num_samples, dtype=start.dtype) + 0.5) / num_samples
-    x, y, z = locate(values.shape, start, end - start, at)
+    x, y, z = cells_along(values.shape, start, end - start, at)
     corners = _corners(values, (x[0], y[0], z[0]))
     value = interpolate(corners, x[1], y[1], z[1])
     slopes = (
@@ -287,26 +286,26 @@ def _means_and_slopes(
         terms += [function(value), *(chain * term for term in terms[1:7])]
     zeros = [jnp.zeros((), term.dtype) for term in terms]
     means = [total / num_samples for total in lax.reduce(terms, zeros, _add, (0,))]
-    each = [means[i : i + 7] for i in range(0, len(means), 7)]
-    return [m[0] for m in each], [(jnp.stack(m[1:4]), jnp.stack(m[4:])) for m in each]
+    groups = [means[i : i + 7] for i in range(0, len(means), 7)]
+    return [m[0] for m in groups], [(jnp.stack(m[1:4]), jnp.stack(m[4:])) for m in groups]
 
 
 def _add(left, right):
     return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
-def locate(
+def cells_along(
     shape: tuple[int, ...], start: Point, step: Point, at: Float[Array, "*samples"]
 ) -> list[_Axis]:
-    # One axis at a time: a vector of three would be strided in memory and not vectorised.
+    # One axis at a time: vectors of three are strided in memory and are not vectorised.
     return [_cell(start[axis] + at * step[axis], size) for axis, size in enumerate(shape)]
 
 
 def _cell(position: Float[Array, "*samples"], size: int) -> _Axis:
-    """Along one axis: index of the lower corner, weights and slopes of both corners.
+    """Locate positions along one axis: index of the lower corner, weights and slopes of both.
 
-    The cell is kept inside the grid and hat functions weigh its corners, which yields the
-    fading border and 0 beyond without a test of bounds.
+    The cell is kept inside the grid and hat functions weight its corners, which gives the linear
+    fall to 0 outside the grid without a test of bounds.
     """
     index, lower = _lower_corner(position, size)
     offset = position - lower
@@ -317,11 +316,11 @@ def _cell(position: Float[Array, "*samples"], size: int) -> _Axis:
 def _lower_corner(
     position: Float[Array, "*samples"], size: int
 ) -> tuple[UInt32[Array, "*samples"], Float[Array, "*samples"]]:
-    """floor(position) kept in [0, size - 2], as an index and as a float.
+    """Compute floor(position) clipped to [0, size - 2], as an index and as a float.
 
     In float32 both are read from the bits of 2^23 + floor(position), which are ordered as
-    integers: XLA's conversion to integers saturates and its floating clamp passes NaN on, so
-    that on CPU neither is vectorised and an image takes 1.6 times as long.
+    integers. XLA's saturating conversion and NaN-propagating clamp are not vectorised on CPU: with
+    them an image takes 1.6 times as long.
     """
     whole = jnp.floor(position)
     if position.dtype != jnp.float32:
@@ -345,19 +344,19 @@ def _hat_slope(x: Float[Array, "*samples"]) -> Float[Array, "*samples"]:
 
 
 def _corners(values: Float[Array, "i j k"], lower: tuple[Array, Array, Array]):
-    """The values at the eight corners of a cell, indexed [i][j][k]."""
+    """Fetch the values at the eight corners of a cell, indexed [i][j][k]."""
     _, nj, nk = values.shape
     flat = values.reshape(-1)
     base = lower[0] * np.uint32(nj * nk) + lower[1] * np.uint32(nk) + lower[2]
 
     def fetch(i: int, j: int, k: int) -> Array:
-        return take(flat, base + np.uint32((i * nj + j) * nk + k))
+        return gather_flat(flat, base + np.uint32((i * nj + j) * nk + k))
 
     return [[[fetch(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)]
 
 
-def take(flat: Num[Array, " n"], index: UInt32[Array, "*samples"]) -> Num[Array, "*samples"]:
-    # The plain gather: indexing with [] would first wrap negative indices, eight times a sample.
+def gather_flat(flat: Num[Array, " n"], index: UInt32[Array, "*samples"]) -> Num[Array, "*samples"]:
+    # A plain gather: indexing with [] also wraps negative indices, eight times per sample.
     numbers = lax.GatherDimensionNumbers(
         offset_dims=(), collapsed_slice_dims=(0,), start_index_map=(0,)
     )
@@ -365,7 +364,7 @@ def take(flat: Num[Array, " n"], index: UInt32[Array, "*samples"]) -> Num[Array,
 
 
 def interpolate(corners, x, y, z) -> Array:
-    """Sum over the corners of value times the product of its weights along the three axes."""
+    """Sum the corner values, each times the product of its weights along the three axes."""
     by_edge = [[z[0] * edge[0] + z[1] * edge[1] for edge in face] for face in corners]
     by_face = [y[0] * face[0] + y[1] * face[1] for face in by_edge]
     return x[0] * by_face[0] + x[1] * by_face[1]

@@ -1,7 +1,7 @@
-"""Scatter of X-rays in water by Monte Carlo, and the scatter kernel fitted to it.
+"""Monte Carlo simulation of X-ray scatter in water, and the scatter kernel fitted to it.
 
-Compton scatter is that of free electrons (Klein and Nishina); coherent scatter has momentum
-transfers spread about water's peak at 1.6 / nm. Host functions in NumPy.
+Compton scatter is that of free electrons (Klein and Nishina). Momentum transfers of coherent
+scatter are distributed about water's peak at 1.6 / nm. Host functions in NumPy.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ _Photons = dict[str, Float[np.ndarray, "..."]]
 
 @dataclasses.dataclass(frozen=True)
 class ScatterSetup:
-    """What the beam meets on its way through a slab of water to the detector."""
+    """Setup of the simulation: tube voltage, distance from slab to detector, anti-scatter grid."""
 
     kvp: float = 80.0
     gap_mm: float = 320.0  # from the slab's exit to the detector
@@ -35,7 +35,7 @@ class ScatterSetup:
 
 
 class SlabScatter(NamedTuple):
-    """What arrives at the detector behind a slab of water."""
+    """Signal at the detector behind a slab of water."""
 
     shares: Float[np.ndarray, " ring"]  # of the scattered signal, between SCATTER_RADII_MM
     scatter_to_primary: float  # of a wide field
@@ -43,13 +43,13 @@ class SlabScatter(NamedTuple):
 
 
 class ScatterKernel(NamedTuple):
-    """Two Gaussians about a pencil beam, the narrow one first."""
+    """Scatter kernel of a pencil beam: two Gaussians, the narrow one first."""
 
     widths_mm: Float[np.ndarray, "2"]  # standard deviations on the detector
     shares: Float[np.ndarray, "2"]
 
     def share_within(self, radii_mm: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Share of the scattered signal within each radius (mm) of the beam."""
+        """Compute the share of the scattered signal within each radius (mm) of the beam."""
         return _shares_within(radii_mm, self.widths_mm) @ self.shares
 
 
@@ -58,23 +58,23 @@ def simulate_scatter(
 ) -> SlabScatter:
     """Trace a pencil beam of photons through a slab of water to the detector.
 
-    Photons are drawn from the tube's spectrum and followed through up to 25 interactions; the
-    detector is caesium iodide. By reciprocity the scatter of a pencil beam over the whole
-    detector is that of a wide field in one point.
+    Photons are drawn from the tube's spectrum and traced through at most 25 interactions; the
+    detector is caesium iodide. By reciprocity, the scatter of a pencil beam over the whole
+    detector equals that of a wide field at one point.
     """
-    photons = _emit(rng, setup.kvp, setup.num_photons)
+    photons = _emit_photons(rng, setup.kvp, setup.num_photons)
     open_beam = _detected(photons["energy"], np.ones(setup.num_photons)).sum()
     primary, scattered = 0.0, np.zeros(len(SCATTER_RADII_MM) - 1)
     for interaction in range(_MAX_INTERACTIONS):
-        leaving = _fly(rng, photons, thickness_mm)
-        signal, radius = _arrive(leaving, thickness_mm, setup)
+        leaving = _move(rng, photons, thickness_mm)
+        signal, radius = _detect(leaving, thickness_mm, setup)
         if interaction == 0:
             primary = signal.sum()
         else:
             scattered += np.histogram(radius, SCATTER_RADII_MM, weights=signal)[0]
         if not len(photons["energy"]):
             break
-        _interact(rng, photons)
+        _absorb_or_scatter(rng, photons)
     total = scattered.sum()
     return SlabScatter(
         scattered / total, float(total / primary), float(-np.log(primary / open_beam))
@@ -82,8 +82,9 @@ def simulate_scatter(
 
 
 def fit_scatter_kernel(shares: Float[np.ndarray, " ring"]) -> ScatterKernel:
-    """Fit two Gaussians with the same cumulative distribution by radius as the `shares` of the
-    scattered signal between SCATTER_RADII_MM (least squares)."""
+    """Fit two Gaussians to the cumulative radial distribution of scatter (least squares).
+
+    `shares` are the shares of the scattered signal between SCATTER_RADII_MM."""
     target = np.cumsum(shares)
 
     def error(x: np.ndarray) -> np.ndarray:
@@ -98,7 +99,7 @@ def fit_scatter_kernel(shares: Float[np.ndarray, " ring"]) -> ScatterKernel:
 
 
 def scatter_growth_exponent(slabs: Sequence[SlabScatter]) -> float | None:
-    """Power of -log transmission with which scatter / primary grows; None for one slab."""
+    """Fit the power of -log transmission with which scatter / primary grows; None for one slab."""
     if len(slabs) < 2:
         return None
     depth = np.log([slab.log_transmission for slab in slabs])
@@ -109,12 +110,12 @@ def scatter_growth_exponent(slabs: Sequence[SlabScatter]) -> float | None:
 def _shares_within(
     radii_mm: Float[np.ndarray, " n"], widths_mm: Float[np.ndarray, " gaussian"]
 ) -> Float[np.ndarray, "n gaussian"]:
-    """Share of each Gaussian within each radius."""
+    """Compute the share of each Gaussian within each radius."""
     return 1.0 - np.exp(-0.5 * (radii_mm[:, None] / widths_mm[None]) ** 2)
 
 
-def _emit(rng: np.random.Generator, kvp: float, count: int) -> _Photons:
-    """A pencil beam along z, before the slab."""
+def _emit_photons(rng: np.random.Generator, kvp: float, count: int) -> _Photons:
+    """Draw the photons of a pencil beam along z, at the slab's entrance."""
     spectrum = tube_spectrum(kvp)
     energies = np.asarray(spectrum.energies_kev, np.float64)
     number = np.asarray(spectrum.weights, np.float64) / _detected(energies, np.ones(len(energies)))
@@ -125,7 +126,7 @@ def _emit(rng: np.random.Generator, kvp: float, count: int) -> _Photons:
 
 
 def _detected(energy: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Signal of photons in the detector, by their weights."""
+    """Signal of photons in the detector, times their weights."""
     thickness_mm = 10.0 * _CSI_G_PER_CM2 / _CSI_DENSITY
     return weight * energy * (1.0 - np.exp(-_mu("caesium_iodide", energy) * thickness_mm))
 
@@ -135,9 +136,9 @@ def _mu(material: str, energy: np.ndarray) -> np.ndarray:
     return np.interp(energy, grid, np.asarray(linear_attenuation(material, grid), np.float64))
 
 
-def _fly(rng: np.random.Generator, photons: _Photons, thickness: float) -> _Photons:
-    """Move photons to their next interaction; those that leave forward are returned and all
-    that leave are taken out."""
+def _move(rng: np.random.Generator, photons: _Photons, thickness: float) -> _Photons:
+    """Move photons to their next interaction. Photons that leave the slab are removed; those that
+    leave forward are returned."""
     distance = rng.exponential(size=len(photons["energy"])) / _mu("water", photons["energy"])
     end = photons["position"] + distance[:, None] * photons["direction"]
     forward, backward = end[:, 2] >= thickness, end[:, 2] < 0.0
@@ -148,10 +149,10 @@ def _fly(rng: np.random.Generator, photons: _Photons, thickness: float) -> _Phot
     return leaving
 
 
-def _arrive(
+def _detect(
     photons: _Photons, thickness: float, setup: ScatterSetup
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Signal and distance from the beam on the detector of photons that leave forward."""
+    """Compute the detected signal of photons and their distance from the beam on the detector."""
     slope = photons["direction"][:, :2] / photons["direction"][:, 2:]
     way = thickness + setup.gap_mm - photons["position"][:, 2]
     place = photons["position"][:, :2] + way[:, None] * slope
@@ -159,10 +160,10 @@ def _arrive(
     return _detected(photons["energy"], passed), np.linalg.norm(place, axis=1)
 
 
-def _interact(rng: np.random.Generator, photons: _Photons) -> None:
-    """Absorb, or scatter, each photon where it is."""
+def _absorb_or_scatter(rng: np.random.Generator, photons: _Photons) -> None:
+    """Absorb or scatter each photon at its position."""
     energy = photons["energy"]
-    coherent, incoherent = _shares(energy)
+    coherent, incoherent = _interaction_shares(energy)
     draw = rng.uniform(size=len(energy))
     scattered = draw < coherent + incoherent
     is_coherent = (draw < coherent)[scattered]
@@ -174,14 +175,14 @@ def _interact(rng: np.random.Generator, photons: _Photons) -> None:
     cosine = np.where(is_coherent, 1.0 - 2.0 * half_sine**2, _compton_cosine(rng, energy))
     after = energy / (1.0 + energy / _REST_KEV * (1.0 - cosine))
     photons["energy"] = np.maximum(np.where(is_coherent, energy, after), 10.0)
-    photons["direction"] = _turn(rng, photons["direction"], cosine)
+    photons["direction"] = _deflect(rng, photons["direction"], cosine)
 
 
-def _shares(energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of coherent and incoherent scatter among interactions in water.
+def _interaction_shares(energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the shares of coherent and incoherent scatter among interactions in water.
 
-    The incoherent part is Klein-Nishina's for 10 electrons a molecule; of the rest, coherent
-    scatter falls as E^-1.8 from 0.0194 cm^2/g at 50 keV (Elam et al.), the remainder is absorbed.
+    Incoherent scatter is Klein-Nishina for 10 electrons per molecule. Coherent scatter falls as
+    E^-1.8 from 0.0194 cm^2/g at 50 keV (Elam et al.). The remainder is absorption.
     """
     k = energy / _REST_KEV
     log = np.log1p(2.0 * k)
@@ -195,7 +196,7 @@ def _shares(energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _compton_cosine(rng: np.random.Generator, energy: np.ndarray) -> np.ndarray:
-    """Cosines of the Klein-Nishina distribution, by rejection from a uniform one."""
+    """Draw cosines of the Klein-Nishina distribution by rejection sampling."""
     cosine = np.empty(len(energy))
     left = np.arange(len(energy))
     while len(left):
@@ -208,8 +209,8 @@ def _compton_cosine(rng: np.random.Generator, energy: np.ndarray) -> np.ndarray:
     return cosine
 
 
-def _turn(rng: np.random.Generator, direction: np.ndarray, cosine: np.ndarray) -> np.ndarray:
-    """Directions turned by the angle of `cosine` about a random azimuth."""
+def _deflect(rng: np.random.Generator, direction: np.ndarray, cosine: np.ndarray) -> np.ndarray:
+    """Deflect directions by the angle of `cosine` at a random azimuth."""
     azimuth = rng.uniform(0.0, 2.0 * np.pi, len(cosine))
     sine = np.sqrt(np.maximum(0.0, 1.0 - cosine**2))
     helper = np.where(np.abs(direction[:, :1]) < 0.7, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])

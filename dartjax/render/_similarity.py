@@ -1,9 +1,9 @@
-"""Image similarities for 2D/3D registration: higher is better, smooth, one pair of images.
+"""Image similarities for 2D/3D registration: differentiable, of one image pair, higher is better.
 
-Each takes (rendered, observed, weights) and returns a scalar. `weights` >= 0 says how much a
-pixel counts; where it is 0 the images are not read at all (NaN is allowed there). An image
-that is constant over the weighted pixels, or weights that are all 0, give 0 with gradient 0.
-Options are keywords with defaults: bind them with `functools.partial` to get a `Similarity`.
+Each takes (rendered, observed, weights) and returns a scalar. `weights` >= 0 are pixel weights;
+pixels of weight 0 are ignored and may be NaN. An image that is constant over the weighted pixels,
+or weights that are all 0, give 0 with gradient 0. Options are keywords with defaults: bind them
+with `functools.partial` to get a `Similarity`.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,20 @@ Similarity = Callable[[Image, Image, Image], Scalar]
 
 
 def ncc(rendered: Image, observed: Image, weights: Image) -> Scalar:
-    """Normalised cross-correlation in [-1, 1]; 1 for images equal up to gain > 0 and offset.
+    """Compute normalised cross-correlation in [-1, 1]; 1 if equal up to gain > 0 and offset.
 
     sum w (a - mean a)(b - mean b) / sqrt(sum w (a - mean a)^2 sum w (b - mean b)^2) with
-    weighted means. Pixels, not windows: any other anatomy in the image counts as well.
+    weighted means. It is global: other anatomy in the image also contributes.
     """
     a, b = _standardize(rendered, weights), _standardize(observed, weights)
     return _weighted_mean(a * b, weights)
 
 
 def gray_dice(rendered: Image, observed: Image, weights: Image) -> Scalar:
-    """2 sum w a b / (sum w a^2 + sum w b^2): 1 only for images that are equal, gain and offset
-    included. For images of the same quantity, such as path lengths of one bone."""
+    """Compute 2 sum w a b / (sum w a^2 + sum w b^2).
+
+    1 only for equal images, gain and offset included: for images of the same quantity, such as
+    path lengths through one bone."""
     counted = weights > 0.0
     a, b = (jnp.where(counted, image, 0.0) for image in (rendered, observed))
     return safe_divide(
@@ -43,22 +45,22 @@ def gray_dice(rendered: Image, observed: Image, weights: Image) -> Scalar:
 def patch_ncc(
     rendered: Image, observed: Image, weights: Image, *, window: int = 9, eps: float = 1e-5
 ) -> Scalar:
-    """Local NCC: the weighted mean over pixels of the NCC in a square window around each.
+    """Compute local NCC: the weighted mean over pixels of the NCC in a window around each pixel.
 
-    Windows are `window` pixels wide (odd, else ValueError) and use the weighted pixels they
-    contain, also at the border. Each window's score is
-    cov / sqrt((var_a + eps mean(var_a)) (var_b + eps mean(var_b))), so a flat window counts
-    as 0 instead of amplifying noise, and an image against itself gives 1 up to eps.
+    Windows are square, `window` pixels wide (odd, else ValueError), and use the weighted pixels
+    they contain, also at the border. Each window's score is
+    cov / sqrt((var_a + eps mean(var_a)) (var_b + eps mean(var_b))), so a flat window scores
+    0 instead of amplifying noise, and an image against itself gives 1 up to eps.
     """
     a, b = _standardize(rendered, weights), _standardize(observed, weights)
     return _local_ncc(a, b, weights, window, eps)
 
 
 def gradient_ncc(rendered: Image, observed: Image, weights: Image) -> Scalar:
-    """Mean of the NCC of the Sobel x-gradients and the NCC of the Sobel y-gradients.
+    """Compute the mean of the NCC of the Sobel x-gradients and of the Sobel y-gradients.
 
     Penney et al. 1998, "A comparison of similarity measures for use in 2-D-3-D medical image
-    registration". A pixel whose 3 x 3 neighbourhood touches weight 0 or the border is left out.
+    registration". Pixels whose 3 x 3 neighbourhood touches weight 0 or the border are excluded.
     """
     return jnp.mean(jax.vmap(ncc)(*_gradients(rendered, observed, weights, smooth=True)))
 
@@ -66,10 +68,10 @@ def gradient_ncc(rendered: Image, observed: Image, weights: Image) -> Scalar:
 def local_gradient_ncc(
     rendered: Image, observed: Image, weights: Image, *, window: int = 7, eps: float = 0.03
 ) -> Scalar:
-    """Local NCC (see `patch_ncc`) of the central-difference gradients, mean of x and y.
+    """Compute local NCC (see `patch_ncc`) of central-difference gradients, mean of x and y.
 
     Windows of 4-5 mm at the vertebra and eps of .02-.05 register best among neighbouring
-    bones: each window sees one edge, and eps silences windows without any. An image against
+    bones: a window contains one edge, and eps suppresses windows without edges. An image against
     itself gives mean(var / (var + eps mean(var))), below 1. `window` in pixels, odd.
     """
     local = jax.vmap(partial(patch_ncc, window=window, eps=eps))
@@ -77,10 +79,10 @@ def local_gradient_ncc(
 
 
 def xvr_similarity(rendered: Image, observed: Image, weights: Image) -> Scalar:
-    """The multiscale recipe of xvr (Gopalakrishnan et al. 2025, arXiv:2503.16309).
+    """Compute the multiscale similarity of xvr (Gopalakrishnan et al. 2025, arXiv:2503.16309).
 
-    Half the mean of NCC and 9 px patch NCC, half the 11 px patch NCC of the Sobel gradients
-    (no blur before Sobel). xvr's eps of 1e-5 is relative to the image's own variance here.
+    Half the mean of NCC and 9 px patch NCC, plus half the 11 px patch NCC of the Sobel gradients
+    (no blur before Sobel). Here xvr's eps of 1e-5 is relative to the variance of the image.
     """
     gradients = _gradients(rendered, observed, weights, smooth=True)
     images = 0.5 * (ncc(rendered, observed, weights) + patch_ncc(rendered, observed, weights))
@@ -90,7 +92,7 @@ def xvr_similarity(rendered: Image, observed: Image, weights: Image) -> Scalar:
 def mutual_information(
     rendered: Image, observed: Image, weights: Image, *, bins: int = 32
 ) -> Scalar:
-    """Mutual information in nats, sum p(a, b) log(p(a, b) / (p(a) p(b))), from a joint
+    """Compute mutual information in nats, sum p(a, b) log(p(a, b) / (p(a) p(b))), from a joint
     histogram with cubic B-spline Parzen windows of one bin (Mattes et al. 2003, IEEE TMI).
 
     The weighted range of each image is spread over the inner `bins` - 4 bins, so the value does
@@ -115,7 +117,7 @@ def _standardize(image: Image, weights: Image) -> Image:
     mean = _weighted_mean(image, weights)
     centered = jnp.where(weights > 0, image - mean, 0.0)
     variance = _weighted_mean(centered**2, weights)
-    # Below this the variance is rounding of the mean, not contrast.
+    # A smaller variance is rounding error of the mean, not contrast.
     varies = variance > (16.0 * jnp.finfo(image.dtype).eps * mean) ** 2
     return centered * jnp.where(varies, lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
 
@@ -137,9 +139,9 @@ def _local_ncc(a: Image, b: Image, weights: Image, window: int, eps: float) -> S
 
 
 def _box_sum(image: Image, window: int) -> Image:
-    """Sum over the window x window pixels around each pixel, zero outside the image."""
+    """Sum over the window x window pixels around each pixel; zero outside the image."""
     if window % 2 == 0:
-        raise ValueError(f"window must be an odd number of pixels, got {window}")
+        raise ValueError(f"window is {window} pixels: give an odd number")
     # Two one-dimensional passes: on CPU 3-5 times faster, gradient included, than sums of
     # shifted slices, cumulative sums, banded matrix products or one square window.
     rows = lax.reduce_window(image, 0.0, lax.add, (window, 1), (1, 1), "SAME")
@@ -149,7 +151,7 @@ def _box_sum(image: Image, window: int) -> Image:
 def _gradients(
     rendered: Image, observed: Image, weights: Image, *, smooth: bool
 ) -> tuple[Float[Array, "2 h w"], Float[Array, "2 h w"], Float[Array, "2 h w"]]:
-    """x and y gradients of both images with their weights: vmap a similarity over them."""
+    """Compute x and y gradients of both images and their weights: vmap a similarity over them."""
     a, b = (jnp.where(weights > 0, image, 0.0) for image in (rendered, observed))
     difference = partial(_difference_rows, smooth=smooth)
     known = partial(_interior_weights, smooth=smooth)
@@ -161,7 +163,7 @@ def _gradients(
 
 
 def _difference_rows(image: Image, *, smooth: bool) -> Image:
-    """Half the difference of the next and the previous row, 0 in the first and last row;
+    """Compute half the difference of the next and the previous row, 0 in the first and last row;
     `smooth` averages columns with (1, 2, 1) / 4, which makes it Sobel / 8."""
     difference = jnp.pad(0.5 * (image[2:] - image[:-2]), ((1, 1), (0, 0)))
     if not smooth:
@@ -171,7 +173,7 @@ def _difference_rows(image: Image, *, smooth: bool) -> Image:
 
 
 def _interior_weights(weights: Image, *, smooth: bool) -> Image:
-    """The weights, 0 where a row difference would read a pixel of weight 0."""
+    """Set weights to 0 where a row difference would read a pixel of weight 0."""
     known = jnp.pad((weights[2:] > 0) & (weights[:-2] > 0), ((1, 1), (0, 0)))
     if smooth:
         padded = jnp.pad(known, ((0, 0), (1, 1)))

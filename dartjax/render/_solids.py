@@ -1,7 +1,8 @@
-"""How thick each vertebra is along every ray: masks and projected contours for an X-ray.
+"""Path length through each labelled vertebra along every ray, for projected masks and contours.
 
-A vertebra is the trilinear field of its label (1 inside, 0 outside, 1/2 at the surface). Only
-the detector tiles that its box can project to are traced, and only inside the box.
+A vertebra is the trilinear interpolation of its label (1 inside, 0 outside, 1/2 at the surface).
+Rays are traced only within its bounding box and only in detector tiles onto which the box
+projects.
 """
 
 from collections.abc import Sequence
@@ -15,22 +16,22 @@ from jaxtyping import Array, Bool, Float, Int, Integer, UInt8, UInt32
 
 from dartjax._types import Point, Scalar
 from dartjax.camera import Camera
-from dartjax.render._raycast import interpolate, locate, slab, take
+from dartjax.render._raycast import box_depths, cells_along, gather_flat, interpolate
 
 _TILE = 16
 _TILES_AT_ONCE = 32
 
 
 class Solids(eqx.Module):
-    """Labelled structures, each on its own small grid.
+    """Labelled structures of a CT, each on its own small grid.
 
     `cells[n, i, j, k]` holds the labels at the eight corners of one cell of structure n as
-    bits (bit 4 di + 2 dj + dk), so that a sample costs one fetch instead of eight.
+    bits (bit 4 di + 2 dj + dk), so that a sample needs one fetch instead of eight.
     """
 
     cells: UInt8[Array, "vertebra i j k"]
     voxel_from_world: Float[Array, "vertebra 4 4"]
-    size: Float[Array, "vertebra 3"]  # voxels of the structure's box, the rest is padding
+    size: Float[Array, "vertebra 3"]  # voxels of the structure's box; the rest is padding
     labels: Int[Array, " vertebra"]
 
 
@@ -39,12 +40,12 @@ def vertebra_solids(
     affine: Float[np.ndarray, "4 4"] | Float[Array, "4 4"],
     label_list: Sequence[int],
 ) -> Solids:
-    """The structures `labels == label` of a label image with its affine (RAS+ mm).
+    """Extract the structures `labels == label` from a label image with its affine (RAS+ mm).
 
-    Host function. ValueError for an empty list or a label that is not in the image.
+    Host function. ValueError for an empty list or a label absent from the image.
     """
     if not label_list:
-        raise ValueError("no label was given: name at least one structure")
+        raise ValueError("label_list is empty: give at least one label")
     boxes = [_box_of(np.asarray(labels), label) for label in label_list]
     sizes = np.array([[side.stop - side.start for side in box] for box in boxes])
     cells = np.zeros((len(boxes), *(sizes.max(0) + 1)), np.uint8)
@@ -66,18 +67,18 @@ def vertebra_solids(
 def project_solids(
     solids: Solids, camera: Camera, *, num_samples: int = 96
 ) -> Float[Array, "vertebra h w"]:
-    """Millimetres of each structure along every pixel's ray, 0 where it is not hit.
+    """Compute the path length (mm) through each structure along every ray, 0 where it is missed.
 
     `num_samples` midpoint samples are spread over the part of a ray inside the structure's box
-    (about one a voxel is enough). `thickness > MASK_MM` is its mask. The work is in proportion
-    to what lies on the detector: structures outside it are free. Under vmap all views take as
-    long as the fullest. No derivatives. A singular affine gives NaN.
+    (about one per voxel is enough). `thickness > MASK_MM` is its mask. Time grows with the
+    detector area that the structures cover; structures outside the detector cost nothing. Under
+    vmap all views take as long as the slowest one. No derivatives. A singular affine gives NaN.
     """
     height, width = camera.image_size
     rows, columns = -(-height // _TILE), -(-width // _TILE)
     hit = _tiles_hit(solids, camera, rows, columns).reshape(-1)
     total = hit.shape[0]
-    # Tiles with something to trace come first; as many chunks run as they fill.
+    # Tiles that are hit come first; only the chunks they fill are traced.
     order = jnp.nonzero(hit, size=total, fill_value=total)[0].astype(jnp.int32)
     order = jnp.pad(order, (0, -total % _TILES_AT_ONCE), constant_values=total)
     chunks = -(-jnp.sum(hit) // _TILES_AT_ONCE)
@@ -93,26 +94,26 @@ def project_solids(
     return image.reshape(-1, rows * _TILE, columns * _TILE)[:, :height, :width]
 
 
-MASK_MM = 0.5  # a pixel belongs to a structure when the ray runs this far inside it
+MASK_MM = 0.5  # least path length inside a structure for a pixel of its mask
 
 
 def solid_masks(thickness: Float[Array, "vertebra h w"]) -> Bool[Array, "vertebra h w"]:
-    """Masks of structures: the pixels whose ray runs more than 0.5 mm inside them."""
+    """Compute the masks of structures: pixels whose ray runs more than 0.5 mm inside them."""
     return thickness > MASK_MM
 
 
 def _box_of(labels: np.ndarray, label: int) -> tuple[slice, slice, slice]:
     mask = labels == label
     if not mask.any():
-        raise ValueError(f"label {label} is not in the label image: choose one that is")
+        raise ValueError(f"label {label} is not in the label image: give a label that is present")
     spans = [np.flatnonzero(mask.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
     i, j, k = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
     return i, j, k
 
 
 def _corner_bits(mask: Bool[np.ndarray, "i j k"]) -> UInt8[np.ndarray, "i1 j1 k1"]:
-    """Bits of the eight corners of every cell that touches the mask, whose first cell reaches
-    one voxel before it."""
+    """Corner bits of every cell that touches the mask; the first cell starts one voxel before
+    it."""
     padded = np.pad(mask, 1).astype(np.uint8)
     i, j, k = mask.shape
     bits = np.zeros((i + 1, j + 1, k + 1), np.uint8)
@@ -124,8 +125,8 @@ def _corner_bits(mask: Bool[np.ndarray, "i j k"]) -> UInt8[np.ndarray, "i1 j1 k1
 def _tiles_hit(
     solids: Solids, camera: Camera, rows: int, columns: int
 ) -> Bool[Array, "vertebra row column"]:
-    """Detector tiles within the bounding rectangle of each projected box; all of them when part
-    of the box is not in front of the source."""
+    """Find the detector tiles within the bounding rectangle of each projected box; all tiles when
+    part of the box is not in front of the source."""
     corners = jnp.array(list(np.ndindex(2, 2, 2)), jnp.float32)
 
     def rectangle(voxel_from_world: Array, size: Array) -> tuple[Array, Array]:
@@ -150,7 +151,7 @@ def _tiles_hit(
 def _trace_tiles(
     solids: Solids, camera: Camera, chosen: Int[Array, " tile"], columns: int, tiles: int, samples
 ) -> Float[Array, "tile pixel"]:
-    """Thickness for every pixel of some tiles, numbered by structure, row and column."""
+    """Trace the pixels of tiles, which are numbered by structure, row and column."""
     inside = jnp.minimum(chosen, solids.cells.shape[0] * tiles - 1)
     structure, tile = inside // tiles, inside % tiles
     row, column = tile // columns * _TILE, tile % columns * _TILE
@@ -165,7 +166,9 @@ def _trace_tiles(
         mm_per_depth = jnp.linalg.norm(direction, axis=1)
         matrix, size = to_voxel[structure], solids.size[structure]
         source, direction = matrix[:3, 3], direction @ matrix[:3, :3].T
-        enter, leave = slab(source[None, None], direction[:, None], size[None, None], camera.sdd)
+        enter, leave = box_depths(
+            source[None, None], direction[:, None], size[None, None], camera.sdd
+        )
         # Cells start one voxel before the box.
         start = source[None] + 1.0 + enter * direction
         end = source[None] + 1.0 + leave * direction
@@ -191,14 +194,14 @@ def _mean_of_bits(
     end: Point,
     num_samples: int,
 ) -> Scalar:
-    """Mean along a segment of the trilinear field of one structure, in coordinates of cells."""
+    """Mean of one structure's trilinear field along a segment, in cell coordinates."""
     step = end - start
     corner_shape = tuple(side + 1 for side in shape)
 
     def add_sample(sample: Array, total: Scalar) -> Scalar:
-        x, y, z = locate(corner_shape, start, step, (sample + 0.5) / num_samples)
+        x, y, z = cells_along(corner_shape, start, step, (sample + 0.5) / num_samples)
         index = (x[0] * np.uint32(shape[1]) + y[0]) * np.uint32(shape[2]) + z[0]
-        bits = take(flat, first + index).astype(jnp.int32)
+        bits = gather_flat(flat, first + index).astype(jnp.int32)
         corners = [
             [[_bit(bits, 4 * i + 2 * j + k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)
         ]

@@ -1,4 +1,4 @@
-"""Tube spectra as a few energies with weights, and attenuation by energy from shipped tables.
+"""X-ray tube spectra as a few weighted energies, and attenuation by energy from packaged tables.
 
 The tables (`dartjax/assets/xray`, made by `experiments.build_xray_tables`) hold total mass
 attenuation from 10 to 150 keV and unfiltered spectra of a tungsten anode from 60 to 120 kV.
@@ -15,38 +15,39 @@ from scipy import optimize
 
 TABLES = pathlib.Path(__file__).parent.parent / "assets" / "xray" / "tables.npz"
 _CSI_G_PER_CM2 = 0.2  # about 0.6 mm of columnar caesium iodide, packed to 3/4
-# Water and cortical bone (mm) through which a reduced spectrum must attenuate like the whole.
+# Depths of water and cortical bone (mm) to which a reduced spectrum is fitted.
 _FIT_WATER_MM = np.linspace(0.0, 400.0, 9)
 _FIT_BONE_MM = np.array([0.0, 10.0, 30.0, 60.0])
 
 
 class Spectrum(eqx.Module):
-    """What an energy-integrating detector makes of an open beam, in a few energies."""
+    """Spectrum of the open beam as an energy-integrating detector weights it, in a few energies."""
 
     energies_kev: Float[Array, " bin"]
-    weights: Float[Array, " bin"]  # share of the detected energy, adding to 1
+    weights: Float[Array, " bin"]  # share of the detected energy, sums to 1
 
 
 @functools.cache
 def physics_tables() -> dict[str, np.ndarray]:
-    """The shipped tables: `energies_kev`, `materials`, `densities` (g/cm^3), `mass_attenuation`
-    (material, energy; cm^2/g), `voltages_kv` and `fluence` (voltage, energy; photons per keV,
-    each row adding to 1). Host function."""
+    """Load the packaged tables of X-ray physics. Host function.
+
+    Keys: `energies_kev`, `materials`, `densities` (g/cm^3), `mass_attenuation` (material, energy;
+    cm^2/g), `voltages_kv` and `fluence` (voltage, energy; photons per keV, rows sum to 1)."""
     with np.load(TABLES, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
 
 def material_names() -> tuple[str, ...]:
-    """Materials whose attenuation is tabulated."""
+    """Return the names of the materials whose attenuation is tabulated."""
     return tuple(str(name) for name in physics_tables()["materials"])
 
 
 def linear_attenuation(
     material: str, energies_kev: Float[Array, " bin"] | Float[np.ndarray, " bin"]
 ) -> Float[Array, " bin"]:
-    """Attenuation of a material at its own density, 1/mm, at each energy.
+    """Return the linear attenuation of a material at its own density, 1/mm, at each energy.
 
-    Log-log interpolation of the table; below 10 and above 150 keV the value at the border.
+    The table is interpolated log-log; below 10 and above 150 keV the border value is used.
     ValueError for a material that is not tabulated.
     """
     row = _row(material)
@@ -61,7 +62,7 @@ def linear_attenuation(
 def tube_spectrum(
     kvp: float, *, filtration_mm_al: float = 3.0, filtration_mm_cu: float = 0.1
 ) -> Spectrum:
-    """The whole spectrum, 1 keV a bin, as detected behind the filters and no patient.
+    """Compute the detected spectrum behind the filters, without a patient, in bins of 1 keV.
 
     Weights are fluence x energy x the share of photons that 0.2 g/cm^2 of caesium iodide
     absorbs. Host function. ValueError for a voltage outside 60-120 kV or negative filters.
@@ -85,12 +86,12 @@ def tube_spectrum(
 
 
 def reduced_spectrum(whole: Spectrum, num_bins: int) -> Spectrum:
-    """The `num_bins` energies and weights that attenuate most like the whole spectrum.
+    """Approximate a spectrum by `num_bins` energies and weights.
 
-    Fitted by least squares to the whole's -log(I / I0) behind 0-400 mm of water and 0-60 mm of
-    cortical bone, as a quadrature of the spectrum: the first and last energies are no averages
-    of equal parts. With 3 bins the error is below 0.5 % of -log(I / I0) anywhere in that range.
-    Host function, some tenths of a second. ValueError for fewer than 1 bin.
+    They are fitted by least squares to the -log(I / I0) of the whole spectrum behind 0-400 mm of
+    water and 0-60 mm of cortical bone. With 3 bins the error is below 0.5 % of -log(I / I0)
+    anywhere in that range. Host function, takes some tenths of a second. ValueError for fewer
+    than 1 bin.
     """
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}: at least one energy is needed")
@@ -98,7 +99,7 @@ def reduced_spectrum(whole: Spectrum, num_bins: int) -> Spectrum:
     if num_bins >= len(energies):
         return whole
     water, bone = (a.ravel() for a in np.meshgrid(_FIT_WATER_MM, _FIT_BONE_MM))
-    water, bone = water[1:], bone[1:]  # nothing in the way attenuates nothing
+    water, bone = water[1:], bone[1:]  # the entry without water and bone attenuates nothing
 
     def depth(energies: np.ndarray, weights: np.ndarray) -> np.ndarray:
         mu = [np.interp(energies, physics_tables()["energies_kev"], _per_mm(m)) for m in _BASIS]
@@ -123,11 +124,11 @@ _BASIS = ("water", "cortical_bone")
 def _row(material: str) -> int:
     names = material_names()
     if material not in names:
-        raise ValueError(f"material {material!r} is not tabulated: choose of {', '.join(names)}")
+        raise ValueError(f"material {material!r} is not tabulated: use {', '.join(names)}")
     return names.index(material)
 
 
 def _per_mm(material: str) -> np.ndarray:
-    """Attenuation at the tabulated energies, 1/mm, at the material's own density."""
+    """Attenuation of a material at the tabulated energies and its own density, 1/mm."""
     tables, row = physics_tables(), _row(material)
     return tables["mass_attenuation"][row] * tables["densities"][row] / 10.0

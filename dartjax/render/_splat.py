@@ -1,7 +1,7 @@
 """X-ray splatting of closed surfaces: shell, thickness and silhouette in one pass.
 
-X-rays add up along a ray, so splats are added, never sorted. From the patches of a closed
-mesh come three physical channels:
+Attenuation adds up along a ray, so splats are summed without sorting. The patches of a closed
+mesh give three channels:
 
 - shell: path length in mm through a thin cortical shell; each patch adds area x thickness.
 - thickness: path length in mm through the solid, by the divergence theorem; each patch adds
@@ -34,7 +34,7 @@ Backend = Literal["windowed", "separable", "dense"]
 
 @dataclasses.dataclass(frozen=True)
 class SplatOptions:
-    """How a surface becomes an image. Static: a new value compiles a new program.
+    """Settings of the splatting renderer. Static: a new value compiles a new program.
 
     `smoothing` is the standard deviation of the kernel that smooths the surface patches, in
     units of the root mean patch area: below about 0.3 the gaps between splats show as
@@ -52,7 +52,7 @@ class SplatOptions:
 
 
 class XrayChannels(eqx.Module):
-    """The images of one view: path lengths in mm and a soft mask."""
+    """Images of one view: path lengths in mm and a soft mask."""
 
     shell: Image
     thickness: Image
@@ -64,8 +64,8 @@ def splat(
 ) -> XrayChannels:
     """Render one closed surface (world mm) into one view.
 
-    Differentiable in vertices and in every leaf of the camera. Surfaces must lie in front of
-    the source; a surface behind it gives meaningless images, as does an open one.
+    Differentiable in the vertices and in every leaf of the camera. The surface must be closed and
+    in front of the source, else the images are meaningless.
     """
     path_lengths = _path_lengths(vertices, faces, camera, options)
     return _channels(path_lengths, options)
@@ -79,23 +79,23 @@ def splat_scene(
 ) -> XrayChannels:
     """Render several closed surfaces into one view. Path lengths add up; the silhouette is
     that of the union."""
-    each = jax.vmap(lambda v, f: _path_lengths(v, f, camera, options))(vertices, faces)
-    return _channels(jnp.sum(each, axis=0), options)
+    path_lengths = jax.vmap(lambda v, f: _path_lengths(v, f, camera, options))(vertices, faces)
+    return _channels(jnp.sum(path_lengths, axis=0), options)
 
 
 def two_compartment(
     channels: XrayChannels, *, cortical: float = 0.018, trabecular: float = 0.022
 ) -> Image:
-    """Line integral of bone: trabecular x thickness + cortical x shell, dimensionless.
+    """Compute the line integral of bone: trabecular x thickness + cortical x shell, dimensionless.
 
-    Coefficients in 1/mm, as fitted to one chest CT with a shell of 0.5 mm, the default.
+    The default coefficients (1/mm) are fitted to one chest CT with the default shell of 0.5 mm.
     """
     return trabecular * channels.thickness + cortical * channels.shell
 
 
 def suggest_window(camera: Camera, depth_mm: float, vertex_spacing_mm: float = 2.7) -> int:
-    """Odd window in pixels that holds 3.2 sigma to each side of a splat, for a surface whose
-    vertices are `vertex_spacing_mm` apart at `depth_mm` from the source (host, concrete)."""
+    """Suggest an odd window in pixels that holds 3.2 sigma to each side of a splat, for a surface
+    whose vertices are `vertex_spacing_mm` apart at `depth_mm` from the source. Host."""
     pixel_mm = depth_mm / float(jnp.max(camera.focal_length))
     sigma_px = 0.5 * vertex_spacing_mm / pixel_mm
     return 2 * int(jnp.ceil(3.2 * (sigma_px**2 + 0.3) ** 0.5)) + 1
@@ -104,7 +104,7 @@ def suggest_window(camera: Camera, depth_mm: float, vertex_spacing_mm: float = 2
 def _path_lengths(
     vertices: Vertices, faces: Faces, camera: Camera, options: SplatOptions
 ) -> Float[Array, "2 h w"]:
-    """Shell and thickness images of one surface."""
+    """Render the shell and thickness images of one surface."""
     patches = surface_patches(
         vertices,
         faces,

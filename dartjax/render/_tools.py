@@ -1,7 +1,6 @@
-"""Instruments in the X-ray scene: closed meshes of metal and their exact thickness.
+"""Surgical tools in the X-ray scene: closed metal meshes and their exact thickness along rays.
 
-Frame of a tool: its tip at the origin, +z the direction in which it is pushed forward, its
-shaft along -z. Lengths in mm.
+Tool frame: tip at the origin, +z in the direction of insertion, shaft along -z. Lengths in mm.
 """
 
 import equinox as eqx
@@ -20,9 +19,9 @@ NUM_SIDES = 16
 
 
 class Tool(eqx.Module):
-    """A closed mesh in its own frame, where it is, and what it is made of.
+    """A tool: closed mesh in the tool frame, pose in world, and material.
 
-    `material` is a tabulated name (`material_names`): "steel" and "titanium" are metals.
+    `material` is one of `material_names()`; "steel" and "titanium" are its metals.
     """
 
     mesh: TriangleMesh
@@ -33,7 +32,7 @@ class Tool(eqx.Module):
 def cannula(
     outer_diameter: float = 4.0, inner_diameter: float = 3.0, length: float = 150.0
 ) -> TriangleMesh:
-    """A tube. ValueError unless 0 < inner < outer diameter and the length is positive."""
+    """Make a tube. ValueError unless 0 < inner < outer diameter and the length is positive."""
     _check_positive(inner_diameter=inner_diameter, length=length)
     _check_positive(wall=outer_diameter - inner_diameter)
     inner, outer = inner_diameter / 2.0, outer_diameter / 2.0
@@ -43,7 +42,7 @@ def cannula(
 def kirschner_wire(
     diameter: float = 1.6, length: float = 200.0, tip_length: float = 4.0
 ) -> TriangleMesh:
-    """A solid wire with a conical tip. ValueError for lengths that are not positive."""
+    """Make a solid wire with a conical tip. ValueError for lengths that are not positive."""
     _check_positive(diameter=diameter, tip_length=tip_length, shaft=length - tip_length)
     radius = diameter / 2.0
     return _revolve([(0.0, 0.0), (radius, -tip_length), (radius, -length), (0.0, -length)])
@@ -57,9 +56,9 @@ def pedicle_screw(
     head_diameter: float = 11.0,
     head_length: float = 13.0,
 ) -> TriangleMesh:
-    """A screw with a conical tip and a cylindrical head behind its `length` of thread.
+    """Make a screw with a conical tip and a cylindrical head behind its `length` of thread.
 
-    The thread is a row of rings instead of a helix, which a radiograph hardly tells apart.
+    The thread is a row of rings; a radiograph hardly distinguishes it from a helix.
     ValueError for lengths that are not positive.
     """
     _check_positive(diameter=diameter, pitch=pitch, head_diameter=head_diameter)
@@ -76,10 +75,10 @@ def pedicle_screw(
 
 
 def ball(diameter: float = 3.0, num_rings: int = 12) -> TriangleMesh:
-    """A ball about the origin, as of a calibration phantom; ValueError unless it has a size."""
+    """Make a ball about the origin; ValueError unless the diameter is positive."""
     _check_positive(diameter=diameter)
     angles = np.linspace(0.0, np.pi, num_rings + 1)
-    # Of the same volume as the ball, not inscribed in it.
+    # The polyhedron has the volume of the ball; it is not inscribed in it.
     coarse = _revolve(list(zip(np.sin(angles), np.cos(angles), strict=True)))
     ideal = 4.0 / 3.0 * np.pi
     scale = float((ideal / meshes.volume(coarse.vertices, coarse.faces)) ** (1.0 / 3.0))
@@ -87,8 +86,10 @@ def ball(diameter: float = 3.0, num_rings: int = 12) -> TriangleMesh:
 
 
 def place_along(tip: Point, direction: Point) -> SE3:
-    """T_world_tool of a tool with its tip at `tip` (world mm) that points along `direction`
-    (any length but 0, which gives NaN). Its turn about its own axis is arbitrary."""
+    """Compute T_world_tool of a tool with its tip at `tip` (world mm) pointing along `direction`.
+
+    `direction` has any length but 0, which gives NaN. The rotation about the tool axis is
+    arbitrary."""
     forward = direction / jnp.linalg.norm(direction)
     # Any axis that is not nearly parallel.
     helper = jnp.where(jnp.abs(forward[0]) < 0.7, jnp.eye(3)[0], jnp.eye(3)[1])
@@ -99,14 +100,14 @@ def place_along(tip: Point, direction: Point) -> SE3:
 
 
 def mesh_thickness(mesh: TriangleMesh, camera: Camera) -> Image:
-    """Millimetres of a closed mesh (world) along every pixel's ray: exits minus entries.
+    """Compute the path length (mm) through a closed mesh (world) along every ray: exits - entries.
 
-    Exact for the mesh, nested and overlapping parts counted as often as they overlap. For every
-    face and image row the winding of the projected triangle is found from where the row crosses
-    its edges: two faces share each crossing bit for bit, so a surface without holes has no
-    leaks. The time is in proportion to faces x pixels (about 0.1 ms a face at 256 x 256).
-    Differentiable almost everywhere in the camera and the vertices. A mesh that reaches behind
-    the source gives 0; parts beyond the detector count as at the detector.
+    Exact for the mesh; overlapping parts add up. For every face and image row, the
+    winding of the projected triangle follows from the crossings of the row with its edges. Two
+    faces that share an edge compute identical crossings, so a closed surface has no leaks. Time
+    grows with faces x pixels (about 0.1 ms a face at 256 x 256). Differentiable almost everywhere
+    in the camera and the vertices. A mesh that reaches behind the source gives 0; parts beyond the
+    detector add nothing.
     """
     points = apply(camera.camera_from_world, mesh.vertices)
     depths = points[:, 2]
@@ -129,15 +130,15 @@ def mesh_thickness(mesh: TriangleMesh, camera: Camera) -> Image:
 
 
 def tool_thickness(tool: Tool, camera: Camera) -> Image:
-    """Millimetres of a tool along every pixel's ray, see `mesh_thickness`."""
+    """Compute the path length (mm) through a tool along every ray, see `mesh_thickness`."""
     return mesh_thickness(meshes.transform(tool.world_from_tool, tool.mesh), camera)
 
 
 def _winding(
     corners: Float[Array, "3 2"], face: Array, u: Float[Array, " w"], v: Float[Array, " h"]
 ) -> Image:
-    """+1 in a projected triangle that turns clockwise on the screen, -1 in one that turns the
-    other way, 0 outside."""
+    """Winding of a projected triangle: +1 inside a clockwise one (on the screen), -1 inside a
+    counter-clockwise one, 0 outside."""
     total = jnp.zeros((v.shape[0], u.shape[0]))
     for i, j in ((0, 1), (1, 2), (2, 0)):
         # Both faces of an edge compute its crossings from the same end.
@@ -154,8 +155,8 @@ def _winding(
 
 
 def _depth_of_plane(corners: Float[Array, "3 3"], tangents: Float[Array, "h w 2"]) -> Image:
-    """Depth at which rays meet the plane of a face, kept within the face's own depths: a face
-    seen edge on has no other."""
+    """Depth at which rays meet the plane of a face, clipped to the depths of its corners, which
+    keeps it finite for a face seen edge on."""
     normal = jnp.cross(corners[1] - corners[0], corners[2] - corners[0])
     slope = tangents[..., 0] * normal[0] + tangents[..., 1] * normal[1] + normal[2]
     depth = jnp.dot(normal, corners[0]) / jnp.where(slope == 0.0, 1.0, slope)
@@ -163,29 +164,29 @@ def _depth_of_plane(corners: Float[Array, "3 3"], tangents: Float[Array, "h w 2"
 
 
 def _revolve(profile: list[tuple[float, float]], *, closed: bool = False) -> TriangleMesh:
-    """The solid of revolution of (radius, z), listed from the tip backward on its outside.
+    """Make the solid of revolution of a profile (radius, z), listed from the tip backward.
 
-    An open profile starts and ends on the axis; a closed one runs round a ring. Radii are grown
-    so that the polygon has the area of the circle.
+    An open profile starts and ends on the axis; a closed one makes a ring. Radii are enlarged so
+    that the polygon has the area of the circle.
     """
-    grow = np.sqrt(2.0 * np.pi / NUM_SIDES / np.sin(2.0 * np.pi / NUM_SIDES))
+    enlargement = np.sqrt(2.0 * np.pi / NUM_SIDES / np.sin(2.0 * np.pi / NUM_SIDES))
     angles = 2.0 * np.pi * np.arange(NUM_SIDES) / NUM_SIDES
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     rings, vertices = [], []
     for radius, z in profile:
-        alone = radius < 1e-9
-        ring = np.zeros((1, 2)) if alone else radius * grow * circle
-        rings.append(len(vertices) + np.arange(len(ring)) % (1 if alone else NUM_SIDES))
+        on_axis = radius < 1e-9
+        ring = np.zeros((1, 2)) if on_axis else radius * enlargement * circle
+        rings.append(len(vertices) + np.arange(len(ring)) % (1 if on_axis else NUM_SIDES))
         vertices += [(x, y, z) for x, y in ring]
     pairs = list(zip(rings, rings[1:] + rings[:1], strict=True))
     faces = [face for pair in (pairs if closed else pairs[:-1]) for face in _band(*pair)]
     solid = np.array(vertices), np.array(faces, np.int32)
-    turned = solid[1] if float(_signed_volume(*solid)) > 0.0 else solid[1][:, ::-1]
-    return TriangleMesh(jnp.asarray(solid[0], jnp.float32), jnp.asarray(turned, jnp.int32))
+    outward_faces = solid[1] if float(_signed_volume(*solid)) > 0.0 else solid[1][:, ::-1]
+    return TriangleMesh(jnp.asarray(solid[0], jnp.float32), jnp.asarray(outward_faces, jnp.int32))
 
 
 def _band(near: np.ndarray, far: np.ndarray) -> list[tuple[int, ...]]:
-    """Triangles between two rings, one of which may be a single vertex."""
+    """List the triangles between two rings, one of which may be a single vertex."""
     faces = []
     for side in range(NUM_SIDES):
         a, b = near[side % len(near)], near[(side + 1) % len(near)]

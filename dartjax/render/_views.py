@@ -1,7 +1,7 @@
-"""Where a C-arm may stand: random and orthogonal views about a point of the spine, and pairs.
+"""Sampling of C-arm views: random and orthogonal views of a point of the spine, and view pairs.
 
 A pair of views is useful when its beams are far from parallel; opposed beams, 180 degrees
-apart, see the same silhouette mirrored.
+apart, give mirrored silhouettes.
 """
 
 from typing import NamedTuple
@@ -22,15 +22,16 @@ _Range = tuple[float, float]
 
 
 class ViewRanges(NamedTuple):
-    """Uniform ranges that views are drawn from. Lengths in mm, angles in deg.
+    """Uniform ranges from which views are drawn. Lengths in mm, angles in deg.
 
-    `jitter_deg` is that of each C-arm angle of an orthogonal view. The distance from source to
-    isocenter stays `room` short of sdd, so that the patient fits before the detector.
+    `jitter_deg` is the largest deviation of each C-arm angle of an orthogonal view. The isocenter
+    is at least `min_isocenter_to_detector` before the detector, which leaves room for the
+    patient.
     """
 
     sdd: _Range = (900.0, 1100.0)
     source_to_isocenter: _Range = (530.0, 700.0)
-    room: float = 300.0
+    min_isocenter_to_detector: float = 300.0
     isocenter_shift: float = 20.0  # largest, along each axis of world
     tilt_deg: float = 15.0  # largest secondary angle of a random view
     jitter_deg: float = 5.0
@@ -44,9 +45,9 @@ def random_view(
     detector_mm: float = CARM_DETECTOR_MM,
     image_size: tuple[int, int] = (256, 256),
 ) -> Camera:
-    """One C-arm view of the neighbourhood of `isocenter` (world mm).
+    """Draw a random C-arm view near `isocenter` (world mm).
 
-    The primary angle is uniform over the circle, the secondary one within the tilt; distances
+    The primary angle is uniform over the circle, the secondary angle within the tilt; distances
     and the shift of the isocenter are uniform in `ranges`. `detector_mm` is the longer side of
     the detector, whose pixels are square.
     """
@@ -71,14 +72,17 @@ def orthogonal_views(
     detector_mm: float = CARM_DETECTOR_MM,
     image_size: tuple[int, int] = (256, 256),
 ) -> tuple[Camera, Camera]:
-    """An AP and a left lateral view (LAT_L), each off by at most the jitter in both angles and
-    with its own distances and shift of the isocenter; otherwise as `random_view`."""
+    """Draw an AP and a left lateral view (LAT_L).
+
+    Each deviates by at most the jitter in both angles and has its own distances and shift of the
+    isocenter; otherwise as `random_view`."""
 
     def view(primary: float, key: PRNGKeyArray) -> Camera:
         angles, position = jax.random.split(key)
-        off = jnp.radians(ranges.jitter_deg) * jax.random.uniform(angles, (2,), minval=-1.0)
-        turned = primary + off[0]
-        return _carm_view(turned, off[1], isocenter, position, ranges, detector_mm, image_size)
+        jitter = jnp.radians(ranges.jitter_deg) * jax.random.uniform(angles, (2,), minval=-1.0)
+        return _carm_view(
+            primary + jitter[0], jitter[1], isocenter, position, ranges, detector_mm, image_size
+        )
 
     first, second = jax.random.split(key)
     return view(jnp.pi, first), view(0.5 * jnp.pi, second)
@@ -93,12 +97,14 @@ def _carm_view(
     detector_mm: float,
     image_size: tuple[int, int],
 ) -> Camera:
-    """The view at C-arm angles (rad), its distances and isocenter drawn from the ranges."""
+    """Draw distances and isocenter of the view at the given C-arm angles (rad)."""
     far, near, shift = jax.random.split(key, 3)
     sdd = jax.random.uniform(far, minval=ranges.sdd[0], maxval=ranges.sdd[1])
     low, high = ranges.source_to_isocenter
     source_to_isocenter = jax.random.uniform(
-        near, minval=low, maxval=jnp.maximum(low, jnp.minimum(high, sdd - ranges.room))
+        near,
+        minval=low,
+        maxval=jnp.maximum(low, jnp.minimum(high, sdd - ranges.min_isocenter_to_detector)),
     )
     aim = isocenter + ranges.isocenter_shift * jax.random.uniform(shift, (3,), minval=-1.0)
     rotation = carm_rotation(primary, secondary)
@@ -115,7 +121,7 @@ def _carm_view(
 
 
 def angles_between(beams: Points) -> Float[Array, "n n"]:
-    """Angles in deg, 0 to 180, between every two unit beam directions (n, 3)."""
+    """Compute the angles in deg, 0 to 180, between all pairs of unit beam directions (n, 3)."""
     cosines = jnp.clip(beams @ beams.T, -1.0, 1.0)
     return jnp.degrees(jnp.arccos(cosines))
 
@@ -123,7 +129,7 @@ def angles_between(beams: Points) -> Float[Array, "n n"]:
 def usable_pairs(
     beams: Points, *, min_deg: float | Scalar = MIN_PAIR_DEG, max_deg: float | Scalar = MAX_PAIR_DEG
 ) -> Bool[Array, "n n"]:
-    """Which views i < j make a pair whose beams are `min_deg` to `max_deg` apart."""
+    """Return which views i < j form a pair whose beams are `min_deg` to `max_deg` apart."""
     angles = angles_between(beams)
     later = jnp.arange(len(beams))[None, :] > jnp.arange(len(beams))[:, None]
     return later & (angles >= min_deg) & (angles <= max_deg)
@@ -137,10 +143,10 @@ def sample_pairs(
     min_deg: float | Scalar = MIN_PAIR_DEG,
     max_deg: float | Scalar = MAX_PAIR_DEG,
 ) -> tuple[Int[Array, "pair 2"], Float[Array, " pair"]]:
-    """Pairs of views drawn uniformly, with repeats, from those whose beams (n, 3) are `min_deg`
-    to `max_deg` apart, and the angle between the beams of each in deg.
+    """Draw pairs of views uniformly, with repeats, and return their indices and angles in deg.
 
-    If no two views are, the indices are -1 and the angles NaN.
+    Only views whose beams (n, 3) are `min_deg` to `max_deg` apart form a pair. If there is none,
+    the indices are -1 and the angles NaN.
     """
     usable = usable_pairs(beams, min_deg=min_deg, max_deg=max_deg)
     logits = jnp.where(usable, 0.0, -jnp.inf).reshape(-1)

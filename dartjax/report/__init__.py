@@ -1,4 +1,4 @@
-"""Host-side figures and reports: radiographs with contours, and one HTML page per run."""
+"""Write result files, figures and HTML reports, on the host."""
 
 from dartjax.image import silhouette_contours as silhouette_contours
 from dartjax.report._contact_sheet import Tile as Tile

@@ -1,4 +1,4 @@
-"""Many surfaces on one page, each shaded from three sides, as PNG bytes."""
+"""Draw many surfaces on one page, each shaded from three sides, as PNG bytes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ _LIGHT = np.array([0.25, 0.45, 0.86])  # in (right, up, toward the viewer)
 
 
 class Tile(NamedTuple):
-    """One surface in its vertebra frame (mm), with points and straight paths drawn through it."""
+    """Surface in its vertebra frame (mm), with points and straight paths to draw on it."""
 
     title: str
     vertices: Float[np.ndarray, "vertex 3"]
@@ -33,9 +33,11 @@ class Tile(NamedTuple):
 
 
 def contact_sheet(tiles: Sequence[Sequence[Tile]], title: str = "") -> bytes:
-    """PNG with one column per tile and, per row of tiles, three views: from behind (the
-    patient's left on the left), from the right (anterior on the right), from above (anterior
-    up). All at one scale; paths and points show through the bone.
+    """Draw surfaces as a PNG: one column per tile, three views per row of tiles.
+
+    The views are from behind (the patient's left on the left), from the right (anterior on the
+    right) and from above (anterior up), all at the same scale. Paths and points are visible through
+    the bone.
     """
     columns = max(len(row) for row in tiles)
     every = np.concatenate([tile.vertices for row in tiles for tile in row])
@@ -63,7 +65,7 @@ def _draw(axes, tile: Tile, view: str, reach: float) -> None:
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     visible = np.flatnonzero(normals[:, 2] > 0.0)
-    # Painter's algorithm: far triangles first.
+    # Painter's algorithm: draw far triangles first.
     order = visible[np.argsort(corners[visible, :, 2].mean(1))]
     shade = 0.35 + 0.65 * np.clip(normals @ _LIGHT, 0.0, 1.0)
     base = np.array(_BONE) if tile.colours is None else tile.colours

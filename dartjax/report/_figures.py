@@ -1,6 +1,6 @@
-"""Radiographs with contours, as PNG bytes.
+"""Draw radiographs with contours, as PNG bytes.
 
-Pixel convention of the whole package: pixel centres at +0.5, u right, v down, so an image of
+Pixel convention of the package: pixel centres at +0.5, u right, v down, so an image of
 width W spans u in [0, W].
 """
 
@@ -25,10 +25,10 @@ HostMask = Bool[np.ndarray, "h w"] | Bool[Array, "h w"] | HostImage
 
 
 class Contour(NamedTuple):
-    """Outlines that share a colour and a name in the legend.
+    """Outlines with one colour and one label in the legend.
 
-    `polylines` are (n, 2) arrays of pixels (u, v). The same label may be used by many
-    contours (one per vertebra): the legend names it once.
+    `polylines` are (n, 2) arrays of pixels (u, v). Several contours (one per vertebra) may have the
+    same label; the legend shows it once.
     """
 
     polylines: Sequence[Polyline]
@@ -45,11 +45,11 @@ def radiograph_figure(
     bone: Literal["bright", "dark"] = "bright",
     width_px: int = 900,
 ) -> bytes:
-    """PNG of a line-integral image in gray with thin contours on it.
+    """Draw a line-integral image in grey with thin contours, as a PNG.
 
-    `image` (h, w) is large where much is in the way; the gray scale runs from its 1st to its
-    99.7th percentile. `bone` says which way, and the figure states it. Without contours no
-    legend is drawn. Values that are not finite are shown as 0.
+    The grey scale covers the 1st to the 99.7th percentile of `image` (h, w). `bone` chooses
+    whether bone is bright or dark; the figure states it. Without contours there is no legend.
+    Values that are not finite are shown as 0.
     """
     pixels = np.nan_to_num(np.asarray(image, np.float32), posinf=0.0, neginf=0.0)
     height, width = pixels.shape
@@ -73,7 +73,7 @@ def radiograph_figure(
         _draw(axes, contour)
     axes.set(xlim=(0, width), ylim=(height, 0))  # an outline may leave the image
     _legend(axes, contours)
-    # "Bone bright" is stated where a reader would look for the side marker.
+    # "Bone bright" is written where readers look for the side marker.
     _note(axes, f"bone {bone}")
     if title:
         figure.text(0.015, 1.0 - 0.25 / figure.get_figheight(), title, **_TITLE_STYLE)
@@ -114,8 +114,8 @@ def _note(axes, text: str) -> None:
 
 
 def png_of(figure: MatplotlibFigure) -> bytes:
-    """A matplotlib figure as PNG bytes."""
-    # Agg is used by name, so that no global matplotlib backend is touched.
+    """Render a matplotlib figure to PNG bytes."""
+    # The Agg canvas is named here, so that the global matplotlib backend is not changed.
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())

@@ -1,7 +1,7 @@
-"""One self-contained HTML page for a run: numbers, table, figures and a 3D view.
+"""Write one self-contained HTML page per run: numbers, table, figures and a 3D view.
 
-The page loads nothing from anywhere (a content security policy forbids it), so it opens from
-a disk, an archive or a mail attachment alike.
+The page loads no other file (a content security policy forbids it), so it also opens from a disk,
+an archive or a mail attachment.
 """
 
 import base64
@@ -26,16 +26,14 @@ _KIND_BANNERS = {
     "real_xray": ("", "Acquired X-rays."),
 }
 _DASH = "\u2013"
-_LEAK_BANNER = (
-    "The shape model has seen this subject: these numbers say nothing about a new patient."
-)
+_LEAK_BANNER = "The shape model has seen this subject: these numbers do not hold for a new patient."
 _UNITS = {"mm": "mm", "deg": "°", "px": "px", "seconds": "s", "percent": "%"}
 _ACRONYMS = {"nsd", "hd95", "masd", "ssm", "drr", "ct", "mtre", "gpu", "cpu", "hd"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of the table: the key in each row, its heading, unit and decimals."""
+    """Column of the table: the key in each row, its heading, unit and number of decimals."""
 
     key: str
     heading: str
@@ -45,7 +43,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A PNG with its caption."""
+    """PNG with its caption."""
 
     png: bytes
     caption: str
@@ -56,7 +54,7 @@ def save_figures(
     folder: pathlib.Path,
     dpi: int | float = 100,
 ) -> list[Figure]:
-    """Write NAME.png of every picture, given with its caption, and return them for a page."""
+    """Write every picture (figure, caption) to NAME.png and return them for a page."""
     figures = []
     for name, (figure, caption) in pictures.items():
         path = folder / f"{name}.png"
@@ -67,7 +65,7 @@ def save_figures(
 
 @dataclasses.dataclass(frozen=True)
 class ReportCase:
-    """One subject: figures, and the surfaces and needle paths of its 3D view."""
+    """Section of a page: figures, and the surfaces and needle paths of a 3D view."""
 
     title: str
     figures: Sequence[Figure] = ()
@@ -78,11 +76,11 @@ class ReportCase:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A page. `record` holds the provenance, `summary` and `rows` what metrics.json holds.
+    """Content of a page: `record` is the provenance, `summary` and `rows` are as in metrics.json.
 
-    The page says by itself, from `record["dataset_kind"]`, what kind of data this is (large
-    when synthetic), and warns when `record["ssm_leak"]` is set; `banner` adds a line.
-    A value that is None or not finite is shown as a dash with its `<key>_reason`.
+    Banners on the page state the kind of data (`record["dataset_kind"]`), prominently if it is
+    synthetic, and warn if `record["ssm_leak"]` is set; `banner` adds a line. A value that is None
+    or not finite is shown as a dash with its `<key>_reason`.
     """
 
     title: str
@@ -144,7 +142,7 @@ def _banners(report: Report) -> str:
 
 
 def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Scalars of numpy or jax as Python numbers, anything else as it is."""
+    """Convert scalars of numpy or jax to Python numbers; keep all other values."""
     scalar = {k for k, v in values.items() if hasattr(v, "item") and np.ndim(v) == 0}
     return {key: v.item() if key in scalar else v for key, v in values.items()}
 
@@ -225,7 +223,7 @@ def _scenes(cases: Sequence[ReportCase]) -> str:
 
 
 def _label(key: str) -> tuple[str, str]:
-    """Name and unit from a key: "masd_start_mm" -> ("MASD start", "mm")."""
+    """Split a key into name and unit: "masd_start_mm" -> ("MASD start", "mm")."""
     stem, _, last = key.rpartition("_")
     unit = _UNITS.get(last, "") if stem else ""
     words = (stem if unit else key).split("_")
@@ -238,7 +236,7 @@ def _unit(unit: str) -> str:
 
 
 def _text(value: Any, digits: int = 2) -> str:
-    """A value for people: numbers rounded, lists joined, None a dash."""
+    """Format a value as HTML text: numbers rounded, lists joined, None as a dash."""
     if value is None:
         return _DASH
     if isinstance(value, bool):

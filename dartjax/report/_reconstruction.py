@@ -1,4 +1,4 @@
-"""What `reconstruct` leaves in its run folder: metrics.json, report.html, meshes, a table."""
+"""Write the run folder of graded reconstructions: tables, report.html, meshes, paths."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ from rich.table import Table
 from dartjax import data, metrics, pipeline
 from dartjax._progress import Progress, no_progress
 from dartjax.observations import SIDES
-from dartjax.registration import RUNGS
+from dartjax.registration import TIERS
 from dartjax.report._html import Column, Report, write_html
 from dartjax.report._reconstruction_cases import (
     Row,
@@ -42,7 +42,7 @@ COLUMNS = (
     Column("oracle_dice", "Oracle Dice", "", 3),
     Column("clearance_left_mm", "Clearance left", "mm", 1),
     Column("clearance_right_mm", "Clearance right", "mm", 1),
-    Column("rung", "Start"),
+    Column("tier", "Start"),
     Column("status", "Status"),
     Column("seconds", "Time", "s", 1),
 )
@@ -59,10 +59,10 @@ def write_graded(
     *,
     progress: Progress = no_progress,
 ) -> tuple[Row, list[Row]]:
-    """Fill the folder of graded answers (tables.md, meshes, paths.json, report.html) from finished
-    units, and return the summary and the cases of metrics.json.
+    """Write tables.md, meshes, paths.json and report.html of graded reconstructions.
 
-    The `headline` is the method whose answers are the cases; the others are rows of a table.
+    `units` are the results per subject. The answers of the `headline` method are the cases; the
+    other methods are rows of a table. Return the summary and the cases of metrics.json.
     """
     used = [unit for unit in units if not unit.reason]
     cases = [case for unit in used for case in unit.cases]
@@ -96,8 +96,8 @@ def write_graded(
 def _tables(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, list[Row]]:
     given = (cases, grades, headline)
     return {
-        "The same start, landmarks and prior for every method": by_method(*given),
-        f"{headline} by the start it had": by_tier(*given),
+        "All methods, with the same start, landmarks and prior": by_method(*given),
+        f"{headline} by initialisation tier": by_tier(*given),
         f"{headline} by level": by_level(*given),
     }
 
@@ -108,7 +108,7 @@ def _failed_table(units: Sequence[SubjectResult]) -> dict[str, list[Row]]:
 
 
 def _banner(units: Sequence[SubjectResult], num_cases: int) -> str:
-    """What a reader of the page must know is not on it."""
+    """State what is missing on the page: failed subjects, and cases beyond the limit."""
     failed = sum(bool(unit.reason) for unit in units)
     notes = []
     if failed:
@@ -123,7 +123,7 @@ def _write_tables(
     record: Mapping[str, Any],
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> None:
-    """tables.md; none where the shape models have seen a subject."""
+    """Write tables.md, unless the shape models have seen a subject."""
     if record["ssm_leak"]:
         return
     text = "\n".join(
@@ -133,8 +133,8 @@ def _write_tables(
 
 
 def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, Any]:
-    """Means with and without failures; a failure is a case without an answer or a flagged one."""
-    fine = np.array([case["succeeded"] for case in cases], bool)
+    """Compute means with and without failures (cases without an answer, and flagged answers)."""
+    succeeded = np.array([case["succeeded"] for case in cases], bool)
     dice = np.nan_to_num([case["dice"] for case in cases])
     lowest = [case["dice"] for case in cases if np.isfinite(case["dice"])]
     worse = np.array([c["masd_mm"] - c["masd_start_mm"] > 1.0 for c in cases])
@@ -143,11 +143,11 @@ def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, A
         np.array([[c[f"clearance{kind}_{side}_mm"] for side in SIDES] for c in cases])
         for kind in ("", "_best")
     )
-    others = {f"dice_mean_{n}": g for n, g in grades.items() if n != headline}
+    other_methods = {f"dice_mean_{n}": g for n, g in grades.items() if n != headline}
     return {
-        "coverage": float(np.mean(fine)),
-        "dice_mean": float(np.mean(dice[fine])) if fine.any() else float("nan"),
-        "dice_mean_failures_zero": float(np.mean(np.where(fine, dice, 0.0))),
+        "coverage": float(np.mean(succeeded)),
+        "dice_mean": float(np.mean(dice[succeeded])) if succeeded.any() else float("nan"),
+        "dice_mean_failures_zero": float(np.mean(np.where(succeeded, dice, 0.0))),
         "dice_min": float(np.min(lowest, initial=np.inf)),
         "oracle_dice_mean": pipeline.finite_mean(grades["oracle"], "dice"),
         "nsd_1mm_mean": pipeline.finite_mean(grades[headline], "nsd_1mm"),
@@ -155,21 +155,22 @@ def _summary(cases: Sequence[Row], grades: Grades, headline: str) -> dict[str, A
         "masd_start_mean_mm": start,
         "masd_mean_mm": after,
         "masd_ratio": after / start,
-        "worse_unflagged": int(np.sum(worse & fine)),
+        "worse_unflagged": int(np.sum(worse & succeeded)),
         **failure_auroc(cases),
         "paths_feasible_share": float(np.mean(clearances >= 0.0)),
         "corridors_feasible_share": float(np.mean(best >= 0.0)),
-        **{key: pipeline.finite_mean(graded, "dice") for key, graded in others.items()},
+        **{key: pipeline.finite_mean(graded, "dice") for key, graded in other_methods.items()},
         "seconds_per_vertebra": pipeline.finite_mean(cases, "seconds"),
     }
 
 
 def _start_summary(cases: Sequence[Row]) -> dict[str, Any]:
-    """Shares of the initialisation tiers, and of the cases that the papers' methods could start."""
-    if cases[0]["rung"] == "disturbed":
+    """Compute the shares of initialisation tiers, of cases allowed by the papers' rules, and of
+    abstentions."""
+    if cases[0]["tier"] == "disturbed":
         return {}
-    tiers = [case["rung"] for case in cases]
-    share = {f"share_rung_{i}": tiers.count(tier) / len(tiers) for i, tier in sorted(RUNGS.items())}
+    tiers = [case["tier"] for case in cases]
+    share = {f"share_tier_{i}": tiers.count(tier) / len(tiers) for i, tier in sorted(TIERS.items())}
     rules = PAPER_RULES.values()
     common, backup = (float(np.mean([allows(case) for case in cases])) for allows in rules)
     abstained = [case["status"].startswith(pipeline.ABSTENTION_PREFIX) for case in cases]
@@ -189,7 +190,7 @@ def _copy_meshes(out: pathlib.Path, units: Sequence[SubjectResult]) -> None:
 
 
 def _save_spines(out: pathlib.Path, units: Sequence[SubjectResult]) -> None:
-    """spine.json of a single set of views; spines/SUBJECT_pairN.json of several."""
+    """Write spine.json for one set of views, or spines/SUBJECT_pairN.json for several."""
     spines = {
         f"{unit.subject}_pair{pair}": spine
         for unit in units
@@ -242,7 +243,7 @@ def _print_cases(
 
 
 def _console() -> Console:
-    # Wide enough for the table also where the output is no terminal.
+    # Wide enough for the table, even if the output is not a terminal.
     return Console(width=max(Console().width, 130))
 
 

@@ -1,4 +1,4 @@
-"""What is written of every answer: its grades against the CT's mask, its needle paths, a row."""
+"""Grade reconstructions against the ground truth and make the cases of metrics.json."""
 
 import dataclasses
 import pathlib
@@ -19,9 +19,9 @@ _best_corridor = jax.jit(planning.best_corridor)
 
 
 def grade_answers(answers: Answers, progress: Progress = no_progress) -> dict[str, list[Row]]:
-    """Grade the start, every method and the oracle, in the order of the tasks.
+    """Grade the start, every method and the oracle against the ground truth, by task.
 
-    `succeeded`: there is an answer and nothing flagged it.
+    `succeeded` means that there is an answer and its status is not flagged.
     """
     tasks = answers.tasks
     estimates = {
@@ -32,12 +32,12 @@ def grade_answers(answers: Answers, progress: Progress = no_progress) -> dict[st
     grades: dict[str, list[Row]] = {}
     with progress("grading", len(estimates)) as step:
         for name, each in estimates.items():
-            # What the model could reach is graded also where no answer is given.
-            asked = [dataclasses.replace(t, abstention="") for t in tasks]
-            asked = asked if name == "oracle" else tasks
+            # The oracle is graded also where a method abstains.
+            graded = [dataclasses.replace(t, abstention="") for t in tasks]
+            graded = graded if name == "oracle" else tasks
             grades[name] = [
                 pipeline.grade_estimate(t, e) | {"succeeded": not t.abstention and e.status == 0}
-                for t, e in zip(asked, each, strict=True)
+                for t, e in zip(graded, each, strict=True)
             ]
             step(name)
     return grades
@@ -46,7 +46,7 @@ def grade_answers(answers: Answers, progress: Progress = no_progress) -> dict[st
 def case_rows(
     answers: Answers, headline: str, grades: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[Row]:
-    """The cases of metrics.json: the headline's answers with what the other methods reached."""
+    """Make the cases of metrics.json: grades of the headline method, with those of all others."""
     rows = []
     for i, (task, estimate) in enumerate(
         zip(answers.tasks, answers.estimates[headline], strict=True)
@@ -65,14 +65,14 @@ def case_rows(
 
 
 def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
-    """Which vertebra it is and how it went, with or without a truth."""
+    """Make the part of a case that needs no ground truth: vertebra, tier, status, time."""
     row = {
         "subject": task.subject,
         "level": task.level,
         "views": len(task.observations.view_valid),
         "pair": task.pair,
         "angle_deg": task.angle_deg,
-        "rung": task.tier,
+        "tier": task.tier,
         "status": pipeline.status_text(task, estimate),
         "mask_agreement": float("nan") if task.abstention else estimate.mask_agreement,
         "seconds": seconds,
@@ -85,7 +85,7 @@ def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
 
 
 def path_points(task: Task, estimate: Estimate) -> dict[str, dict[str, list[float]]]:
-    """Entry and target of both paths, world mm."""
+    """Return entry and target of both needle paths by side, world mm."""
     return {
         side: {"entry_point": p.entry_point.tolist(), "target_point": p.target_point.tolist()}
         for side, p in zip(SIDES, pipeline.carried_paths(task, estimate), strict=True)
@@ -110,7 +110,7 @@ def _graded_row(
 
 
 def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> Row:
-    """The planned paths and the room around them in the true bone; no path without an answer."""
+    """Make the columns of needle paths: their clearance in the true bone, NaN without an answer."""
     row: Row = {}
     answered = not pipeline.no_answer_reason(task, estimate)
     for i, (side, path) in enumerate(
@@ -118,17 +118,17 @@ def _paths_row(task: Task, truth: TrueVertebra, estimate: Estimate) -> Row:
     ):
         entry, target = truth.paths[i]
         best = _best_corridor(NeedlePath(entry, target, path.radius), truth.field)[1]
-        room = planning.clearance(path, truth.field) if answered else None
+        clearance = planning.clearance(path, truth.field) if answered else None
         row[f"clearance_best_{side}_mm"] = float(best.clearance)
-        row[f"clearance_{side}_mm"] = float(room.clearance) if room else float("nan")
-        row[f"path_{side}_feasible"] = bool(room.feasible) if room else False
+        row[f"clearance_{side}_mm"] = float(clearance.clearance) if clearance else float("nan")
+        row[f"path_{side}_feasible"] = bool(clearance.feasible) if clearance else False
         points = [path.entry_point.tolist(), path.target_point.tolist()]
         row[f"path_{side}_world_mm"] = points if answered else None
     return row
 
 
 def _assessment_row(assessment: Any) -> Row:
-    """How far an answer can be trusted: the chance that it failed, and standard deviations."""
+    """Make the columns of the quality assessment: failure probability and standard deviations."""
     return {
         "failure_probability": float(assessment.probability),
         "path_std_mm": np.asarray(assessment.path_std_mm, float).tolist(),
@@ -141,7 +141,7 @@ def save_meshes(
     tasks: Sequence[Task],
     estimates: Sequence[Estimate],
 ) -> None:
-    """Every answer's surface, and the true one once."""
+    """Write the surface of every answer, and the true surface of every level once, as PLY."""
     saved = set()
     for task, estimate in zip(tasks, estimates, strict=True):
         if task.truth and task.level not in saved:
@@ -154,5 +154,5 @@ def save_meshes(
 
 
 def surface_name(task: Task) -> str:
-    """Name the surface and the paths of one answer."""
+    """Return the name of the surface and the paths of one answer: SUBJECT_LEVEL_pairN."""
     return f"{task.subject}_{task.level}_pair{task.pair + 1}"

@@ -1,4 +1,4 @@
-"""The X-rays and the 3D view of a reconstruction report, live or from finished units."""
+"""Draw the X-rays and the 3D view of a reconstruction report."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ _silhouette = jax.jit(
 
 
 class Shown(NamedTuple):
-    """One vertebra of the 3D view; `paths` as in paths.json."""
+    """Vertebra in the 3D view; `paths` as in paths.json."""
 
     level: str
     surface: TriangleMesh
@@ -44,7 +44,7 @@ class Shown(NamedTuple):
 def radiograph_pngs(answers: Answers, headline: str) -> dict[str, bytes]:
     """Draw the X-rays of the first pairs of views with the outlines before and after the fit.
 
-    PNGs by file name.
+    Return PNGs by file name.
     """
     figures = {}
     for pair, views in answers.radiographs.items():
@@ -68,7 +68,7 @@ def _outlines(task: Task, estimate: Estimate) -> tuple[TriangleMesh, TriangleMes
 def radiograph_png(
     index: int, view: Radiograph, surfaces: Sequence[tuple[TriangleMesh, TriangleMesh]]
 ) -> bytes:
-    """One X-ray with the outlines of every vertebra at its start and as reconstructed."""
+    """Draw one X-ray with the outlines of every vertebra before and after the fit, as a PNG."""
     contours = []
     for before, after in surfaces:
         contours.append(_contour(before, view.camera, BEFORE, "start"))
@@ -79,7 +79,7 @@ def radiograph_png(
 def sections(
     folder: pathlib.Path, cases: Sequence[Mapping[str, Any]], paths: Mapping[str, Any]
 ) -> list[ReportCase]:
-    """A section per pair of views of one unit that has figures."""
+    """Make a report section for every pair of views of one subject that has figures."""
     found = []
     for pair in sorted({case["pair"] for case in cases}):
         pngs = []
@@ -100,7 +100,7 @@ def sections(
 
 
 def section(title: str, pngs: Sequence[bytes], shown: Sequence[Shown]) -> ReportCase:
-    """X-rays beside a 3D view."""
+    """Make a report section of X-rays and a 3D view."""
     return ReportCase(
         title=title,
         figures=[

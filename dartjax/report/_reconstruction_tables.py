@@ -1,8 +1,7 @@
-"""Tables of a reconstruction run by method, initialisation tier and level, and how well failures
-are known.
+"""Make the tables of a reconstruction run by method, initialisation tier and level.
 
-Failures count in every row: coverage, the mean over successes, and the mean with failures at 0.
-A success is an answer that nothing flagged.
+Every row accounts for failures: it has the coverage, the mean over successes, and the mean with
+failures at 0. A success is an answer that is not flagged.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from scipy import stats
 
 from dartjax import pipeline
 from dartjax.data import MODELLED_LEVELS
-from dartjax.registration import RUNGS
+from dartjax.registration import TIERS
 
 MIN_COMMON = 3  # landmarks that Spine-DART needs in both views
 _MEANS = ("nsd_1mm", "hd95_mm", "masd_mm")
@@ -35,10 +34,13 @@ Row = dict[str, Any]
 
 
 def by_method(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
-    """A row per method, and the headline's under the starting rules of Spine-DART: three
-    landmarks seen in both views, else (AP and lateral views) landmarks taken from the masks."""
+    """Make a row per method, and rows of the headline under the starting rules of Spine-DART.
+
+    The rules are: three landmarks seen in both views; or, for AP and lateral views, landmarks
+    taken from the masks instead.
+    """
     rows = [{"method": name, **_row(graded)} for name, graded in grades.items()]
-    if cases[0]["rung"] == "disturbed":
+    if cases[0]["tier"] == "disturbed":
         return rows
     for rule, allows in PAPER_RULES.items():
         under_rule = [
@@ -64,7 +66,7 @@ def by_group(
     graded: Sequence[Mapping[str, Any]],
     oracle: Sequence[Mapping[str, Any]],
 ) -> list[Row]:
-    """A row per group of cases, in the given order; groups not in it come last."""
+    """Make a row per group of cases, in the given order; groups not in it come last."""
     names = sorted(set(groups), key=lambda g: (order.index(g) if g in order else len(order), g))
     rows = []
     for name in names:
@@ -75,54 +77,54 @@ def by_group(
 
 
 def by_tier(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
-    """A row per initialisation tier, from the best."""
-    tiers = [case["rung"] for case in cases]
-    return by_group(tiers, list(RUNGS.values()), "rung", grades[headline], grades["oracle"])
+    """Make a row per initialisation tier, the best first."""
+    tiers = [case["tier"] for case in cases]
+    return by_group(tiers, list(TIERS.values()), "tier", grades[headline], grades["oracle"])
 
 
 def by_level(cases: Sequence[Row], grades: Grades, headline: str) -> list[Row]:
-    """From head to foot."""
+    """Make a row per level, from head to foot."""
     levels = [case["level"] for case in cases]
     return by_group(levels, list(MODELLED_LEVELS), "level", grades[headline], grades["oracle"])
 
 
 def _row(graded: Sequence[Mapping[str, Any]]) -> Row:
-    good = [row for row in graded if row["succeeded"]]
-    dice = np.array([row["dice"] for row in good], float)
+    successes = [row for row in graded if row["succeeded"]]
+    dice = np.array([row["dice"] for row in successes], float)
     return {
         "n": len(graded),
-        "coverage": len(good) / len(graded),
-        "dice": pipeline.finite_mean(good, "dice"),
+        "coverage": len(successes) / len(graded),
+        "dice": pipeline.finite_mean(successes, "dice"),
         "dice_failures_zero": float(np.sum(dice)) / len(graded),
         "dice_min": float(dice.min()) if len(dice) else np.nan,
-        **{key: pipeline.finite_mean(good, key) for key in _MEANS},
+        **{key: pipeline.finite_mean(successes, key) for key in _MEANS},
     }
 
 
 def failure_auroc(cases: Sequence[Mapping[str, Any]]) -> Row:
-    """How well failures (MASD above 2 mm) are told from the rest by what a user can see: the
-    probability of failure where the answers were assessed, else the mean of the ranks of the
-    disagreement with the masks and of the landmarks' residual.
+    """Compute the AUROC of predicting failures (MASD above 2 mm) without the ground truth.
 
-    Null with the reason when there are fewer than 30 failures or no successes.
+    The score is the failure probability if all answers were assessed; else the mean rank of the
+    disagreement with the masks and of the landmark residual. The value is NaN with a reason if
+    there are fewer than 30 failures or no successes.
     """
     answered = [case for case in cases if np.isfinite(case["masd_mm"])]
     failed = np.array([case["masd_mm"] > pipeline.FAILURE_MM for case in answered], bool)
-    return pipeline.failure_auroc(_doubt(answered), failed)
+    return pipeline.failure_auroc(_failure_scores(answered), failed)
 
 
-def _doubt(cases: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, " case"]:
+def _failure_scores(cases: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, " case"]:
     if all("failure_probability" in case for case in cases):
         return np.array([case["failure_probability"] for case in cases], float)
-    signs = (
+    scores = (
         [1.0 - case["mask_agreement"] for case in cases],
         [case.get("landmark_residual_mm", 0.0) for case in cases],
     )
-    return np.mean([stats.rankdata(sign) for sign in signs], axis=0)
+    return np.mean([stats.rankdata(score) for score in scores], axis=0)
 
 
 def as_table(rows: Sequence[Row], title: str) -> Table:
-    """For the terminal."""
+    """Make a table for the terminal."""
     table = Table(title=title)
     for key in rows[0]:
         left = isinstance(rows[0][key], str)

@@ -1,4 +1,4 @@
-"""What a result file must say: the record, finite numbers with reasons, and honest names."""
+"""Write result files: check the record, replace non-finite numbers, check data set names."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 DATASET_KINDS = ("synthetic", "real_ct_drr", "real_xray")
 
-# The one phrase that may name the papers' data set beside numbers of our own.
+# The only phrase that may name the papers' data set in a file with other results.
 REPORTED_BY_AUTHORS = "reported by the authors on VerSe-small, not comparable"
 
 _VERSE_SMALL = re.compile(r"verse[\s_-]*small", re.IGNORECASE)
@@ -30,9 +30,9 @@ _RECORD_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record unchanged if every field is there with the right type and range.
+    """Check that a record has all fields with the right type and range, and return it.
 
-    Raises ValueError that names the field. Fields beyond the required ones are allowed.
+    ValueError names the wrong field. Further fields are allowed.
     """
     for name, types in _RECORD_TYPES.items():
         if name not in record:
@@ -41,7 +41,7 @@ def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
         is_stray_bool = isinstance(value, bool) and bool not in types
         if is_stray_bool or not isinstance(value, types):
             wanted = " or ".join(t.__name__ for t in types)
-            raise ValueError(f"record[{name!r}] is {value!r}, which is no {wanted}")
+            raise ValueError(f"record[{name!r}] is {value!r}, not a value of type {wanted}")
     kind, tolerance = record["dataset_kind"], record["nsd_tolerance_mm"]
     if kind not in DATASET_KINDS:
         raise ValueError(f"record['dataset_kind'] is {kind!r}: use one of {DATASET_KINDS}")
@@ -59,10 +59,10 @@ def metrics_text(
     *,
     verse_small_ids_hash: str | None = None,
 ) -> str:
-    """JSON of {"record", "summary", "cases"}.
+    """Encode record, summary and cases as the JSON text of metrics.json.
 
-    A number that is not finite becomes null with `<key>_reason` beside it (yours if you give
-    one). Raises ValueError for an incomplete record or an untrue "VerSe-small".
+    A number that is not finite becomes null with a `<key>_reason` (the given one, if any).
+    ValueError for an incomplete record, and for the name "VerSe-small" with other data.
     """
     content = {
         "record": check_record(record),
@@ -70,7 +70,7 @@ def metrics_text(
         "cases": [with_reasons(case) for case in cases],
     }
     text = json.dumps(content, indent=1, allow_nan=False)
-    refuse_untrue_name(text, record, verse_small_ids_hash)
+    check_dataset_name(text, record, verse_small_ids_hash)
     return text + "\n"
 
 
@@ -81,16 +81,16 @@ def markdown_table(
     digits: int = 3,
     verse_small_ids_hash: str | None = None,
 ) -> str:
-    """A Markdown table whose columns are the keys of the first row, with the record below it.
+    """Make a Markdown table with the record below it; columns are the keys of the first row.
 
-    Raises ValueError for a record with `ssm_leak` (the shape model has seen a subject, so the
-    numbers may not be tabled) or an untrue "VerSe-small".
+    ValueError for a record with `ssm_leak` (the shape model has seen a subject, so its results
+    must not be reported), and for the name "VerSe-small" with other data.
     """
     check_record(record)
     if record["ssm_leak"]:
         raise ValueError(
-            "no table is written: the shape model was built with a subject it is measured on; "
-            "choose models that exclude " + (", ".join(record["ssm_excludes"]) or "the subject")
+            "no table is written: the shape model was built with a subject it is evaluated on; "
+            "use shape models that exclude " + (", ".join(record["ssm_excludes"]) or "the subject")
         )
     if not rows:
         raise ValueError("no table is written: there are no rows")
@@ -103,30 +103,30 @@ def markdown_table(
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     source = ", ".join(f"{key} {record[key]}" for key in _RECORD_TYPES)
     text = f"{table}\n\n{source}\n"
-    refuse_untrue_name(text, record, verse_small_ids_hash)
+    check_dataset_name(text, record, verse_small_ids_hash)
     return text
 
 
-def refuse_untrue_name(
+def check_dataset_name(
     text: str, record: Mapping[str, Any], verse_small_ids_hash: str | None
 ) -> None:
-    """Raise ValueError if `text` says VerSe-small of data that are not it.
+    """Raise ValueError if `text` names VerSe-small but the data are not VerSe-small.
 
-    They are when the kind is real_ct_drr and the record's id hash is the given hash of the
-    VerSe-small id list. `REPORTED_BY_AUTHORS` is always allowed.
+    The name is allowed if the kind is real_ct_drr and the record's id hash is the given hash of
+    the VerSe-small id list. The phrase `REPORTED_BY_AUTHORS` is always allowed.
     """
     if not _VERSE_SMALL.search(text.replace(REPORTED_BY_AUTHORS, "")):
         return
     is_hash = verse_small_ids_hash is not None and record["ids_hash"] == verse_small_ids_hash
     if record["dataset_kind"] != "real_ct_drr" or not is_hash:
         raise ValueError(
-            f"the name VerSe-small is refused: these data are {record['dataset_kind']} with ids "
-            f"{record['ids_hash']}, not the VerSe-small list; name them as they are"
+            f"the name VerSe-small is not allowed: these data are {record['dataset_kind']} with "
+            f"ids {record['ids_hash']}, not the VerSe-small list; give their true name"
         )
 
 
 def with_reasons(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain JSON values; where a number was not finite, null and `<key>_reason`."""
+    """Convert values to plain JSON; a non-finite number becomes null with `<key>_reason`."""
     plain: dict[str, Any] = {}
     for key, value in values.items():
         plain[key], problem = _plain(value)
@@ -136,7 +136,7 @@ def with_reasons(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> tuple[Any, str]:
-    """The value as JSON knows it, and what was wrong with a number in it ("" if nothing)."""
+    """Return a value as plain JSON, and the problem with a number in it ("" if none)."""
     if isinstance(value, Mapping):
         return with_reasons(value), ""
     if hasattr(value, "tolist"):  # arrays and scalars of numpy and jax

@@ -1,4 +1,4 @@
-"""What is left of a spine whose truth is unknown: spine.json, meshes, paths.json, report.html."""
+"""Write the run folder of a spine without ground truth: spine.json, meshes, report.html."""
 
 import json
 import pathlib
@@ -19,21 +19,23 @@ from dartjax.report._reconstruction_figures import Shown, radiograph_png, sectio
 _COLUMNS = (
     Column("level", "Level"),
     Column("status", "Status"),
-    Column("rung", "Start"),
+    Column("tier", "Start"),
     Column("failure_probability", "P(failure)", "", 2),
     Column("position_std_mm", "Position SD", "mm", 1),
     Column("clearance_left_mm", "Clearance left", "mm", 1),
     Column("clearance_right_mm", "Clearance right", "mm", 1),
 )
 _GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "masd_start_mm", "oracle_dice")
-_SUBJECT = "xrays"  # in the names of paths.json, which say whose they are
+_SUBJECT = "xrays"  # stands for the subject's name in paths.json
 
 
 def write_spine(
     out: pathlib.Path, record: Mapping[str, Any], spine: Spine, radiographs: Sequence[Radiograph]
 ) -> tuple[Row, list[Row]]:
-    """Fill the folder of a reconstructed spine, print its table, and return the summary and the
-    cases of metrics.json."""
+    """Write the run folder of a reconstructed spine and print its table.
+
+    Return the summary and the cases of metrics.json.
+    """
     cases = [_row(vertebra, spine) for vertebra in spine]
     summary = {
         "coverage": float(np.mean([vertebra.succeeded for vertebra in spine])),
@@ -61,12 +63,12 @@ def write_spine(
 
 
 def _row(vertebra: Vertebra, spine: Spine) -> Row:
-    """One case, without grades and why it has none."""
+    """Make the case of one vertebra; its grades are NaN with a reason."""
     row: Row = {
         "subject": _SUBJECT,
         "level": vertebra.level,
         "views": spine.num_views,
-        "rung": vertebra.tier,
+        "tier": vertebra.tier,
         "status": vertebra.status,
         "abstained": vertebra.abstained,
         "mask_agreement": vertebra.mask_agreement,
@@ -75,14 +77,16 @@ def _row(vertebra: Vertebra, spine: Spine) -> Row:
     }
     for key in _GRADES:
         row |= {key: float("nan"), f"{key}_reason": "no ground truth for these X-rays"}
-    return row | _doubt(vertebra) | _paths(vertebra)
+    return row | _assessment(vertebra) | _paths(vertebra)
 
 
-def _doubt(vertebra: Vertebra) -> Row:
-    """How far the answer can be trusted, and why that is not known."""
+def _assessment(vertebra: Vertebra) -> Row:
+    """Make the columns of the quality assessment, with reasons where it is missing."""
     row: Row = {"failure_probability": float("nan"), "position_std_mm": float("nan")}
     if vertebra.p_failure is None:
-        row["failure_probability_reason"] = "not assessed: needs a mask in every view, and a fit"
+        row["failure_probability_reason"] = (
+            "not assessed: this needs a mask in every view, and a fit"
+        )
     else:
         row["failure_probability"] = vertebra.p_failure
     if vertebra.covariance is None:
@@ -107,8 +111,8 @@ def _paths(vertebra: Vertebra) -> Row:
 
 
 def _ends(vertebra: Vertebra) -> dict[str, dict[str, list[float]]]:
-    """Entry and target of both paths, as in paths.json."""
-    assert vertebra.paths is not None, "the vertebra is not abstained from"
+    """Return entry and target of both needle paths, as in paths.json."""
+    assert vertebra.paths is not None, "only an abstention has no paths"
     return {
         side: {
             "entry_point": np.asarray(planned.path.entry_point).tolist(),

@@ -1,4 +1,4 @@
-"""What is kept of one subject of a study: unit.json, surfaces and pictures in a folder."""
+"""Write and read the results of one subject of a study: unit.json, surfaces and figures."""
 
 import dataclasses
 import pathlib
@@ -24,8 +24,7 @@ Writer = Callable[[pathlib.Path], None]  # fills a folder
 
 @dataclasses.dataclass(frozen=True)
 class SubjectResult:
-    """What is kept of one subject. `reason` says why it could not be used; the rest is then
-    empty."""
+    """Results of one subject. If it could not be used, `reason` says why and the rest is empty."""
 
     folder: pathlib.Path
     subject: str
@@ -34,7 +33,7 @@ class SubjectResult:
     grades: dict[str, list[Row]]  # of every method, in the order of the cases
     paths: dict[str, Any]  # by the name of the surface
     spines: list[dict[str, Any]]  # as in spine.json, one per pair of views
-    people: list[str]  # whom the shape models must not have seen
+    people: list[str]  # people that the shape models must not have seen
     ssm_leak: bool
 
 
@@ -46,9 +45,9 @@ def subject_writer(
     shown: bool,
     progress: Progress = no_progress,
 ) -> Writer:
-    """Grade the answers to one subject; what is returned fills a folder with them.
+    """Grade the answers of one subject and return a function that writes them to a folder.
 
-    Everything that may fail for this subject is done before. `shown`: with pictures for the
+    Grading is done before, so that it fails before the folder is made. `shown` adds figures for the
     report.
     """
     headline = study.headline
@@ -76,14 +75,14 @@ def subject_writer(
 
 
 def failed_subject_writer(subject: str, reason: str) -> Writer:
-    """Fills the folder of a subject that could not be used."""
+    """Return a function that writes the folder of a subject that could not be used."""
     empty = {"cases": [], "paths": {}, "spines": [], "grades": {}}
     content = {"reason": reason, "people": [subject], "ssm_leak": False, **empty}
     return lambda folder: data.publish_json(folder / "unit.json", content)
 
 
 def read_subject(folder: pathlib.Path, subject: str) -> SubjectResult:
-    """What such a folder holds; DataError if its file cannot be read."""
+    """Read the results of a subject from its folder. DataError if unit.json cannot be read."""
     content = data.read_json(folder / "unit.json")
     try:
         return SubjectResult(
@@ -98,13 +97,15 @@ def read_subject(folder: pathlib.Path, subject: str) -> SubjectResult:
             ssm_leak=content["ssm_leak"],
         )
     except KeyError as error:
-        raise data.DataError(f"{folder}: unit.json lacks {error}; remove the folder") from error
+        raise data.DataError(
+            f"{folder}: unit.json lacks {error}: remove the folder to compute it again"
+        ) from error
 
 
 def provenance(
     datasets: Sequence[str], dataset_kind: str, results: Sequence[SubjectResult]
 ) -> dict[str, Any]:
-    """What the record of a run says of its data; DataError if no subject could be used."""
+    """Make the fields of a run's record about its data. DataError if no subject could be used."""
     used = [result for result in results if not result.reason]
     if not used:
         first = results[0]
@@ -130,7 +131,7 @@ def _paths(answers: Answers, headline: str) -> dict[str, Any]:
 
 
 def _spines(case: data.Case, answers: Answers, study: Study) -> list[dict[str, Any]]:
-    """As in spine.json, one per pair of views; meshes by their names alone."""
+    """Make the contents of spine.json, one per pair of views; meshes are given by file name."""
     exclude = () if simulation.is_leak(case, study.ssm) else tuple(simulation.people_of(case))
     options = ReconstructOptions(study.recipe, shape_models=study.ssm, exclude=exclude)
     estimates = answers.estimates[study.headline]
@@ -146,7 +147,7 @@ def _spines(case: data.Case, answers: Answers, study: Study) -> list[dict[str, A
 
 
 def _with_nan(row: Mapping[str, Any]) -> Row:
-    """A row as it was before it became JSON: NaN where a number is null for a reason."""
+    """Restore a row from JSON: NaN where a number is null with a reason."""
     return {
         key: float("nan") if value is None and f"{key}_reason" in row else value
         for key, value in row.items()

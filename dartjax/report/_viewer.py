@@ -1,7 +1,7 @@
-"""Scenes for the 3D viewer of a report: surfaces and needle paths as compact JSON.
+"""Encode surfaces and needle paths as compact JSON for the 3D viewer of a report.
 
-Vertices are quantised to 16 bits over each mesh's box (under 2 micrometres for a vertebra) and
-written in base64, faces likewise; the viewer computes normals itself.
+Vertices are quantised to 16 bits over each mesh's box (under 2 micrometres for a vertebra).
+Vertices and faces are written in base64. The viewer computes the normals.
 """
 
 import base64
@@ -22,10 +22,10 @@ HostFaces = Int[np.ndarray, "face 3"] | Int[Array, "face 3"]
 
 @dataclasses.dataclass(frozen=True)
 class ViewerMesh:
-    """A surface in world RAS+ mm.
+    """Surface in world RAS+ mm.
 
-    `layer` groups meshes over the levels ("reconstruction", "ground truth"): the viewer has one
-    switch and one opacity per layer, taken from the first mesh of the layer.
+    `layer` groups the meshes of all levels ("reconstruction", "ground truth"). The viewer has one
+    switch and one opacity per layer, taken from its first mesh.
     """
 
     level: str
@@ -39,7 +39,7 @@ class ViewerMesh:
 
 @dataclasses.dataclass(frozen=True)
 class ViewerPath:
-    """A straight needle path, drawn as a cylinder; points in world RAS+ mm, radius in mm."""
+    """Straight needle path, drawn as a cylinder; points in world RAS+ mm, radius in mm."""
 
     level: str
     entry_point: HostPoint
@@ -53,10 +53,10 @@ class ViewerPath:
 def decimate(
     vertices: HostVertices, faces: HostFaces, max_faces: int
 ) -> tuple[Float[np.ndarray, "vertex_out 3"], Int[np.ndarray, "face_out 3"]]:
-    """A surface with at most `max_faces` faces, for display only.
+    """Simplify a surface to at most `max_faces` faces, for display only.
 
-    Vertices in one cell of a cubic grid become their mean (Rossignac and Borrel 1993); the cell
-    is the finest that obeys the limit. Topology may change: never measure on the result.
+    Vertices in one cell of a cubic grid are replaced by their mean (Rossignac and Borrel 1993); the
+    cell is the smallest that meets the limit. Topology may change: do not measure on the result.
     """
     points, triangles = np.asarray(vertices, np.float64), np.asarray(faces)
     if len(triangles) <= max_faces:
@@ -75,7 +75,7 @@ def decimate(
 
 
 def scene_json(meshes: Sequence[ViewerMesh], paths: Sequence[ViewerPath]) -> str:
-    """The scene as JSON that may stand inside a <script> element."""
+    """Encode a scene as JSON that is safe inside a <script> element."""
     scene = {"meshes": [_mesh(m) for m in meshes], "paths": [_path(p) for p in paths]}
     # "</script>" inside a string would end the element.
     return json.dumps(scene, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
@@ -87,7 +87,7 @@ def _cluster(points: np.ndarray, triangles: np.ndarray, cell: float):
     _, cluster, counts = np.unique(index, return_inverse=True, return_counts=True)
     sums = [np.bincount(cluster, points[:, axis], len(counts)) for axis in range(3)]
     merged = cluster[triangles]
-    # A triangle that lost a corner is gone, and so is one of two that became the same.
+    # Drop triangles that lost a corner, and duplicates.
     a, b, c = merged.T
     merged = merged[(a != b) & (b != c) & (c != a)]
     low, middle, high = np.sort(merged, axis=1).T
@@ -132,7 +132,7 @@ def _path(path: ViewerPath) -> dict[str, Any]:
 def _finite(values: HostPoint | HostVertices, name: str) -> np.ndarray:
     array = np.asarray(values, np.float64)
     if not array.size or not np.isfinite(array).all():
-        raise ValueError(f"{name}: coordinates are missing or not finite; leave it out")
+        raise ValueError(f"{name}: coordinates are missing or not finite; remove it from the scene")
     return array
 
 

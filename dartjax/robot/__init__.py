@@ -1,6 +1,8 @@
-"""Robots beside the patient, by subject: `arms`, `carm`, `cooperation`, `navigation`, `distal`.
+"""Robots and C-arms in the operating room: kinematics, calibration, control and navigation.
 
-What can go wrong is the same everywhere: status codes inside jit, named errors on the host.
+Sub-packages: `arms` (kinematics), `carm` (the C-arm as a measuring device), `cooperation` (hand
+guidance), `navigation` (two-plane navigation), `distal` (distal locking of nails). Functions inside
+jit return status codes; host functions raise the named errors of this package.
 """
 
 from types import ModuleType
@@ -26,19 +28,34 @@ from dartjax.robot._errors import UnreachablePose as UnreachablePose
 from dartjax.robot._errors import first_status as first_status
 from dartjax.robot._errors import raise_for_status as raise_for_status
 
-_SUBJECTS: tuple[ModuleType, ...] = (arms, carm, cooperation, navigation, distal)
+_SUBPACKAGES: tuple[ModuleType, ...] = (arms, carm, cooperation, navigation, distal)
+_RENAMED_SINCE_0_1 = {
+    "Calibrated": "PlateCalibration",
+    "LeastSquares": "RecursiveLeastSquares",
+    "Sighting": "LocatedGuideAndNail",
+    "WireSeen": "DetectedWire",
+    "absorb": "update_tool_estimate",
+    "least_squares_step": "recursive_least_squares_step",
+    "see": "locate_guide_and_nail",
+    "see_guide": "locate_guide",
+    "see_nail": "locate_nail",
+}
 
-if not TYPE_CHECKING:  # a type checker would take any name at all for one of the module's
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept any name as an attribute
 
     def __getattr__(name: str) -> Any:
-        """Find a name of 0.1, when everything stood here, in the sub-package of its subject."""
-        for subject in _SUBJECTS:
-            if not name.startswith("_") and hasattr(subject, name):
-                return getattr(subject, name)
+        """Look up a name of version 0.1, which had no sub-packages, in the sub-packages."""
+        new_name = _RENAMED_SINCE_0_1.get(name, name)
+        for subpackage in _SUBPACKAGES:
+            if not name.startswith("_") and hasattr(subpackage, new_name):
+                return getattr(subpackage, new_name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
         public = {
-            name for subject in _SUBJECTS for name in vars(subject) if not name.startswith("_")
+            name
+            for subpackage in _SUBPACKAGES
+            for name in vars(subpackage)
+            if not name.startswith("_")
         }
-        return sorted(public | globals().keys())
+        return sorted(public | _RENAMED_SINCE_0_1.keys() | globals().keys())

@@ -1,7 +1,7 @@
-"""What can go wrong in robots and navigation: status codes inside jit, named errors on the host.
+"""Errors of robots and navigation: status codes inside jit, named exceptions on the host.
 
-Pure functions return `(value, status)` and never raise. `first_status` makes the status;
-`raise_for_status` turns it into the error on the host.
+Pure functions return `(value, status)` and never raise. `first_status` combines checks
+into a status; `raise_for_status` raises the matching exception on the host.
 """
 
 import enum
@@ -13,7 +13,7 @@ Status = Int[Array, ""]  # a StatusCode, int32
 
 
 class RobotError(ValueError):
-    """A robot cannot do what was asked. The message names the joint or value and what to do."""
+    """Base class of robot errors. The message names the joint or value and says what to do."""
 
 
 class UnreachablePose(RobotError):
@@ -21,7 +21,7 @@ class UnreachablePose(RobotError):
 
 
 class SingularConfiguration(RobotError):
-    """The robot is so near a singularity that joint rates run away."""
+    """The robot is so close to a singularity that joint rates become unbounded."""
 
 
 class JointLimit(RobotError):
@@ -29,47 +29,47 @@ class JointLimit(RobotError):
 
 
 class BadParameter(RobotError):
-    """A number that cannot be: not finite, of the wrong sign, shape or unit."""
+    """A parameter is invalid: not finite, or of the wrong sign, shape or unit."""
 
 
 class BadWrench(RobotError):
-    """A force or torque reading that cannot be used."""
+    """A force or torque reading is not finite or out of the sensor's range."""
 
 
 class NavigationError(ValueError):
-    """A measurement in images cannot be made or trusted. The message says why."""
+    """Base class of errors of measurements in images. The message says why it failed."""
 
 
 class TooFewFiducials(NavigationError):
-    """Fewer markers were found than the calculation needs."""
+    """Fewer fiducials were detected than the calculation needs."""
 
 
 class CorrespondenceFailed(NavigationError):
-    """The markers found fit no arrangement of the known ones."""
+    """The detected fiducials match no arrangement of the known ones."""
 
 
 class DegenerateGeometry(NavigationError):
-    """Points, lines or poses lie so that the answer is not determined."""
+    """The points, lines or poses do not determine the result."""
 
 
 class NotFrontoParallel(NavigationError):
-    """The view is not along the axis that the calculation assumes."""
+    """The view is not along the axis of the holes, as the calculation assumes."""
 
 
 class ClosureTooLarge(NavigationError):
-    """A loop of measured frames does not close."""
+    """A loop of measured frames does not close within tolerance."""
 
 
 class DetectionFailed(NavigationError):
-    """A feature was not found in the image."""
+    """A feature was not detected in the image."""
 
 
 class PoseNotConverged(NavigationError):
-    """The refinement of a pose did not settle."""
+    """The refinement of a pose did not converge."""
 
 
 class StatusCode(enum.IntEnum):
-    """Status of a result; 0 is good. The robot's codes are below 10, navigation's from 10."""
+    """Status of a result; 0 means OK. Robot codes are below 10, navigation codes from 10."""
 
     OK = 0
     BAD_PARAMETER = 1
@@ -103,7 +103,7 @@ ERROR_OF_STATUS: dict[StatusCode, type[RobotError] | type[NavigationError]] = {
 
 
 def first_status(*checks: tuple[StatusCode, Bool[Array, ""] | bool]) -> Status:
-    """The code of the first check that is true, OK if none is. For use inside jit."""
+    """Return the code of the first check that is true, OK if none is. For use inside jit."""
     status = jnp.int32(StatusCode.OK)
     for code, is_wrong in reversed(checks):
         status = jnp.where(is_wrong, jnp.int32(code), status)
@@ -111,7 +111,7 @@ def first_status(*checks: tuple[StatusCode, Bool[Array, ""] | bool]) -> Status:
 
 
 def raise_for_status(status: Status | int, message: str) -> None:
-    """Raise the error named by a status, nothing for OK. Host only."""
+    """Raise the exception of a status; do nothing for OK. Host only."""
     code = StatusCode(int(status))
     if code is not StatusCode.OK:
         raise ERROR_OF_STATUS[code](message)

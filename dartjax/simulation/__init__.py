@@ -1,5 +1,5 @@
-"""Simulated scenes with their ground truth: vertebrae of a CT, C-arm views, noise models of
-detectors, operations of the robots."""
+"""Simulated scenes with ground truth: vertebrae of a CT, C-arm views, noise models of detectors,
+robot operations."""
 
 from dartjax.simulation._base_placement import BasePlanner as BasePlanner
 from dartjax.simulation._base_placement import DisplacedReach as DisplacedReach
@@ -76,10 +76,10 @@ from dartjax.simulation._tool_weight import COMPENSATION_METHODS as COMPENSATION
 from dartjax.simulation._tool_weight import COMPENSATION_TH5_DEG as COMPENSATION_TH5_DEG
 from dartjax.simulation._tool_weight import COMPENSATION_THX_DEG as COMPENSATION_THX_DEG
 from dartjax.simulation._tool_weight import compensation_residuals as compensation_residuals
-from dartjax.simulation._truths import excluded as excluded
-from dartjax.simulation._truths import is_leak as is_leak
-from dartjax.simulation._truths import people_of as people_of
-from dartjax.simulation._truths import true_vertebrae as true_vertebrae
+from dartjax.simulation._true_vertebrae import excluded as excluded
+from dartjax.simulation._true_vertebrae import is_leak as is_leak
+from dartjax.simulation._true_vertebrae import people_of as people_of
+from dartjax.simulation._true_vertebrae import true_vertebrae as true_vertebrae
 from dartjax.simulation.distal import EDGE_NOISE_PX as EDGE_NOISE_PX
 from dartjax.simulation.distal import NAIL_POSE_ESTIMATORS as NAIL_POSE_ESTIMATORS
 from dartjax.simulation.distal import CalibratedCarm as CalibratedCarm

@@ -1,4 +1,4 @@
-"""Where the base of the hybrid robot stands beside a patient, and which paths it reaches there."""
+"""Placement of the hybrid robot's base next to a patient, and the paths in its reach."""
 
 import dataclasses
 import time
@@ -21,11 +21,11 @@ from dartjax.simulation._planned_patient import (
 )
 from dartjax.transforms import SE3
 
-_FIRST_TURNS_DEG = (-90.0, -30.0, 30.0, 90.0, 180.0)  # starts of the optimiser beside 0
+_FIRST_TURNS_DEG = (-90.0, -30.0, 30.0, 90.0, 180.0)  # starts of the optimiser in addition to 0
 
 
 class PathReach(NamedTuple):
-    """Every path from one placement of the base (or each from its own)."""
+    """Approaches to all paths from one placement of the base, or from one placement per path."""
 
     T_base_patient: SE3  # () or (path,)
     approach: Approach  # (path,)
@@ -33,21 +33,21 @@ class PathReach(NamedTuple):
 
     @property
     def reached(self) -> np.ndarray:
-        """Within limits, and the tool clear of the patient."""
+        """Mask of the paths within limits and without collision of tool and patient."""
         clear = np.asarray(self.approach.clearance) > 0.0
         return (self.status == StatusCode.OK) & clear
 
 
 class DisplacedReach(NamedTuple):
-    """What stays in reach when the patient lies otherwise than planned."""
+    """Paths in reach after a displacement of the patient from the planned position."""
 
-    still_reached_share: float  # of the paths reached before; NaN if there are none
-    num_paths: int  # planned, over all displacements
-    seconds: float  # for all of them, without compilation
+    still_reached_share: float  # of the paths in reach before; NaN if there are none
+    num_paths: int  # over all displacements
+    seconds: float  # for all paths, without compilation
 
 
 class BasePlanner:
-    """Places the base of one robot beside one patient; its programs are compiled once."""
+    """Planner of the base placement of one robot for one patient; programs are compiled once."""
 
     def __init__(self, patient: PlannedPatient, robot: HybridRobot, num_steps: int) -> None:
         self.patient, self.robot, self.num_steps = patient, robot, num_steps
@@ -57,19 +57,19 @@ class BasePlanner:
         self.home = 0.5 * (robot.lower + robot.upper)[:5]
 
     def reach(self, T_base_patient: SE3) -> PathReach:
-        """All paths from one placement."""
+        """Plan the approaches to all paths from one placement."""
         approach, status = self.approach_all(self.patient.paths, T_base_patient)
         return PathReach(T_base_patient, approach, np.asarray(status))
 
     def place(self, paths: NeedlePath, may_move: tuple[bool, ...]) -> Placement:
-        """The best of several starts, turned about the vertical and laid amid the workspace.
+        """Optimise the placement from several orientations about the vertical; keep the best.
 
-        `may_move` are the shifts and turns the base is free in, as in `PlacementOptions`.
+        `may_move` frees translations and rotations of the base, as in `PlacementOptions`.
         """
         return jax.jit(lambda each: self._place(each, may_move))(paths)
 
     def reach_level_by_level(self) -> PathReach:
-        """The cart moved anew for each level: both pedicles of one level at a time."""
+        """Place the cart separately for each level, for both of its pedicles."""
         count = len(self.patient.levels)
         by_level = jax.tree.map(
             lambda leaf: leaf.reshape(count, 2, *leaf.shape[1:]), self.patient.paths
@@ -82,8 +82,11 @@ class BasePlanner:
         return PathReach(frames, approach, np.asarray(status))
 
     def follow(self, reach: PathReach) -> tuple[arms.Trajectory, float]:
-        """Trajectories from the middle of the joint ranges, and the farthest that the wire's tip
-        ends from its target, mm, over the paths that are reached."""
+        """Compute trajectories from the middle of the joint ranges to all targets.
+
+        Also returns the largest distance (mm) of the wire's tip from its target over the paths in
+        reach.
+        """
         limits = arms.spine_motion_limits()
         run = jax.jit(jax.vmap(lambda a: arms.follow(a, self.home, self.robot, limits)))
         found = run(reach.approach)
@@ -126,8 +129,11 @@ def reach_when_displaced(
     turn_deg: float,
     seed: int,
 ) -> DisplacedReach:
-    """Displace the patient `count` times at random (SD per axis) from where one placement was
-    planned for, and plan every path anew, all in one program."""
+    """Displace the patient `count` times at random and plan every path again.
+
+    `shift_mm` and `turn_deg` are standard deviations per axis, from the position for which the
+    placement was planned. All plans run in one program.
+    """
     rng = np.random.default_rng([seed, 3])
     move = np.c_[
         shift_mm * rng.standard_normal((count, 3)),

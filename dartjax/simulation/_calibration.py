@@ -1,4 +1,4 @@
-"""The C-arm of the simulated operating rooms, and its calibration from one image of a plate."""
+"""The simulated C-arm of the robot studies, and its calibration from one image of a plate."""
 
 import functools
 from typing import NamedTuple
@@ -12,9 +12,9 @@ from dartjax.robot import raise_for_status
 from dartjax.robot.carm import (
     PLATE_BALLS,
     Balls,
-    Calibrated,
     CalibrationPhantom,
     CarmView,
+    PlateCalibration,
     balls_attenuation,
     calibrate_from_balls,
     calibration_phantom,
@@ -34,55 +34,58 @@ PLATE_DEPTH = 985.0  # mm from the source
 @functools.cache
 def _phantom() -> CalibrationPhantom:
     """The calibration phantom of every simulated C-arm."""
-    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    # Created on first use: an import must not initialise a device, and tracing must not leak.
     with jax.ensure_compile_time_eval():
         return calibration_phantom()
 
 
 class PlateMounting(NamedTuple):
-    """How exactly the plate is hung before the intensifier, as standard deviations, and what
-    else lies in the beam."""
+    """Mounting of the plate in front of the intensifier: standard deviations of its pose, and
+    attenuation in the background."""
 
     turn_rad: tuple[float, float, float]
     shift_mm: float
-    depth_mm: float  # 0: it touches the intensifier
+    depth_mm: float  # 0: the plate touches the intensifier
     background: float  # -log transmission
 
 
 def random_intrinsics(rng: np.random.Generator) -> Matrix3:
-    """Draw the true K of a C-arm whose source sags by a few millimetres."""
+    """Draw the true K of a C-arm whose source is displaced by a few millimetres."""
     center = jnp.asarray(np.array(CENTER) + rng.normal(0.0, 4.0, 2), jnp.float32)
     return intrinsics(FOCAL_LENGTH + rng.normal(0.0, 6.0), center)
 
 
 def calibrate_with_plate(
     view: CarmView, rays: jax.Array, mounting: PlateMounting, rng: np.random.Generator
-) -> tuple[Calibrated, SE3]:
-    """Calibrate a C-arm from one rendered image of the plate, and return its calibration with the
-    true T_camera_plate.
+) -> tuple[PlateCalibration, SE3]:
+    """Calibrate a C-arm from one rendered image of the plate.
 
-    `rays` (h, w, 2) are those of every sample of the image. The plate is hung anew if it is not
-    recognised; NavigationError if the second image fails too.
+    Returns the calibration and the true T_camera_plate. `rays` (h, w, 2) are those of every sample
+    of the image. If the plate is not recognised, it is mounted again; NavigationError if the second
+    image fails too.
     """
     T_camera_plate, found, calibrated, status = _attempt(view, rays, mounting, rng)
     if int(status):
         T_camera_plate, found, calibrated, status = _attempt(view, rays, mounting, rng)
-    raise_for_status(status, f"the calibration plate has {int(found.valid.sum())} balls in sight")
+    num_balls = int(found.valid.sum())
+    raise_for_status(
+        status, f"calibration plate not recognised ({num_balls} balls detected): move it into view"
+    )
     return calibrated, T_camera_plate
 
 
 def _attempt(
     view: CarmView, rays: jax.Array, mounting: PlateMounting, rng: np.random.Generator
-) -> tuple[SE3, Balls, Calibrated, jax.Array]:
-    T_camera_plate = _hung_plate(view, mounting, rng)
+) -> tuple[SE3, Balls, PlateCalibration, jax.Array]:
+    T_camera_plate = _mounted_plate(view, mounting, rng)
     key = jax.random.key(int(rng.integers(2**31)))
     image = _plate_image(rays, view, T_camera_plate, jnp.asarray(mounting.background), key)
     found = _detect(image)
     return T_camera_plate, found, *_calibrate(found)
 
 
-def _hung_plate(view: CarmView, mounting: PlateMounting, rng: np.random.Generator) -> SE3:
-    """T_camera_plate: before the middle of the intensifier, nearly square to the beam."""
+def _mounted_plate(view: CarmView, mounting: PlateMounting, rng: np.random.Generator) -> SE3:
+    """Draw T_camera_plate: in front of the intensifier, nearly perpendicular to the beam."""
     turn = SO3.from_rpy_radians(*rng.normal(0.0, mounting.turn_rad))
     middle = (np.array(CENTER) - np.asarray(view.K)[:2, 2]) * PLATE_DEPTH / FOCAL_LENGTH
     shift = middle + rng.normal(0.0, mounting.shift_mm, 2)
@@ -109,7 +112,7 @@ def _detect(image: jax.Array) -> Balls:
 
 
 @jax.jit
-def _calibrate(found: Balls) -> tuple[Calibrated, jax.Array]:
+def _calibrate(found: Balls) -> tuple[PlateCalibration, jax.Array]:
     return calibrate_from_balls(
         found,
         _phantom(),

@@ -1,4 +1,4 @@
-"""Where the C-arm stands, and the radiographs it takes of a CT."""
+"""C-arm views of a spine, and simulated radiographs of a CT."""
 
 import dataclasses
 import itertools
@@ -25,7 +25,7 @@ from dartjax.simulation._ground_truth import TrueVertebra
 
 @dataclasses.dataclass(frozen=True)
 class CarmSetup:
-    """A C-arm far enough away, and a flat panel large enough, to see T1 to L1 at once."""
+    """C-arm geometry with a flat panel, whose field shows T1 to L1 in one image."""
 
     sdd: float = 1100.0  # mm
     source_to_isocenter: float = 780.0  # mm
@@ -35,35 +35,40 @@ class CarmSetup:
 
     @property
     def field_mm(self) -> float:
-        """How much of the patient an image shows."""
+        """Width of the field at the isocenter."""
         return self.pixel_spacing * self.image_size[0] * self.source_to_isocenter / self.sdd
 
 
-def middle_of(known: Sequence[TrueVertebra]) -> np.ndarray:
-    """Where the C-arm is pointed to see them: the mean of their places, world mm."""
-    return np.mean([np.asarray(each.pose.translation()) for each in known], axis=0)
+def middle_of(truths: Sequence[TrueVertebra]) -> np.ndarray:
+    """Compute the isocenter for vertebrae: the mean of their positions, world mm."""
+    return np.mean([np.asarray(each.pose.translation()) for each in truths], axis=0)
 
 
 def seen_at_once(
-    known: Sequence[TrueVertebra], setup: CarmSetup = CarmSetup()
+    truths: Sequence[TrueVertebra], setup: CarmSetup = CarmSetup()
 ) -> list[list[TrueVertebra]]:
-    """The vertebrae, from head to foot, in as many parts of like length as images are needed to
-    show them all: T1 to L5 takes two places of the C-arm along the table."""
-    places = np.array([np.asarray(each.pose.translation(), float) for each in known])
-    along = np.linalg.norm(places - places[0], axis=1)
+    """Group vertebrae, from head to foot, into parts that fit into one image each.
+
+    Parts have similar lengths; T1 to L5 needs two positions of the C-arm along the table.
+    """
+    positions = np.array([np.asarray(each.pose.translation(), float) for each in truths])
+    along = np.linalg.norm(positions - positions[0], axis=1)
     num_parts = max(1, int(np.ceil(along[-1] / setup.field_mm)))
     part = np.minimum(num_parts * along / max(along[-1], 1.0), num_parts - 1).astype(int)
     parts = (
-        [each for each, own in zip(known, part, strict=True) if own == k] for k in range(num_parts)
+        [vertebra for vertebra, index in zip(truths, part, strict=True) if index == k]
+        for k in range(num_parts)
     )
-    return [own for own in parts if own]
+    return [vertebrae for vertebrae in parts if vertebrae]
 
 
 def random_views(
     rng: np.random.Generator, isocenter: np.ndarray, setup: CarmSetup, num_views: int = 2
 ) -> list[Camera]:
-    """C-arm views with uniform primary angle and secondary angle in +-15 degrees, such that
-    every two beams make an angle of 20 to 160 degrees."""
+    """Draw C-arm views with uniform primary angle and secondary angle in +-15 degrees.
+
+    The angle between every two beams is 20 to 160 degrees.
+    """
     while True:
         primary = rng.uniform(-np.pi, np.pi, num_views)
         secondary = rng.uniform(-np.pi / 12, np.pi / 12, num_views)
@@ -78,7 +83,7 @@ def random_views(
 def ap_and_lateral(
     rng: np.random.Generator, isocenter: np.ndarray, setup: CarmSetup
 ) -> list[Camera]:
-    """An AP and a left lateral view of the setup, each off by at most 5 degrees in both angles."""
+    """Draw an AP and a left lateral view, each rotated by at most 5 degrees in both angles."""
     ranges = ViewRanges(
         sdd=(setup.sdd, setup.sdd),
         source_to_isocenter=(setup.source_to_isocenter, setup.source_to_isocenter),
@@ -95,7 +100,7 @@ def ap_and_lateral(
 
 
 def carm_view(rotation: transforms.SO3, isocenter: np.ndarray, setup: CarmSetup) -> Camera:
-    """One view of the setup."""
+    """Build the camera of one view of the setup."""
     return cameras.from_carm(
         rotation,
         jnp.asarray(isocenter, jnp.float32),
@@ -107,7 +112,7 @@ def carm_view(rotation: transforms.SO3, isocenter: np.ndarray, setup: CarmSetup)
 
 
 def pair_angles_deg(views: Sequence[Camera]) -> list[float]:
-    """Angle between the beams of every two views."""
+    """Compute the angles between the beams of every two views."""
     return [data.angle_between(a, b) for a, b in itertools.combinations(views, 2)]
 
 
@@ -119,8 +124,11 @@ def simulate(
     physics: XraySettings | None = None,
     seed: int = 0,
 ) -> list[Radiograph]:
-    """Radiographs of the whole CT: all other anatomy is in the way. Line integrals, or what a
-    C-arm of the given settings would record (spectrum, scatter, noise, detector)."""
+    """Simulate radiographs of the whole CT, with all overlapping anatomy.
+
+    Without `physics` the images are line integrals; otherwise they are simulated with its spectrum,
+    scatter, noise and detector.
+    """
     if physics is None:
         render = jax.jit(drr, static_argnames=("num_samples",))
         return [Radiograph(render(ct, view, num_samples=setup.num_samples), view) for view in views]

@@ -1,7 +1,8 @@
-"""Search for damping rules on simulated drags: a separable evolution strategy.
+"""Search for damping rules on simulated drags, by a separable evolution strategy.
 
-Four families of rules are tuned alike: over the speed alone, over the hand's intent alone, over
-the sizes of force and speed, and over intent and speed. A genome is fifteen numbers of order one.
+Four families of rules are tuned in the same way: rules of the speed alone, of the hand's intent
+alone, of the magnitudes of force and speed, and of intent and speed. A genome is fifteen numbers of
+order one.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ _POPULATION, _PARENTS = 8, 3
 _SIZE = 15  # table, most, rate, small force, two speeds, scale of the columns
 _START = np.array([2.0, 1.0, -2.0, 2.0, 0.0, -2.0, 2.0, -1.0, -2.0] + [0.0] * 6)
 _START_SPREAD, _RESUMED_SPREAD = 0.6, 0.25
-# Ratios to the baselines that are asked for, with a margin for motions not seen.
+# Required ratios to the baselines, with a margin for unseen motions.
 _LIMITS = {"work_J": 0.74, "overshoot_mm": 0.7, "tremor_mm": 0.68}
 
 Genome = Float[np.ndarray, "15"]
@@ -36,14 +37,14 @@ Measures = dict[str, np.ndarray]
 
 
 class DampingSearch(NamedTuple):
-    """Where the search stands: the distribution of the genomes of every family."""
+    """State of the search: the distribution of the genomes of every family."""
 
     mean: dict[str, Genome]
     spread: dict[str, Genome]
 
 
 def damping_law_of(genome: Genome, family: str) -> DampingLaw:
-    """The damping law of a genome; families of one input have equal rows or columns."""
+    """Build the damping law of a genome; families of one input have equal rows or columns."""
     table = 1.0 / (1.0 + np.exp(-genome[:9].reshape(3, 3)))
     if family == _SPEED:
         table = np.tile(table.mean(axis=1, keepdims=True), (1, 3))
@@ -62,7 +63,7 @@ def damping_law_of(genome: Genome, family: str) -> DampingLaw:
 
 
 def damping_law_numbers(law: DampingLaw) -> dict[str, Any]:
-    """A law in rounded plain numbers, to be stored; `stored_damping_law` is the way back."""
+    """Convert a law to rounded plain numbers for storage; see `stored_damping_law`."""
     return {
         "table": np.round(law.rules.table, 3).tolist(),
         "most": float(law.most),
@@ -74,7 +75,7 @@ def damping_law_numbers(law: DampingLaw) -> dict[str, Any]:
 
 
 def stored_damping_law(numbers: Mapping[str, Any], family: str) -> DampingLaw:
-    """The law of numbers that were stored; what else stands beside them is left out."""
+    """Build a law from stored numbers; other keys are ignored."""
     kept = ("table", "most", "rate", "small_force", "speeds", "columns")
     return cooperation.tuned_law(
         **{key: np.asarray(numbers[key], np.float32) for key in kept},
@@ -83,27 +84,33 @@ def stored_damping_law(numbers: Mapping[str, Any], family: str) -> DampingLaw:
 
 
 def start_damping_search(genomes: Mapping[str, Genome] | None = None) -> DampingSearch:
-    """A search from the usual start, or a narrower one from the `genomes` of an earlier one."""
+    """Start a search from the default genomes, or a narrower one from given `genomes`."""
     mean = {f: _START.copy() for f in DAMPING_FAMILIES} if genomes is None else dict(genomes)
     spread = _START_SPREAD if genomes is None else _RESUMED_SPREAD
     return DampingSearch(mean, {family: np.full(_SIZE, spread) for family in DAMPING_FAMILIES})
 
 
 def damping_baselines(motions: HandMotions) -> Measures:
-    """By measure, one for each arm of the search: the work under fixed high damping; the rest
-    under the lowest stable damping, the arm's stiffness estimated or known, whichever is less."""
+    """Compute the baseline of every measure for each arm of the search.
+
+    The baseline of the work is fixed high damping. The baseline of the other measures is the lowest
+    stable damping, with estimated or known stiffness of the arm, whichever gives less.
+    """
     lowest = cooperation.lowest_damping()
     laws = [(cooperation.fixed_damping(FIXED_HIGH_DAMPING), False), (lowest, False), (lowest, True)]
     numbers = _mean_over_motions(damping_controllers(laws), motions)
-    harder = {key: np.minimum(numbers[key][1], numbers[key][2]) for key in numbers}
-    return harder | {"work_J": numbers["work_J"][0]}
+    lower = {key: np.minimum(numbers[key][1], numbers[key][2]) for key in numbers}
+    return lower | {"work_J": numbers["work_J"][0]}
 
 
 def damping_search_step(
     search: DampingSearch, motions: HandMotions, baselines: Measures, *, rng: np.random.Generator
 ) -> tuple[DampingSearch, dict[str, float]]:
-    """One generation: draw, compare, move. Also the cost of every family's mean before it moved:
-    the mean ratios to the baselines, and high penalties for ratios above what is asked."""
+    """Run one generation of the search.
+
+    Also returns the cost of every family's mean genome before the update: the mean ratios to the
+    baselines, plus high penalties for ratios above the required ones.
+    """
     drawn = {f: _draw(rng, search.mean[f], search.spread[f]) for f in DAMPING_FAMILIES}
     costs = _costs(drawn, motions, baselines)
     moved = {
@@ -111,8 +118,8 @@ def damping_search_step(
     }
     mean = search.mean | {family: mean for family, (mean, _) in moved.items()}
     spread = {family: spread for family, (_, spread) in moved.items()}
-    of_mean = {family: float(costs[family][0]) for family in DAMPING_FAMILIES}
-    return DampingSearch(mean, spread), of_mean
+    cost_of_mean = {family: float(costs[family][0]) for family in DAMPING_FAMILIES}
+    return DampingSearch(mean, spread), cost_of_mean
 
 
 def _by_intent(family: str) -> float:
@@ -122,7 +129,7 @@ def _by_intent(family: str) -> float:
 def _draw(
     rng: np.random.Generator, mean: Genome, spread: Genome
 ) -> Float[np.ndarray, "candidate 15"]:
-    """The mean itself and mirrored pairs about it."""
+    """Candidates: the mean and mirrored pairs about it."""
     half = spread * rng.standard_normal((_POPULATION // 2, _SIZE))
     return mean + np.concatenate([np.zeros((1, _SIZE)), half, -half])
 
@@ -133,14 +140,14 @@ def _moved(
     drawn: Float[np.ndarray, "candidate 15"],
     costs: Float[np.ndarray, " candidate"],
 ) -> tuple[Genome, Genome]:
-    """The mean goes to its best neighbours, the spread toward theirs."""
+    """Move mean and spread toward those of the best candidates."""
     best = drawn[np.argsort(costs)[:_PARENTS]]
     weight = np.log(_PARENTS + 0.5) - np.log(np.arange(1, _PARENTS + 1))
     weight /= weight.sum()
-    seen = np.sqrt(weight @ (best - mean) ** 2)
+    best_spread = np.sqrt(weight @ (best - mean) ** 2)
     return (
         mean + 0.8 * (weight @ (best - mean)),
-        np.clip(0.75 * spread + 0.25 * seen, 0.05, 1.0),
+        np.clip(0.75 * spread + 0.25 * best_spread, 0.05, 1.0),
     )
 
 
@@ -162,6 +169,6 @@ def _costs(
     cost = 0.1 * numbers["error_mm"].mean(axis=1) + 0.2 * numbers["swing_mm"].mean(axis=1)
     for key, limit in _LIMITS.items():
         ratio = numbers[key] / baselines[key]
-        fine = np.maximum(ratio - limit, 0.0)
-        cost = cost + ratio.mean(axis=1) + 5.0 * (fine.mean(axis=1) + fine.max(axis=1))
+        excess = np.maximum(ratio - limit, 0.0)
+        cost = cost + ratio.mean(axis=1) + 5.0 * (excess.mean(axis=1) + excess.max(axis=1))
     return dict(zip(DAMPING_FAMILIES, cost.reshape(len(DAMPING_FAMILIES), -1), strict=True))

@@ -1,4 +1,4 @@
-"""What the noise model of a detector says of a true vertebra in a set of radiographs."""
+"""Simulated detections of a vertebra in radiographs, by the noise model of a detector."""
 
 from collections.abc import Sequence
 
@@ -21,9 +21,9 @@ from dartjax.simulation._detector_noise import (
 from dartjax.simulation._ground_truth import TrueVertebra, true_masks
 
 DETECTORS = {"standard": Detector(), "stress": STRESS}
-_WINDOW_PIXELS = 160  # holds the mask of a vertebra; as fine as a crop
+_WINDOW_PIXELS = 160  # contains the mask of a vertebra, at the resolution of a crop
 _WINDOW_MM = CROP_WIDTH_MM * _WINDOW_PIXELS / CROP_PIXELS
-_MASK_CORRELATION_MM = 6.0  # of the errors along a mask's boundary
+_MASK_CORRELATION_MM = 6.0  # correlation length of the errors along a mask's boundary
 
 
 def detect(
@@ -32,11 +32,13 @@ def detect(
     detector: Detector,
     rng: np.random.Generator,
 ) -> Detection:
-    """What the detector says of one vertebra. Nothing outside a radiograph is seen; without
-    trusted true landmarks there are none to detect."""
+    """Simulate the detection of one vertebra: landmarks and masks in every radiograph.
+
+    Nothing is detected outside a radiograph. Without trusted true landmarks, none are detected.
+    """
     views = [r.camera for r in radiographs]
     middle = jnp.asarray(np.mean(np.asarray(truth.surface.vertices), axis=0), jnp.float32)
-    # A mask is stored in a window about the vertebra to save time; it is empty further out.
+    # A mask is stored in a window around the vertebra to save time; it is empty outside.
     windows = [
         cameras.region_around(view, middle, width_mm=_WINDOW_MM, num_pixels=_WINDOW_PIXELS)
         for view in views

@@ -1,10 +1,10 @@
-"""What a landmark and a segmentation network would say of a known vertebra, on the host.
+"""Noise model of a landmark and a segmentation network, on the host.
 
-A stand-in for the networks behind the same `Observations`: landmarks with errors that the
-network knows roughly, misses, gross errors, sides exchanged in lateral views, and masks of
-varying quality. Defaults follow what Spine-DART reports of its networks (arXiv 2512.05803): masks
-of Dice .89 on simulated X-rays, and three common landmarks in 82 % of random view pairs, which
-needs a landmark to be found in 63 % of the views.
+The model replaces the networks with simulated detections: landmarks with errors and approximate
+confidences, misses, outliers, left/right swaps in lateral views, and masks of varying quality. The
+defaults follow the networks of Spine-DART (arXiv 2512.05803): masks of Dice .89 on simulated
+X-rays, and three common landmarks in 82 % of random view pairs, which corresponds to a landmark
+detected in 63 % of the views.
 """
 
 import dataclasses
@@ -21,21 +21,21 @@ from dartjax.simulation._disturbed import disturbed_mask
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """Error model of a pair of networks. Lengths in mm at the vertebra."""
+    """Noise model of a landmark and a segmentation network. Lengths in mm at the vertebra."""
 
     landmark_mm: float = 3.0  # median standard deviation per axis
-    landmark_spread: float = 0.3  # of the standard deviation between landmarks, log-normal
-    confidence_spread: float = 0.25  # of the reported about the true deviation, log-normal
-    miss: float = 0.37  # chance that a landmark is not found in a view
-    gross: float = 0.03  # chance of an error of `gross_mm` that the network is sure of
-    gross_mm: float = 20.0
-    exchanged: float = 0.25  # chance that a view seen from the side has left and right exchanged
-    mask_dice: float = 0.89
-    mask_dice_spread: float = 0.04
-    mask_miss: float = 0.02
+    landmark_spread: float = 0.3  # log-normal spread of the standard deviation over landmarks
+    confidence_spread: float = 0.25  # log-normal spread of reported over true deviation
+    miss_rate: float = 0.37  # probability that a landmark is not detected in a view
+    outlier_rate: float = 0.03  # probability of an error of `outlier_mm` with unchanged confidence
+    outlier_mm: float = 20.0
+    swap_rate: float = 0.25  # probability of a left/right swap in a lateral view
+    mask_dice: float = 0.89  # mean
+    mask_dice_spread: float = 0.04  # standard deviation
+    mask_miss_rate: float = 0.02  # probability of an empty mask
 
 
-STRESS = Detector(landmark_mm=6.0, miss=0.5, gross=0.08, exchanged=0.5, mask_dice=0.82)
+STRESS = Detector(landmark_mm=6.0, miss_rate=0.5, outlier_rate=0.08, swap_rate=0.5, mask_dice=0.82)
 
 
 def detect_landmarks(
@@ -46,9 +46,10 @@ def detect_landmarks(
     *,
     lateral: bool,
 ) -> tuple[Float[np.ndarray, "10 2"], Float[np.ndarray, " 10"]]:
-    """Pixels in this view and the standard deviations the network reports (mm; inf = missed).
+    """Simulate the detected landmarks of one view.
 
-    `lateral` says that left and right overlap in this view, so that they may be exchanged.
+    Returns their pixels and the reported standard deviations (mm; inf = missed). `lateral` marks a
+    view in which left and right overlap, so that they may be swapped.
     """
     points = jnp.asarray(landmarks_world, jnp.float32)
     pixels = np.asarray(cameras.project(view, points), float)
@@ -60,12 +61,12 @@ def detect_landmarks(
     )
     error = true_sigma[:, None] * rng.normal(size=(NUM_LANDMARKS, 2))
     direction = rng.uniform(0.0, 2.0 * np.pi, NUM_LANDMARKS)
-    away = detector.gross_mm * np.stack([np.cos(direction), np.sin(direction)], axis=1)
-    is_gross = rng.random(NUM_LANDMARKS) < detector.gross
-    pixels = pixels + px_per_mm * (error + np.where(is_gross[:, None], away, 0.0))
+    outlier_error = detector.outlier_mm * np.stack([np.cos(direction), np.sin(direction)], axis=1)
+    is_outlier = rng.random(NUM_LANDMARKS) < detector.outlier_rate
+    pixels = pixels + px_per_mm * (error + np.where(is_outlier[:, None], outlier_error, 0.0))
     reported = true_sigma * np.exp(detector.confidence_spread * rng.normal(size=NUM_LANDMARKS))
-    missed = rng.random(NUM_LANDMARKS) < detector.miss
-    if lateral and rng.random() < detector.exchanged:
+    missed = rng.random(NUM_LANDMARKS) < detector.miss_rate
+    if lateral and rng.random() < detector.swap_rate:
         pixels = pixels[list(PARTNER)]
     return pixels, np.where(missed, np.inf, reported)
 
@@ -77,9 +78,11 @@ def detect_mask(
     *,
     correlation_px: float,
 ) -> Bool[np.ndarray, "h w"]:
-    """The mask with its boundary disturbed to a Dice drawn about the detector's; empty when the
-    vertebra was missed."""
-    if rng.random() < detector.mask_miss:
+    """Simulate the detected mask of a vertebra: a mask with a disturbed boundary.
+
+    Its Dice is drawn from the detector's distribution; the mask is empty for a missed vertebra.
+    """
+    if rng.random() < detector.mask_miss_rate:
         return np.zeros_like(mask)
     dice = rng.normal(detector.mask_dice, detector.mask_dice_spread)
     return disturbed_mask(
@@ -88,5 +91,5 @@ def detect_mask(
 
 
 def is_lateral(view: Camera) -> bool:
-    """Is the beam within 30 degrees of the patient's left-right axis?"""
+    """Return whether the beam is within 30 degrees of the patient's left-right axis."""
     return bool(abs(float(view.beam[0])) > np.cos(np.pi / 6.0))

@@ -1,9 +1,8 @@
-"""Disturbed observations: a known truth with errors of a stated size, on the host.
+"""Disturbed observations: ground truth with errors of a given size, on the host.
 
-The standard protocol of every table: the true pose moved by 5 mm (standard deviation per
-axis) and turned by 7 degrees about a random axis; ten landmarks with 3 mm noise per axis;
-this vertebra's mask in each view with its boundary disturbed until its Dice with the true
-mask is 0.90.
+The standard protocol: the true pose is translated by 5 mm (standard deviation per axis) and rotated
+by 7 degrees about a random axis; ten landmarks have 3 mm noise per axis; the boundary of the
+vertebra's mask in each view is disturbed until its Dice with the true mask is 0.90.
 """
 
 import dataclasses
@@ -22,7 +21,7 @@ from dartjax.simulation._ground_truth import TrueVertebra, true_masks
 
 @dataclasses.dataclass(frozen=True)
 class Disturbance:
-    """Sizes of the errors."""
+    """Sizes of the errors of disturbed observations."""
 
     translation_mm: float = 5.0  # standard deviation per axis
     rotation_deg: float = 7.0  # angle about a uniformly random axis
@@ -33,7 +32,7 @@ class Disturbance:
 def disturbed_pose(
     T_world_vertebra: transforms.SE3, rng: np.random.Generator, disturbance: Disturbance
 ) -> transforms.SE3:
-    """The true pose, turned and shifted."""
+    """Draw a pose near the true one, rotated and translated."""
     axis = rng.normal(size=3)
     turn = np.deg2rad(disturbance.rotation_deg) * axis / np.linalg.norm(axis)
     shift = rng.normal(size=3) * disturbance.translation_mm
@@ -45,9 +44,11 @@ def disturbed_pose(
 def disturbed_mask(
     mask: np.ndarray, rng: np.random.Generator, target_dice: float, noise_px: float
 ) -> np.ndarray:
-    """A mask (h, w bool) whose boundary is moved by a smooth random field (correlation
-    length `noise_px`) just so far that its Dice with the true one is `target_dice`
-    (to 0.002). An empty mask stays empty."""
+    """Disturb the boundary of a mask (h, w bool) by a smooth random field.
+
+    The field has the correlation length `noise_px`. Its amplitude is chosen so that the Dice with
+    the true mask is `target_dice` (to 0.002). An empty mask stays empty.
+    """
     if not mask.any():
         return mask
     inside, outside = (np.asarray(ndimage.distance_transform_edt(m)) for m in (mask, ~mask))
@@ -72,7 +73,7 @@ def disturbed_observations(
     rng: np.random.Generator,
     disturbance: Disturbance,
 ) -> tuple[Observations, transforms.SE3]:
-    """The start pose and what a detector of the stated quality would see from there."""
+    """Draw a start pose, and observations of a vertebra with the errors of `disturbance`."""
     start = disturbed_pose(truth.pose, rng, disturbance)
     center = start.apply(jnp.mean(truth.model.mean_shape, axis=0))
     crops = crop_cameras(

@@ -1,4 +1,4 @@
-"""A case with a CT made into a reconstruction task: truth, simulated X-rays, observations."""
+"""Ground truth of the vertebrae in a case with a CT: surface, landmarks, paths and masks."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from dartjax.render import (
 from dartjax.ssm import build
 
 DENSE_FIT_DICE = 0.85  # below this, landmarks carried to the true surface are not trusted
-_VOXELS = 32  # grids of single vertebrae have multiples of it
-_TRUTH_VERSION = "1"  # of what a registration makes of the same surface and model
+_VOXELS = 32  # sides of single-vertebra grids are multiples of it
+_TRUTH_VERSION = "1"  # increase when a registration gives other results for the same input
 
 
 @dataclasses.dataclass(frozen=True)
 class TrueVertebra:
-    """What is known of one vertebra from the CT's own mask, world mm."""
+    """Ground truth of one vertebra from the mask of its CT, world mm."""
 
     level: str
     model: ssm.ShapeModel
@@ -34,31 +34,31 @@ class TrueVertebra:
     solid: metrics.Solid
     field: planning.DistanceField
     pose: transforms.SE3  # of the dense registration of the template
-    dense: jax.Array  # its vertices: the template on the true surface
-    landmarks: jax.Array | None  # (10, 3); None when that registration is not trusted
-    paths: jax.Array  # (2, 2, 3), carried by that registration
+    dense: jax.Array  # vertices of that registration: the template on the true surface
+    landmarks: jax.Array | None  # (10, 3); None if that registration is not trusted
+    paths: jax.Array  # (2, 2, 3), transferred by that registration
     oracle: ssm.Registration  # best fit of the 15-mode model to the true surface
-    occupancy: Volume  # 1 inside, for its projected mask
+    occupancy: Volume  # 1 inside, for projected masks
     bone: Volume  # the CT inside, 0 outside
 
 
 class DenseFit(NamedTuple):
-    """The template brought onto the surface of a label, and how well it fills it."""
+    """Template registered to the surface of a label, and its Dice with the label."""
 
     surface: TriangleMesh
     solid: metrics.Solid
-    oracle: ssm.Registration  # best fit of the model, with its modes alone
+    oracle: ssm.Registration  # best fit of the model with its modes alone
     registration: ssm.Registration  # of the template, in correspondence
     dice: float
 
     @property
     def is_trusted(self) -> bool:
-        """May landmarks and paths be carried by it?"""
+        """Whether the fit is accurate enough to transfer landmarks and paths."""
         return self.dice > DENSE_FIT_DICE
 
 
 def dense_fit(case: data.Case, level: str, model: ssm.ShapeModel) -> DenseFit:
-    """Dense registration of the template to one complete level of a case."""
+    """Register the template densely to one complete level of a case."""
     label, affine = case.label_of(level), np.asarray(case.ct.world_from_voxel, np.float64)
     surface = data.surface_of(case.labels, affine, label)
     vertices, faces = np.asarray(surface.vertices, np.float64), np.asarray(surface.faces)
@@ -73,21 +73,22 @@ def dense_fit(case: data.Case, level: str, model: ssm.ShapeModel) -> DenseFit:
 def _registrations(
     model: ssm.ShapeModel, vertices: np.ndarray, faces: np.ndarray
 ) -> tuple[ssm.Registration, ssm.Registration]:
-    """Of the model's modes and of the dense template; seconds each, so they are remembered."""
+    """Registrations of the model's modes and of the dense template; cached, since each takes
+    seconds."""
 
     def make() -> tuple[ssm.Registration, ssm.Registration]:
         oracle = ssm.register_surface(model, vertices, faces)
         return oracle, build.dense_landmarks(model, vertices, faces, coarse=oracle)
 
     content = [vertices, faces, *map(np.asarray, jax.tree.leaves(model))]
-    # Not at import: nothing may use JAX before an experiment has chosen its devices.
+    # Not at import: JAX must not be used before an experiment has selected its devices.
     like = ssm.Registration(0, transforms.SE3.identity(), 0.0, 0, 0, 0)  # pyright: ignore
     found = data.remembered("truths", _TRUTH_VERSION, content, (like, like), make)
     return jax.tree.map(jnp.asarray, found)
 
 
 def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVertebra:
-    """Surface, solid, distance field, landmarks and oracle of one complete level."""
+    """Compute the ground truth of one complete level of a case."""
     label, fit = case.label_of(level), dense_fit(case, level, model)
     inside = Volume(jnp.asarray(case.labels == label, jnp.float32), case.ct.world_from_voxel)
     return TrueVertebra(
@@ -101,25 +102,25 @@ def true_vertebra(case: data.Case, level: str, model: ssm.ShapeModel) -> TrueVer
         landmarks=fit.registration.landmarks if fit.is_trusted else None,
         paths=fit.registration.paths,
         oracle=fit.oracle,
-        occupancy=_rounded_up(label_volume(inside, case.labels, label)),
-        bone=_rounded_up(label_volume(case.ct, case.labels, label)),
+        occupancy=_padded(label_volume(inside, case.labels, label)),
+        bone=_padded(label_volume(case.ct, case.labels, label)),
     )
 
 
-def _rounded_up(volume: Volume) -> Volume:
-    """With zeros behind the last voxels, so that a few compiled programs serve all vertebrae."""
+def _padded(volume: Volume) -> Volume:
+    """Volume padded with zeros, so that a few compiled programs serve all vertebrae."""
     missing = [(0, -size % _VOXELS) for size in volume.values.shape]
     return dataclasses.replace(volume, values=jnp.pad(volume.values, missing))
 
 
 def true_masks(truth: TrueVertebra, crops: Sequence[Camera]) -> np.ndarray:
-    """This vertebra's projection in every crop (view, h, w): more than 0.5 mm of bone."""
+    """Project the vertebra's mask to every crop (view, h, w): more than 0.5 mm of bone."""
     images = [_projected(truth.occupancy, crop) for crop in crops]
     return np.asarray(jnp.stack(images)) > 0.5
 
 
 def isolated(truth: TrueVertebra, observations: Observations) -> Observations:
-    """The same evidence, but X-rays of nothing but this vertebra: what perfect isolation gives."""
+    """Replace the X-rays of observations by X-rays of this vertebra alone (perfect isolation)."""
     images = jax.vmap(_projected, (None, 0))(truth.bone, observations.cameras)
     return dataclasses.replace(observations, images=images)
 

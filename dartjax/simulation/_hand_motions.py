@@ -1,4 +1,4 @@
-"""Motions a hand may want to make with the robot: reach, trace a curve, stop at once."""
+"""Intended hand motions with the robot: reach, trace a curve, stop suddenly."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,20 +13,20 @@ from dartjax.robot import cooperation
 from dartjax.robot.cooperation import Admittance, DampingLaw, Drag, Intention
 
 HAND_MOTION_KINDS = ("reach", "trace", "stop")
-FIXED_HIGH_DAMPING, FIXED_LOW_DAMPING = 62.6, 10.4  # N s/m, what variable damping is held against
-_NUM_STEPS = 5000  # ms of every motion
-_SWINGING_MM = 5.0  # peak to peak in the last half second: the robot has not come to rest
+FIXED_HIGH_DAMPING, FIXED_LOW_DAMPING = 62.6, 10.4  # N s/m, baselines of variable damping
+_NUM_STEPS = 5000  # duration of every motion, ms
+_SWINGING_MM = 5.0  # peak to peak in the last half second; above it the robot has not come to rest
 _START_S = 0.2
 _TREMOR_N = 0.6  # rms over the three axes together
 _NOISE_N, _BIAS_N = 0.1, 0.15  # per axis
 
 
 class HandMotions(NamedTuple):
-    """Intended motions of a hand: stacked intentions, and where and when each is meant to end."""
+    """Intended motions of a hand (stacked), with place and time of each intended stop."""
 
     intention: Intention  # leading axis: motion
     goal: jax.Array  # (motion, 3) mm
-    direction: jax.Array  # (motion, 3), of the last part of the way
+    direction: jax.Array  # (motion, 3), of the last part of the motion
     stop: jax.Array  # (motion,) s
 
 
@@ -40,14 +40,14 @@ def random_hand_motions(rng: np.random.Generator, per_kind: int) -> HandMotions:
 
 
 class DampingControllers(NamedTuple):
-    """Damping laws side by side; leading axis: controller."""
+    """Stacked damping laws; leading axis: controller."""
 
     law: DampingLaw
-    knows_arm: jax.Array  # whether its lowest damping is from the true stiffness of the arm
+    knows_arm: jax.Array  # whether the true stiffness of the arm gives the lowest damping
 
 
 def damping_controllers(laws: Sequence[tuple[DampingLaw, bool]]) -> DampingControllers:
-    """Stack damping laws, each with whether it knows the arm's true stiffness."""
+    """Stack damping laws, each with a flag for known stiffness of the arm."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[law for law, _ in laws])
     return DampingControllers(stacked, jnp.array([knows for _, knows in laws]))
 
@@ -56,15 +56,17 @@ def damping_controllers(laws: Sequence[tuple[DampingLaw, bool]]) -> DampingContr
 def simulate_drags(
     controllers: DampingControllers, stiffness: Float[Array, " arm"], motions: HandMotions
 ) -> tuple[dict[str, Array], Drag]:
-    """Drag the robot with every controller and arm (N/m) along every motion: the measures of
-    `stop_quality` and `work_J`, each (controller, arm, motion), and the traces with these axes in
-    front."""
+    """Simulate drags with every controller and arm (stiffness in N/m) along every motion.
+
+    Returns the measures of `stop_quality` and `work_J`, each (controller, arm, motion), and the
+    traces with these leading axes.
+    """
 
     def one(law: DampingLaw, knows: Array, arm: Array, *motion: Any) -> tuple[dict, Drag]:
         intention, _, direction, stop = motion
         admittance = Admittance()
         low, _ = cooperation.damping_bounds(arm, law, admittance)
-        law = eqx.tree_at(lambda own: own.least, law, jnp.where(knows, low, law.least))
+        law = eqx.tree_at(lambda tree: tree.least, law, jnp.where(knows, low, law.least))
         drag = cooperation.simulate_drag(intention, arm, law, admittance)
         quality = cooperation.stop_quality(drag, intention, direction, stop)
         return quality | {"work_J": drag.work[-1]}, drag
@@ -76,12 +78,13 @@ def simulate_drags(
 
 
 def came_to_rest(swing_mm: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-    """Whether the robot stood still at the end of a drag, from the measure `swing_mm`."""
+    """Return whether the robot was at rest at the end of a drag, from the measure `swing_mm`."""
     return np.isfinite(swing_mm) & (swing_mm < _SWINGING_MM)
 
 
 def motion_below_threshold(damping: float = FIXED_LOW_DAMPING) -> float:
-    """Farthest a robot at rest goes in a second under a force just below the threshold, mm."""
+    """Compute the motion (mm) of a robot at rest in one second under a force just below the
+    threshold."""
     law = Admittance()
     push = 0.999 * law.threshold * jnp.array([0.6, -0.64, 0.48])
 
@@ -116,8 +119,8 @@ def _single(values: np.ndarray | float) -> jax.Array:
 
 
 def _course(kind: str, length: float, peak: float) -> tuple[np.ndarray, float]:
-    """Share of the way at every millisecond, and how long the motion takes. Minimum jerk; a
-    stop is one whose second half takes half the time."""
+    """Fraction of the path at every millisecond, and the duration of the motion. Minimum jerk; the
+    second half of a "stop" takes half the time."""
     duration = np.clip(1.875 * length / peak, 0.8, 2.6)
     time = np.arange(_NUM_STEPS) * 0.001 - _START_S
     if kind != "stop":
@@ -125,8 +128,8 @@ def _course(kind: str, length: float, peak: float) -> tuple[np.ndarray, float]:
     rising, falling = duration / 1.5, duration / 3.0
     u = np.where(time < rising, time / rising / 2.0, 0.5 + (time - rising) / falling / 2.0)
     u = np.clip(u, 0.0, 1.0)
-    way = np.cumsum(30.0 * u**2 * (1.0 - u) ** 2)  # the same bell of speeds
-    return way / way[-1], float(rising + falling)
+    path = np.cumsum(30.0 * u**2 * (1.0 - u) ** 2)  # the same bell-shaped speed
+    return path / path[-1], float(rising + falling)
 
 
 def _minimum_jerk(u: np.ndarray) -> np.ndarray:
@@ -135,7 +138,7 @@ def _minimum_jerk(u: np.ndarray) -> np.ndarray:
 
 
 def _curve(rng: np.random.Generator, kind: str, length: float, share: np.ndarray) -> np.ndarray:
-    """A line, or for a trace an S of two arcs, in a random plane, mm."""
+    """Path in a random plane, mm: a line, or an S-shaped curve for a trace."""
     frame, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     along, across = length * share, np.zeros_like(share)
     if kind == "trace":
@@ -144,7 +147,7 @@ def _curve(rng: np.random.Generator, kind: str, length: float, share: np.ndarray
 
 
 def _tremor(rng: np.random.Generator) -> np.ndarray:
-    """Three sines of 7 to 11 Hz per axis, N."""
+    """Tremor force: three sines of 7 to 11 Hz per axis, N."""
     time = np.arange(_NUM_STEPS)[:, None, None] * 0.001
     frequency, phase = rng.uniform(7.0, 11.0, (3, 3)), rng.uniform(0.0, 2.0 * np.pi, (3, 3))
     waves = np.sin(2.0 * np.pi * frequency * time + phase).sum(axis=1)

@@ -1,9 +1,8 @@
-"""The calibration experiment of [L] Li, Du and Yu (2020), tables 4 to 6: 15 waypoints, 14 legs, a
-tracker.
+"""Simulation of the calibration experiment of [L] Li, Du and Yu (2020), tables 4 to 6.
 
-A robot as built has errors in its structure parameters. It is driven to the waypoints with its
-nominal parameters, with calibrated ones, and with its true ones (the noise floor), and the measured
-legs are compared with the commanded ones. Meant for 64-bit arrays.
+A robot as built has errors in its structure parameters. It is driven to 15 waypoints with nominal,
+calibrated and true parameters (the noise floor), and the 14 legs measured by a tracker are compared
+with the commanded ones. Use 64-bit arrays.
 """
 
 from typing import NamedTuple
@@ -33,32 +32,32 @@ CALIBRATION_WAYPOINTS_MM = np.array(
         (700.0, 520.0, -130.0),
     ]
 )
-DRIVE_MODELS = ("nominal", "calibrated", "true")  # the parameters a robot is driven with
+DRIVE_MODELS = ("nominal", "calibrated", "true")  # parameters with which a robot is driven
 
-_STRUCTURE_SD_MM, _STRUCTURE_SD_RAD = 1.8, 3.5e-3  # these give the published error
+_STRUCTURE_SD_MM, _STRUCTURE_SD_RAD = 1.8, 3.5e-3  # chosen to give the published error
 _TRACKER_SD_MM = _SLIDER_SD_MM = 0.01
 _NUM_CALIBRATION_POSES, _NUM_TEST_POSES = 40, 50
 
 
 class DriveErrors(NamedTuple):
-    """Absolute errors of simulated robots, by the parameters they were driven with (DRIVE_MODELS):
-    of the 14 legs, and of single poses with varied tilts. Leading axis: robot."""
+    """Absolute errors of simulated robots by drive model: errors of the 14 legs, and of single
+    poses with varied tilts. Leading axis: robot."""
 
     legs_mm: dict[str, jax.Array | np.ndarray]
-    position_mm: dict[str, jax.Array | np.ndarray]  # of 50 poses all over the box, base frame
+    position_mm: dict[str, jax.Array | np.ndarray]  # of 50 poses in the whole box, base frame
     tilt_rad: dict[str, jax.Array | np.ndarray]
     status: jax.Array | np.ndarray  # of the calibration
 
 
 def calibration_plan(seed: int) -> Float[Array, "pose 5"]:
-    """Joint positions at which every robot is calibrated."""
+    """Plan the joint positions at which every robot is calibrated."""
     nominal = arms.spine_hybrid()
     plan = jax.jit(lambda key: arms.plan_calibration(nominal, _NUM_CALIBRATION_POSES, key=key))
     return plan(jax.random.key(seed))
 
 
 def simulate_drive_errors(seed: int, num_robots: int, plan: Float[Array, "pose 5"]) -> DriveErrors:
-    """Draw robots, calibrate each at the planned joint positions, drive it in three ways."""
+    """Draw robots, calibrate each at the planned joint positions, and drive it with every model."""
     nominal = arms.spine_hybrid()
     keys = jax.random.split(jax.random.key(seed + 1), num_robots)
     results = jax.jit(jax.vmap(lambda key: _one_robot(key, plan, nominal)))(keys)
@@ -66,7 +65,7 @@ def simulate_drive_errors(seed: int, num_robots: int, plan: Float[Array, "pose 5
 
 
 def calibration_identifiability(plan: Float[Array, "pose 5"]) -> dict[str, Identifiability]:
-    """What `legs` between the waypoints, driven upright, and the planned `points` determine."""
+    """Compute the identifiability from `legs` of upright waypoints and from planned `points`."""
     nominal = arms.spine_hybrid()
     found = {
         "legs": arms.identifiability_of_legs(_upright_joints(nominal), nominal),
@@ -76,7 +75,7 @@ def calibration_identifiability(plan: Float[Array, "pose 5"]) -> dict[str, Ident
 
 
 def ideal_leg_lengths() -> Float[np.ndarray, "14"]:
-    """Legs of the nominal robot driven without any error: inverse, forward, distances, mm."""
+    """Compute the legs (mm) of the nominal robot, driven without errors."""
     nominal = arms.spine_hybrid()
     return np.asarray(arms.leg_lengths(arms.tool_points(_upright_joints(nominal), nominal)))
 
@@ -87,7 +86,7 @@ def _one_robot(key: Array, plan: Float[Array, "pose 5"], nominal: HybridRobot) -
     T_tracker_base = SE3.exp(
         jnp.array([300.0, 300.0, 300.0, 0.5, 0.5, 0.5]) * jax.random.normal(keys[1], (6,))
     )
-    reached = arms.tool_points(_repeated(plan, keys[2]), built)
+    reached = arms.tool_points(_with_repeatability(plan, keys[2]), built)
     seen = _tracked(transforms.apply(T_tracker_base, reached), keys[3])
     found, status = arms.calibrate_from_points(plan, seen, nominal)
 
@@ -116,13 +115,13 @@ def _upright_joints(robot: HybridRobot) -> Float[Array, "waypoint 5"]:
 def _driven(
     poses: Float[Array, "n 5"], model: HybridRobot, built: HybridRobot, key: Array
 ) -> Float[Array, "n 5"]:
-    """Poses the built robot takes when `model` computes its joints."""
+    """Poses of the built robot if `model` computes its joints."""
     q = jax.vmap(lambda pose: arms.hybrid_inverse(pose, model)[0])(poses)
-    return jax.vmap(lambda each: arms.hybrid_forward(each, built)[0])(_repeated(q, key))
+    return jax.vmap(lambda each: arms.hybrid_forward(each, built)[0])(_with_repeatability(q, key))
 
 
-def _repeated(q: Float[Array, "n 5"], key: Array) -> Float[Array, "n 5"]:
-    """Joint positions with the sliders' repeatability."""
+def _with_repeatability(q: Float[Array, "n 5"], key: Array) -> Float[Array, "n 5"]:
+    """Joint positions with errors of the sliders' repeatability."""
     return q.at[:, :3].add(_SLIDER_SD_MM * jax.random.normal(key, (len(q), 3), q.dtype))
 
 

@@ -1,4 +1,4 @@
-"""A patient beside the robot: planned needle paths, a torso around them, and how it lies."""
+"""Patient model of the robot studies: planned needle paths, torso and position."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -12,16 +12,16 @@ from dartjax.observations import SIDES, NeedlePath
 from dartjax.robot.arms import SignedDistance, stack_paths, tube_distance
 from dartjax.transforms import SE3, SO3
 
-# The torso: three tubes side by side, their back 40 mm behind the entry points.
+# The torso: three parallel tubes, their back 40 mm behind the entry points.
 _TORSO_RADIUS_MM, _TORSO_DEPTH_MM, _TORSO_OFFSETS_MM = 110.0, 70.0, (-60.0, 0.0, 60.0)
-_LONGER_MM = 200.0  # of the torso beyond the last levels
+_LONGER_MM = 200.0  # extension of the torso beyond the last levels
 ROBOT_WORKSPACE_CENTER_MM = (625.0, 475.0, -135.0)  # of the hybrid robot, base frame
 # R_base_patient, prone, head toward +x of the base: right is -y, anterior down, head +x.
 PRONE_ROTATION = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
 class PlannedPatient(NamedTuple):
-    """Paths of one subject in patient coordinates, left and right of each level in turn."""
+    """Planned paths of one subject in patient coordinates: left and right of each level in turn."""
 
     levels: tuple[str, ...]
     paths: NeedlePath  # (2 levels,)
@@ -29,25 +29,25 @@ class PlannedPatient(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Level and side of every path."""
+        """Names of the paths: level and side."""
         return [f"{level} {side}" for level in self.levels for side in SIDES]
 
 
 def read_planned_patient(run: pathlib.Path) -> PlannedPatient:
-    """Read the first subject and pair of views of a `reconstruct` run."""
+    """Read the planned paths of the first subject and pair of views of a `reconstruct` run."""
     found, record = read_plans(run), read_record(run)
     first = found[0]
-    chosen = [own for own in found if (own.subject, own.pair) == (first.subject, first.pair)]
+    chosen = [plan for plan in found if (plan.subject, plan.pair) == (first.subject, first.pair)]
     kept = {key: record[key] for key in RECORD_FIELDS}
-    paths = stack_paths([path for own in chosen for path in own.paths])
+    paths = stack_paths([path for plan in chosen for path in plan.paths])
     return PlannedPatient(
-        tuple(own.level for own in chosen), paths, kept | {"subjects": [first.subject]}
+        tuple(plan.level for plan in chosen), paths, kept | {"subjects": [first.subject]}
     )
 
 
 def mean_shape_patient() -> PlannedPatient:
-    """Stack the packaged mean shapes, T1 to L5, with discs and the usual curvature, each with its
-    two paths."""
+    """Assemble the packaged mean shapes, T1 to L5, with the normal spacing and curvature, each with
+    its two paths."""
     models = {level: data.load_shape_model(level) for level in data.shape_model_levels()}
     order = registration.order_of(models)
     levels = sorted(models, key=registration.positions_mm(models).__getitem__)
@@ -76,7 +76,7 @@ def mean_shape_patient() -> PlannedPatient:
 
 
 def torso_distance(patient: PlannedPatient) -> SignedDistance:
-    """Signed distance to a torso that follows the entry points, in patient coordinates."""
+    """Build the signed distance to a torso along the entry points, in patient coordinates."""
     entries = np.asarray(patient.paths.entry_point).reshape(-1, 2, 3).mean(axis=1)
     middle = entries[np.argsort(entries[:, 2])] + [0.0, _TORSO_DEPTH_MM, 0.0]
     if len(middle) > 1:
@@ -93,7 +93,8 @@ def torso_distance(patient: PlannedPatient) -> SignedDistance:
 
 
 def prone_placement(patient: PlannedPatient) -> SE3:
-    """T_base_patient: prone, head toward +x, the mean entry point amid the workspace."""
+    """Compute T_base_patient of a prone patient, head toward +x, with the mean entry point in the
+    middle of the workspace."""
     middle = jnp.mean(patient.paths.entry_point, axis=0)
     turn = SO3.from_matrix(jnp.asarray(PRONE_ROTATION, jnp.float32))
     center = jnp.array(ROBOT_WORKSPACE_CENTER_MM)

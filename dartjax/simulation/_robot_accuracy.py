@@ -1,6 +1,6 @@
-"""How exactly the robots' kinematics close, and what the hybrid robot reaches.
+"""Accuracy of the robots' kinematics in round trips, and reach of the hybrid robot.
 
-Everything is computed in the precision JAX is set to: turn on 64 bits for round trips.
+Computations use the precision of JAX's configuration: enable 64 bits for round trips.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ _GUIDE_LEG_ERROR_MM = 0.02
 
 
 class ReachMap(NamedTuple):
-    """What the hybrid robot reaches in a plane of constant x of its base frame."""
+    """Reach of the hybrid robot in a plane of constant x of its base frame."""
 
     x_mm: float
     y_mm: np.ndarray
@@ -36,18 +36,18 @@ class ReachMap(NamedTuple):
 
 
 def random_hybrid_poses(seed: int, count: int) -> Float[np.ndarray, "pose 5"]:
-    """Draw tool poses evenly from HYBRID_POSE_BOX."""
+    """Draw tool poses uniformly from HYBRID_POSE_BOX."""
     rng = np.random.default_rng([seed, 1])
     lower = HYBRID_POSE_BOX[:, 0]
     return lower + rng.random((count, 5)) * np.ptp(HYBRID_POSE_BOX, axis=1)
 
 
 def hybrid_round_trips(seed: int, count: int) -> dict[str, float]:
-    """Largest errors of FK(IK(pose)) and IK(FK(joints)) of `count` poses each, and of the Jacobian
-    against differences and its closed inverse.
+    """Measure the largest errors of FK(IK(pose)) and IK(FK(joints)) of `count` poses each, and of
+    the Jacobian against finite differences and its closed inverse.
 
-    Keys: `round_trip_max_*` and `joint_round_trip_max_*` in mm and rad, the shares of poses within
-    the joint limits and of drawn joints whose loop closes, and two of the Jacobian.
+    Keys: `round_trip_max_*` and `joint_round_trip_max_*` in mm and rad, the fractions of poses
+    within the joint limits and of drawn joints whose loop closes, and two errors of the Jacobian.
     """
     model = arms.spine_hybrid()
     forward = jax.jit(jax.vmap(lambda q: arms.hybrid_forward(q, model)))
@@ -87,7 +87,7 @@ def _jacobian_errors(
 
 
 def hybrid_round_trip_float32(seed: int, count: int) -> tuple[float, float]:
-    """Largest error of FK(IK(pose)) in single precision, mm and rad."""
+    """Measure the largest error of FK(IK(pose)) in single precision, mm and rad."""
     model = arms.spine_hybrid()
     poses = jnp.asarray(random_hybrid_poses(seed, count), jnp.float32)
     q, _ = jax.jit(jax.vmap(lambda pose: arms.hybrid_inverse(pose, model)))(poses)
@@ -96,8 +96,8 @@ def hybrid_round_trip_float32(seed: int, count: int) -> tuple[float, float]:
 
 
 def guide_round_trips(seed: int) -> dict[str, float]:
-    """Round trips of the six-leg guide robot about its neutral pose, and what 0.02 mm of leg error
-    does to its tool."""
+    """Measure round trips of the six-leg guide robot near its neutral pose, and the error of its
+    tool for leg errors of 0.02 mm."""
     model = arms.bone_mounted_guide()
     rng = np.random.default_rng([seed, 2])
     size = (_NUM_GUIDE_POSES, 3)
@@ -119,7 +119,7 @@ def guide_round_trips(seed: int) -> dict[str, float]:
 def hybrid_reach_map(
     x_mm: float = 625.0, tilts_deg: tuple[float, ...] = (0.0, 15.0, 30.0)
 ) -> ReachMap:
-    """Reach and conditioning over a grid of y and z (10 mm apart) in the plane x = x_mm."""
+    """Compute reach and conditioning on a grid of y and z (10 mm apart) in the plane x = x_mm."""
     model = arms.spine_hybrid()
     y, z = np.arange(150.0, 851.0, 10.0), np.arange(-400.0, 201.0, 10.0)
     points = np.stack(np.meshgrid(y, z), -1).reshape(-1, 2)
@@ -140,7 +140,7 @@ def hybrid_reach_map(
 def _tilted(
     points: Float[np.ndarray, "pose 3"], tilts: tuple[float, float]
 ) -> Float[Array, "pose 5"]:
-    """Poses of one tilt at these points."""
+    """Poses with one tilt at the given points."""
     return jnp.asarray(np.c_[points, np.tile(tilts, (len(points), 1))])
 
 

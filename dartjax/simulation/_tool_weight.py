@@ -1,10 +1,10 @@
-"""What is left of a tool's weight after compensation, as in table 7 of Li, Du and Yu (2020).
+"""Residual of tool-weight compensation, as in table 7 of Li, Du and Yu (2020).
 
-Simulated robots with a 30 N tool: a sensor mounted askew by 2 degrees, axis gains off by 1 %,
-noise, and a cable that drags with 0.25 N (0.5 N peak to peak) against the direction from which a
-pose was approached. Three compensations: the authors' with the nominal weight and torque
-polynomials, the same with everything fitted, and a rigid tool identified by least squares.
-All are fitted on one grid of tilts and judged on another.
+Simulated robots have a 30 N tool, a sensor with a mounting error of 2 degrees and gain errors of
+1 %, noise, and a cable with a drag of 0.25 N (0.5 N peak to peak) against the direction of
+approach. Three compensations are compared: the authors' with nominal weight and fitted torque
+polynomials, the same with all parameters fitted, and a rigid tool identified by least squares. They
+are fitted on one grid of tilts and evaluated on another.
 """
 
 import equinox as eqx
@@ -20,17 +20,20 @@ COMPENSATION_METHODS = ("nominal weight", "fitted polynomials", "rigid tool")
 COMPENSATION_THX_DEG = np.arange(-40.0, 41.0, 10.0)  # the grid of table 7
 COMPENSATION_TH5_DEG = np.arange(-30.0, 31.0, 10.0)
 
-_WEIGHT_N, _CENTRE_MM = 30.0, np.array([25.0, -69.0, -62.0])  # behind the printed polynomials
+_WEIGHT_N, _CENTRE_MM = (
+    30.0,
+    np.array([25.0, -69.0, -62.0]),
+)  # of the tool that the printed polynomials describe
 _MOUNTING_RAD, _GAIN_SD = np.deg2rad(2.0), 0.01
 _NOISE_N, _NOISE_NM = 0.1, 0.003
-_DRAG_N = 0.25  # each way
+_DRAG_N = 0.25  # in each direction
 _CABLE_MM = 40.0  # distance of the cable's exit from the sensor
 
 Tilts = tuple[Float[Array, " n"], Float[Array, " n"]]
 
 
 class _Robot(eqx.Module):
-    """A sensor and tool as they are, and where its cable leaves."""
+    """True sensor and tool, and the exit point of the cable."""
 
     tool: RigidTool
     cable: Float[Array, "3"]  # transducer frame, mm
@@ -39,21 +42,23 @@ class _Robot(eqx.Module):
 def compensation_residuals(
     seed: int, num_robots: int = 200
 ) -> dict[str, Float[np.ndarray, "robot pose 6"]]:
-    """Residual wrenches in the frame of joint 5 (N and N m) by method, of poses on the grid
-    COMPENSATION_THX_DEG x COMPENSATION_TH5_DEG, the first the slow axis.
+    """Simulate the residual wrenches in the frame of joint 5 (N and N m) by method.
 
-    Raises RuntimeError if a tool was not identified.
+    Poses are those of the grid COMPENSATION_THX_DEG x COMPENSATION_TH5_DEG, the first the slow
+    axis. Raises RuntimeError if the identification of a tool failed.
     """
     fit_grid, test_grid = tilt_grid(45, 10, 35, 10), tilt_grid(40, 10, 30, 10)
     keys = jax.random.split(jax.random.key(seed), num_robots)
     residual, status = jax.jit(jax.vmap(_one_robot, (0, None, None)))(keys, fit_grid, test_grid)
     if np.any(np.asarray(status)):
-        raise RuntimeError(f"{np.count_nonzero(status)} of {num_robots} tools were not identified")
+        raise RuntimeError(
+            f"identification failed for {np.count_nonzero(status)} of {num_robots} tools"
+        )
     return {method: np.asarray(values) for method, values in residual.items()}
 
 
 def tilt_grid(thx_deg: int, thx_step: int, th5_deg: int, th5_step: int) -> Tilts:
-    """(thx, thy) in rad of a grid over +-thx_deg and +-th5_deg, thx the slow axis."""
+    """Build a grid of tilts (thx, thy) in rad over +-thx_deg and +-th5_deg, thx the slow axis."""
     thx = np.arange(-thx_deg, thx_deg + 1, thx_step)
     th5 = np.arange(-th5_deg, th5_deg + 1, th5_step)
     x, y = np.meshgrid(np.deg2rad(thx), np.deg2rad(-th5), indexing="ij")
@@ -66,8 +71,8 @@ def _one_robot(
     test_grid: tuple[Float[Array, " test"], Float[Array, " test"]],
 ) -> tuple[dict[str, Array], Array]:
     """Residual wrenches in joint 5 on the test grid, (63, 6) by method, and the fit's status."""
-    own, fit_key, test_key, zero_key = jax.random.split(key, 4)
-    truth = _zeroed(_random_robot(own), zero_key)
+    robot_key, fit_key, test_key, zero_key = jax.random.split(key, 4)
+    truth = _zeroed(_random_robot(robot_key), zero_key)
     known = _readings(truth, *fit_grid, fit_key)
     new = _readings(truth, *test_grid, test_key)
     polynomial = cooperation.fit_polynomial_tool(known, *fit_grid)
@@ -76,10 +81,12 @@ def _one_robot(
         jnp.asarray(_WEIGHT_N), jnp.array([0.0, 0.0, _WEIGHT_N]), polynomial.torque
     )
     tools = dict(zip(COMPENSATION_METHODS, (nominal, polynomial, estimate.tool), strict=True))
-    return {name: _left(tool, new, *test_grid) for name, tool in tools.items()}, status
+    return {name: _residual_wrenches(tool, new, *test_grid) for name, tool in tools.items()}, status
 
 
-def _left(tool: ToolModel, readings: Array, thx: Array, thy: Array) -> Float[Array, "n 6"]:
+def _residual_wrenches(
+    tool: ToolModel, readings: Array, thx: Array, thy: Array
+) -> Float[Array, "n 6"]:
     def one(reading: Array, x: Array, y: Array) -> Array:
         return cooperation.compensate(reading, x, y, tool)[0].joint
 
@@ -102,15 +109,14 @@ def _random_robot(key: Array) -> _Robot:
 
 
 def _zeroed(truth: _Robot, key: Array) -> _Robot:
-    """The robot after its force channels were zeroed upright, noise and drag of that moment
-    included."""
+    """Robot after zeroing its force channels upright, with the noise and drag of that reading."""
     upright = jnp.zeros(1)
     reading = _readings(truth, upright, upright, key)[0]
     return eqx.tree_at(lambda r: r.tool.force_offset, truth, -reading[:3])
 
 
 def _readings(truth: _Robot, thx: Array, thy: Array, key: Array) -> Float[Array, "n 6"]:
-    """What the sensor shows at tilts approached from random directions."""
+    """Simulated readings at tilts approached from random directions."""
     drag_key, noise_key = jax.random.split(key)
     toward = jax.random.normal(drag_key, (len(thx), 3))
     drag = -_DRAG_N * toward / jnp.linalg.norm(toward, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Statistical shape models of vertebrae."""
+"""Statistical shape models of vertebrae: sampling, fits, conditioning, annotations."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,9 @@ from dartjax.ssm._fracture import fracture_log_prior as fracture_log_prior
 from dartjax.ssm._fracture import fractured as fractured
 from dartjax.ssm._fracture import losses_from as losses_from
 from dartjax.ssm._fracture import with_fracture_modes as with_fracture_modes
-from dartjax.ssm._frame import in_own_frame as in_own_frame
+from dartjax.ssm._frame import align_to_mirror_plane as align_to_mirror_plane
 from dartjax.ssm._frame import midline_areas as midline_areas
-from dartjax.ssm._frame import upright as upright
+from dartjax.ssm._frame import to_vertebra_frame as to_vertebra_frame
 from dartjax.ssm._frame import vertebra_frame as vertebra_frame
 from dartjax.ssm._model import BACKUP_LANDMARK_NAMES as BACKUP_LANDMARK_NAMES
 from dartjax.ssm._model import PART_NAMES as PART_NAMES
@@ -45,7 +45,7 @@ from dartjax.ssm._surface_fit import register_surface as register_surface
 from dartjax.ssm._surface_fit import sample_surface as sample_surface
 from dartjax.ssm._surface_fit import surface_samples as surface_samples
 
-_IN_BUILD = (
+_MOVED_TO_BUILD = (
     "LENGTHS",
     "MEASURES",
     "PRIOR_KERNELS",
@@ -73,11 +73,11 @@ _IN_BUILD = (
 )
 
 
-if not TYPE_CHECKING:  # a type checker would take any name at all for one of the module's
+if not TYPE_CHECKING:  # hidden from type checkers, which else accept any name
 
     def __getattr__(name: str) -> Any:
-        """The names of version 0.1 that stand in `ssm.build` now. Not imported above, because
-        `ssm.build` itself imports from here."""
-        if name not in _IN_BUILD:
+        """Resolve names of version 0.1 that are now in `ssm.build`. They are not imported above
+        because `ssm.build` imports this package."""
+        if name not in _MOVED_TO_BUILD:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module("dartjax.ssm.build"), name)

@@ -1,15 +1,15 @@
-"""Landmarks, paths, isthmus and parts of one vertebra, by geometric rules, on the host.
+"""Landmarks, needle paths, isthmus and parts of one vertebra by geometric rules, on the host.
 
 All input is in the vertebra frame (`_frame.vertebra_frame`). The rules are anatomical and use no
 shape model:
-- end-plate centres, anterior wall, waists: where the axes through the body centroid leave it;
-- isthmus centre: centroid of the smallest section across the pedicle beside the canal;
-- spinous tip: the most posterior point; transverse tips: the most lateral points behind the
+- end-plate centres, anterior wall, waists: where the axes through the body centroid leave the body;
+- isthmus centre: centroid of the smallest section across the pedicle next to the canal;
+- spinous tip: the most posterior point; transverse tips: the most lateral points posterior to the
   isthmus;
-- path: the straight axis past the isthmus centre, into the anterior third of the body at
-  mid-height, whose least distance to the outer cortex between entry and target is largest;
+- path: the straight axis near the isthmus centre, into the anterior third of the body at
+  mid-height, with the largest least distance to the outer cortex between entry and target;
 - isthmus contour: where rays from the isthmus centre leave the bone in its smallest section;
-- parts: boxes about the posterior wall, the isthmus and the canal (see `vertebra_parts`).
+- parts: boxes around the posterior wall, the isthmus and the canal (see `vertebra_parts`).
 """
 
 from itertools import product
@@ -26,27 +26,27 @@ from dartjax.ssm._voxels import Solid, inner_distance, label_parts, solid_of
 
 SIGN_OF_SIDE = {"left": -1.0, "right": 1.0}
 _FRONT_MARGIN = 5.0  # mm kept between the target and the anterior wall
-_ENTRY_SKIP = 4.5  # mm behind the entry where the wall does not count
-_PEDICLE_BACK = -6.0  # mm from the isthmus: from here on it always counts
-_LONGEST_BACK, _STEP = 40.0, 0.75  # mm, of the search for the entry behind the isthmus
+_ENTRY_SKIP = 4.5  # mm from the entry where the wall is ignored
+_PEDICLE_BACK = -6.0  # mm from the isthmus: anterior to it the wall always counts
+_LONGEST_BACK, _STEP = 40.0, 0.75  # mm, search for the entry posterior to the isthmus
 
 
 class Annotation(NamedTuple):
-    """Landmarks and paths of one vertebra, vertebra frame, mm."""
+    """Landmarks and needle paths of one vertebra, vertebra frame, mm."""
 
     landmarks: Float[np.ndarray, "10 3"]
     paths: Float[np.ndarray, "2 2 3"]  # (left, right) x (entry, target)
-    isthmus_contours: Float[np.ndarray, "2 24 3"]  # closed, round (left, right)
-    isthmus_width: Float[np.ndarray, "2"]  # mm, widest circle in the smallest section
-    clearance: Float[np.ndarray, "2"]  # mm, least distance from path to cortex on its way
+    isthmus_contours: Float[np.ndarray, "2 24 3"]  # closed, around (left, right)
+    isthmus_width: Float[np.ndarray, "2"]  # mm, largest circle in the smallest section
+    clearance: Float[np.ndarray, "2"]  # mm, least distance from path to cortex
 
 
 def annotate(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Annotation:
-    """Apply the rules of this module to one closed surface in its vertebra frame.
+    """Annotate one closed surface in its vertebra frame by the rules of this module.
 
-    Raises ValueError when there is no canal or no pedicle beside it.
+    ValueError when no canal or no pedicle next to it is found.
     """
     solid = solid_of(vertices, faces)
     depth = _depth(solid)
@@ -57,13 +57,13 @@ def annotate(
         center = isthmus[side].center
         points[f"{side}_isthmus"] = center
         points[f"{side}_transverse_tip"] = _transverse_tip(vertices, center, side)
-    found = [_path(solid, depth, isthmus[side].center, side) for side in SIDES]
+    paths = [_path(solid, depth, isthmus[side].center, side) for side in SIDES]
     return Annotation(
         np.stack([points[name] for name in LANDMARK_NAMES]),
-        np.stack([path for path, _ in found]),
+        np.stack([path for path, _ in paths]),
         np.stack([_contour(solid, isthmus[side]) for side in SIDES]),
         np.array([isthmus[side].width for side in SIDES]),
-        np.array([clearance for _, clearance in found]),
+        np.array([clearance for _, clearance in paths]),
     )
 
 
@@ -74,11 +74,11 @@ def attach(
     *,
     surface_tolerance: float = 1.5,
 ) -> tuple[Int[np.ndarray, "8"], Float[np.ndarray, "8"]]:
-    """Eight vertices and weights (sum 1) that reproduce a point and carry it with the surface.
+    """Attach a point to a surface: eight vertices and weights (sum 1) that reproduce it.
 
-    A point within `surface_tolerance` mm of the surface is bound to the nearest triangle, so it
-    stays on the surface; a deeper one to the nearest vertex in each octant around it, with the
-    most even weights that reproduce it.
+    A point within `surface_tolerance` mm of the surface is attached to the nearest triangle, so it
+    stays on the surface. A deeper point is attached to the nearest vertex in each octant around
+    it, with the most even weights that reproduce it.
     """
     index, weight, distance = _nearest_on_triangles(vertices, faces, point)
     if distance <= surface_tolerance:
@@ -91,7 +91,7 @@ def attach(
 
 
 def _depth(solid: Solid) -> Float[np.ndarray, "i j k"]:
-    """Signed distance to the surface at the voxel centres, mm, positive inside."""
+    """Compute the signed distance to the surface at the voxel centres, mm, positive inside."""
     inside, outside = inner_distance(solid.occupancy), inner_distance(~solid.occupancy)
     distance = np.where(solid.occupancy, inside - 0.5, 0.5 - outside)
     return solid.spacing * distance.astype(np.float32)
@@ -125,7 +125,7 @@ def exit_point(
     direction: Float[np.ndarray, "3"],
     start: Float[np.ndarray, "3"] | None = None,
 ) -> Float[np.ndarray, "3"]:
-    """Where a ray from inside the bone first leaves it."""
+    """Find the point where a ray from inside the bone first leaves it."""
     step = 0.1
     origin = np.zeros(3) if start is None else start
     points = origin + np.arange(0.0, 120.0, step)[:, None] * direction
@@ -138,16 +138,16 @@ class Section(NamedTuple):
 
     area: float  # mm^2
     center: Float[np.ndarray, "3"]  # mm, centroid
-    width: float  # mm, widest circle in it
-    forward: Float[np.ndarray, "3"]  # unit normal of the plane, along the pedicle to the front
+    width: float  # mm, largest circle in it
+    forward: Float[np.ndarray, "3"]  # unit normal of the plane, along the pedicle, anterior
     outward: Float[np.ndarray, "3"]  # unit vector in the plane, horizontal, away from the midline
 
 
 def isthmus_section(solid: Solid, side: str) -> Section:
-    """The smallest section across the pedicle of one side.
+    """Find the smallest section across the pedicle of one side.
 
-    First the smallest coronal section beside the open canal, then the smallest among planes
-    near it that face the converging axis of the pedicle (turned by 0 to 40 degrees about z).
+    First the smallest coronal section next to the open canal, then the smallest among planes
+    near it that face the converging axis of the pedicle (rotated by 0 to 40 degrees about z).
     """
     start = _coronal_isthmus(solid, side)
     sections = [
@@ -159,7 +159,7 @@ def isthmus_section(solid: Solid, side: str) -> Section:
 
 
 def _contour(solid: Solid, section: Section, count: int = 24) -> Float[np.ndarray, "k 3"]:
-    """Where rays from the centre leave the bone in the plane, starting outward, then up."""
+    """Trace where rays from the centre leave the bone in the plane, starting outward, then up."""
     up = np.array([0.0, 0.0, 1.0])
     angles = 2.0 * np.pi * np.arange(count) / count
     rays = np.cos(angles)[:, None] * section.outward + np.sin(angles)[:, None] * up
@@ -171,7 +171,7 @@ def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
     lateral = solid.occupancy & (x * SIGN_OF_SIDE[side] > 0)[:, None, None]
     closed = solid.occupancy[np.abs(x) < 1.0].any((0, 2)) | ~lateral.any((0, 2))
     rows = np.flatnonzero(~closed & (y < posterior_wall(solid)))
-    # The run of open slices nearest to the body is the canal; others lie beside a bent tip.
+    # The run of open slices nearest to the body is the canal; others are next to a bent tip.
     canal = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)[-1]
     centers, areas = [], []
     for j in canal:
@@ -181,15 +181,15 @@ def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
         centers.append(solid.origin + solid.spacing * np.array([index[0], j, index[1]]))
         areas.append(size.max())
     if not areas:
-        raise ValueError(f"no {side} pedicle beside the canal: is the mesh in its vertebra frame?")
+        raise ValueError(f"no {side} pedicle next to the canal: is the mesh in its vertebra frame?")
     return centers[int(np.argmin(areas))]
 
 
 def _section(
     solid: Solid, side: str, start: Float[np.ndarray, "3"], angle: float, offset: float
 ) -> Section | None:
-    """The part near `start` of one oblique section, or None where the plane meets no bone or
-    the part crosses the midline."""
+    """Cut the part near `start` by one oblique plane; None where the plane meets no bone or the
+    part crosses the midline."""
     sign, step = SIGN_OF_SIDE[side], 0.25
     forward = np.array([-sign * np.sin(angle), np.cos(angle), 0.0])
     outward = np.array([sign * np.cos(angle), np.sin(angle), 0.0])
@@ -211,15 +211,15 @@ def _section(
 
 
 def _spinous_tip(vertices: Float[np.ndarray, "vertex 3"]) -> Float[np.ndarray, "3"]:
-    """The vertex nearest to the centre of the hindmost 1.5 mm."""
-    hind = vertices[vertices[:, 1] < vertices[:, 1].min() + 1.5]
-    return hind[int(np.argmin(np.linalg.norm(hind - hind.mean(0), axis=1)))]
+    """Find the vertex nearest to the centre of the most posterior 1.5 mm."""
+    tip = vertices[vertices[:, 1] < vertices[:, 1].min() + 1.5]
+    return tip[int(np.argmin(np.linalg.norm(tip - tip.mean(0), axis=1)))]
 
 
 def _transverse_tip(
     vertices: Float[np.ndarray, "vertex 3"], isthmus: Float[np.ndarray, "3"], side: str
 ) -> Float[np.ndarray, "3"]:
-    """The vertex nearest to the centre of the most lateral 1.5 mm behind the isthmus."""
+    """Find the vertex nearest to the centre of the most lateral 1.5 mm behind the isthmus."""
     behind = vertices[vertices[:, 1] < isthmus[1] - 4.0]
     lateral = behind[:, 0] * SIGN_OF_SIDE[side]
     tip = behind[lateral > lateral.max() - 1.5]
@@ -229,12 +229,12 @@ def _transverse_tip(
 def _path(
     solid: Solid, depth: Float[np.ndarray, "i j k"], isthmus: Float[np.ndarray, "3"], side: str
 ) -> tuple[Float[np.ndarray, "2 3"], float]:
-    """Entry and target of the axis with the largest clearance on its whole way in the bone.
+    """Find entry and target of the axis with the largest clearance along its way in the bone.
 
-    The first 4.5 mm behind the entry do not count, as far as they lie 6 mm behind the isthmus:
-    there a 5 mm needle still crosses the cortex.
-    Clearance counts up to 4.5 mm; beyond it, the axis nearest to the isthmus centre and to the
-    middle of the target region wins.
+    The first 4.5 mm from the entry are ignored as far as they are over 6 mm behind the isthmus,
+    since a 5 mm needle still crosses the cortex there. Clearance counts up to 4.5 mm; among axes
+    above it the one nearest to the isthmus centre and to the middle of the target region is
+    chosen.
     """
     targets = _targets(solid, side)
     offsets = np.array(list(product((-1.5, -0.75, 0.0, 0.75, 1.5), (-3, -1.5, 0.0, 1.5, 3))))
@@ -242,15 +242,15 @@ def _path(
     start, end = centers[:, None, None], targets[None, :, None]
     length = np.linalg.norm(end - start, axis=-1)
     direction = (end - start) / length[..., None]
-    # Where each axis leaves the bone backward: the first sample outside.
+    # The entry of each axis: the first sample outside the bone in posterior direction.
     back = np.arange(0.0, _LONGEST_BACK, _STEP)
     behind = _sample(depth, solid, start - back[None, None, :, None] * direction)
     entry = back[np.argmax(behind < 0.0, axis=-1)]
     along = np.arange(-_LONGEST_BACK, length.max(), _STEP)
-    room = _sample(depth, solid, start + along[None, None, :, None] * direction)
+    depth_along = _sample(depth, solid, start + along[None, None, :, None] * direction)
     first = np.minimum(_ENTRY_SKIP - entry, _PEDICLE_BACK)[..., None]
     counted = (along >= first) & (along <= length)
-    clearance = np.where(counted, room, np.inf).min(-1)
+    clearance = np.where(counted, depth_along, np.inf).min(-1)
     score = (
         np.minimum(clearance, 4.5)
         - 0.02 * np.sum(offsets**2, axis=1)[:, None]
@@ -263,7 +263,7 @@ def _path(
 
 
 def _targets(solid: Solid, side: str) -> Float[np.ndarray, "n 3"]:
-    """Candidate targets: anterior third, paramedian, about mid-height."""
+    """List candidate targets: anterior third of the body, paramedian, near mid-height."""
     body = midline_body(solid)
     rows = np.flatnonzero(body[:, np.argmin(np.abs(solid.axis(2)))])
     front, wall = solid.axis(1)[rows[-1]], posterior_wall(solid)
@@ -279,10 +279,10 @@ def _targets(solid: Solid, side: str) -> Float[np.ndarray, "n 3"]:
 def vertebra_parts(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Int[np.ndarray, " vertex"]:
-    """Part of every vertex (index into `PART_NAMES`) by boxes in the vertebra frame.
+    """Assign every vertex to a part (index into `PART_NAMES`) by boxes in the vertebra frame.
 
-    Body: before the posterior wall, with its rim and back wall up to the isthmus. Pedicle: from
-    there to 4 mm behind the isthmus, between the isthmus' upper and lower wall. Behind that:
+    Body: anterior to the posterior wall, with its rim and back wall up to the isthmus. Pedicle:
+    from there to 4 mm behind the isthmus, between the isthmus' upper and lower wall. Behind that:
     spinous process within 40 % of the canal's half width of the midline and behind the canal;
     transverse process lateral to the isthmus; superior and inferior facet above and below the
     isthmus; lamina: the rest.
@@ -310,7 +310,7 @@ def vertebra_parts(
 
 
 def canal_back(solid: Solid) -> float:
-    """y of the back wall of the canal on the midline, mm."""
+    """Find y of the back wall of the canal on the midline, mm."""
     near = np.abs(solid.axis(0)) < 1.0
     rows = np.asarray(solid.occupancy[near].any((0, 2)))
     open_rows = np.flatnonzero(~rows & (solid.axis(1) < posterior_wall(solid)))
@@ -321,7 +321,7 @@ def canal_back(solid: Solid) -> float:
 def _octant_vertices(
     vertices: Float[np.ndarray, "vertex 3"], point: Float[np.ndarray, "3"]
 ) -> Int[np.ndarray, "8"]:
-    """The nearest vertex in each octant around a point (any nearest where one is empty)."""
+    """Find the nearest vertex in each octant around a point (any nearest vertex if it is empty)."""
     offset = vertices - point
     distance = np.linalg.norm(offset, axis=1)
     octant = (offset > 0) @ np.array([4, 2, 1])
@@ -339,7 +339,7 @@ def _nearest_on_triangles(
     faces: Int[np.ndarray, "face 3"],
     point: Float[np.ndarray, "3"],
 ) -> tuple[Int[np.ndarray, "3"], Float[np.ndarray, "3"], float]:
-    """Vertices and barycentric weights of the closest surface point, and its distance."""
+    """Find the closest surface point: vertices, barycentric weights and distance."""
     import trimesh  # noqa: PLC0415  (slow to import, offline use)
 
     near = np.unique(spatial.KDTree(vertices).query(point, 12)[1])

@@ -1,4 +1,4 @@
-"""Best fit of a shape model to a signed distance field: pose and coefficients by Gauss-Newton."""
+"""Fit of a shape model to a signed distance field: pose and coefficients by Gauss-Newton."""
 
 from functools import partial
 
@@ -25,20 +25,20 @@ def fit_distance_field(
     noise: tuple[float, float] = (6.0, 0.5),
     huber: tuple[float, float] = (10.0, 1.0),
 ) -> tuple[transforms.SE3, Coefficients, Float[Array, " iteration"]]:
-    """Pose and coefficients that bring the model's vertices onto the zero level of a field.
+    """Fit pose and coefficients so that the vertices are on the zero level of a distance field.
 
     `field` holds signed distances in mm, negative inside, on a grid in the world. Each iteration
     takes one Gauss-Newton step on
         sum_i 2 a_i rho(d(v_i)) / sigma^2 + |coefficients|^2,
-    d the field interpolated at vertex v_i, a_i the vertex's share of the surface's area (mean
-    1), rho the pseudo-Huber function of scale delta (reweighted in every step), with sigma from
-    noise[0] to noise[1] mm and delta from huber[0] to huber[1] mm, both geometric. Starts from
-    zero coefficients.
+    where d is the field interpolated at vertex v_i, a_i the vertex's share of the surface area
+    (mean 1) and rho the pseudo-Huber function of scale delta (reweighted in every step). Sigma
+    decreases from noise[0] to noise[1] mm and delta from huber[0] to huber[1] mm, both
+    geometrically. The coefficients start at zero.
 
-    It is one-directional, model to target: nothing pulls the model into a part of the target
-    that no vertex is near, where `fit_surface` does; it needs no matching and no normals, and
-    one look-up per vertex. Returns T_world_vertebra, the coefficients and, per iteration, the
-    area-weighted mean of |d| before the step (mm). Outside the grid d grows by the distance to
+    The fit is one-directional, from model to target: unlike `fit_surface` it does not attract the
+    model to parts of the target without a nearby vertex. It needs no matching, no normals and one
+    look-up per vertex. Returns T_world_vertebra, the coefficients and, per iteration, the
+    area-weighted mean of |d| before the step (mm). Outside the grid d increases by the distance to
     it. The start must be within about 20 degrees and 10 mm.
     """
     ramp = jnp.linspace(0.0, 1.0, num_iterations)
@@ -51,9 +51,9 @@ def fit_distance_field(
         shape = instance(model, coefficients)
         surface = transforms.apply(pose, shape)
         distance, slope = look_up(surface)
-        found = _linearized(model, surface, distance, slope, delta)
-        state = gauss_newton(shape, model.modes, pose, coefficients, found, sigma)
-        return state, found.mean_distance
+        matches = _linearize(model, surface, distance, slope, delta)
+        state = gauss_newton(shape, model.modes, pose, coefficients, matches, sigma)
+        return state, matches.mean_distance
 
     start = (start_pose, jnp.zeros(model.num_modes, model.mean_shape.dtype))
     (pose, coefficients), history = jax.lax.scan(step, start, (sigmas, deltas))
@@ -61,8 +61,8 @@ def fit_distance_field(
 
 
 def _distance(field: Volume, point: Point) -> Scalar:
-    """The field at a world point, trilinear; outside the grid, that at the nearest point of
-    the grid plus the distance to it."""
+    """Interpolate the field at a world point; outside the grid, add the distance to the grid to
+    the value at its nearest point."""
     linear, offset = field.world_from_voxel[:3, :3], field.world_from_voxel[:3, 3]
     index = jnp.linalg.inv(linear) @ (point - offset)
     last = jnp.array(field.values.shape, index.dtype) - 1.0
@@ -71,14 +71,14 @@ def _distance(field: Volume, point: Point) -> Scalar:
     return distance + safe_norm(linear @ (index - inside))
 
 
-def _linearized(
+def _linearize(
     model: ShapeModel,
     surface: Vertices,
     distance: Float[Array, " vertex"],
     slope: Vertices,
     delta: Scalar,
 ) -> Matches:
-    """The robust squares of the distances as a quadratic form in the shifts of the vertices."""
+    """Linearise the robust squared distances as a quadratic form in the vertex displacements."""
     share = area_shares(surface, model.faces)
     weight = share / jnp.sqrt(1.0 + (distance / delta) ** 2)
     information = weight[:, None, None] * slope[:, :, None] * slope[:, None, :]

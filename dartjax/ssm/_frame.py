@@ -1,7 +1,7 @@
-"""The anatomical frame of a vertebra from its surface, on the host.
+"""Anatomical frame of a vertebra from its surface, on the host.
 
-Input meshes are in patient RAS+ (mm) and may be tilted by up to about 40 degrees; signs (which
-side is right, anterior, superior) come from there, the directions from the bone itself.
+Input meshes are in patient RAS+ (mm) and may be tilted by up to about 40 degrees. The RAS axes
+give the signs (right, anterior, superior), the bone gives the directions.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ from dartjax.ssm._voxels import Solid, label_parts, solid_of
 def vertebra_frame(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Float[np.ndarray, "4 4"]:
-    """world_from_vertebra (4, 4) of one closed vertebral surface in RAS+ mm.
+    """Compute world_from_vertebra (4, 4) of one closed vertebral surface in RAS+ mm.
 
     +x (right) is the normal of the mirror plane (reflective ICP), +z (superior) the mean normal
-    of the two end-plates within that plane, +y anterior; the origin is the centroid of the body,
-    the part in front of the canal, moved into the mirror plane.
-    Raises ValueError when no canal is found behind the body (a wrong or cut mesh).
+    of the two end-plates within that plane, +y anterior. The origin is the centroid of the body
+    (the part anterior to the canal), projected onto the mirror plane.
+    ValueError when no canal is found behind the body (wrong or incomplete mesh).
     """
     right, offset = mirror_plane(vertices)
     rotation = rotation_from(right, np.array([0.0, 0.0, 1.0]))
@@ -38,20 +38,20 @@ def vertebra_frame(
     return pose
 
 
-def in_own_frame(
+def to_vertebra_frame(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Float[np.ndarray, "vertex 3"]:
-    """Vertices of one closed vertebral surface moved from RAS+ mm into their `vertebra_frame`.
+    """Transform one closed vertebral surface from RAS+ mm into its `vertebra_frame`.
 
-    Raises ValueError where that frame is not found.
+    ValueError when that frame is not found.
     """
     pose = vertebra_frame(vertices, faces)
     return (vertices - pose[:3, 3]) @ pose[:3, :3]
 
 
-def upright(vertices: Float[np.ndarray, "vertex 3"]) -> Float[np.ndarray, "vertex 3"]:
-    """Vertices in RAS+ mm turned so that x = 0 is the mirror plane; tilted front to back as they
-    were."""
+def align_to_mirror_plane(vertices: Float[np.ndarray, "vertex 3"]) -> Float[np.ndarray, "vertex 3"]:
+    """Rotate and shift vertices in RAS+ mm so that x = 0 is the mirror plane; the sagittal tilt
+    is kept."""
     right, offset = mirror_plane(vertices)
     center = vertices.mean(0)
     center = center - (center @ right - offset) * right
@@ -63,15 +63,15 @@ def midline_areas(
     faces: Int[np.ndarray, "face 3"],
     spacing: float = 1.0,
 ) -> Int[np.ndarray, " part"]:
-    """Sizes, in pixels of `spacing` mm, of the separate parts of the bone in its mirror plane
-    x = 0: of one whole vertebra the body and the spinous process."""
+    """Compute the sizes, in pixels of `spacing` mm, of the connected parts of the bone in its
+    mirror plane x = 0: for a whole vertebra the body and the spinous process."""
     solid = solid_of(vertices, faces, spacing)
     labels, _ = label_parts(_on_midline(solid))
     return np.bincount(labels.ravel())[1:]
 
 
 def midline_body(solid: Solid) -> Bool[np.ndarray, "j k"]:
-    """The vertebral body in the mirror plane (y, z): the part in front of the canal."""
+    """Segment the vertebral body in the mirror plane (y, z): the part anterior to the canal."""
     labels, count = label_parts(_on_midline(solid))
     if count < 2:
         raise ValueError(
@@ -90,7 +90,7 @@ def _on_midline(solid: Solid) -> Bool[np.ndarray, "j k"]:
 
 
 def posterior_wall(solid: Solid) -> float:
-    """y of the posterior wall of the body on the midline, mean over its middle third, mm."""
+    """Find y of the posterior wall of the body on the midline, median of its middle third, mm."""
     body = midline_body(solid)
     heights = np.flatnonzero(body.any(0))
     third = len(heights) // 3
@@ -99,7 +99,7 @@ def posterior_wall(solid: Solid) -> float:
 
 
 def body_centroid(solid: Solid) -> Float[np.ndarray, "3"]:
-    """Centroid of the part in front of the posterior wall, with x = 0 (mirror plane)."""
+    """Compute the centroid of the part anterior to the posterior wall, with x = 0."""
     in_front = solid.axis(1) > posterior_wall(solid)
     index = np.argwhere(solid.occupancy & in_front[None, :, None])
     centroid = solid.origin + solid.spacing * np.mean(index, axis=0)
@@ -110,10 +110,11 @@ def body_centroid(solid: Solid) -> Float[np.ndarray, "3"]:
 def mirror_plane(
     vertices: Float[np.ndarray, "vertex 3"],
 ) -> tuple[Float[np.ndarray, "3"], float]:
-    """Unit normal (toward +x) and offset of the plane that maps the surface onto itself.
+    """Fit the mirror plane of a surface: unit normal (toward +x) and offset.
 
-    For matched points p and q = closest point to the mirror image of p, the plane that minimises
-    sum |S p - q|^2 has as normal the least eigenvector of sum (p q^T + q p^T), centred.
+    For matched points p and q = closest point to the mirror image of p, the normal of the
+    plane that minimises sum |S p - q|^2 is the eigenvector of the smallest eigenvalue of
+    sum (p q^T + q p^T), centred.
     """
     points = vertices[:: max(1, len(vertices) // 4000)]
     tree = spatial.KDTree(vertices)
@@ -134,7 +135,7 @@ def mirror_plane(
 
 
 def _endplate_tilt(solid: Solid) -> float:
-    """Angle (rad, about +x) from the grid's z to the mean normal of the end-plates."""
+    """Compute the angle (rad, about +x) from the grid's z to the mean normal of the end-plates."""
     body = midline_body(solid)
     columns = np.flatnonzero(body.any(1))
     skip = len(columns) // 5
@@ -154,7 +155,7 @@ def rotation_about_x(angle: float) -> Float[np.ndarray, "3 3"]:
 def rotation_from(
     right: Float[np.ndarray, "3"], up: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "3 3"]:
-    """Columns right, anterior, superior, with superior as close to `up` as it can be."""
+    """Make the rotation with columns right, anterior, superior, superior closest to `up`."""
     superior = up - (up @ right) * right
     superior = superior / np.linalg.norm(superior)
     return np.stack([right, np.cross(superior, right), superior], axis=1)

@@ -1,7 +1,7 @@
-"""A statistical shape model of one vertebra: mean shape, modes, and what is annotated on it.
+"""Statistical shape model of one level: mean shape, modes and annotations.
 
 A shape is mean_shape + sum_j coefficients_j modes_j in the vertebra frame (origin at the body
-centroid, +x right, +y anterior, +z superior, mm). The modes carry their own standard deviation,
+centroid, +x right, +y anterior, +z superior, mm). The modes are scaled by their standard deviation,
 so the coefficients of the population are N(0, I). All packaged models share one triangulation:
 the same vertex is the same anatomy at every level, so models of all levels stack under vmap.
 """
@@ -21,7 +21,7 @@ BACKUP_LANDMARK_NAMES = (
     "left_waist",
     "right_waist",
 )
-# Parts of a vertebra, in the order of the numbers in `ShapeModel.parts`.
+# Parts of a vertebra; `ShapeModel.parts` holds indices into this tuple.
 PART_NAMES = (
     "body",
     "pedicle",
@@ -34,10 +34,10 @@ PART_NAMES = (
 
 
 class CarriedPoints(eqx.Module):
-    """Points tied to a surface: each an affine combination of some of its vertices.
+    """Points attached to a surface, each an affine combination of some of its vertices.
 
-    The weights of a point sum to 1, so it moves with the surface; it may lie inside the bone,
-    and weights may be negative there.
+    The weights of a point sum to 1, so it moves with the surface. A point may lie inside the
+    bone; its weights may then be negative.
     """
 
     vertices: Int[Array, "*point corner"]
@@ -45,45 +45,46 @@ class CarriedPoints(eqx.Module):
 
 
 class ShapeModel(eqx.Module):
-    """Mean shape, modes and annotations of one level, all in the vertebra frame."""
+    """Shape model of one level: mean shape, modes and annotations, all in the vertebra frame."""
 
     mean_shape: Vertices  # mm
     modes: Float[Array, "mode vertex 3"]  # mm per standard deviation
     faces: Faces
-    mirror: Int[Array, " vertex"]  # the vertex at the same place on the other side
+    mirror: Int[Array, " vertex"]  # index of the mirror-image vertex
     parts: Int[Array, " vertex"]  # index into PART_NAMES
     landmark_points: CarriedPoints  # (10,), in the order of observations.LANDMARK_NAMES
     backup_points: CarriedPoints  # (5,), in the order of BACKUP_LANDMARK_NAMES
     path_points: CarriedPoints  # (2, 2): (left, right) x (entry, target)
-    isthmus_points: CarriedPoints  # (2, k): closed contour round the (left, right) isthmus
+    isthmus_points: CarriedPoints  # (2, k): closed contour of the (left, right) isthmus
 
     @property
     def num_modes(self) -> int:
-        """Number of modes kept."""
+        """Number of modes."""
         return self.modes.shape[0]
 
 
 def carried(points: CarriedPoints, vertices: Vertices) -> Float[Array, "*point 3"]:
-    """Where tied points lie on a surface in correspondence with the model, in its frame, mm."""
+    """Compute carried points on a surface in correspondence with the model, in its frame, mm."""
     return jnp.sum(points.weights[..., None] * vertices[points.vertices], axis=-2)
 
 
 def instance(model: ShapeModel, coefficients: Coefficients) -> Vertices:
-    """mean_shape + coefficients . modes, in the vertebra frame, mm.
+    """Compute mean_shape + coefficients . modes, in the vertebra frame, mm.
 
-    `coefficients` are in standard deviations and must be as many as the modes.
+    `coefficients` are in standard deviations, one per mode.
     """
     return model.mean_shape + jnp.tensordot(coefficients, model.modes, axes=1)
 
 
 def posed(model: ShapeModel, pose: transforms.SE3, coefficients: Coefficients) -> Vertices:
-    """The instance moved into the world by `pose` = T_world_vertebra, mm."""
+    """Compute the instance in world by `pose` = T_world_vertebra, mm."""
     return transforms.apply(pose, instance(model, coefficients))
 
 
 def log_size(model: ShapeModel, coefficients: Coefficients) -> Scalar:
-    """Natural logarithm of the size of an instance over that of the mean shape; size is the rms
-    distance of the vertices from their mean."""
+    """Compute the natural logarithm of an instance's size relative to the mean shape.
+
+    Size is the rms distance of the vertices from their mean."""
 
     def size(vertices: Vertices) -> Scalar:
         from_middle = vertices - jnp.mean(vertices, axis=0, keepdims=True)
@@ -93,65 +94,65 @@ def log_size(model: ShapeModel, coefficients: Coefficients) -> Scalar:
 
 
 def landmarks(model: ShapeModel, vertices: Vertices) -> Float[Array, "10 3"]:
-    """The ten landmarks on a surface in correspondence with the model, in the frame of
+    """Compute the ten landmarks of a surface in correspondence with the model, in the frame of
     `vertices`, in the order of `observations.LANDMARK_NAMES`."""
     return carried(model.landmark_points, vertices)
 
 
 def backup_landmarks(model: ShapeModel, vertices: Vertices) -> Float[Array, "5 3"]:
-    """The five backup landmarks of Spine-DART (section 5.2: centroid, superior, inferior, left,
-    right) on a surface in correspondence, in the order of `BACKUP_LANDMARK_NAMES`."""
+    """Compute the five backup landmarks of Spine-DART (section 5.2: centroid, superior, inferior,
+    left, right) on a surface in correspondence, in the order of `BACKUP_LANDMARK_NAMES`."""
     return carried(model.backup_points, vertices)
 
 
 def paths(model: ShapeModel, vertices: Vertices) -> Float[Array, "2 2 3"]:
-    """Transpedicular paths on a surface in correspondence with the model, in the frame of
-    `vertices`: (left, right) x (entry point, target point)."""
+    """Compute the transpedicular paths of a surface in correspondence with the model, in the frame
+    of `vertices`: (left, right) x (entry point, target point)."""
     return carried(model.path_points, vertices)
 
 
 def log_prior(coefficients: Coefficients) -> Scalar:
-    """log N(coefficients; 0, I) without its constant -m log(2 pi) / 2: -|coefficients|^2 / 2."""
+    """Compute log N(coefficients; 0, I) without its constant, -|coefficients|^2 / 2."""
     return -0.5 * jnp.sum(coefficients**2)
 
 
 def sample(model: ShapeModel, key: PRNGKeyArray) -> Vertices:
-    """One random vertebra of the model's population, vertebra frame, mm."""
+    """Draw a random vertebra of the model's population, vertebra frame, mm."""
     return instance(model, jax.random.normal(key, (model.num_modes,)))
 
 
 def project(
     model: ShapeModel, vertices: Points, *, noise: float = 0.5
 ) -> tuple[transforms.SE3, Coefficients]:
-    """Pose and coefficients of a surface in correspondence with the model, by least squares.
+    """Fit pose and coefficients to a surface in correspondence with the model by least squares.
 
-    argmin sum_i |v_i - pose(instance_i)|^2 / noise^2 + |coefficients|^2 by ten alternations of
-    the rigid alignment (Umeyama, no scale) and the linear solve. `vertices` (vertex, 3) in
-    world mm; `noise` in mm.
+    Minimises sum_i |v_i - pose(instance_i)|^2 / noise^2 + |coefficients|^2 by ten alternations of
+    rigid alignment (Umeyama, no scale) and a linear solve. `vertices` (vertex, 3) in world mm;
+    `noise` in mm.
     """
     basis = model.modes.reshape(model.num_modes, -1)
     gram = basis @ basis.T / noise**2 + jnp.eye(model.num_modes)
 
     def step(coefficients: Coefficients, _):
-        pose = _aligned(model, vertices, coefficients)
+        pose = _align(model, vertices, coefficients)
         local = transforms.apply(pose.inverse(), vertices) - model.mean_shape
         return jnp.linalg.solve(gram, basis @ local.reshape(-1) / noise**2), None
 
     start = jnp.zeros(model.num_modes, model.mean_shape.dtype)
     coefficients, _ = jax.lax.scan(step, start, None, length=10)
-    return _aligned(model, vertices, coefficients), coefficients
+    return _align(model, vertices, coefficients), coefficients
 
 
-def _aligned(model: ShapeModel, vertices: Points, coefficients: Coefficients) -> transforms.SE3:
+def _align(model: ShapeModel, vertices: Points, coefficients: Coefficients) -> transforms.SE3:
     weights = jnp.ones(len(vertices), vertices.dtype)
     return transforms.align_points(instance(model, coefficients), vertices, weights)
 
 
 def truncate(model: ShapeModel, num_modes: int) -> ShapeModel:
-    """The model with its first `num_modes` modes.
+    """Truncate a model to its first `num_modes` modes.
 
-    Raises ValueError when the model has fewer.
+    ValueError when the model has fewer.
     """
     if not 0 < num_modes <= model.num_modes:
-        raise ValueError(f"num_modes is {num_modes}, but this model has 1 to {model.num_modes}")
+        raise ValueError(f"num_modes is {num_modes}: give 1 to {model.num_modes} for this model")
     return eqx.tree_at(lambda m: m.modes, model, model.modes[:num_modes])

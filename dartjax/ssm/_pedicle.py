@@ -1,6 +1,6 @@
-"""The pedicles of a surface in correspondence with a model: isthmus and room for a cylinder.
+"""Pedicles of a surface in correspondence with a model: isthmus and largest inscribed cylinder.
 
-Both follow the surface through its carried points and are differentiable in its vertices.
+Both follow from the model's carried points and are differentiable in the vertices.
 """
 
 import equinox as eqx
@@ -12,38 +12,38 @@ from dartjax._numerics import normalize, safe_divide, safe_norm
 from dartjax._types import Point, Points, Scalar, Vertices
 from dartjax.ssm._model import ShapeModel, carried, paths
 
-_BEHIND, _BEFORE, _STEP = 6.0, 11.0, 0.5  # mm of the path about the isthmus, and its sampling
+_BEHIND, _BEFORE, _STEP = 6.0, 11.0, 0.5  # mm, extent of the path about the isthmus, sampling
 
 
 class Isthmus(eqx.Module):
     """The isthmus of the (left, right) pedicle: its narrowest cross-section; vertebra frame."""
 
     center: Float[Array, "2 3"]  # mm, centroid of the section
-    normal: Float[Array, "2 3"]  # unit, toward the front
+    normal: Float[Array, "2 3"]  # unit, anterior
     area: Float[Array, "2"]  # mm^2
     width: Float[Array, "2"]  # mm, chord through the centre, horizontal
-    height: Float[Array, "2"]  # mm, chord through the centre, at right angles to the width
+    height: Float[Array, "2"]  # mm, chord through the centre, perpendicular to the width
 
 
 def isthmus(model: ShapeModel, vertices: Vertices) -> Isthmus:
-    """The isthmus of both pedicles of a surface in correspondence, in the vertebra frame, mm.
+    """Compute the isthmus of both pedicles of a surface in correspondence, vertebra frame, mm.
 
     From the carried contour p_1..p_k: the area vector a = sum_i p_i x p_(i+1) / 2 (that of the
     polygon in its best plane) gives area |a| and normal a / |a|; centre and chords are those
-    of the contour projected into that plane. The contour is the same anatomy on every
-    instance, where it need not be the very narrowest section.
+    of the contour projected into that plane. The contour is the same anatomy on every instance;
+    it is not necessarily the narrowest section of that instance.
     """
     return Isthmus(*jax.vmap(_section)(carried(model.isthmus_points, vertices)))
 
 
 def corridor_radius(model: ShapeModel, vertices: Vertices) -> Float[Array, "2"]:
-    """Radius of the largest cylinder about each carried path (left, right) that stays inside
-    the bone through the pedicle, mm; negative where the axis is outside.
+    """Compute the radius (mm) of the largest cylinder about each carried path (left, right) that
+    stays inside the bone through the pedicle; negative where the axis is outside.
 
-    The least distance to the surface of the path's points from 6 mm behind to 11 mm before the
-    one nearest to the isthmus' centre, every 0.5 mm: exact point-to-triangle distances,
-    positive where the generalised winding number (Jacobson et al. 2013) exceeds one half. Any
-    frame; the gradient is that of the one tightest point.
+    The radius is the least signed distance to the surface of path points every 0.5 mm, from 6 mm
+    behind to 11 mm before the point nearest to the isthmus' centre. Distances are exact
+    point-to-triangle distances, positive where the generalised winding number (Jacobson et al.
+    2013) exceeds one half. Any frame. The gradient is that of the one tightest point.
     """
     centers = isthmus(model, vertices).center
     triangles = vertices[model.faces]
@@ -54,12 +54,12 @@ def corridor_radius(model: ShapeModel, vertices: Vertices) -> Float[Array, "2"]:
         along = jnp.arange(-_BEHIND, _BEFORE + 0.5 * _STEP, _STEP)
         return _depth(start[None] + along[:, None] * axis[None], triangles)
 
-    both = paths(model, vertices)
-    return jnp.stack([radius(both[i], centers[i]) for i in range(2)])
+    path = paths(model, vertices)
+    return jnp.stack([radius(path[i], centers[i]) for i in range(2)])
 
 
 def _section(contour: Points) -> tuple[Point, Point, Scalar, Scalar, Scalar]:
-    """The fields of `Isthmus` from one closed contour."""
+    """Compute the fields of `Isthmus` from one closed contour."""
     middle = jnp.mean(contour, axis=0)
     here = contour - middle[None]
     ahead = jnp.roll(here, -1, axis=0)
@@ -78,7 +78,7 @@ def _section(contour: Points) -> tuple[Point, Point, Scalar, Scalar, Scalar]:
 
 
 def _chord(contour: Float[Array, "k 2"]) -> Scalar:
-    """Length of the first axis inside a closed plane contour about the origin."""
+    """Compute the length of the first axis inside a closed plane contour about the origin."""
     here, ahead = contour, jnp.roll(contour, -1, axis=0)
     crosses = (here[:, 1] < 0.0) != (ahead[:, 1] < 0.0)
     rise = jnp.where(crosses, here[:, 1] - ahead[:, 1], 1.0)
@@ -87,8 +87,8 @@ def _chord(contour: Float[Array, "k 2"]) -> Scalar:
 
 
 def _depth(points: Points, triangles: Float[Array, "face 3 3"]) -> Scalar:
-    """Least signed distance of points to a closed surface, positive inside, mm."""
-    # The gradient passes through the nearest triangle of the tightest point alone.
+    """Compute the least signed distance of points to a closed surface, positive inside, mm."""
+    # Only the nearest triangle of the tightest point has a gradient.
     fixed_points, fixed = jax.lax.stop_gradient((points, triangles))
 
     def search(point: Point):
@@ -106,8 +106,8 @@ def _depth(points: Points, triangles: Float[Array, "face 3 3"]) -> Scalar:
 def _squared_distance(
     points: Float[Array, "*#batch 3"], triangles: Float[Array, "*#batch 3 3"]
 ) -> Float[Array, "*batch"]:
-    """Squared distance of points to triangles: to the plane where the foot lies inside, else
-    to the nearest edge."""
+    """Compute squared distances of points to triangles: to the plane where the foot of the
+    perpendicular is inside, else to the nearest edge."""
     corners = [triangles[..., i, :] for i in range(3)]
     normal = jnp.cross(corners[1] - corners[0], corners[2] - corners[0])
     proper = _dot(normal, normal) > 0.0
@@ -124,7 +124,7 @@ def _squared_distance(
 
 
 def _winding_number(point: Point, triangles: Float[Array, "face 3 3"]) -> Scalar:
-    """Sum of the signed solid angles over 4 pi (Van Oosterom and Strackee 1983): 1 inside."""
+    """Sum the signed solid angles / (4 pi) (Van Oosterom and Strackee 1983): 1 inside."""
     a, b, c = (triangles[:, i] - point[None] for i in range(3))
     na, nb, nc = (safe_norm(corner) for corner in (a, b, c))
     volume = _dot(a, jnp.cross(b, c))

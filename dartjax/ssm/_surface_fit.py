@@ -1,7 +1,7 @@
-"""Best fit of a shape model to a known surface: pose and coefficients by closest points.
+"""Fit of a shape model to a known surface: pose and coefficients by closest points.
 
-With the 15 modes of the prior this is the oracle, the best any reconstruction with that model
-can reach.
+With the 15 modes of the prior this is the oracle fit: the upper bound of any reconstruction with
+that model.
 """
 
 from functools import partial
@@ -19,12 +19,12 @@ from dartjax._numerics import safe_divide
 from dartjax._types import Coefficients, Faces, Points, Scalar, Vertices
 from dartjax.ssm._model import ShapeModel, landmarks, paths, posed
 
-NORMAL_SCALE = 5.0  # mm: normals at 90 degrees count like points 7 mm apart
-_CHUNK = 64  # rows whose distances stay in the cache
+NORMAL_SCALE = 5.0  # mm: normals at 90 degrees equal a distance of 7 mm
+_CHUNK = 64  # rows per block, whose distances fit into the cache
 
 
 class Registration(NamedTuple):
-    """A model fitted to a surface; everything in the world frame of that surface, mm."""
+    """Result of a fit to a surface; everything in the world frame of that surface, mm."""
 
     landmarks: Float[Array, "10 3"]
     pose: transforms.SE3  # T_world_vertebra
@@ -35,10 +35,10 @@ class Registration(NamedTuple):
 
 
 class Matches(eqx.Module):
-    """Quadratic form of the matches: sum over vertices of (d - x)^T H (d - x), summed up."""
+    """Quadratic form sum (d - x)^T H (d - x) of the matches, accumulated per vertex."""
 
     information: Float[Array, "vertex 3 3"]  # 1/mm^2
-    pull: Float[Array, "vertex 3"]  # 1/mm
+    pull: Float[Array, "vertex 3"]  # 1/mm, H d
     mean_distance: Float[Array, ""]  # mm, along the target's normals
 
 
@@ -52,14 +52,14 @@ def fit_surface(
     noise: tuple[float, float] = (6.0, 0.5),
     tangential: tuple[float, float] = (0.5, 0.02),
 ) -> tuple[transforms.SE3, Coefficients, Float[Array, " iteration"]]:
-    """Pose and coefficients that bring the model onto a surface given as points with normals.
+    """Fit pose and coefficients of a model to a surface given as points with normals.
 
     Each iteration matches every vertex to its closest target point and every target point to its
     closest vertex (closest in position and normal), then takes one Gauss-Newton step on
         sum w d^T [n n^T + tau (I - n n^T)] d / sigma^2 + |coefficients|^2,
-    d the match vector, n the target normal, w the agreement of the normals, less for distances
-    beyond sigma (pseudo-Huber), with sigma from noise[0] to noise[1] mm and tau from
-    tangential[0] to tangential[1], both geometric. Starts from zero coefficients.
+    where d is the match vector, n the target normal and w the cosine between the normals, reduced
+    for distances beyond sigma (pseudo-Huber). Sigma changes from noise[0] to noise[1] mm and tau
+    from tangential[0] to tangential[1], both geometrically. The coefficients start at zero.
 
     Returns T_world_vertebra, the coefficients and, per iteration, the mean distance along the
     normals before the step (mm). Points and normals in the world frame, (n, 3); normals unit and
@@ -91,7 +91,7 @@ def fit_modes(
     noise: tuple[float, float],
     tangential: tuple[float, float] = (0.5, 0.02),
 ) -> tuple[transforms.SE3, Coefficients, Float[Array, " iteration"]]:
-    """`fit_surface` on a mean shape with modes, annotated or not."""
+    """Fit a mean shape with modes to a surface as `fit_surface` does, without annotations."""
     ramp = jnp.linspace(0.0, 1.0, num_iterations)
     sigmas = noise[0] * (noise[1] / noise[0]) ** ramp
     taus = tangential[0] * (tangential[1] / tangential[0]) ** ramp
@@ -101,9 +101,9 @@ def fit_modes(
         sigma, tau = schedule
         shape = mean_shape + jnp.tensordot(coefficients, modes, axes=1)
         surface = transforms.apply(pose, shape)
-        found = match_points(surface, faces, target_points, target_normals, tau, sigma)
-        state = gauss_newton(shape, modes, pose, coefficients, found, sigma)
-        return state, found.mean_distance
+        matches = match_points(surface, faces, target_points, target_normals, tau, sigma)
+        state = gauss_newton(shape, modes, pose, coefficients, matches, sigma)
+        return state, matches.mean_distance
 
     start = (start_pose, jnp.zeros(len(modes), mean_shape.dtype))
     (pose, coefficients), history = jax.lax.scan(step, start, (sigmas, taus))
@@ -119,10 +119,10 @@ def register_surface(
     num_points: int = 3000,
     seed: int = 0,
 ) -> Registration:
-    """Best fit of a model to one whole vertebra's surface in RAS+ mm, from several tilts (host).
+    """Fit a model to the surface of one whole vertebra in RAS+ mm, from several tilts (host).
 
-    The starts have the patient's axes, tilted about the left-right axis, with surface centroids
-    together. A short fit to one point in six chooses the tilt, a long one to all points follows.
+    Start poses have the patient's axes, tilted about the left-right axis, and coincident surface
+    centroids. A short fit to every sixth point selects the tilt, a long fit to all points follows.
     """
     points, normals = surface_samples(vertices, faces, num_points, seed=seed)
     starts = _starts(model, points, tilts_deg)
@@ -138,7 +138,7 @@ def register_surface(
 def registration_of(
     model: ShapeModel, pose: transforms.SE3, coefficients: Coefficients, residual: float
 ) -> Registration:
-    """What a fit says: the surface in the world, and what it carries."""
+    """Collect the result of a fit: surface, landmarks and paths in world."""
     surface = posed(model, pose, coefficients)
     return Registration(
         landmarks(model, surface), pose, residual, coefficients, surface, paths(model, surface)
@@ -152,12 +152,12 @@ def sample_surface(
     *,
     seed: int,
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """`count` points spread uniformly over a surface, mm, and the outward unit normals there."""
+    """Sample `count` points uniformly over a surface, mm, with outward unit normals."""
     rng = np.random.default_rng(seed)
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     normal = np.cross(b - a, c - a)
     doubled = np.linalg.norm(normal, axis=1)
-    # Stratified along the cumulative area: more even than independent draws.
+    # Stratified along the cumulative area: more even than independent samples.
     position = (np.arange(count) + rng.random(count)) / count * doubled.sum()
     face = np.minimum(np.searchsorted(np.cumsum(doubled), position), len(faces) - 1)
     u, v = rng.random((2, count))
@@ -169,21 +169,21 @@ def sample_surface(
 def surface_samples(
     vertices: Float[np.ndarray, "w 3"], faces: Int[np.ndarray, "g 3"], count: int, *, seed: int = 0
 ) -> tuple[Points, Points]:
-    """`sample_surface` as JAX arrays: points (mm) and outward unit normals, for `fit_surface`."""
+    """Sample a surface as JAX arrays for `fit_surface`: points (mm) and outward unit normals."""
     points, normals = sample_surface(np.asarray(vertices), np.asarray(faces), count, seed=seed)
     return jnp.asarray(points, jnp.float32), jnp.asarray(normals, jnp.float32)
 
 
 def _starts(model: ShapeModel, points: Points, tilts_deg: tuple[float, ...]) -> transforms.SE3:
-    """Poses with the patient's axes tilted about x that bring the surface centroids together."""
+    """Make poses with the patient's axes tilted about x and coincident surface centroids."""
     rotation = jax.vmap(transforms.SO3.from_x_radians)(jnp.radians(jnp.array(tilts_deg)))
-    own = mesh_centroid(model.mean_shape, model.faces)
-    shift = jnp.mean(points, axis=0)[None] - jax.vmap(lambda r: r.apply(own))(rotation)
+    centroid = mesh_centroid(model.mean_shape, model.faces)
+    shift = jnp.mean(points, axis=0)[None] - jax.vmap(lambda r: r.apply(centroid))(rotation)
     return transforms.SE3.from_rotation_and_translation(rotation, shift)
 
 
 def mesh_centroid(vertices: Vertices, faces: Faces) -> Float[Array, "3"]:
-    """Area-weighted centroid of a surface, mm."""
+    """Compute the area-weighted centroid of a surface, mm."""
     area = jnp.linalg.norm(mesh.area_vectors(vertices, faces), axis=1)
     return jnp.sum(area[:, None] * jnp.mean(vertices[faces], axis=1), axis=0) / jnp.sum(area)
 
@@ -200,7 +200,7 @@ def _try_starts(model: ShapeModel, points: Points, normals: Points, starts: tran
 
 
 def area_shares(vertices: Vertices, faces: Faces) -> Float[Array, " vertex"]:
-    """Shares of the surface's area at the vertices, with mean 1."""
+    """Compute the shares of the surface area at the vertices, with mean 1."""
     area = jnp.repeat(jnp.linalg.norm(mesh.area_vectors(vertices, faces), axis=1), 3)
     share = jnp.zeros(len(vertices), vertices.dtype).at[faces.reshape(-1)].add(area)
     return share / jnp.mean(share)
@@ -214,42 +214,42 @@ def match_points(
     tau: float | Scalar,
     robust: float | Scalar,
 ) -> Matches:
-    """Closest points in both directions, summed up at the vertices (total weight 1 each).
+    """Match closest points in both directions and accumulate them at the vertices.
 
-    Tangential components weigh `tau`; distances beyond `robust` mm weigh as in a pseudo-Huber
-    cost of that scale.
+    Both directions have the same total weight. Tangential components have weight `tau`; distances
+    are weighted by a pseudo-Huber cost of scale `robust` mm.
     """
-    own_normals = mesh.vertex_normals(vertices, faces)
+    vertex_normals = mesh.vertex_normals(vertices, faces)
     share = area_shares(vertices, faces)
     forward, backward = closest(
-        jnp.concatenate([vertices, NORMAL_SCALE * own_normals], axis=1),
+        jnp.concatenate([vertices, NORMAL_SCALE * vertex_normals], axis=1),
         jnp.concatenate([points, NORMAL_SCALE * normals], axis=1),
     )
-    there = points[forward] - vertices
-    back = points - vertices[backward]
-    agree = jnp.maximum(jnp.sum(own_normals * normals[forward], axis=1), 0.0) * share
-    agree_back = jnp.maximum(jnp.sum(own_normals[backward] * normals, axis=1), 0.0)
-    agree_back = agree_back * (len(vertices) / len(points))
-    off = jnp.sum(there * normals[forward], axis=1)
-    off_back = jnp.sum(back * normals, axis=1)
-    # Pseudo-Huber by reweighting: far matches are often wrong ones.
-    robust_agree = agree / jnp.sqrt(1.0 + (off / robust) ** 2)
-    robust_agree_back = agree_back / jnp.sqrt(1.0 + (off_back / robust) ** 2)
-    weight = match_weights(normals[forward], robust_agree, tau)
-    weight_back = match_weights(normals, robust_agree_back, tau)
+    to_target = points[forward] - vertices
+    from_target = points - vertices[backward]
+    agreement = jnp.maximum(jnp.sum(vertex_normals * normals[forward], axis=1), 0.0) * share
+    agreement_back = jnp.maximum(jnp.sum(vertex_normals[backward] * normals, axis=1), 0.0)
+    agreement_back = agreement_back * (len(vertices) / len(points))
+    distance_forward = jnp.sum(to_target * normals[forward], axis=1)
+    distance_back = jnp.sum(from_target * normals, axis=1)
+    # Pseudo-Huber by reweighting: distant matches are often wrong.
+    robust_forward = agreement / jnp.sqrt(1.0 + (distance_forward / robust) ** 2)
+    robust_back = agreement_back / jnp.sqrt(1.0 + (distance_back / robust) ** 2)
+    weight = match_weights(normals[forward], robust_forward, tau)
+    weight_back = match_weights(normals, robust_back, tau)
     information = weight.at[backward].add(weight_back)
-    pull = jnp.einsum("nij,nj->ni", weight, there)
-    pull = pull.at[backward].add(jnp.einsum("nij,nj->ni", weight_back, back))
-    error = jnp.sum(agree * jnp.abs(off))
-    error_back = jnp.sum(agree_back * jnp.abs(off_back))
-    mean = safe_divide(error + error_back, jnp.sum(agree) + jnp.sum(agree_back))
+    pull = jnp.einsum("nij,nj->ni", weight, to_target)
+    pull = pull.at[backward].add(jnp.einsum("nij,nj->ni", weight_back, from_target))
+    error = jnp.sum(agreement * jnp.abs(distance_forward))
+    error_back = jnp.sum(agreement_back * jnp.abs(distance_back))
+    mean = safe_divide(error + error_back, jnp.sum(agreement) + jnp.sum(agreement_back))
     return Matches(information, pull, mean)
 
 
 def match_weights(
     normals: Points, weight: Float[Array, " n"], tau: float | Scalar
 ) -> Float[Array, "n 3 3"]:
-    """weight (n n^T + tau (I - n n^T))."""
+    """Compute weight (n n^T + tau (I - n n^T))."""
     outer = normals[:, :, None] * normals[:, None, :]
     return weight[:, None, None] * ((1.0 - tau) * outer + tau * jnp.eye(3)[None])
 
@@ -257,7 +257,7 @@ def match_weights(
 def closest(
     features: Float[Array, "n 6"], others: Float[Array, "m 6"]
 ) -> tuple[Int[Array, " n"], Int[Array, " m"]]:
-    """Index of the closest row of the other set, in both directions, by blocks of rows."""
+    """Find the closest row of the other set, in both directions, by blocks of rows."""
     count = len(features)
     padding = -count % _CHUNK
     far = jnp.pad(features, ((0, padding), (0, 0)), constant_values=1e6)
@@ -271,10 +271,10 @@ def closest(
             + squared[None]
             - 2.0 * jnp.matmul(block, others.T, precision="highest")
         )
-        row, smallest = _first_least(distance, 0)
+        row, smallest = _first_minimum(distance, 0)
         closer = smallest < best[0]
         best = jnp.where(closer, smallest, best[0]), jnp.where(closer, start + row, best[1])
-        return best, _first_least(distance, 1)[0]
+        return best, _first_minimum(distance, 1)[0]
 
     none = jnp.zeros(len(others), jnp.int32)
     start = (jnp.full(len(others), jnp.inf, features.dtype), none)
@@ -283,15 +283,15 @@ def closest(
     return forward.reshape(-1)[:count], backward
 
 
-def _first_least(
+def _first_minimum(
     values: Float[Array, "n m"], axis: int
 ) -> tuple[Int[Array, " k"], Float[Array, " k"]]:
-    """Index of the first least value along an axis, and the value. On a CPU two plain reductions
-    are several times faster than argmin."""
-    least = jnp.min(values, axis=axis, keepdims=True)
+    """Find the first minimum along an axis, index and value. On a CPU two plain reductions are
+    several times faster than argmin."""
+    minimum = jnp.min(values, axis=axis, keepdims=True)
     index = jax.lax.broadcasted_iota(jnp.int32, values.shape, axis)
-    first = jnp.min(jnp.where(values == least, index, values.shape[axis]), axis=axis)
-    return first, jnp.squeeze(least, axis)
+    first = jnp.min(jnp.where(values == minimum, index, values.shape[axis]), axis=axis)
+    return first, jnp.squeeze(minimum, axis)
 
 
 def gauss_newton(
@@ -299,15 +299,15 @@ def gauss_newton(
     modes: Float[Array, "mode vertex 3"],
     pose: transforms.SE3,
     coefficients: Coefficients,
-    found: Matches,
+    matches: Matches,
     sigma: Float[Array, ""],
 ) -> tuple[transforms.SE3, Coefficients]:
-    """One step on rotation vector, translation and coefficients together."""
+    """Take one Gauss-Newton step on rotation vector, translation and coefficients."""
     jacobian = _jacobian(shape, modes, pose)
-    weighted = jnp.einsum("vij,vjp->vip", found.information, jacobian)
+    weighted = jnp.einsum("vij,vjp->vip", matches.information, jacobian)
     size = jacobian.shape[2]
     normal_matrix = jacobian.reshape(-1, size).T @ weighted.reshape(-1, size) / sigma**2
-    gradient = jacobian.reshape(-1, size).T @ found.pull.reshape(-1) / sigma**2
+    gradient = jacobian.reshape(-1, size).T @ matches.pull.reshape(-1) / sigma**2
     prior = jnp.concatenate([jnp.full(6, 1e-6), jnp.ones(size - 6)])
     gradient = gradient - jnp.concatenate([jnp.zeros(6), coefficients])
     factor = jsl.cho_factor(normal_matrix + jnp.diag(prior))
@@ -318,12 +318,12 @@ def gauss_newton(
 def _jacobian(
     shape: Vertices, modes: Float[Array, "mode vertex 3"], pose: transforms.SE3
 ) -> Float[Array, "vertex 3 parameter"]:
-    """d posed / d (rotation vector, translation, coefficients) as `transforms.perturb` moves:
+    """Compute d posed / d (rotation vector, translation, coefficients) for `transforms.perturb`:
     (w x R s, I, R modes)."""
     rotation = pose.rotation().as_matrix()
-    turned = shape @ rotation.T
-    axes = jnp.eye(3, dtype=turned.dtype)
-    turning = jnp.cross(axes[None], turned[:, None], axis=-1).transpose(0, 2, 1)
-    shifting = jnp.broadcast_to(axes[None], (len(turned), 3, 3))
-    shaping = jnp.einsum("ij,mvj->vim", rotation, modes)
-    return jnp.concatenate([turning, shifting, shaping], axis=2)
+    rotated = shape @ rotation.T
+    axes = jnp.eye(3, dtype=rotated.dtype)
+    by_rotation = jnp.cross(axes[None], rotated[:, None], axis=-1).transpose(0, 2, 1)
+    by_translation = jnp.broadcast_to(axes[None], (len(rotated), 3, 3))
+    by_coefficients = jnp.einsum("ij,mvj->vim", rotation, modes)
+    return jnp.concatenate([by_rotation, by_translation, by_coefficients], axis=2)

@@ -1,4 +1,4 @@
-"""Solids on a regular grid, on the host: filling, parts, distances."""
+"""Voxelised solids on a regular grid, on the host: filling, connected parts, distances."""
 
 from typing import NamedTuple, cast
 
@@ -10,7 +10,7 @@ from dartjax import mesh
 
 
 class Solid(NamedTuple):
-    """A mesh filled with voxels: centres at origin + spacing * index, mm."""
+    """A voxelised mesh: voxel centres at origin + spacing * index, mm."""
 
     occupancy: Bool[np.ndarray, "i j k"]
     origin: Float[np.ndarray, "3"]
@@ -26,8 +26,8 @@ def solid_of(
     faces: Int[np.ndarray, "face 3"],
     spacing: float = 0.5,
 ) -> Solid:
-    """Fill a closed mesh, with a margin of two voxels."""
-    # Half-voxel offset: the midline x = 0 lies between voxels, so both sides count alike.
+    """Voxelise a closed mesh on a grid with a margin of two voxels."""
+    # Half-voxel offset: the midline x = 0 is between voxels, so both sides are treated equally.
     lower = (np.floor(vertices.min(0) / spacing) - 1.5) * spacing
     i, j, k = (int(n) + 2 for n in np.ceil((vertices.max(0) - lower) / spacing))
     filled = mesh.voxelize(vertices, faces, lower, (i, j, k), spacing)
@@ -35,13 +35,13 @@ def solid_of(
 
 
 def label_parts(mask: Bool[np.ndarray, "*shape"]) -> tuple[Int[np.ndarray, "*shape"], int]:
-    """Connected parts (faces touching) numbered from 1, and how many there are."""
+    """Label connected parts (neighbours share a face) from 1, and count them."""
     return cast(tuple[np.ndarray, int], ndimage.label(mask))
 
 
 def inner_distance(mask: Bool[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Distance of each set element to the nearest unset one, in elements; 0 outside."""
-    # Only the box of the set elements and its rim matter: sections are mostly empty.
+    """Compute the distance of each set element to the nearest unset one, in elements; 0 outside."""
+    # Restricted to the bounding box of the set elements and its rim: sections are mostly empty.
     box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in _box(mask))
     distance = np.zeros(mask.shape)
     distance[box] = ndimage.distance_transform_edt(mask[box])

@@ -1,7 +1,7 @@
 """SynthVerSe: synthetic spines in whole trunks, as a cohort in VerSe's layout.
 
-Two independent families of vertebrae: `parametric`, smooth signed distances whose sizes are drawn
-from published tables, and `warped`, real meshes of stated parents under smooth random warps.
+Two independent families of vertebrae: `parametric`, smooth signed distances with sizes sampled from
+published tables, and `warped`, real meshes of recorded parents under smooth random warps.
 """
 
 from dartjax.synthverse._bones import evaluate as evaluate

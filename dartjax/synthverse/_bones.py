@@ -1,4 +1,4 @@
-"""Vertebrae laid onto the grid, and the bones around them: ribs, sternum, sacrum, pelvis, ..."""
+"""Vertebrae on the voxel grid, and the other bones: ribs, sternum, shoulder, sacrum, pelvis."""
 
 import itertools
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ _RIB_RADIUS = (3.9, 3.7, 3.8, 4.0, 4.1, 4.2, 4.3, 4.3, 4.2, 4.0, 3.6, 3.1)
 
 
 class Placed(NamedTuple):
-    """Signed distance of all vertebrae (FAR where none is near), their labels, and that of the
-    other bones."""
+    """Bones on the grid: signed distance of all vertebrae (at most FAR), their labels, and signed
+    distance of the other bones."""
 
     vertebrae: Float[np.ndarray, "i j k"]
     labels: UInt8[np.ndarray, "i j k"]
-    others: Float[np.ndarray, "i j k"]
+    other_bones: Float[np.ndarray, "i j k"]
 
 
 def place_vertebrae(
@@ -37,19 +37,19 @@ def place_vertebrae(
     frames: Mapping[str, Float[np.ndarray, "4 4"]],
     warps: Mapping[str, Warp],
 ) -> tuple[Float[np.ndarray, "i j k"], UInt8[np.ndarray, "i j k"]]:
-    """Signed distance and labels. Where two bones would meet, a joint gap parts them."""
+    """Compute signed distance and labels; a joint gap separates vertebrae that touch."""
     nearest = np.full(grid.shape, FAR, np.float32)
     second = np.full(grid.shape, FAR, np.float32)
     labels = np.zeros(grid.shape, np.uint8)
     for level, shape in shapes.items():
-        box = grid.box(*_reach_of(shape, frames[level]))
+        box = grid.box(*_world_box(shape, frames[level]))
         if is_empty(box):
             continue
         value = evaluate(shape, frames[level], warps.get(level), *grid.coordinates(box))
         second[box] = np.minimum(second[box], np.maximum(nearest[box], value))
         labels[box] = np.where(value < nearest[box], label_of(level), labels[box])
         nearest[box] = np.minimum(nearest[box], value)
-    # Where two overlap each keeps its side of the middle.
+    # Overlapping vertebrae are separated at the middle of the overlap.
     bone = np.maximum(nearest, np.float32(0.5) * (np.float32(JOINT_GAP_MM) - second + nearest))
     labels[bone >= 0.0] = 0
     return bone, labels
@@ -63,8 +63,8 @@ def evaluate(
     y: Field,
     z: Field,
 ) -> Field:
-    """Signed distance of one placed vertebra at the points of a world box. The warp lives on
-    axes parallel to the world's, about the vertebra's centre."""
+    """Evaluate the signed distance of one placed vertebra at the points of a world box. The warp is
+    defined on axes parallel to world, about the vertebra's centre."""
     if warp is not None:
         local = [a.ravel() - np.float32(c) for a, c in zip((x, y, z), frame[:3, 3], strict=True)]
         moved = displacement(warp, *local)
@@ -72,10 +72,10 @@ def evaluate(
     return shape(*frame_coordinates(frame, x, y, z))
 
 
-def _reach_of(
+def _world_box(
     shape: VertebraShape, frame: Float[np.ndarray, "4 4"]
 ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
-    """A world box that holds the vertebra."""
+    """Compute a world box that contains the vertebra."""
     b = shape.bounds
     side = max(b.tp_tip[0], b.half_width) + 8.0
     tall = b.upper + 22.0
@@ -93,8 +93,8 @@ def add_ribs(
     trunk: Trunk,
     rng: np.random.Generator,
 ) -> list[Float[np.ndarray, "_ 3"]]:
-    """Twelve pairs, from the costovertebral joint round the chest; returns each rib's path.
-    Costal cartilage is left to the soft tissue."""
+    """Add twelve pairs of ribs from the costovertebral joint around the chest, and return their
+    paths. Costal cartilage belongs to the soft tissue."""
     paths = []
     for number in range(1, 13):
         level = f"T{number}"
@@ -118,7 +118,7 @@ def rib_path(
     trunk: Trunk,
     extra: float,
 ) -> Float[np.ndarray, "n 3"]:
-    """Centre line of one rib from its head to its front end, a point every 5 mm or so."""
+    """Compute the centre line of one rib from head to front end, a point about every 5 mm."""
     b = shape.bounds
     high = b.upper - 2.5 if 1 < number < 11 else 0.4 * b.upper
     head = np.array([side * (b.half_width + 4.5), 0.72 * b.wall, high])
@@ -154,7 +154,7 @@ def add_rods(
     radii: Float[np.ndarray, " n"],
     flat: Point = (1.0, 1.0, 1.0),
 ) -> None:
-    """A chain of tapered rods."""
+    """Add a chain of tapered rods."""
     reach = float(np.max(radii)) * max(flat) + 4.0
     for i in range(len(path) - 1):
         low, high = np.minimum(path[i], path[i + 1]), np.maximum(path[i], path[i + 1])
@@ -174,7 +174,7 @@ def add_rods(
 def add_shoulder_and_sternum(
     bone: Field, grid: Grid, trunk: Trunk, frames: Mapping[str, Float[np.ndarray, "4 4"]]
 ) -> None:
-    """Sternum, clavicles and shoulder blades of arms raised."""
+    """Add sternum, clavicles and scapulae with raised arms."""
     top, bottom = trunk.level_z["T3"] + 8.0, trunk.level_z["T9"] - 6.0
     z = np.linspace(top, bottom, 14)
     middle = trunk.inner_point(np.full(14, np.pi), z, 5.0)
@@ -194,7 +194,7 @@ def add_shoulder_and_sternum(
 
 
 def _add_scapula(bone: Field, grid: Grid, trunk: Trunk, side: float) -> None:
-    """A thin triangular sheet that lies on the ribs, and its spine."""
+    """Add a scapula: a thin triangular sheet on the ribs, and its spine."""
     top, bottom = trunk.level_z["T2"], trunk.level_z["T7"] - 6.0
     for step, z in enumerate(np.linspace(top, bottom, 22)):
         share = step / 21.0
@@ -211,8 +211,8 @@ def _add_scapula(bone: Field, grid: Grid, trunk: Trunk, side: float) -> None:
 
 
 def add_pelvis(bone: Field, grid: Grid, frame: Float[np.ndarray, "4 4"], size: float) -> None:
-    """Sacrum with its foramina and wings, and the iliac wings; `frame` is that of S1's end
-    plate, `size` scales with the person."""
+    """Add the sacrum with foramina and wings, and the iliac wings. `frame` is that of S1's end
+    plate; `size` is the person's scale."""
     parts = (
         (_sacrum, (-75.0, -62.0, -105.0), (75.0, 32.0, 14.0)),
         (_ilium, (30.0, -62.0, -145.0), (140.0, 75.0, 30.0)),
@@ -252,8 +252,8 @@ def _sacrum(p: tuple[Field, Field, Field]) -> Field:
 
 
 def _ilium(p: tuple[Field, Field, Field]) -> Field:
-    """A sheet that flares outward and forward from the joint with the sacrum, with a thick
-    crest; the roof of the hip joint and the head of the femur."""
+    """Iliac wing with a thick crest, flaring outward and forward from the sacroiliac joint; roof of
+    the hip joint and femoral head."""
     x, y, z = p
     share = np.clip((y + 45.0) / 105.0, 0.0, 1.0)
     lean = 0.28 + 0.32 * share

@@ -1,4 +1,4 @@
-"""Hounsfield units of bone laid over soft tissue, then what a scanner adds: slices and noise."""
+"""Hounsfield units of bone over soft tissue, and the scanner: slices, blur and noise."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from dartjax.synthverse._warp import noise_block
 
 @dataclasses.dataclass(frozen=True)
 class Bone:
-    """Density of a person's bone. Trabecular HU fall from about 250 at 20 years to 80 at 80 (Jang
+    """Bone density of a person. Trabecular HU fall from about 250 at 20 years to 80 at 80 (Jang
     2019, Radiology 291:360, L1 of 20,374 adults: 226 +- 44 below 30 years, 2.5 HU less a year)."""
 
     trabecular_hu: float
@@ -23,7 +23,7 @@ class Bone:
 
 
 def draw_bone(rng: np.random.Generator, age: float) -> Bone:
-    """Density and cortex of one person of an age."""
+    """Draw bone density and cortical thickness of a person of an age."""
     trabecular = 250.0 - 2.7 * (age - 20.0) + 30.0 * rng.standard_normal()
     thin = np.clip((age - 40.0) / 50.0, 0.0, 1.0)
     return Bone(
@@ -40,12 +40,12 @@ def lay_bone(
     bone: Bone,
     rng: np.random.Generator,
 ) -> None:
-    """Put vertebrae and other bones over soft tissue, in place: a cortical shell and, within,
-    trabecular bone with upright texture; edges with partial volume."""
+    """Paint vertebrae and other bones over soft tissue, in place: a cortical shell and inside it
+    trabecular bone with vertical texture; edges have partial volume."""
     coarse = noise_block(rng, (1.3, 1.3, 2.2))
     fine = noise_block(rng, 0.8)
     for distance, cortex, inside in (
-        (placed.others, 0.95 * bone.cortex_mm, 0.75 * bone.trabecular_hu + 25.0),
+        (placed.other_bones, 0.95 * bone.cortex_mm, 0.75 * bone.trabecular_hu + 25.0),
         (placed.vertebrae, bone.cortex_mm, bone.trabecular_hu),
     ):
         where = np.flatnonzero(distance < 0.75 * grid.spacing)
@@ -66,7 +66,7 @@ def lay_bone(
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """How the scanner samples: slices `slices` voxels thick and apart, noise in HU."""
+    """Settings of the scanner: slices of `slices` voxels thickness and distance, noise in HU."""
 
     slices: int
     noise_hu: float
@@ -80,9 +80,10 @@ def scan(
     settings: Scan,
     rng: np.random.Generator,
 ) -> tuple[Int16[np.ndarray, "i j m"], UInt8[np.ndarray, "i j m"], Float[np.ndarray, "4 4"]]:
-    """CT, labels and world_from_voxel of the grid's axes. A thick slice is the mean of its
-    voxels; its label is that of the middle. Noise is correlated and grows with what the rays
-    have passed."""
+    """Simulate a scan: CT, labels and world_from_voxel on the grid's axes.
+
+    A thick slice is the mean of its voxels; its label is that of the middle. Noise is correlated
+    and higher in the middle of the trunk."""
     blurred = hu
     sigma = settings.kernel_mm / grid.spacing
     for axis in (0, 1):
@@ -100,14 +101,14 @@ def scan(
 
 
 def _add_noise(hu: Float[np.ndarray, "i j m"], grid: Grid, settings: Scan, rng) -> None:
-    """In place, slice by slice: more in the middle of the trunk, less in the air around it."""
+    """Add noise in place, slice by slice: more in the middle of the trunk, less in the air."""
     nx, ny, _ = hu.shape
     x = np.linspace(-1.0, 1.0, nx, dtype=np.float32)[:, None]
     y = np.linspace(-1.0, 1.0, ny, dtype=np.float32)[None]
     level = settings.noise_hu * (0.55 + 0.6 * np.exp(-1.6 * (x * x + y * y)))
     for k in range(hu.shape[2]):
         white = rng.standard_normal((nx + 2, ny + 2), np.float32)
-        # Filtered back-projection noise: neighbours agree, at distance two they repel a little.
+        # Filtered back-projection noise: correlated at distance 1, anticorrelated at distance 2.
         mixed = white[1:-1, 1:-1] + 0.45 * (white[2:, 1:-1] + white[1:-1, 2:])
         mixed -= 0.12 * (white[:-2, 1:-1] + white[1:-1, :-2])
         hu[:, :, k] += level * mixed / np.float32(1.20)

@@ -1,4 +1,4 @@
-"""The anatomy of the demonstration: a real chest CT, or a synthetic torso where that is missing."""
+"""Case of the demonstration: a real chest CT, or a synthetic torso if it is not available."""
 
 from dartjax import data
 from dartjax._progress import Progress, no_progress
@@ -6,8 +6,10 @@ from dartjax.synthverse._torso import synthetic_case
 
 
 def demo_case(*, offline: bool = False, progress: Progress = no_progress) -> tuple[data.Case, str]:
-    """The example chest CT, fetched once and kept, or one synthetic subject; and why it is that
-    one ("" for the real CT). `offline`: fetch nothing, take the real CT only if it is there."""
+    """Load the example chest CT (downloaded once, then cached) or else a synthetic torso.
+
+    Also returns the reason for the synthetic torso, "" for the real CT. `offline`: use the real CT
+    only if it is cached."""
     if offline and not data.example_is_cached():
         return synthetic_case(), "the example chest CT is not on this machine"
     try:

@@ -1,6 +1,4 @@
-"""One vertebra of a person as a signed distance in its own frame, whatever family it is of,
-with its fractures, osteophytes and its random warp.
-"""
+"""Signed distance of one vertebra in its own frame, with fracture and osteophytes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,7 +17,7 @@ LOSS_OF_GRADE = {1: (0.20, 0.25), 2: (0.26, 0.39), 3: (0.41, 0.55)}
 
 
 class Fracture(NamedTuple):
-    """A compression fracture: kind, grade and the share of the height that is lost."""
+    """A compression fracture: kind, grade and relative loss of height."""
 
     kind: Kind
     grade: int
@@ -27,7 +25,7 @@ class Fracture(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Lengths of a body that discs, fractures and ribs need, vertebra frame, mm."""
+    """Dimensions of a vertebra for its discs, fractures and ribs, vertebra frame, mm."""
 
     half_width: float
     front: float  # y
@@ -41,9 +39,9 @@ class Bounds(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VertebraShape:
-    """Signed distance (negative inside, mm) of one bone and the lengths of its body.
+    """Signed distance (negative inside, mm) of one vertebra and its dimensions.
 
-    `source` says where it comes from: "parametric", or "PARENT LEVEL" of a warped mesh.
+    `source` is "parametric", or "PARENT LEVEL" of a warped mesh.
     """
 
     level: str
@@ -51,26 +49,26 @@ class VertebraShape:
     bounds: Bounds
     source: str
     fracture: Fracture | None = None
-    spurs: tuple[Float[np.ndarray, " sector"], ...] = ()  # mm at the upper and the lower rim
+    spurs: tuple[Float[np.ndarray, " sector"], ...] = ()  # mm, at the upper and the lower rim
 
     def __call__(self, x: Field, y: Field, z: Field) -> Field:
         if self.fracture is not None:
-            z = _before_fracture(self.fracture, self.bounds, x, y, z)
+            z = _height_before_fracture(self.fracture, self.bounds, x, y, z)
         value = self.distance(x, y, z)
         return value - _spur_height(self, x, y, z) if self.spurs else value
 
     def heights(self) -> tuple[float, float]:
-        """Body height above and below the frame's origin, where discs and neighbours meet it."""
+        """Compute the body height above and below the frame's origin, to the adjacent discs."""
         upper, lower = self.bounds.upper, -self.bounds.lower
         loss = self.fracture.loss if self.fracture else 0.0
         if self.fracture and self.fracture.kind == "wedge":
             return upper - 0.5 * loss * (upper + lower), lower
-        # The arch keeps its height, so the neighbours sink by half of the loss only.
+        # The arch keeps its height, so the neighbours sink by only half of the loss.
         keep = 1.0 - (0.5 * loss if self.fracture and self.fracture.kind == "crush" else 0.0)
         return keep * upper, keep * lower
 
     def wedge_deg(self) -> float:
-        """Angle between its end plates that a wedge fracture has added."""
+        """Compute the angle between the end plates added by a wedge fracture."""
         if self.fracture is None or self.fracture.kind != "wedge":
             return 0.0
         drop = self.fracture.loss * (self.bounds.upper - self.bounds.lower)
@@ -78,7 +76,7 @@ class VertebraShape:
 
 
 def parametric_shape(level: str, form: VertebraForm) -> VertebraShape:
-    """The vertebra of a form."""
+    """Make the parametric vertebra of a form."""
     pedicle = pedicle_center(form)
     half = 0.25 * (form.body_height + form.body_height_post)
     bounds = Bounds(
@@ -96,11 +94,13 @@ def parametric_shape(level: str, form: VertebraForm) -> VertebraShape:
     )
 
 
-def _before_fracture(fracture: Fracture, bounds: Bounds, x: Field, y: Field, z: Field) -> Field:
-    """z, before the collapse, of the bone that is at (x, y, z) after it.
+def _height_before_fracture(
+    fracture: Fracture, bounds: Bounds, x: Field, y: Field, z: Field
+) -> Field:
+    """Compute z before the collapse of the bone at (x, y, z) after it.
 
-    Columns shorten along z only, so the map has no folds for losses below 1. Columns under the
-    pedicles and all behind the posterior wall keep their height.
+    Columns are shortened along z only, so the map has no folds for losses below 1. Columns under
+    the pedicles and behind the posterior wall keep their height.
     """
     forward = np.clip((y - bounds.wall) / (bounds.front - bounds.wall), 0.0, 1.0)
     middle = 0.5 * (bounds.front + bounds.wall)
@@ -122,7 +122,7 @@ def _before_fracture(fracture: Fracture, bounds: Bounds, x: Field, y: Field, z: 
 
 
 def _spur_height(shape: VertebraShape, x: Field, y: Field, z: Field) -> Field:
-    """Osteophytes: bone grown outward at the rims, by sector of the body's outline."""
+    """Compute the height of osteophytes at the rims, by sector of the body's outline."""
     bounds = shape.bounds
     middle = 0.5 * (bounds.front + bounds.wall)
     angle = np.arctan2(y - np.float32(middle), x)
@@ -144,7 +144,7 @@ def _smoothstep(t: Field) -> Field:
 
 
 def frame_coordinates(pose: Float[np.ndarray, "4 4"], x: Field, y: Field, z: Field) -> Coordinates:
-    """World coordinates in the frame of a pose."""
+    """Transform world coordinates into the frame of a pose."""
     r, t = pose[:3, :3].astype(np.float32), pose[:3, 3].astype(np.float32)
     x, y, z = x - t[0], y - t[1], z - t[2]
     u, v, w = (r[0, i] * x + r[1, i] * y + r[2, i] * z for i in range(3))

@@ -1,9 +1,9 @@
-"""Sizes of the vertebrae of one person: published means and spreads, correlated over levels.
+"""Vertebra sizes of one person: published means and spreads, correlated over levels.
 
-Means and spreads of T11 to L5 and of all pedicle widths are `dartjax.data.published`. What no
-table gives (`_MEANS`) is typical adult anatomy, rounded: depths and canals after Panjabi 1991 and
-1992 (Spine 16:888, 17:299), pedicle heights and angles and thoracic heights near Kaur 2016, the
-rest (processes) by the atlas, checked by eye.
+Means and spreads of T11 to L5 and of all pedicle widths are `dartjax.data.published`. Values
+without a table (`_MEANS`) are typical adult anatomy, rounded: depths and canals after Panjabi 1991
+and 1992 (Spine 16:888, 17:299), pedicle heights and angles and thoracic heights near Kaur 2016,
+processes from an atlas, checked visually.
 """
 
 import functools
@@ -28,7 +28,7 @@ _PUBLISHED_NAME = {"body_width": "endplate_width", "pedicle_width": "pedicle_wid
 
 # Correlation of two levels k apart, and of two measures of one level: Spearman's (as Pearson's)
 # of the per-case lengths of CTSpinoPelvic1K (Apache-2.0; 738 CT with sex and age, T11 to L5),
-# standardised by sex with median and MAD, beyond 3 robust sd left out. Lags 1 to 6 average
+# standardised by sex with median and MAD, without values beyond 3 robust sd. Lags 1 to 6 average
 # .68 .55 .45 .39 .37 .30 over the five measures; the curve below gives .71 .54 .44 .38 .35 .33.
 _FAR, _DECAY = 0.3, 0.58
 _BETWEEN = {
@@ -47,7 +47,7 @@ _BETWEEN = {
 }
 _WIDER_PER_DECADE = 0.11  # sd of the end-plate width per decade of age, same file, about age 60
 _MAX_SD = 2.5
-# Half the ratio of the sexes, less one: widths 0.07 and heights 0.03 in CTSpinoPelvic1K.
+# Half of (male / female ratio - 1): widths 0.07 and heights 0.03 in CTSpinoPelvic1K.
 _SEX_SHARE = {"body_width": 0.07, "body_depth": 0.06, "tp_span": 0.065, "canal_width": 0.03}
 _SEX_SHARE_OTHERS = 0.03
 
@@ -111,7 +111,7 @@ _MEANS: dict[str, tuple[float, ...]] = {
     "thoracic": (0.8, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0.95, 0.55,
                  0, 0, 0, 0, 0),
 }  # fmt: skip
-# Spread where no table gives one: of the mean, or in the measure's own unit.
+# Standard deviation without a published one: relative to the mean, or in the measure's unit.
 _RELATIVE_SD = {
     "body_height": 0.055, "body_height_post": 0.055, "body_width": 0.075, "body_depth": 0.07,
     "canal_width": 0.075, "canal_depth": 0.08, "pedicle_width": 0.18, "pedicle_height": 0.08,
@@ -126,7 +126,7 @@ _ABSOLUTE_SD = {
 
 
 class Person(NamedTuple):
-    """Who is drawn: sex, age in years, and the forms of C7 to L5."""
+    """A random person: sex, age in years, and the vertebra forms of C7 to L5."""
 
     sex: Literal["male", "female"]
     age: float
@@ -134,7 +134,7 @@ class Person(NamedTuple):
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """A person with the sizes of every vertebra, correlated over levels and measures."""
+    """Draw a person with vertebra sizes correlated over levels and measures."""
     sex = cast(Literal["male", "female"], ("male", "female")[int(rng.integers(2))])
     age = float(np.round(rng.uniform(25.0, 88.0), 1))
     scores = _scores(rng)
@@ -151,7 +151,7 @@ def draw_person(rng: np.random.Generator) -> Person:
 
 
 def mean_of(level: str, name: str, sex: Sex) -> float:
-    """Mean of a measure; published where it is, else the table's with the sex's share."""
+    """Return the mean of a measure: published if available, else from the table scaled by sex."""
     entry = _entry(level, name, sex)
     if entry is not None:
         return entry.mean
@@ -161,7 +161,7 @@ def mean_of(level: str, name: str, sex: Sex) -> float:
 
 
 def spread_of(level: str, name: str, sex: Sex) -> float:
-    """Standard deviation of a measure within a sex."""
+    """Return the standard deviation of a measure within a sex."""
     entry = _entry(level, name, sex)
     if entry is not None and entry.sd is not None:
         return entry.sd
@@ -172,7 +172,7 @@ def spread_of(level: str, name: str, sex: Sex) -> float:
 
 @functools.cache
 def _entry(level: str, name: str, sex: Sex) -> Published | None:
-    """The published mean and spread that a measure is drawn with, if there are both."""
+    """Return the published mean and spread of a measure, None unless both are published."""
     if name not in PUBLISHED:
         return None
     entry = published(level, sex).get(_PUBLISHED_NAME.get(name, name))
@@ -180,7 +180,7 @@ def _entry(level: str, name: str, sex: Sex) -> Published | None:
 
 
 def _scores(rng: np.random.Generator) -> Float[np.ndarray, "measure level"]:
-    """Standard normal scores with the correlations above, cut at 2.5 sd."""
+    """Draw standard normal scores with the correlations above, clipped at 2.5 sd."""
     names = list(_MEANS)
     between = np.eye(len(names))
     for (a, b), value in _BETWEEN.items():

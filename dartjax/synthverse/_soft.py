@@ -1,6 +1,6 @@
 """Soft tissue of a trunk in Hounsfield units: fat, muscle, lungs, heart, vessels, bowel, organs.
 
-The patient's left is -x: the heart and the aorta lie there, the liver on the right.
+The patient's left is -x: the heart and the aorta are on the left, the liver on the right.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ AIR, FAT, MUSCLE, SKIN, LUNG, DISC, CORD = -1000.0, -103.0, 55.0, 20.0, -870.0, 
 
 @dataclasses.dataclass(frozen=True)
 class Patient:
-    """What the soft tissue depends on besides the trunk's form."""
+    """Parameters of the soft tissue in addition to the trunk's outlines."""
 
     contrast_hu: float  # of the aorta; 40 without contrast agent
-    breath_mm: float  # + with the diaphragm lower
-    gas: float  # share of the bowel that holds gas
-    muscle_fat: float  # 0 to 1, fatty streaks in the back's muscles
+    breath_mm: float  # + lowers the diaphragm
+    gas: float  # share of the bowel filled with gas
+    muscle_fat: float  # 0 to 1, fatty streaks in the back muscles
     calcified: float  # HU of the rib cartilage
     table: bool
 
 
 def draw_patient(rng: np.random.Generator, age: float) -> Patient:
-    """Contrast agent in half of the patients, breath, bowel gas, muscle quality."""
+    """Draw contrast agent (in half of the patients), breath, bowel gas and muscle quality."""
     contrast = rng.uniform(150.0, 330.0) if rng.random() < 0.5 else rng.uniform(35.0, 48.0)
     return Patient(
         contrast_hu=float(contrast),
@@ -45,7 +45,7 @@ def draw_patient(rng: np.random.Generator, age: float) -> Patient:
 
 
 class SoftTissue:
-    """HU of a trunk, painted from the outside to the inside."""
+    """Painter of a trunk in HU, from the outside to the inside."""
 
     def __init__(self, grid: Grid, trunk: Trunk, patient: Patient, rng: np.random.Generator):
         self.grid, self.trunk, self.patient, self.rng = grid, trunk, patient, rng
@@ -60,9 +60,9 @@ class SoftTissue:
         frames: Mapping[str, Float[np.ndarray, "4 4"]],
         ribs: list[Float[np.ndarray, "_ 3"]],
     ) -> Float[np.ndarray, "i j k"]:
-        """Everything but bone."""
+        """Paint all soft tissue and return the HU."""
         for k, z in enumerate(self.grid.axis(2)):
-            self._slice(k, float(z))
+            self._paint_slice(k, float(z))
         self._chest()
         self._abdomen()
         self._vessels(frames)
@@ -72,8 +72,8 @@ class SoftTissue:
             self._table()
         return self.hu
 
-    def _slice(self, k: int, z: float) -> None:
-        """Skin, fat, the muscular wall, and what fills chest and belly, of one slice."""
+    def _paint_slice(self, k: int, z: float) -> None:
+        """Paint skin, fat, muscular wall and the cavity of one slice."""
         t, g = self.trunk, self.grid
         x, y = g.axis(0)[:, None], g.axis(1)[None, :]
         wave = self._texture(self.waves, k)
@@ -91,22 +91,22 @@ class SoftTissue:
         inner = radial_distance(x, y, (0.5 * sx, middle), inner_half)
         fat_depth = t.fat_mm * (0.75 + 0.25 * np.clip((y - middle) / 60.0, -1.0, 1.0)) + 2.0
         hu = np.full(skin.shape, AIR, np.float32)
-        self._over(hu, skin, SKIN)
-        self._over(hu, skin + 2.0, FAT + 6.0 * wave)
+        self._paint_over(hu, skin, SKIN)
+        self._paint_over(hu, skin + 2.0, FAT + 6.0 * wave)
         muscle = MUSCLE + 7.0 * self._texture(self.ripple, k)
         fatty = self._texture(self.waves, k + 31) + 0.6 * self._texture(self.ripple, k + 11)
         streaks = np.clip(3.0 * (fatty - 1.9 + 1.1 * self.patient.muscle_fat), 0.0, 1.0)
         muscle = muscle - 120.0 * streaks
-        # Layers of the wall: two sheets of muscle with fat between them over the ribs.
-        self._over(hu, np.maximum(skin + fat_depth, inner - 22.0 + 2.0 * wave), muscle)
+        # Layers of the wall: two sheets of muscle over the ribs with fat in between.
+        self._paint_over(hu, np.maximum(skin + fat_depth, inner - 22.0 + 2.0 * wave), muscle)
         gap = np.abs(inner - 12.0 + 2.5 * wave) - 1.3
-        self._over(hu, np.maximum(gap, skin + fat_depth + 4.0) + 40.0 * (y < sy - 8.0), FAT)
-        self._over(hu, self._back_muscles(x, y, z, sx, sy, wave, skin + fat_depth), muscle)
-        self._inside(hu, inner, x, y, z, sx, sy, wave, k)
+        self._paint_over(hu, np.maximum(gap, skin + fat_depth + 4.0) + 40.0 * (y < sy - 8.0), FAT)
+        self._paint_over(hu, self._back_muscles(x, y, z, sx, sy, wave, skin + fat_depth), muscle)
+        self._paint_cavity(hu, inner, x, y, z, sx, sy, wave, k)
         self.hu[:, :, k] = hu
 
     def _back_muscles(self, x, y, z, sx, sy, wave, depth) -> Field:
-        """Erectors on both sides of the spinous processes; psoas beside the lumbar bodies."""
+        """Erectors on both sides of the spinous processes; psoas lateral to the lumbar bodies."""
         lateral = np.abs(x - sx)
         lumbar = np.clip((self.trunk.level_z["T12"] - z) / 60.0, 0.0, 1.0)
         erector = np.hypot((lateral - 32.0) / (30.0 + 6 * lumbar), (y - sy + 47.0) / 23.0) - 1.0
@@ -118,14 +118,14 @@ class SoftTissue:
             value = np.minimum(value, np.minimum(psoas + wave, 10.0 * quadratus))
         return value
 
-    def _inside(self, hu, inner, x, y, z, sx, sy, wave, k) -> None:
-        """Lungs above the diaphragm, fat below it, the mediastinum between the lungs."""
+    def _paint_cavity(self, hu, inner, x, y, z, sx, sy, wave, k) -> None:
+        """Paint lungs above the diaphragm, fat below it, and the mediastinum."""
         dome = self.diaphragm(x, y)
         below = z - dome - 1.5 * wave  # negative under the diaphragm
         cavity = inner + 0.8
         under = np.maximum(cavity, below)
-        self._over(hu, under, FAT + 10.0 + 9.0 * wave)
-        self._over(hu, np.maximum(under, -below - 3.5), MUSCLE)
+        self._paint_over(hu, under, FAT + 10.0 + 9.0 * wave)
+        self._paint_over(hu, np.maximum(under, -below - 3.5), MUSCLE)
         if z < float(dome.min()) - 5.0:
             return
         apex = z - (self.trunk.level_z["T1"] + 8.0)
@@ -146,14 +146,14 @@ class SoftTissue:
         if apex > -45.0:
             solid = np.minimum(solid, neck + np.float32(1.2) * np.minimum(-apex, 40.0))
         lung = np.maximum(np.maximum(above, -solid), apex)
-        self._over(hu, np.maximum(above, -lung), -30.0 + 60.0 * (np.abs(wave) < 1.2))
+        self._paint_over(hu, np.maximum(above, -lung), -30.0 + 60.0 * (np.abs(wave) < 1.2))
         depth = np.clip((y - sy) / 120.0, -0.4, 1.0)  # lying, the back of the lung is denser
         value = LUNG - 45.0 * depth + 12.0 * wave + 14.0 * self._texture(self.ripple, k + 47)
-        self._over(hu, lung, value)
+        self._paint_over(hu, lung, value)
         self.lung[:, :, k] = lung < -0.5
 
     def diaphragm(self, x: Field, y: Field) -> Field:
-        """Height of its upper face: two domes, the right one higher."""
+        """Compute the height of the diaphragm's upper face: two domes, the right one higher."""
         t = self.trunk
         top = t.level_z["T9"] - 4.0 - self.patient.breath_mm
         middle = t.value("spine_y", top) + 0.42 * t.value("front", top)
@@ -165,35 +165,37 @@ class SoftTissue:
         return np.maximum(domes[0], domes[1]).astype(np.float32)
 
     def _chest(self) -> None:
-        """Heart, great vessels, windpipe, and the lungs' vessels from the hilum outward."""
+        """Paint heart, great vessels, airways, and the lung vessels from the hilum outward."""
         t, blood = self.trunk, self.patient.contrast_hu
         z8, z5 = t.level_z["T8"], t.level_z["T5"]
         y0, deep = t.value("spine_y", z8), t.value("front", z8)
         low = z8 - 4.0 - 0.5 * self.patient.breath_mm
         heart = np.array([-24.0, y0 + 0.60 * deep, low])
         self._fill_rod(
-            _moved(heart, [26, -16, 26]),
-            _moved(heart, [-36, 20, -20]),
+            _shifted(heart, [26, -16, 26]),
+            _shifted(heart, [-36, 20, -20]),
             (37.0, 33.0),
             42.0,
             above=True,
         )
         inside = 42.0 + 0.6 * (blood - 42.0)
         self._fill_rod(
-            _moved(heart, [22, -18, 22]), _moved(heart, [-26, 14, -16]), (20.0, 21.0), inside
+            _shifted(heart, [22, -18, 22]), _shifted(heart, [-26, 14, -16]), (20.0, 21.0), inside
         )
-        self._fill_rod(_moved(heart, [30, 4, 8]), _moved(heart, [30, 0, 34]), (18.0, 12.0), inside)
+        self._fill_rod(
+            _shifted(heart, [30, 4, 8]), _shifted(heart, [30, 0, 34]), (18.0, 12.0), inside
+        )
         z4 = t.level_z["T4"]
         y4 = t.value("spine_y", z4)
         arch = np.array(
             [[4, 0.60 * deep, -45], [10, 0.62 * deep, -18], [2, 50, 4], [-12, 34, 8], [-22, 15, -2],
              [-23, 10, -25]], float,
         )  # fmt: skip
-        self._tube(_moved(arch, [0, y4, z4]), 14.0, blood)
+        self._tube(_shifted(arch, [0, y4, z4]), 14.0, blood)
         self._tube(np.array([[20.0, y4 + 48, z4 + 45], [22, y4 + 50, z4 - 30]]), 8.5, blood)
         pulmonary = np.array([[-52, 4, 0], [-18, 22, 8], [18, 12, -2], [50, 2, -6]], float)
         y5 = t.value("spine_y", z5)
-        self._tube(_moved(pulmonary, [0, y5 + 22, z5 - 12]), 10.5, inside)
+        self._tube(_shifted(pulmonary, [0, y5 + 22, z5 - 12]), 10.5, inside)
         self._airways(y4, z4, y5, z5)
         for side in (1.0, -1.0):
             self._lung_tree(np.array([side * 34.0, y5 + 24.0, z5 - 14.0]), side, inside)
@@ -203,14 +205,14 @@ class SoftTissue:
         z = np.arange(carina[2], z4 + 95.0, 14.0)
         windpipe = np.stack([0.4 * self.trunk.at("spine_x", z), self.trunk.at("spine_y", z), z], 1)
         windpipe[:, 1] += np.linspace(30.0, 24.0, len(z))
-        main = ((_moved(carina, [28, -2, -22]), 7.0), (_moved(carina, [-36, -2, -24]), 6.0))
+        main = ((_shifted(carina, [28, -2, -22]), 7.0), (_shifted(carina, [-36, -2, -24]), 6.0))
         tubes = [(windpipe, 9.0)] + [(np.array([carina, end]), radius) for end, radius in main]
         for ends, radius in tubes:
             self._tube(ends, radius + 1.8, 40.0)
             self._tube(ends, radius, -990.0)
 
     def _lung_tree(self, root: Float[np.ndarray, "3"], side: float, blood: float) -> None:
-        """Branching vessels, thinner toward the pleura."""
+        """Paint branching vessels, thinner toward the pleura."""
         stack = []
         for direction in ((0.2, 0.1, 1.0), (0.7, 0.6, 0.35), (0.8, -0.4, 0.1), (0.5, 0.3, -0.8),
                           (0.6, -0.5, -0.7), (0.3, -0.6, -1.0), (0.9, 0.2, -0.3)):  # fmt: skip
@@ -244,7 +246,7 @@ class SoftTissue:
         here += share * (hu - here)
 
     def _abdomen(self) -> None:
-        """Liver, spleen, kidneys, stomach, bowel and its gas."""
+        """Paint liver, spleen, kidneys, stomach, pancreas and bowel with gas."""
         t, blood = self.trunk, self.patient.contrast_hu
         lift = 0.35 * max(blood - 45.0, 0.0)
         self._liver(58.0 + lift)
@@ -289,10 +291,10 @@ class SoftTissue:
             value = np.maximum(np.maximum(inner, z - dome), np.maximum(left_edge, spine))
             value = np.maximum(value, 0.8 * under)
             texture = 4.0 * self._texture(self.ripple, k, box)
-            self._over(self.hu[box][:, :, k], value, hu + texture)
+            self._paint_over(self.hu[box][:, :, k], value, hu + texture)
 
     def _bowel(self) -> None:
-        """Loops of gut between fat, some with gas; the colon as a frame around them."""
+        """Paint loops of small bowel in fat, and the colon around them, partly with gas."""
         t, rng = self.trunk, self.rng
         z1, s1 = t.level_z["L1"], t.level_z["S1"]
         w = t.value("half_width", t.level_z["L3"])
@@ -333,8 +335,8 @@ class SoftTissue:
             )
 
     def _vessels(self, frames: Mapping[str, Float[np.ndarray, "4 4"]]) -> None:
-        """Descending aorta on the left of the bodies, in front of them further down, and the
-        vena cava on their right."""
+        """Paint the descending aorta, left of the bodies and further down in front of them, and the
+        vena cava on the right."""
         levels = [v for v in frames if v[0] in "TL" and v not in ("T1", "T2", "T3", "T4")]
         venous = 40.0 + 0.4 * (self.patient.contrast_hu - 40.0)
         for side, radius, hu in ((-1.0, 11.0, self.patient.contrast_hu), (1.0, 10.5, venous)):
@@ -353,7 +355,7 @@ class SoftTissue:
         shapes: Mapping[str, VertebraShape],
         frames: Mapping[str, Float[np.ndarray, "4 4"]],
     ) -> None:
-        """Discs and the dural sac."""
+        """Paint discs and the dural sac."""
         order = [*shapes, "S1"]
         for above, below in itertools.pairwise(order):
             b = shapes[above].bounds
@@ -371,7 +373,7 @@ class SoftTissue:
             middle, half = 0.5 * (b.front + b.wall), 0.5 * (b.front - b.wall)
             value = ellipsoid(local, (0.0, middle, 0.0), (b.half_width + 1.0, half + 1.5, 26.0))
             value = np.maximum(value, np.abs(local[2]) - 11.0)
-            self._over(self.hu[box], value, DISC)
+            self._paint_over(self.hu[box], value, DISC)
         sac = []
         for level, shape in shapes.items():
             b, pose = shape.bounds, frames[level]
@@ -381,13 +383,13 @@ class SoftTissue:
         self._tube(np.array(sac), 7.0, CORD)
 
     def _cartilage(self, ribs: list[Float[np.ndarray, "_ 3"]]) -> None:
-        """From the front ends of the upper ten ribs to the sternum."""
+        """Paint costal cartilage from the front ends of the upper ten ribs to the sternum."""
         t = self.trunk
         for i, path in enumerate(ribs[:20]):
             side = 1.0 if path[-1, 0] > 0 else -1.0
             level = ("T4", "T5", "T6", "T7", "T8", "T8", "T9", "T9", "T9", "T9")[i // 2]
             target = t.inner_point(np.array([np.pi]), np.array([t.level_z[level] + 2.0]), 4.0)[0]
-            target = _moved(target, [side * 13.0, 0.0, 0.0])
+            target = _shifted(target, [side * 13.0, 0.0, 0.0])
             steps = np.linspace(0.0, 1.0, 8)[:, None]
             line = path[-1] + (target - path[-1]) * steps
             line[:, 1] += 8.0 * np.sin(np.pi * steps[:, 0])
@@ -395,7 +397,7 @@ class SoftTissue:
             self._tube(line, 5.5, self.patient.calcified)
 
     def _table(self) -> None:
-        """The curved top of the scanner's table behind the back."""
+        """Paint the curved top of the scanner's table behind the back."""
         g = self.grid
         x, y = g.axis(0)[:, None], g.axis(1)[None, :]
         back = float((self.trunk.spine_y - self.trunk.outer_back).min())
@@ -411,8 +413,8 @@ class SoftTissue:
         n = len(block)
         return block[(rows % n)[:, None], (columns % n)[None], k % n]
 
-    def _over(self, hu: Field, distance: Field, value: Field | float) -> None:
-        """Lay a tissue over what is there, with partial volume at its edge."""
+    def _paint_over(self, hu: Field, distance: Field, value: Field | float) -> None:
+        """Paint a tissue over the present one, with partial volume at its edge."""
         share = np.clip(0.5 - distance / np.float32(self.grid.spacing), 0.0, 1.0)
         hu += share.astype(np.float32) * (value - hu)
 
@@ -421,7 +423,7 @@ class SoftTissue:
         if is_empty(box):
             return
         value = ellipsoid(self.grid.coordinates(box), center, radii)
-        self._over(self.hu[box], self._within(box, value), hu)
+        self._paint_over(self.hu[box], self._clip_to_cavity(box, value), hu)
 
     def _fill_rod(self, a, b, radii, hu: float, above: bool = False, cavity: bool = False) -> None:
         a, b = np.asarray(a, float), np.asarray(b, float)
@@ -433,14 +435,14 @@ class SoftTissue:
         value = capsule((x, y, z), a, b, radii)
         if above:
             value = np.maximum(value, self.diaphragm(x, y) + 1.0 - z)
-        self._over(self.hu[box], self._within(box, value) if cavity else value, hu)
+        self._paint_over(self.hu[box], self._clip_to_cavity(box, value) if cavity else value, hu)
 
     def _tube(self, path: Float[np.ndarray, "n 3"], radius: float, hu: float, cavity: bool = False):
         for a, b in itertools.pairwise(path):
             self._fill_rod(a, b, (radius, radius), hu, cavity=cavity)
 
-    def _within(self, box, value: Field) -> Field:
-        """Keep an organ off the abdominal wall: only over fat, gut and other organs inside."""
+    def _clip_to_cavity(self, box, value: Field) -> Field:
+        """Clip an organ to the abdominal cavity."""
         t, g = self.trunk, self.grid
         x, y, z = g.coordinates(box)
         sy = t.at("spine_y", z)
@@ -453,6 +455,6 @@ class SoftTissue:
         return np.maximum(value, 60.0 * outside)
 
 
-def _moved(points: Field, by: Point) -> Field:
-    """Points shifted by an offset in mm."""
+def _shifted(points: Field, by: Point) -> Field:
+    """Shift points by an offset in mm."""
     return points + np.asarray(by, float)

@@ -1,4 +1,4 @@
-"""Simple solids as implicit functions, negative inside and about mm, on broadcast coordinates."""
+"""Simple solids as implicit functions (negative inside, approximately mm) on broadcast axes."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ Point = Sequence[float | int] | Float[np.ndarray, "3"]
 
 
 def smooth_min(a: Field, b: Field, k: float) -> Field:
-    """Union with a fillet of about k mm (polynomial smooth minimum)."""
+    """Compute the union with a fillet of about k mm (polynomial smooth minimum)."""
     blend = np.maximum(np.float32(k) - np.abs(a - b), np.float32(0.0))
     return np.minimum(a, b) - blend * blend * np.float32(0.25 / k)
 
 
 def smooth_max(a: Field, b: Field, k: float) -> Field:
-    """Intersection with an edge rounded by about k mm."""
+    """Compute the intersection with an edge rounded by about k mm."""
     return -smooth_min(-a, -b, k)
 
 
@@ -28,7 +28,7 @@ def capsule(
     radii: tuple[float, float],
     flat: Point = (1, 1, 1),
 ) -> Field:
-    """Tapered rod between two points; `flat` > 1 stretches its section along an axis."""
+    """Evaluate a tapered rod between two points; `flat` > 1 stretches its section along an axis."""
     stretch = 1.0 / np.asarray(flat, float)
     a, d = np.asarray(start) * stretch, (np.asarray(end) - np.asarray(start)) * stretch
     p = [axis * np.float32(s) - np.float32(o) for axis, s, o in zip(point, stretch, a, strict=True)]
@@ -47,7 +47,7 @@ def plate(
     thickness: float | Field,
     edge: float = 2.0,
 ) -> Field:
-    """A tapered rod drawn in the plane `across`, with `thickness` (half) along `normal`."""
+    """Evaluate a plate: a tapered rod in the plane `across` of half `thickness` along `normal`."""
     (a, b), (u, v) = np.asarray(ends, float), across
     d = b - a
     along = (u - np.float32(a[0])) * np.float32(d[0]) + (v - np.float32(a[1])) * np.float32(d[1])
@@ -60,7 +60,7 @@ def plate(
 
 
 def ellipsoid(point: Coordinates, center: Point, radii: Point) -> Field:
-    """Ellipsoid; the value is distance-like near the surface."""
+    """Evaluate an ellipsoid; the value is approximately the distance near the surface."""
     p = [
         (axis - np.float32(c)) / np.float32(r)
         for axis, c, r in zip(point, center, radii, strict=True)
@@ -69,8 +69,8 @@ def ellipsoid(point: Coordinates, center: Point, radii: Point) -> Field:
     return (radius - np.float32(1.0)) * np.float32(min(radii))
 
 
-def turned(y: Field, z: Field, degrees: float, center: tuple[float, float] = (0.0, 0.0)):
-    """Coordinates (y, z) in axes turned about +x by an angle, the centre becoming (0, 0)."""
+def rotated_axes(y: Field, z: Field, degrees: float, center: tuple[float, float] = (0.0, 0.0)):
+    """Compute (y, z) in axes rotated about +x by an angle, with the centre at (0, 0)."""
     c, s = np.float32(np.cos(np.radians(degrees))), np.float32(np.sin(np.radians(degrees)))
     y, z = y - np.float32(center[0]), z - np.float32(center[1])
     return c * y + s * z, c * z - s * y

@@ -1,4 +1,4 @@
-"""Where the vertebrae of one person stand: kyphosis, lordosis, scoliosis, discs.
+"""Alignment of one person's spine: kyphosis, lordosis, scoliosis, discs.
 
 Angles supine and rounded: thoracic kyphosis T1 to T12 45 +- 9 deg and lordosis L1 to S1
 55 +- 9 deg (Roussouly 2005, Spine 30:346, standing 46 and 61), central disc heights T12 to S1 by
@@ -28,7 +28,7 @@ _DISC_MM = {
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """The curve of a spine. `disc_mm` and `degenerated` are those below each level."""
+    """Alignment of a spine. `disc_mm` and `degenerated` refer to the disc below each level."""
 
     kyphosis_deg: float  # T1 to T12
     lordosis_deg: float  # L1 to S1
@@ -39,12 +39,12 @@ class Alignment:
     degenerated: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """For the subject's JSON."""
+        """Return the rounded values for the subject's JSON."""
         return {k: _rounded(v) for k, v in dataclasses.asdict(self).items()}
 
 
 def draw_alignment(rng: np.random.Generator, sex: str, age: float) -> Alignment:
-    """Curvature and discs of one person; old spines are more kyphotic, with thinner discs."""
+    """Draw curvature and discs of one person; old spines are more kyphotic, with thinner discs."""
     kyphosis = float(np.clip(45.0 + 0.12 * (age - 55.0) + 9.0 * rng.standard_normal(), 24.0, 66.0))
     lordosis = float(np.clip(53.0 + 0.35 * (kyphosis - 45.0) + 8.0 * rng.standard_normal(), 30, 78))
     scoliotic = rng.random() < 0.125
@@ -74,7 +74,7 @@ def poses(
     heights: Mapping[str, tuple[float, float]],
     wedges_deg: Mapping[str, float] | None = None,
 ) -> dict[str, Float[np.ndarray, "4 4"]]:
-    """world_from_vertebra of C7 to L5 and of S1 (origin at the middle of its end plate).
+    """Compute world_from_vertebra of C7 to L5 and of S1 (origin at the middle of its end plate).
 
     `heights` are those of each body above and below its centre, mm; `wedges_deg` bend the spine
     forward above a wedge fracture. L3's centre is the world's origin.
@@ -107,8 +107,10 @@ def poses(
 
 
 def _scoliosis(alignment: Alignment) -> tuple[Float[np.ndarray, " level"], ...]:
-    """Sideways lean and axial turn of each level, deg. The curve's two end vertebrae lie three
-    to four levels from the apex; bodies turn toward the convex side."""
+    """Compute lateral tilt and axial rotation of each level, deg.
+
+    The two end vertebrae of the curve are three to four levels from the apex; bodies rotate toward
+    the convex side."""
     step = np.arange(len(_ORDER)) - _ORDER.index(alignment.apex)
     lean = step * np.exp(0.5 - 0.5 * (step / 3.5) ** 2) / 3.5  # peaks of -+1, at -+3.5 levels
     roll = 0.5 * alignment.cobb_deg * lean
@@ -117,7 +119,7 @@ def _scoliosis(alignment: Alignment) -> tuple[Float[np.ndarray, " level"], ...]:
 
 
 def spine_rotation(pitch: float, roll: float, turn: float) -> Float[np.ndarray, "3 3"]:
-    """R_z(turn) R_y(roll) R_x(-pitch), degrees: + pitch leans z forward, + roll to the right."""
+    """Compute R_z(turn) R_y(roll) R_x(-pitch), deg: + pitch tilts z forward, + roll right."""
     (cx, cy, cz), (sx, sy, sz) = (f(np.radians([-pitch, roll, turn])) for f in (np.cos, np.sin))
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

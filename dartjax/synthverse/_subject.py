@@ -1,4 +1,4 @@
-"""One synthetic subject from (seed, number, family): CT, labels and everything known of it."""
+"""Generation of one synthetic subject from (seed, number, family): CT, labels and facts."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ _FRACTURE_WEIGHT = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a cohort fixes for all its subjects."""
+    """Options of a cohort, the same for all its subjects."""
 
     spacing_mm: float = 1.0
     view: View = "mixed"
@@ -65,7 +65,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticSubject:
-    """CT in HU and labels on one grid, body centres in voxels, and all the rest as JSON."""
+    """A synthetic subject: CT (HU) and labels on one grid, body centres (voxels), facts (JSON)."""
 
     id: str
     hu: Int16[np.ndarray, "i j k"]
@@ -76,17 +76,17 @@ class SyntheticSubject:
 
 
 def subject_id(number: int) -> str:
-    """`synth0007` of 7."""
+    """Format the id of a subject: 7 -> "synth0007"."""
     return f"synth{number:04d}"
 
 
 def make_subject(
     seed: int, number: int, family: Family, options: Options | None = None
 ) -> SyntheticSubject:
-    """A subject; the same arguments give the same arrays on one machine.
+    """Generate a subject; the same arguments give the same arrays on one machine.
 
-    DataError for an unknown family, a voxel size outside 0.5 to 4 mm, and meshes that are missing
-    or may not be used.
+    DataError for an unknown family, a voxel size outside 0.5 to 4 mm, and missing or forbidden
+    meshes.
     """
     options = options or Options()
     _check(family, options)
@@ -97,10 +97,10 @@ def make_subject(
     spinous = {level: -shape.bounds.back for level, shape in anatomy.shapes.items()}
     trunk = make_trunk(streams[4], frames, spinous, person.sex, (low - 80.0, high + 80.0))
     body = _Body(trunk, draw_patient(streams[5], person.age), draw_bone(streams[5], person.age))
-    settings = _scan(streams[6], options)
-    grid = _grid(trunk, low, high, options.spacing_mm)
+    settings = _draw_scan(streams[6], options)
+    grid = _grid_of_trunk(trunk, low, high, options.spacing_mm)
     hu, labels, affine = _image(grid, anatomy, body, settings, (streams[5], streams[6]))
-    hu, labels, affine, turn = _oriented(streams[6], hu, labels, affine, options)
+    hu, labels, affine, turn = _reorient(streams[6], hu, labels, affine, options)
     frames = {level: turn @ frame for level, frame in frames.items()}
     facts = {
         "family": family,
@@ -119,12 +119,12 @@ def make_subject(
 
 def _check(family: str, options: Options) -> None:
     if family not in FAMILIES:
-        raise DataError(f"family {family!r}: choose one of {', '.join(FAMILIES)}")
+        raise DataError(f"unknown family {family!r}: use one of {', '.join(FAMILIES)}")
     if not 0.5 <= options.spacing_mm <= 4.0:
         raise DataError(f"spacing_mm={options.spacing_mm}: give 0.5 to 4 mm")
     if family == "warped" and options.meshes is None:
         raise DataError(
-            "the warped family needs meshes: a folder of SUBJECT/LEVEL.ply (Options.meshes)"
+            "the warped family needs meshes: give a folder of SUBJECT/LEVEL.ply (Options.meshes)"
         )
 
 
@@ -134,12 +134,12 @@ class _Anatomy(NamedTuple):
     person: Person
     alignment: Alignment
     shapes: dict[str, VertebraShape]
-    frames: dict[str, Float[np.ndarray, "4 4"]]  # patient_from_vertebra by level, and the sacrum's
+    frames: dict[str, Float[np.ndarray, "4 4"]]  # patient_from_vertebra by level and of the sacrum
     warps: dict[str, Warp]
 
 
 class _Body(NamedTuple):
-    """What the bones lie in, and what they are made of."""
+    """Trunk, soft tissue and bone density of one person."""
 
     trunk: Trunk
     patient: Patient
@@ -149,10 +149,10 @@ class _Body(NamedTuple):
 def _draw_anatomy(
     streams: Sequence[np.random.Generator], family: Family, options: Options
 ) -> _Anatomy:
-    """The person, the curve of the spine, its bones and their warps, each from its own stream."""
+    """Draw person, alignment, vertebra shapes and warps, each from its own stream."""
     person = draw_person(streams[0])
     alignment = draw_alignment(streams[1], person.sex, person.age)
-    shapes = _shapes(streams[2], person, family, options)
+    shapes = _make_shapes(streams[2], person, family, options)
     heights = {level: shape.heights() for level, shape in shapes.items()}
     wedges = {level: shape.wedge_deg() for level, shape in shapes.items() if shape.wedge_deg()}
     frames = poses(alignment, heights, wedges)
@@ -160,10 +160,10 @@ def _draw_anatomy(
     return _Anatomy(person, alignment, shapes, frames, warps)
 
 
-def _shapes(
+def _make_shapes(
     rng: np.random.Generator, person: Person, family: Family, options: Options
 ) -> dict[str, VertebraShape]:
-    """Every level's bone with its fracture and osteophytes."""
+    """Make the vertebra of every level with its fracture and osteophytes."""
     shapes = {level: parametric_shape(level, person.forms[level]) for level in LEVELS}
     if family == "warped":
         available = find_parents(Path(str(options.meshes)))
@@ -181,7 +181,7 @@ def _shapes(
 
 
 def _draw_fractures(rng: np.random.Generator, age: float) -> dict[str, Fracture]:
-    """None in most of the young; one to three levels in four old people of ten."""
+    """Draw fractures: rare in young people, one to three levels in four of ten old people."""
     kinds, levels = rng.integers(len(KINDS), size=3), list(_FRACTURE_WEIGHT)
     weights = np.array(list(_FRACTURE_WEIGHT.values()), float)
     chosen = rng.choice(levels, 3, replace=False, p=weights / weights.sum())
@@ -199,7 +199,8 @@ def _draw_fractures(rng: np.random.Generator, age: float) -> dict[str, Fracture]
 def _field_of_view(
     rng: np.random.Generator, frames, shapes: dict[str, VertebraShape], options: Options
 ) -> tuple[str, float, float]:
-    """Name, lowest and highest z. A level of the warped family that no parent has is cut."""
+    """Draw the field of view: name, lowest and highest z. Levels of the warped family without a
+    parent are cut."""
     z = {level: float(frame[2, 3]) for level, frame in frames.items()}
     drawn = str(rng.choice(["whole", "thorax", "lumbar"], p=[0.5, 0.25, 0.25]))
     view = drawn if options.view == "mixed" else options.view
@@ -207,7 +208,7 @@ def _field_of_view(
     sources = {level: shapes[level].source for level in LEVELS[1:]}
     real = [level for level, source in sources.items() if source != "parametric"]
     top = z["C7"] + 20.0 + jitter[0]
-    if real and real[0] != "T1":  # through the body above the first real one
+    if real and real[0] != "T1":  # through the body above the first level with a parent
         top = z[LEVELS[LEVELS.index(real[0]) - 1]] + 5.0 + 0.3 * jitter[0]
     high = z["T9"] + 5.0 + jitter[0] if view == "lumbar" else top
     low = z["L2"] + jitter[1] if view == "thorax" else z["S1"] - 62.0 + jitter[1]
@@ -216,8 +217,8 @@ def _field_of_view(
     return view, low, high
 
 
-def _grid(trunk: Trunk, low: float, high: float, spacing: float) -> Grid:
-    """The box of the trunk between two heights, at most 420 mm wide."""
+def _grid_of_trunk(trunk: Trunk, low: float, high: float, spacing: float) -> Grid:
+    """Make the grid of the trunk between two heights, at most 420 mm wide."""
     inside = (trunk.z > low) & (trunk.z < high)
     half = min(float(trunk.outer_half_width[inside].max()) + 8.0, 210.0)
     front = float((trunk.spine_y + trunk.outer_front)[inside].max()) + 8.0
@@ -234,23 +235,23 @@ def _image(
     settings: Scan,
     streams: tuple[np.random.Generator, np.random.Generator],
 ) -> tuple[Int16[np.ndarray, "i j k"], UInt8[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
-    """HU, labels and affine on the patient's own axes; the streams are of the tissue and of the
-    scanner."""
+    """Make HU, labels and affine on the patient's own axes; `streams` are those of the tissue and
+    of the scanner."""
     person, _, shapes, frames, warps = anatomy
     trunk, patient, bone = body
     vertebrae, labels = place_vertebrae(grid, shapes, frames, warps)
-    others = np.full(grid.shape, FAR, np.float32)
-    ribs = add_ribs(others, grid, shapes, frames, trunk, streams[0])
-    add_shoulder_and_sternum(others, grid, trunk, frames)
+    other_bones = np.full(grid.shape, FAR, np.float32)
+    ribs = add_ribs(other_bones, grid, shapes, frames, trunk, streams[0])
+    add_shoulder_and_sternum(other_bones, grid, trunk, frames)
     size = (1.0 if person.sex == "male" else 0.95) * person.forms["L5"].body_width / 51.0
-    add_pelvis(others, grid, frames["S1"], float(np.clip(size, 0.9, 1.08)))
-    others = np.maximum(others, 1.2 - vertebrae)
+    add_pelvis(other_bones, grid, frames["S1"], float(np.clip(size, 0.9, 1.08)))
+    other_bones = np.maximum(other_bones, 1.2 - vertebrae)
     hu = SoftTissue(grid, trunk, patient, streams[0]).paint(shapes, frames, ribs)
-    lay_bone(hu, Placed(vertebrae, labels, others), grid, bone, streams[0])
+    lay_bone(hu, Placed(vertebrae, labels, other_bones), grid, bone, streams[0])
     return scan(hu, labels, grid, settings, streams[1])
 
 
-def _scan(rng: np.random.Generator, options: Options) -> Scan:
+def _draw_scan(rng: np.random.Generator, options: Options) -> Scan:
     thick = rng.random() < 0.25
     slices = int(rng.integers(2, 4)) if thick else 1
     return Scan(
@@ -260,9 +261,9 @@ def _scan(rng: np.random.Generator, options: Options) -> Scan:
     )
 
 
-def _oriented(rng, hu, labels, affine, options: Options):
-    """The same voxels in another order of axes, or with the patient lying askew in the scanner;
-    also the rigid motion of the world."""
+def _reorient(rng, hu, labels, affine, options: Options):
+    """Draw another axis order, or an oblique patient position; also returns the rigid motion of the
+    world."""
     kind = str(rng.choice(["RAS", "PIR", "LPS", "oblique"], p=[0.4, 0.3, 0.15, 0.15]))
     angles = np.radians(rng.uniform(-7.0, 7.0, 3))
     turn = np.eye(4)
@@ -281,7 +282,7 @@ def _oriented(rng, hu, labels, affine, options: Options):
 
 
 def _centroids(frames, labels, affine) -> dict[int, Float[np.ndarray, "3"]]:
-    """Body centres in voxels, of labels that are there and whose centre is inside the image."""
+    """Compute body centres in voxels of the labels whose centre is inside the image."""
     voxel_from_world = np.linalg.inv(affine)
     found = {}
     for label in present_labels(labels):
@@ -295,7 +296,7 @@ def _centroids(frames, labels, affine) -> dict[int, Float[np.ndarray, "3"]]:
 
 
 def _present(anatomy: _Anatomy, labels: Sequence[int]) -> list[VertebraShape]:
-    """The vertebrae that are in the image."""
+    """List the vertebrae in the image."""
     return [shape for level, shape in anatomy.shapes.items() if label_of(level) in labels]
 
 

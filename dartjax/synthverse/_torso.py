@@ -1,7 +1,7 @@
-"""A synthetic torso: five lumbar vertebrae, soft tissue, ribs and bowel gas, from a seed.
+"""A synthetic torso from a seed: five lumbar vertebrae, soft tissue, ribs and bowel gas.
 
-The stand-in where no CT can be had. It is anatomy by construction, not a patient and no part
-of any dataset: `dataset_kind` is "synthetic" wherever its numbers go.
+It replaces a CT where none is available. It is constructed anatomy, neither a patient nor part of
+a dataset: its results have `dataset_kind` "synthetic".
 """
 
 import itertools
@@ -26,7 +26,7 @@ Frames = dict[str, tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]]
 
 
 def synthetic_case(seed: int = 0) -> Case:
-    """A torso of 1.2 mm voxels with whole vertebrae L1 to L5 (T12 is cut by the upper border).
+    """Make a torso of 1.2 mm voxels with complete vertebrae L1 to L5 (T12 is cut by the border).
 
     The seed sets size, curvature, scoliosis, side differences, gas and noise. The sacrum is
     bone without a label. Subject id "synth0000" for seed 0.
@@ -34,19 +34,19 @@ def synthetic_case(seed: int = 0) -> Case:
     rng = np.random.default_rng(seed)
     affine = np.diag([SPACING_MM] * 3 + [1.0])
     affine[:3, 3] = -0.5 * SPACING_MM * (np.array(_SHAPE) - 1)
-    world = _axes_of(affine)
+    world = _world_axes(affine)
     frames = _spine(rng)
     labels, bone = _vertebrae(rng, world, frames)
     _add_sacrum(bone, world, frames["L5"])
     _add_ribs(bone, world, frames["T12"])
-    hu = _with_bone(rng, _soft_tissue(rng, world, frames), bone)
+    hu = _paint_bone(rng, _soft_tissue(rng, world, frames), bone)
     return build_case(
         f"synth{seed:04d}", hu, labels, affine, dataset="synthetic-torso", kind="synthetic"
     )
 
 
-def _axes_of(affine: Float[np.ndarray, "4 4"]) -> Coordinates:
-    """World coordinates along each axis, shaped to broadcast over the grid."""
+def _world_axes(affine: Float[np.ndarray, "4 4"]) -> Coordinates:
+    """Compute world coordinates along each axis, shaped to broadcast over the grid."""
     x, y, z = (
         (np.arange(n) * SPACING_MM + affine[i, 3]).astype(np.float32) for i, n in enumerate(_SHAPE)
     )
@@ -54,15 +54,15 @@ def _axes_of(affine: Float[np.ndarray, "4 4"]) -> Coordinates:
 
 
 def _spine(rng: np.random.Generator) -> Frames:
-    """Rotation and centre of each vertebra: a lordotic curve with a little scoliosis."""
+    """Draw rotation and centre of each vertebra: a lordotic curve with mild scoliosis."""
     lordosis, bend = rng.uniform(0.8, 1.2), rng.uniform(-3.0, 3.0)
     frames: Frames = {}
     center = np.array([0.0, -25.0, 0.5 * SPACING_MM * _SHAPE[2] - 4.0])
     previous = np.array([0.0, 0.0, 1.0])
     gap = 0.0
     for step, (level, size) in enumerate(SIZES.items()):
-        tilt, list_, turn = lordosis * _TILT_DEG[level], bend * np.cos(step), bend * np.sin(step)
-        rotation = _rotation(tilt, list_, turn)
+        tilt, lateral, turn = lordosis * _TILT_DEG[level], bend * np.cos(step), bend * np.sin(step)
+        rotation = _rotation(tilt, lateral, turn)
         up = rotation[:, 2]
         center = center - gap * previous - (0.5 * size.height * up if step else 0.0)
         frames[level] = (rotation, center)
@@ -70,9 +70,9 @@ def _spine(rng: np.random.Generator) -> Frames:
     return frames
 
 
-def _rotation(tilt: float, list_: float, turn: float) -> Float[np.ndarray, "3 3"]:
-    """R_z(turn) R_y(list) R_x(tilt), degrees."""
-    (cx, cy, cz), (sx, sy, sz) = (f(np.radians([tilt, list_, turn])) for f in (np.cos, np.sin))
+def _rotation(tilt: float, lateral: float, turn: float) -> Float[np.ndarray, "3 3"]:
+    """Compute R_z(turn) R_y(lateral) R_x(tilt), degrees."""
+    (cx, cy, cz), (sx, sy, sz) = (f(np.radians([tilt, lateral, turn])) for f in (np.cos, np.sin))
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
@@ -82,14 +82,14 @@ def _rotation(tilt: float, list_: float, turn: float) -> Float[np.ndarray, "3 3"
 def _vertebrae(
     rng: np.random.Generator, world: Coordinates, frames: Frames
 ) -> tuple[UInt8[np.ndarray, "i j k"], Field]:
-    """Labels and the implicit function of all vertebrae, with joint gaps between them."""
+    """Make labels and the implicit function of all vertebrae, with joint gaps between them."""
     nearest = np.full(_SHAPE, 20.0, np.float32)
     second = np.full(_SHAPE, 20.0, np.float32)
     labels = np.zeros(_SHAPE, np.uint8)
     growth = rng.uniform(0.95, 1.05)
     for level, (rotation, center) in frames.items():
         right, left = rng.uniform(0.95, 1.05, 2)
-        size = SIZES[level].grown(growth, right=right, left=left)
+        size = SIZES[level].scaled(growth, right=right, left=left)
         box = _box(world, center, (58.0, 80.0, 48.0), (58.0, 32.0, 48.0))
         value = vertebra(size, *_local(world, box, rotation, center))
         second[box] = np.minimum(second[box], np.maximum(nearest[box], value))
@@ -106,7 +106,7 @@ def _box(
     below: tuple[float, ...],
     above: tuple[float, ...],
 ) -> tuple[slice, slice, slice]:
-    """Slices of the grid from `center - below` to `center + above`, clipped to the grid."""
+    """Compute the grid slices from `center - below` to `center + above`, clipped to the grid."""
     ends = zip(center - np.array(below), center + np.array(above), strict=True)
     x, y, z = (
         slice(*np.searchsorted(axis.ravel(), end).tolist())
@@ -121,7 +121,7 @@ def _local(
     rotation: Float[np.ndarray, "3 3"],
     center: Float[np.ndarray, "3"],
 ) -> Coordinates:
-    """Coordinates of a box of the grid in a vertebra's frame, gently warped."""
+    """Compute coordinates of a grid box in a vertebra's frame, with a slight warp."""
     x, y, z = (
         axis[tuple(side if n == i else slice(None) for n, side in enumerate(box))] - c
         for i, (axis, c) in enumerate(zip(world, center.astype(np.float32), strict=True))
@@ -136,7 +136,7 @@ def _add_sacrum(
     world: Coordinates,
     l5: tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]],
 ) -> None:
-    """A wedge below L5 with two wings, by three rods."""
+    """Add the sacrum below L5: three rods for the body and the two wings."""
     _, center = l5
     top = center + np.array([0.0, -14.0, -30.0])
     box = _box(world, top, (70.0, 60.0, 40.0), (70.0, 30.0, 14.0))
@@ -151,7 +151,7 @@ def _add_ribs(
     world: Coordinates,
     t12: tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]],
 ) -> None:
-    """The last two pairs of ribs: arcs that fall outward, as chains of rods."""
+    """Add the last two pairs of ribs as chains of rods along descending arcs."""
     _, center = t12
     for start, stop, drop in ((0.0, 1.1, 40.0), (0.55, 2.0, 70.0)):
         angles = np.linspace(start + 0.35, stop + 0.35, 9)
@@ -177,7 +177,7 @@ def _add_rod(
 
 
 def _soft_tissue(rng: np.random.Generator, world: Coordinates, frames: Frames) -> Field:
-    """HU of everything that is not bone."""
+    """Make the HU of soft tissue, air and gas."""
     x, y, _ = world
     hu = np.full(_SHAPE, -1000.0, np.float32)
     hu[np.broadcast_to((x / 150.0) ** 2 + (y / 106.0) ** 2 < 1.0, _SHAPE)] = _FAT
@@ -206,7 +206,7 @@ def _fill(
     radii: tuple[float, ...],
     value: float,
 ) -> None:
-    """Set an ellipsoid of the body (never the air around it) to one value."""
+    """Set an ellipsoid inside the body to one value."""
     middle, reach = np.array(center), np.array(radii)
     box = _box(world, middle, radii, radii)
     x, y, z = _local(world, box, np.eye(3), middle)
@@ -214,8 +214,8 @@ def _fill(
     hu[box] = np.where(inside & (hu[box] > -500.0), value, hu[box])
 
 
-def _with_bone(rng: np.random.Generator, hu: Field, bone: Field) -> Int16[np.ndarray, "i j k"]:
-    """Lay cortex and trabecular bone over soft tissue, with partial volume and noise."""
+def _paint_bone(rng: np.random.Generator, hu: Field, bone: Field) -> Int16[np.ndarray, "i j k"]:
+    """Paint cortex and trabecular bone over soft tissue, with partial volume and noise."""
     texture = ndimage.gaussian_filter(rng.standard_normal(_SHAPE, np.float32), 1.5)
     trabecular = _TRABECULAR + 400.0 * texture
     depth = np.clip((-bone - 0.5 * _CORTEX_MM) / _CORTEX_MM, 0.0, 1.0)

@@ -1,6 +1,6 @@
-"""A procedural lumbar vertebra as an implicit function: negative inside, about mm.
+"""A lumbar vertebra as an implicit function: negative inside, approximately mm.
 
-No mesh or scan stands behind it: bodies, pedicles, laminae, facets and processes are simple
+It uses no mesh or scan: bodies, pedicles, laminae, facets and processes are simple
 solids of published average sizes, joined smoothly around an open canal (genus 1). Sizes after
 Panjabi 1992 (Spine 17:299), Griffith 2016 (canal) and Zindrick 1987 (pedicles), rounded.
 Frame: origin at the body centre, +x right, +y anterior, +z superior, mm.
@@ -29,8 +29,8 @@ class VertebraSize:
     right: float = 1.0
     left: float = 1.0
 
-    def grown(self, factor: float, *, right: float = 1.0, left: float = 1.0) -> "VertebraSize":
-        """The same shape larger by a factor, its two sides unequal."""
+    def scaled(self, factor: float, *, right: float = 1.0, left: float = 1.0) -> "VertebraSize":
+        """Scale the vertebra by a factor, and its lateral parts by side."""
         sizes = {name: factor * value for name, value in dataclasses.asdict(self).items()}
         return VertebraSize(**(sizes | {"right": right, "left": left}))
 
@@ -46,9 +46,9 @@ SIZES: dict[str, VertebraSize] = {
 
 
 def vertebra(size: VertebraSize, x: Field, y: Field, z: Field) -> Field:
-    """Implicit function of a whole vertebra at points of its own frame."""
+    """Evaluate the implicit function of a whole vertebra at points of its own frame."""
     side_scale = np.where(x > 0.0, size.right, size.left).astype(np.float32)
-    lateral = np.abs(x) / side_scale  # both sides are one set of formulas
+    lateral = np.abs(x) / side_scale  # one set of formulas for both sides
     arch = smooth_min(_pedicle(size, lateral, y, z), _facets(size, lateral, y, z), 3.0)
     arch = smooth_min(arch, _lamina_and_spinous(size, lateral, y, z), 3.0)
     arch = smooth_min(arch, _transverse(size, lateral, y, z), 3.0)
@@ -57,7 +57,7 @@ def vertebra(size: VertebraSize, x: Field, y: Field, z: Field) -> Field:
 
 
 def _body(size: VertebraSize, x: Field, y: Field, z: Field) -> Field:
-    """A superelliptic drum with a waist, hollow end plates and a flat posterior wall."""
+    """Superelliptic cylinder with a waist, concave end plates and a flat posterior wall."""
     waist = 1.0 - 0.1 * np.clip(1.0 - (2.0 * z / size.height) ** 2, 0.0, 1.0)
     depth = np.where(y > 0.0, 0.52 * size.depth, 0.48 * size.depth)
     squareness = np.where(y > 0.0, 2.2, 3.0)  # of the front and of the posterior wall
@@ -76,7 +76,7 @@ def _canal(size: VertebraSize, x: Field, y: Field) -> Field:
 
 
 def _pedicle(size: VertebraSize, x: Field, y: Field, z: Field) -> Field:
-    """An upright elliptic rod from the upper body backward."""
+    """Elliptic rod from the upper body backward."""
     wall = -0.48 * size.depth
     half_width, half_height = 0.5 * size.pedicle_width, 0.5 * size.pedicle_height
     center_x, center_z = 0.5 * size.canal_width + 0.8 * half_width, 0.18 * size.height

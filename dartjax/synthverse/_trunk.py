@@ -1,7 +1,7 @@
-"""The outlines of a trunk, slice by slice: skin, the inner wall of chest and abdomen, diaphragm.
+"""Outlines of a trunk by height: skin, and the inner wall of chest and abdomen.
 
-Widths and depths belong to vertebral levels, so that the trunk follows its spine. They are
-rounded adult figures, checked by eye against a chest CT.
+Widths and depths are given per vertebral level, so that the trunk follows its spine. They are
+rounded adult values, checked visually against a chest CT.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _OUTER_HALF_WIDTH = (78, 112, 140, 152, 155, 154, 152, 151, 150, 149, 148, 146, 
 
 @dataclasses.dataclass(frozen=True)
 class Trunk:
-    """Lengths by height z (mm, arrays over `z`), and what is one number for the person."""
+    """Outlines of a trunk: lengths in mm, arrays over height `z`, and values per person."""
 
     z: Float[np.ndarray, " slice"]
     spine_x: Float[np.ndarray, " slice"]
@@ -43,15 +43,16 @@ class Trunk:
     level_z: dict[str, float]
 
     def value(self, name: str, z: float) -> float:
-        """One of the arrays at one height."""
+        """Interpolate one of the arrays at one height."""
         return float(np.interp(z, self.z, getattr(self, name)))
 
     def at(self, name: str, z: Field) -> Field:
-        """One of the arrays at any heights."""
+        """Interpolate one of the arrays at many heights."""
         return np.asarray(np.interp(z, self.z, getattr(self, name)), np.float32)
 
     def inner_point(self, theta: Field, z: Field, outward_mm: float) -> Float[np.ndarray, "n 3"]:
-        """Points `outward_mm` outside the inner wall; theta 0 behind, pi / 2 right, pi in front."""
+        """Compute points `outward_mm` outside the inner wall; theta 0 is posterior, pi / 2 right,
+        pi anterior."""
         a = self.at("half_width", z) + outward_mm
         middle = 0.5 * (self.at("front", z) - self.at("back", z))
         b = 0.5 * (self.at("front", z) + self.at("back", z)) + outward_mm
@@ -73,8 +74,8 @@ def make_trunk(
     sex: str,
     reach: tuple[float, float],
 ) -> Trunk:
-    """The trunk around a spine, from height reach[0] to reach[1]. `spinous` is how far each
-    level's spinous process reaches behind its body's centre."""
+    """Make the trunk around a spine, from height reach[0] to reach[1]. `spinous` is the extent of
+    each level's spinous process behind the body's centre, mm."""
     z = np.arange(reach[0], reach[1], 1.0)
     centers = np.array([frames[level][:3, 3] for level in _LEVELS])
     size = (1.03 if sex == "male" else 0.94) * float(
@@ -83,7 +84,7 @@ def make_trunk(
     deep = size * float(np.clip(1.0 + 0.06 * rng.standard_normal(), 0.88, 1.15))
     fat = float(np.clip(rng.gamma(5.0, 3.2) + (3.0 if sex == "female" else 0.0), 6.0, 34.0))
     wall = 13.0 * size
-    # The centres' kyphosis is smoothed for the skin and the front, not for what lies on the bone.
+    # The kyphosis of the body centres is smoothed for the skin and the anterior wall only.
     x, y = (_along(centers[:, 2], centers[:, i], z) for i in (0, 1))
     soft_y = _along(centers[:, 2], 0.65 * centers[:, 1] + 0.35 * centers[:, 1].mean(), z)
     tables = {
@@ -116,7 +117,7 @@ def make_trunk(
 
 
 def _along(heights: Field, values: Field, z: Field) -> Float[np.ndarray, " n"]:
-    """Smooth curve through values at falling heights, held nearly constant beyond the ends."""
+    """Interpolate values at decreasing heights by a smooth curve, with bounded extrapolation."""
     order = np.argsort(heights)
     curve = interpolate.PchipInterpolator(heights[order], values[order])
     inside = np.clip(z, heights[order][0], heights[order][-1])
@@ -131,8 +132,8 @@ def radial_distance(
     half: tuple[float, float, float],
     power: float = POWER,
 ) -> Field:
-    """About the distance (mm, negative inside) to a superellipse of half width half[0] that
-    reaches half[1] forward and half[2] backward of its centre."""
+    """Approximate the distance (mm, negative inside) to a superellipse of half width half[0] that
+    extends half[1] forward and half[2] backward from its centre."""
     u = np.abs(x - np.float32(center[0])) / np.float32(half[0])
     dy = y - np.float32(center[1])
     v = np.where(dy > 0, dy / np.float32(half[1]), -dy / np.float32(half[2]))

@@ -1,6 +1,6 @@
 """A vertebra from C7 to L5 as an implicit function of about 20 lengths and angles.
 
-No mesh or scan stands behind it. The body is a superelliptic drum with a waist, hollow end
+It uses no mesh or scan. The body is a superelliptic cylinder with a waist, concave end
 plates and a rounded rim; pedicles, laminae, articular processes, transverse processes and the
 spinous process are rods and plates joined smoothly around an open canal, so the solid has
 genus 1. Frame: origin at the body's centre, +x right, +y anterior, +z superior, mm.
@@ -10,15 +10,16 @@ import dataclasses
 
 import numpy as np
 
-from dartjax.synthverse._solids import Field, capsule, plate, smooth_max, smooth_min, turned
+from dartjax.synthverse._solids import Field, capsule, plate, rotated_axes, smooth_max, smooth_min
 
-BACK_SHARE = 0.45  # of the body's depth that lies behind its centre
-NOTCH = 1.3  # how deep the canal hollows the posterior wall on the midline, mm
+BACK_SHARE = 0.45  # share of the body's depth behind its centre
+NOTCH = 1.3  # depth of the canal's notch in the posterior wall on the midline, mm
 
 
 @dataclasses.dataclass(frozen=True)
 class VertebraForm:
-    """Lengths in mm and angles in degrees; `right` and `left` scale the lateral parts."""
+    """Parameters of a vertebra: lengths in mm, angles in degrees; `right` and `left` scale the
+    lateral parts."""
 
     body_width: float
     body_depth: float
@@ -46,7 +47,7 @@ class VertebraForm:
     squareness: float  # of the front of the body: 2 ellipse
     heart: float  # narrowing of the body toward its front
     waist: float
-    hollow: float  # of each end plate
+    hollow: float  # concavity of each end plate
     thoracic: float  # 1 thoracic to 0 lumbar: facets, costal facets
     right: float = 1.0
     left: float = 1.0
@@ -63,7 +64,7 @@ class VertebraForm:
 
 
 def vertebra(form: VertebraForm, x: Field, y: Field, z: Field) -> Field:
-    """Implicit function of the whole vertebra at points of its own frame."""
+    """Evaluate the implicit function of the whole vertebra at points of its own frame."""
     side = np.where(x > 0, np.float32(form.right), np.float32(form.left))
     lateral = np.abs(x) / side
     arch = _pedicle(form, lateral, y, z)
@@ -79,7 +80,7 @@ def vertebra(form: VertebraForm, x: Field, y: Field, z: Field) -> Field:
 
 
 def body(form: VertebraForm, lateral: Field, y: Field, z: Field) -> Field:
-    """The vertebral body alone."""
+    """Evaluate the vertebral body alone."""
     tilt = (form.body_height - form.body_height_post) / form.body_depth
     half = np.float32(0.25 * (form.body_height + form.body_height_post)) + np.float32(
         0.5 * tilt
@@ -100,10 +101,10 @@ def body(form: VertebraForm, lateral: Field, y: Field, z: Field) -> Field:
 
 
 def _canal(form: VertebraForm, x: Field, y: Field, z: Field) -> Field:
-    """A slightly tilted elliptic tube behind the body; lumbar ones are triangular."""
+    """Slightly tilted elliptic tube behind the body; triangular at lumbar levels."""
     half_width, half_depth = 0.5 * form.canal_width, 0.5 * form.canal_depth
     center = form.wall - half_depth + NOTCH
-    y_in, _ = turned(y, z, -4.0 * form.thoracic, (center, 0.0))
+    y_in, _ = rotated_axes(y, z, -4.0 * form.thoracic, (center, 0.0))
     lateral = np.abs(x) / np.float32(half_width)
     squeeze = np.float32(1.0) + np.float32(0.35 * (1.0 - form.thoracic)) * np.clip(
         -y_in / np.float32(half_depth), 0.0, 1.0
@@ -113,14 +114,14 @@ def _canal(form: VertebraForm, x: Field, y: Field, z: Field) -> Field:
 
 
 def pedicle_center(form: VertebraForm) -> tuple[float, float, float]:
-    """Middle of the isthmus on the right, vertebra frame."""
+    """Return the centre of the right isthmus, vertebra frame."""
     across = 0.5 * form.canal_width + 0.5 * form.pedicle_width
     high = form.upper - 0.5 * form.pedicle_height + 0.2 - 1.8 * (1.0 - form.thoracic)
     return across, form.wall - 4.0, high
 
 
 def _pedicle(form: VertebraForm, lateral: Field, y: Field, z: Field) -> Field:
-    """An upright elliptic rod, narrowest at the isthmus."""
+    """Elliptic rod, narrowest at the isthmus."""
     cx, cy, cz = pedicle_center(form)
     angle = np.radians(form.pedicle_angle)
     sin, cos = np.float32(np.sin(angle)), np.float32(np.cos(angle))
@@ -164,7 +165,7 @@ def _lamina(form: VertebraForm, lateral: Field, y: Field, z: Field) -> Field:
     back = form.wall - form.canal_depth + NOTCH
     center = -(0.16 + 0.04 * form.thoracic) * form.body_height_post - 1.5
     half_height = (0.42 + 0.10 * form.thoracic) * form.body_height_post
-    behind, height = turned(y, z, -form.lamina_slope, (back, center))
+    behind, height = rotated_axes(y, z, -form.lamina_slope, (back, center))
     # Its outer edge leans inward below, where the inferior processes end.
     lean = np.float32(0.15 + 0.2 * form.thoracic) * height
     outer = (0.5 * form.canal_width + 1.5, 0.40 * form.canal_depth)
@@ -195,7 +196,7 @@ def _transverse(form: VertebraForm, lateral: Field, y: Field, z: Field) -> Field
     thick = 4.6 if form.thoracic > 0.5 else 3.8
     tall = 1.15 if form.thoracic > 0.5 else 1.6
     rod = capsule((lateral, y, z), root, tip, (thick, radius), (1.0, 1.0, tall))
-    if form.thoracic > 0.5:  # the bulb that carries the rib's tubercle
+    if form.thoracic > 0.5:  # the bulb at the joint with the rib's tubercle
         bulb = capsule((lateral, y, z), tip, tip, (radius + 0.7, radius + 0.7), (1.0, 0.9, 1.15))
         rod = smooth_min(rod, bulb, 2.0)
     return rod

@@ -1,4 +1,4 @@
-"""Smooth random displacements: cubic B-splines on a coarse lattice of normal numbers."""
+"""Smooth random displacement fields: cubic B-splines on a coarse lattice of normal numbers."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ MIN_JACOBIAN = 0.25
 
 
 class Warp(NamedTuple):
-    """Displacements of several length scales about a centre, mm.
+    """A displacement field of several length scales about a centre, mm.
 
-    Each `lattices` entry (3, a, b, c) has knots every `knots_mm` entry, the middle one at the
-    centre. Beyond the lattice the displacement fades to 0.
+    Lattice i of `lattices`, (3, a, b, c), has knots every `knots_mm[i]`, the middle knot at the
+    centre. Beyond the lattice the displacement decreases to 0.
     """
 
     lattices: tuple[Float[np.ndarray, "3 a b c"], ...]
@@ -25,9 +25,9 @@ class Warp(NamedTuple):
 def random_warp(
     rng: np.random.Generator, scales: tuple[tuple[float, float], ...], reach_mm: float = 80.0
 ) -> Warp:
-    """Independent warps of (length scale mm, root mean square displacement mm per axis), added.
+    """Draw a sum of independent warps of (length scale mm, rms displacement mm per axis).
 
-    Halved until x + u(x) has a Jacobian determinant above 0.25 everywhere: no folds.
+    The warp is halved until x + u(x) has a Jacobian determinant above 0.25 everywhere (no folds).
     """
     lattices = []
     for length, amplitude in scales:
@@ -42,7 +42,7 @@ def random_warp(
 
 
 def displacement(warp: Warp, x: Field, y: Field, z: Field) -> Coordinates:
-    """Displacement at the points of a box given by its three axes (n,), shape (i, j, k) each."""
+    """Compute the displacement in a box given by its three axes (n,), shape (i, j, k) each."""
     total = np.zeros((3, len(x), len(y), len(z)), np.float32)
     for lattice, length in zip(warp.lattices, warp.knots_mm, strict=True):
         weights = [_weights(axis, length, lattice.shape[1]) for axis in (x, y, z)]
@@ -53,7 +53,7 @@ def displacement(warp: Warp, x: Field, y: Field, z: Field) -> Coordinates:
 
 
 def smallest_jacobian(warp: Warp, reach_mm: float, step_mm: float = 4.0) -> float:
-    """Smallest determinant of d(x + u)/dx on a lattice of `step_mm` points."""
+    """Compute the smallest determinant of d(x + u)/dx on a grid of `step_mm`."""
     axis = np.arange(-reach_mm, reach_mm + step_mm, step_mm, dtype=np.float32)
     slopes = np.empty((3, 3, len(axis), len(axis), len(axis)), np.float32)
     for i, part in enumerate(displacement(warp, axis, axis, axis)):
@@ -73,7 +73,7 @@ def _weights(axis: Field, length: float, count: int) -> Float[np.ndarray, "n kno
 def noise_block(
     rng: np.random.Generator, sigma: float | tuple[float, ...], size: int = 96
 ) -> Float[np.ndarray, "a b c"]:
-    """A periodic block of smooth noise of unit variance; index it modulo its size."""
+    """Draw a periodic block of smooth noise of unit variance; index it modulo its size."""
     block = ndimage.gaussian_filter(
         rng.standard_normal((size, size, size), np.float32), sigma, mode="wrap"
     )

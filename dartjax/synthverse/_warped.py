@@ -1,6 +1,6 @@
-"""Family (b): real meshes of stated parents, scaled to a drawn person and warped at random.
+"""Warped family: real meshes of recorded parents, scaled to a random person and warped at random.
 
-Never of subjects whose CT numbers are reported on (`FORBIDDEN`).
+Evaluation subjects (`FORBIDDEN`) are never used as parents.
 """
 
 import functools
@@ -27,7 +27,7 @@ _SCALE_RANGE = (0.84, 1.2)
 
 
 class Parent(NamedTuple):
-    """A real vertebra in its own frame: signed distance on a grid, and its lengths."""
+    """A real vertebra in its own frame: signed distance on a grid, and dimensions."""
 
     subject: str
     level: str
@@ -38,15 +38,15 @@ class Parent(NamedTuple):
 
 
 def find_parents(folder: Path) -> dict[str, dict[str, Path]]:
-    """Mesh files by subject (the folder's name) and level. Forbidden subjects and low-resolution
-    or other files are not looked at; DataError if the folder itself is one of a forbidden
-    subject, is missing, or holds none."""
+    """Find mesh files SUBJECT/LEVEL by subject and level; other files and forbidden subjects are
+    ignored. DataError if the folder is missing, has no such file, or is that of a forbidden
+    subject."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of meshes")
+        raise DataError(f"{folder}: no such folder; give a folder of meshes SUBJECT/LEVEL.ply")
     if is_forbidden(folder.absolute().name):
         raise DataError(
-            f"{folder}: {folder.name} is a subject that numbers are reported on; no "
-            "synthetic anatomy is made of it. Give a folder of other subjects"
+            f"{folder}: {folder.name} is an evaluation subject and cannot be a parent of synthetic "
+            "anatomy: give a folder of other subjects"
         )
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.glob("*/*")):
@@ -55,22 +55,24 @@ def find_parents(folder: Path) -> dict[str, dict[str, Path]]:
             found.setdefault(subject, {})[level] = path
     if not found:
         raise DataError(
-            f"{folder}: no SUBJECT/LEVEL.ply, such as anna/L1.ply, of a subject that "
-            f"may be used (never {', '.join(FORBIDDEN)})"
+            f"{folder}: no SUBJECT/LEVEL.ply, such as anna/L1.ply, of an allowed subject "
+            f"(never {', '.join(FORBIDDEN)})"
         )
     return found
 
 
 def is_forbidden(subject: str) -> bool:
-    """Whether a name is one of the subjects no synthetic anatomy may be made of."""
+    """Return whether a subject may not be a parent of synthetic anatomy."""
     return same_subject(subject.lower(), FORBIDDEN)
 
 
 def draw_parents(
     rng: np.random.Generator, available: dict[str, dict[str, Path]]
 ) -> dict[str, tuple[str, Path]]:
-    """One parent for the thorax and one for the lumbar spine: those with most of its levels, by
-    chance among near equals. A level the parent lacks comes from another subject that has it."""
+    """Draw one parent for the thorax and one for the lumbar spine.
+
+    Candidates are the subjects with the most levels of the region, or one fewer. A level that the
+    parent lacks comes from another subject."""
     chosen = {}
     for region in ([f"T{i}" for i in range(1, 13)], [f"L{i}" for i in range(1, 6)]):
         counts = {s: sum(v in files for v in region) for s, files in available.items()}
@@ -87,11 +89,11 @@ def draw_parents(
 
 @functools.lru_cache(maxsize=64)
 def load_parent(subject: str, level: str, path: Path) -> Parent:
-    """Read a mesh, put it into its vertebra frame and measure it. DataError if that fails."""
+    """Read a mesh, transform it into its vertebra frame and measure it. DataError if that fails."""
     surface = load_mesh(path)
     vertices, faces = np.asarray(surface.vertices, float), np.asarray(surface.faces)
     try:
-        local = ssm.in_own_frame(vertices, faces)
+        local = ssm.to_vertebra_frame(vertices, faces)
         lengths = {k: c.value for k, c in build.measure(local, faces).items()}
     except ValueError as error:
         raise DataError(f"{path}: cannot be used for synthetic spines: {error}") from error
@@ -107,7 +109,7 @@ def load_parent(subject: str, level: str, path: Path) -> Parent:
 
 
 def _bounds(local, inside, origin, lengths) -> Bounds:
-    """Body's lengths of a mesh in its frame: from its midline and its outermost points."""
+    """Measure the dimensions of a mesh in its frame from its midline and its outermost points."""
     grid = [o + STEP_MM * np.arange(n) for o, n in zip(origin, inside.shape, strict=True)]
     ahead = inside & (grid[1] > -3.0)[None, :, None] & (np.abs(grid[0]) < 3.0)[:, None, None]
     front = grid[1][np.flatnonzero(ahead.any((0, 2)))[-1]]
@@ -132,8 +134,9 @@ def _bounds(local, inside, origin, lengths) -> Bounds:
 
 
 def warped_shape(level: str, parent: Parent, form: VertebraForm) -> VertebraShape:
-    """The parent scaled to the drawn body width, height, depth and span of transverse processes;
-    the scales stay within 0.84 and 1.2. The random warp is applied where the bone is placed."""
+    """Scale a parent to body width, height, depth and transverse span of a form.
+
+    The scales are clipped to 0.84 to 1.2. The random warp is applied when the bone is placed."""
     own = parent.lengths
     clip = functools.partial(np.clip, a_min=_SCALE_RANGE[0], a_max=_SCALE_RANGE[1])
     across = float(clip(form.body_width / own["endplate_width"]))
@@ -145,7 +148,7 @@ def warped_shape(level: str, parent: Parent, form: VertebraForm) -> VertebraShap
     reach = parent.bounds.tp_tip[0]
     wanted = 0.5 * form.tp_span
     outer = 1.0
-    if reach > inner + 3.0:  # beyond the body the sides stretch by their own factor
+    if reach > inner + 3.0:  # lateral to the body the transverse processes have their own scale
         outer = float(np.clip((wanted - across * inner) / (reach - inner), 0.7, 1.4))
     edge = np.float32(across * inner)
     low, shape = parent.origin.astype(np.float32), parent.distance

@@ -1,4 +1,4 @@
-"""A cohort of synthetic subjects on disk, in VerSe's BIDS layout.
+"""Storage of a cohort of synthetic subjects in VerSe's BIDS layout.
 
     dataset_description.json        Name "SynthVerSe", "Synthetic": true, seed, commit, options
     participants.tsv                sex, age, family and real parents of every subject
@@ -7,8 +7,8 @@
     derivatives/sub-synth0000/sub-synth0000_seg-subreg_ctd.json      body centres, VerSe's form
     derivatives/sub-synth0000/sub-synth0000_synthverse.json          everything else
 
-A subject is made beside the cohort and moved in, its rawdata last: a subject with rawdata is
-whole.
+A subject is written next to the cohort and then moved into it, rawdata last: a subject with
+rawdata is complete.
 """
 
 import gzip
@@ -27,17 +27,17 @@ from dartjax.synthverse._subject import VERSION, SyntheticSubject, subject_id
 
 NAME = "SynthVerSe"
 DESCRIPTION = "dataset_description.json"
-_COMPRESSION = 1  # noise does not compress: higher levels cost seconds and gain 3 %
+_COMPRESSION = 1  # noise does not compress: higher levels take seconds and save 3 %
 
 
 def open_cohort(folder: Path, facts: dict[str, Any]) -> None:
-    """Make the cohort's folder with its description, or check that the one there was made the
-    same way (`facts`: seed, commit and options; only the commit may differ).
+    """Create a cohort's folder with its description, or check an existing one.
 
-    DataError for another cohort, and for a folder that cannot be written.
+    An existing cohort must have the same `facts` (seed, commit and options); only the commit may
+    differ. DataError for another cohort, and for a folder that cannot be written.
     """
     path = folder / DESCRIPTION
-    about = {
+    description = {
         "Name": NAME,
         "BIDSVersion": "1.6.0",
         "DatasetType": "raw",
@@ -47,13 +47,13 @@ def open_cohort(folder: Path, facts: dict[str, Any]) -> None:
         **facts,
     }
     if path.is_file():
-        _check_same(folder, read_json(path), about)
+        _check_same(folder, read_json(path), description)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(entry.name != DESCRIPTION for entry in folder.iterdir()):
-            raise DataError(f"{folder} holds something else: give a new folder for the cohort")
-        _write_text(path, json.dumps(about, indent=1) + "\n")
+            raise DataError(f"{folder} is not empty: give a new folder for the cohort")
+        _write_text(path, json.dumps(description, indent=1) + "\n")
     except OSError as error:
         raise DataError(
             f"{folder}: the cohort cannot be written here ({error.strerror})"
@@ -61,14 +61,14 @@ def open_cohort(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def has_subject(folder: Path, number: int) -> bool:
-    """Whether the cohort already holds the whole subject."""
+    """Return whether the cohort already contains the complete subject."""
     return (folder / "rawdata" / f"sub-{subject_id(number)}").is_dir()
 
 
 def save_subject(folder: Path, subject: SyntheticSubject) -> None:
-    """Write one subject; whole or not at all. DataError when the disk does not take it."""
+    """Write one subject atomically. DataError when it cannot be written."""
     name = f"sub-{subject.id}"
-    partial = folder.parent / f".{folder.name}.{name}.partial"  # of a killed run: made anew
+    partial = folder.parent / f".{folder.name}.{name}.partial"  # left by an interrupted run
     shutil.rmtree(partial, ignore_errors=True)
     raw, derived = partial / "rawdata", partial / "derivatives"
     try:
@@ -84,29 +84,29 @@ def save_subject(folder: Path, subject: SyntheticSubject) -> None:
         save_centroids(path, centers, subject.labels.shape, subject.affine)
         text = json.dumps(subject.facts, indent=1) + "\n"
         (derived / f"{name}_synthverse.json").write_text(text, encoding="utf-8")
-        for source in (derived, raw):  # rawdata last: it says that the subject is whole
+        for source in (derived, raw):  # rawdata last: it marks the subject as complete
             target = folder / source.name / name
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             source.rename(target)
     except OSError as error:
         raise DataError(
-            f"{folder}: {name} could not be written ({error.strerror}): nothing of it is left; "
-            "make room and start again, finished subjects are kept"
+            f"{folder}: {name} could not be written ({error.strerror}) and was removed: free disk "
+            "space and run again, complete subjects are kept"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def subject_facts(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the cohort says of each whole subject, by id, in order."""
+    """Read the facts of each complete subject, by id, in order."""
     names = sorted(path.name for path in (folder / "rawdata").glob("sub-synth*"))
     paths = {name: folder / "derivatives" / name / f"{name}_synthverse.json" for name in names}
     return {name.removeprefix("sub-"): read_json(path) for name, path in paths.items()}
 
 
 def save_participants(folder: Path) -> None:
-    """Write participants.tsv anew from the subjects that are there."""
+    """Write participants.tsv from the subjects of the cohort."""
     rows = ["participant_id\tsex\tage\tfamily\tparents"]
     for name, facts in subject_facts(folder).items():
         parents = real_parents(facts)
@@ -116,7 +116,7 @@ def save_participants(folder: Path) -> None:
 
 
 def real_parents(facts: dict[str, Any]) -> list[str]:
-    """The real subjects whose meshes stand behind a subject; none for the parametric family."""
+    """List the real subjects whose meshes a subject is made of; none for the parametric family."""
     sources = facts["parents"].values()
     return sorted({source.split()[0] for source in sources if source != "parametric"})
 
@@ -135,14 +135,14 @@ def _save_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
 
 def _check_same(folder: Path, found: Any, wanted: dict[str, Any]) -> None:
     if not isinstance(found, dict) or found.get("Name") != NAME:
-        raise DataError(f"{folder}: its {DESCRIPTION} is of another dataset: give a new folder")
+        raise DataError(f"{folder}: {DESCRIPTION} describes another dataset: give a new folder")
     wanted = json.loads(json.dumps(wanted))
-    other = [k for k in wanted if k != "Commit" and found.get(k) != wanted[k]]
-    if other:
-        was = ", ".join(f"{k}={found.get(k)}" for k in other)
+    different = [k for k in wanted if k != "Commit" and found.get(k) != wanted[k]]
+    if different:
+        old = ", ".join(f"{k}={found.get(k)}" for k in different)
         raise DataError(
-            f"{folder}: this cohort was begun with other settings ({was}): give the same ones to "
-            "go on with it, or a new folder"
+            f"{folder}: this cohort was made with other settings ({old}): give the same settings "
+            "to continue it, or a new folder"
         )
 
 

@@ -1,6 +1,5 @@
-"""What training needs: losses and steps of the networks, errors of first guesses, and images made
-to look like another machine's.
-"""
+"""Training of the networks: data, losses, training steps, random errors of initial estimates, and
+domain randomisation of radiographs."""
 
 from dartjax.training._crops import NEVER_TRAINED_ON as NEVER_TRAINED_ON
 from dartjax.training._crops import Crops as Crops
@@ -12,8 +11,8 @@ from dartjax.training._crops import with_best_fits as with_best_fits
 from dartjax.training._isolate import isolate_vertebra as isolate_vertebra
 from dartjax.training._isolate import isolated_observations as isolated_observations
 from dartjax.training._isolation import ISOLATION_SPLATS as ISOLATION_SPLATS
-from dartjax.training._isolation import GuessErrors as GuessErrors
-from dartjax.training._isolation import guessed_surface as guessed_surface
+from dartjax.training._isolation import EstimateErrors as EstimateErrors
+from dartjax.training._isolation import disturbed_surface as disturbed_surface
 from dartjax.training._isolation import isolation_errors as isolation_errors
 from dartjax.training._isolation import isolation_hint as isolation_hint
 from dartjax.training._isolation import isolation_loss as isolation_loss
@@ -27,11 +26,11 @@ from dartjax.training._isolation_task import isolation_training_loss as isolatio
 from dartjax.training._isolation_task import isolation_validation as isolation_validation
 from dartjax.training._jitter import Jitter as Jitter
 from dartjax.training._jitter import jittered as jittered
-from dartjax.training._judged import flag_doubtful as flag_doubtful
-from dartjax.training._judged import landmark_rms as landmark_rms
-from dartjax.training._judged import learned_score as learned_score
-from dartjax.training._judged import one_shot_fit as one_shot_fit
-from dartjax.training._judged import predicted_error as predicted_error
+from dartjax.training._learned_similarity import flag_unreliable as flag_unreliable
+from dartjax.training._learned_similarity import landmark_rms as landmark_rms
+from dartjax.training._learned_similarity import learned_score as learned_score
+from dartjax.training._learned_similarity import one_shot_fit as one_shot_fit
+from dartjax.training._learned_similarity import predicted_error as predicted_error
 from dartjax.training._loop import Loss as Loss
 from dartjax.training._loop import Schedule as Schedule
 from dartjax.training._loop import TrainState as TrainState

@@ -1,8 +1,9 @@
-"""What the networks of the fit learn from: crops of simulated X-rays around vertebrae whose
-surface is known, each vertebra in several views.
+"""Training data of the networks: crops of simulated X-rays around vertebrae with known surfaces,
+each vertebra in several views.
 
-Made once per cohort and subject and kept as npz without pickle; a folder that was stopped goes
-on where it was. A batch is a pure function of seed and step, so training resumes exactly.
+The crops of a subject are simulated once and stored as npz without pickle; an interrupted
+preparation continues where it stopped. A batch is a pure function of seed and step, so training
+resumes exactly.
 """
 
 import pathlib
@@ -24,8 +25,8 @@ from dartjax.simulation import disturbed_mask
 
 LEVELS = data.MODELLED_LEVELS
 NUM_VIEWS = 8
-NEVER_TRAINED_ON = ("lidc0001", "tptct")  # numbers are reported on them
-_OFF_CENTER_MM = 4.0  # per axis, of the crop: a detector does not know the middle better
+NEVER_TRAINED_ON = ("lidc0001", "tptct")  # test subjects, on whom results are reported
+_OFF_CENTER_MM = 4.0  # per axis, displacement of the crop, as by the error of a detector
 _MASK_DICE, _MASK_DICE_SPREAD = 0.9, 0.04
 _MASK_NOISE_MM = 6.0
 _SAMPLES = 320  # per ray
@@ -33,7 +34,7 @@ _PROJECTION_NOISE_MM = 5.0
 
 
 class Crops(NamedTuple):
-    """Vertebrae of one or more subjects; leading axis vertebra."""
+    """Crops of the vertebrae of one or more subjects; leading axis vertebra."""
 
     subject: np.ndarray
     level: Int[np.ndarray, " n"]  # index into LEVELS
@@ -49,7 +50,7 @@ class Crops(NamedTuple):
 
 
 def camera_of(crops: Crops, vertebra: int | np.ndarray, view: int | np.ndarray) -> Camera:
-    """Cameras of the chosen views (arrays of the same shape give leading axes)."""
+    """Make the cameras of the chosen views (index arrays of the same shape give leading axes)."""
     size = crops.images.shape[-2:]
 
     def one(pose: jax.Array, focal: jax.Array, center: jax.Array, sdd: jax.Array) -> Camera:
@@ -63,13 +64,14 @@ def camera_of(crops: Crops, vertebra: int | np.ndarray, view: int | np.ndarray) 
 
 
 def stacked_shape_models(without: Sequence[str]) -> ssm.ShapeModel:
-    """Load the packaged models of LEVELS that have not seen these people, on a leading axis."""
+    """Load the packaged shape models of LEVELS that exclude these subjects, stacked (level)."""
     return stack([data.load_shape_model(level, exclude=without) for level in LEVELS])
 
 
 def with_best_fits(crops: Crops, models: ssm.ShapeModel) -> Crops:
     """Replace pose and coefficients by the best fit of these models (`stacked_shape_models`) to the
-    true surfaces. In the files are those of the models that had not seen the subject."""
+    true surfaces. The stored files contain the best fits of the models that exclude the
+    subject."""
 
     @jax.jit
     def one(level: jax.Array, vertices: jax.Array):
@@ -82,7 +84,8 @@ def with_best_fits(crops: Crops, models: ssm.ShapeModel) -> Crops:
 
 
 def prepare_crops(folder: pathlib.Path, scan: data.Case | data.Subject, seed: int) -> pathlib.Path:
-    """Simulate the crops of one subject unless they are in the folder; the path of their file."""
+    """Simulate the crops of one subject, unless the folder has them; return the path of the
+    file."""
     name = scan.subject if isinstance(scan, data.Case) else scan.id
     file = folder / f"{name}-seed{seed}.npz"
     if not file.is_file():
@@ -92,11 +95,11 @@ def prepare_crops(folder: pathlib.Path, scan: data.Case | data.Subject, seed: in
 
 
 def load_crops(files: Sequence[pathlib.Path]) -> Crops:
-    """Load the crops of several subjects as one; DataError if a file holds something else."""
+    """Load and concatenate the crops of several subjects; DataError for an invalid file."""
     parts = []
     for file in files:
         with data.open_arrays(
-            file, otherwise="holds no crops, or is damaged", remedy="remove it"
+            file, problem="holds no crops, or is damaged", remedy="remove it"
         ) as arrays:
             parts.append(Crops(*(arrays[name] for name in Crops._fields)))
     return Crops(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -110,32 +113,35 @@ def cohort_crops(
     seed: int,
     progress: Progress = no_progress,
 ) -> tuple[Crops, Crops]:
-    """Crops of the subjects to train on (all others if `wanted` is empty), and of those left out.
-    DataError for subjects that are unknown or real: numbers are reported on those."""
+    """Load the crops of the training subjects (all other subjects if `wanted` is empty), and of the
+    held-out validation subjects. DataError for unknown subjects and for real ones, on whom results
+    are reported."""
     subjects = {s.id: s for s in data.find_subjects(cohort)}
     if not validation:
-        raise data.DataError("name subjects for validation, which are left out of the training")
+        raise data.DataError("name subjects for validation, which are held out of the training")
     wanted = list(wanted) or [name for name in subjects if name not in validation]
     if unknown := sorted({*wanted, *validation} - set(subjects)):
         raise data.DataError(f"{cohort} has no {', '.join(unknown)}")
     if both := sorted(set(wanted) & set(validation)):
-        raise data.DataError(f"{', '.join(both)}: either trained or validated on, not both")
+        raise data.DataError(
+            f"{', '.join(both)}: both in training and validation: remove from one of the two"
+        )
     files = {}
-    with progress("X-rays to learn from", len(wanted) + len(validation)) as step:
+    with progress("X-rays for training", len(wanted) + len(validation)) as step:
         for name in (*wanted, *validation):
             kind = subjects[name].dataset_kind
             if kind != "synthetic":
                 raise data.DataError(f"{name} is {kind}: train on synthetic subjects")
             files[name] = prepare_crops(pathlib.Path(folder), subjects[name], seed)
             step(name)
-    held = [files.pop(name) for name in validation]
-    return load_crops(list(files.values())), load_crops(held)
+    held_out = [files.pop(name) for name in validation]
+    return load_crops(list(files.values())), load_crops(held_out)
 
 
 def _crops_of(case: data.Case, seed: int) -> Crops:
     known = [t for t in simulation.true_vertebrae(case) if t.landmarks is not None]
     if not known:
-        raise data.DataError(f"{case.subject} has no vertebra whose surface can be trusted")
+        raise data.DataError(f"{case.subject} has no vertebra with a reliable surface")
     render = jax.jit(lambda view: drr(case.ct, view, num_samples=_SAMPLES))
     rows = []
     for truth in known:
@@ -173,8 +179,8 @@ def _vertebra(
 
 
 def _views(truth: simulation.TrueVertebra, rng: np.random.Generator) -> list[Camera]:
-    """Crops of random views, each in a scene of its own, so that the vertebra lies anywhere on
-    the detector and not always in the central beam."""
+    """Draw the crops of random views, each with its own isocentre, so that the vertebra lies
+    anywhere on the detector and not always in the central beam."""
     setup, crops = simulation.CarmSetup(), []
     center = np.asarray(truth.pose.translation(), float)
     for _ in range(NUM_VIEWS):
@@ -190,8 +196,9 @@ def _views(truth: simulation.TrueVertebra, rng: np.random.Generator) -> list[Cam
 def crop_sampler(
     num_vertebrae: int, num_views: int, batch_size: int, seed: int
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """Make the function that draws the vertebrae (batch,) and views (batch, num_views; none twice)
-    of a step from seed and step alone. Every vertebra comes once before any comes again."""
+    """Make the function that draws the vertebrae (batch,) and views (batch, num_views; without
+    repetition) of a step, from seed and step alone. Every vertebra is drawn once before any is
+    drawn again."""
 
     def with_views(vertebra: int, rng: np.random.Generator):
         return vertebra, rng.permutation(NUM_VIEWS)[:num_views]

@@ -1,4 +1,4 @@
-"""Isolation at work: X-rays of one vertebra alone, for a fit that compares like with like."""
+"""Use of the isolation network: predicted X-rays that show one vertebra alone."""
 
 import dataclasses
 
@@ -24,12 +24,12 @@ def isolate_vertebra(
     pose: transforms.SE3,
     coefficients: Coefficients,
 ) -> Isolated:
-    """What the network makes of every view (leading axis), given a first guess of the vertebra.
-    The crops must show as many mm as those it was trained on (110). Pure; vmap over cases."""
-    guess: Vertices = posed(model, pose, coefficients)
+    """Isolate one vertebra in every view (leading axis), given an initial estimate of its pose and
+    shape. The crops must have the width of the training crops (110 mm). Pure; vmap over cases."""
+    estimate: Vertices = posed(model, pose, coefficients)
 
     def one(view: Camera, image: Image, mask: Image) -> Isolated:
-        rendered = splat(guess, model.faces, view, ISOLATION_SPLATS)
+        rendered = splat(estimate, model.faces, view, ISOLATION_SPLATS)
         hint = Hint(mask, rendered.thickness, rendered.shell, rendered.silhouette)
         return net.apply({"params": params}, image, hint)  # pyright: ignore[reportReturnType]
 
@@ -37,8 +37,8 @@ def isolate_vertebra(
 
 
 def isolated_observations(observations: Observations, isolated: Isolated) -> Observations:
-    """The evidence with the isolated images in place of the radiographs: in each, the line
-    integrals a render of the vertebra would give (`two_compartment`), no less than 0."""
+    """Replace the radiographs by the isolated images: the line integrals that a render of the
+    vertebra would give (`two_compartment`), clipped at 0 from below."""
 
     def image(thickness: Image, shell: Image) -> Image:
         channels = XrayChannels(shell, thickness, jnp.zeros_like(shell))

@@ -1,4 +1,4 @@
-"""Training of the isolation network: what it is shown, what it should say, what an error costs."""
+"""Training of the isolation network: random initial estimates, hints, loss and errors."""
 
 import equinox as eqx
 import jax
@@ -13,30 +13,31 @@ from dartjax.render import SplatOptions, splat
 from dartjax.ssm import ShapeModel, posed
 
 ISOLATION_SPLATS = SplatOptions(window=11)
-_REGION = 8.0  # weight of a pixel of the vertebra or of the guess beside one far away
+_REGION = 8.0  # additional weight of a pixel of the vertebra
 _MASK_WEIGHT, _SHELL_WEIGHT = 0.5, 0.5
-_NO_MASK, _NO_GUESS = 0.15, 0.15  # shares of the views without
+_NO_MASK, _NO_ESTIMATE = 0.15, 0.15  # shares of the views without mask, without initial estimate
 
 
-class GuessErrors(eqx.Module):
-    """How wrong a first guess of a vertebra is: normal, per axis, times a factor uniform in
-    [0, 1] of its own for every guess. The shape is off as well, and between the mean and the
-    truth. A fit of landmarks with 3 mm noise is off by about 0.045 rad and 1 mm."""
+class EstimateErrors(eqx.Module):
+    """Errors of an initial estimate of a vertebra: standard deviations per axis, times a random
+    factor (uniform in [0, 1]) for each estimate. The shape lies between the mean and the true one,
+    plus an error. For comparison: a fit of landmarks with 3 mm noise has errors of about 0.045 rad
+    and 1 mm."""
 
     turn_rad: float = 0.1
     shift_mm: float = 3.0
     shape_sd: float = 0.8
 
 
-def guessed_surface(
+def disturbed_surface(
     model: ShapeModel,
     pose: transforms.SE3,
     coefficients: Coefficients,
-    errors: GuessErrors,
+    errors: EstimateErrors,
     *,
     key: PRNGKeyArray,
 ) -> Vertices:
-    """A guess of a vertebra whose best fit is known, world mm."""
+    """Draw a disturbed surface of a vertebra whose best fit is known, world mm."""
     keys = jax.random.split(key, 5)
     severity = jax.random.uniform(keys[0])
     turn = severity * errors.turn_rad * jax.random.normal(keys[1], (3,))
@@ -48,12 +49,15 @@ def guessed_surface(
 
 
 def isolation_hint(
-    mask: Image, guess: Vertices, faces: Array, camera: Camera, *, key: PRNGKeyArray
+    mask: Image, estimate: Vertices, faces: Array, camera: Camera, *, key: PRNGKeyArray
 ) -> Hint:
-    """Mask and rendered guess, each sometimes left out."""
-    without_mask, without_guess = jax.random.uniform(key, (2,)) < jnp.array([_NO_MASK, _NO_GUESS])
-    rendered = splat(guess, faces, camera, ISOLATION_SPLATS)
-    shown = jax.tree.map(lambda image: jnp.where(without_guess, 0.0, image), rendered)
+    """Make the hint of the network from a mask and a rendered initial estimate; each is randomly
+    omitted in 15 % of the cases."""
+    without_mask, without_estimate = jax.random.uniform(key, (2,)) < jnp.array(
+        [_NO_MASK, _NO_ESTIMATE]
+    )
+    rendered = splat(estimate, faces, camera, ISOLATION_SPLATS)
+    shown = jax.tree.map(lambda image: jnp.where(without_estimate, 0.0, image), rendered)
     return Hint(
         mask=jnp.where(without_mask, 0.0, mask),
         thickness=shown.thickness,
@@ -63,9 +67,9 @@ def isolation_hint(
 
 
 def isolation_loss(found: Isolated, thickness: Image, shell: Image, silhouette: Image) -> Scalar:
-    """Mean over the pixels, those of the vertebra counted more, of |e| exp(-s) + s (Laplace: the
-    network says by s how large it expects its error e of the thickness to be), |e| / 2 of the
-    shell in mm, and the cross entropy of the mask."""
+    """Compute the weighted mean over pixels, with a higher weight inside the vertebra, of the
+    Laplace negative log likelihood |e| exp(-s) + s of the thickness (error e in mm, predicted log
+    error s), |e| / 2 of the shell in mm, and half the cross entropy of the mask."""
     error = jnp.abs(found.thickness - thickness)
     of_thickness = error * jnp.exp(-found.log_error) + found.log_error
     of_shell = jnp.abs(found.shell - shell)
@@ -79,12 +83,12 @@ def isolation_loss(found: Isolated, thickness: Image, shell: Image, silhouette: 
 def isolation_errors(
     found: Isolated, thickness: Image, silhouette: Image
 ) -> tuple[Scalar, Scalar, Float[Array, ""]]:
-    """Mean |error| of the thickness inside the true mask (mm), the same of an answer of nothing,
-    and the Dice of the mask."""
+    """Compute the mean |error| of the thickness inside the true mask (mm), that of a prediction of
+    zero thickness, and the Dice of the mask."""
     inside: Bool[Array, "h w"] = silhouette > 0.5
     count = jnp.maximum(jnp.sum(inside), 1)
-    off = jnp.sum(jnp.where(inside, jnp.abs(found.thickness - thickness), 0.0)) / count
-    nothing = jnp.sum(jnp.where(inside, thickness, 0.0)) / count
-    own = found.mask_logit > 0.0
-    dice = 2.0 * jnp.sum(own & inside) / jnp.maximum(jnp.sum(own) + jnp.sum(inside), 1)
-    return off, nothing, dice
+    error = jnp.sum(jnp.where(inside, jnp.abs(found.thickness - thickness), 0.0)) / count
+    zero_error = jnp.sum(jnp.where(inside, thickness, 0.0)) / count
+    mask = found.mask_logit > 0.0
+    dice = 2.0 * jnp.sum(mask & inside) / jnp.maximum(jnp.sum(mask) + jnp.sum(inside), 1)
+    return error, zero_error, dice

@@ -1,4 +1,4 @@
-"""What the isolation network is shown of the crops to learn from, and how it is judged."""
+"""Training task of the isolation network: batches, loss, validation, predictions and examples."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,8 +16,8 @@ from dartjax.render import XrayChannels, splat
 from dartjax.training._crops import LEVELS, Crops, camera_of, crop_sampler
 from dartjax.training._isolation import (
     ISOLATION_SPLATS,
-    GuessErrors,
-    guessed_surface,
+    EstimateErrors,
+    disturbed_surface,
     isolation_errors,
     isolation_hint,
     isolation_loss,
@@ -28,7 +28,7 @@ from dartjax.training._randomise import RANDOMISATIONS, randomise
 
 
 class IsolationBatch(eqx.Module):
-    """One view each of a few vertebrae."""
+    """Batch of vertebrae, one view each."""
 
     image: jax.Array
     mask: jax.Array
@@ -66,11 +66,11 @@ def isolation_batches(crops: Crops, batch_size: int, seed: int) -> Callable[[int
 def isolation_training_loss(
     net: IsolationNet, models: ssm.ShapeModel, *, vary: bool = True
 ) -> Loss:
-    """Make the mean loss over a batch, with the errors that are shown beside it. `vary`: every
-    view is shown as another crop of it, so that few people teach more."""
+    """Make the mean loss over a batch, with its error metrics. `vary`: replace every view by a
+    random crop of it (data augmentation)."""
 
     def of_batch(params: PyTree, batch: IsolationBatch, key: jax.Array):
-        # Of their own: what a crop was moved by must not foretell how wrong the guess is.
+        # Separate keys: the displacement of a crop must not predict the error of the estimate.
         crops, keys = (jax.random.split(k, len(batch.level)) for k in jax.random.split(key))
         if vary:
             batch = jax.lax.map(lambda each: _other_crop(*each), (batch, crops))
@@ -79,8 +79,8 @@ def isolation_training_loss(
         def one(image, hint, truth):
             found = net.apply({"params": params}, image, hint)
             cost = isolation_loss(found, truth.thickness, truth.shell, truth.silhouette)  # pyright: ignore
-            error, nothing, dice = isolation_errors(found, truth.thickness, truth.silhouette)  # pyright: ignore
-            return cost, {"error_mm": error, "nothing_mm": nothing, "mask_dice": dice}
+            error, zero_error, dice = isolation_errors(found, truth.thickness, truth.silhouette)  # pyright: ignore
+            return cost, {"error_mm": error, "nothing_mm": zero_error, "mask_dice": dice}
 
         costs, numbers = jax.vmap(one)(*shown)
         return jnp.mean(costs), jax.tree.map(jnp.mean, numbers)
@@ -89,13 +89,13 @@ def isolation_training_loss(
 
 
 def isolation_validation(
-    net: IsolationNet, models: ssm.ShapeModel, held: Crops
+    net: IsolationNet, models: ssm.ShapeModel, held_out: Crops
 ) -> Callable[[PyTree], dict[str, float]]:
-    """Make the function of the parameters that gives their errors on every vertebra left out,
-    two views each, always with the same guesses."""
+    """Make the function that computes the errors of parameters on every held-out vertebra, in two
+    views each, always with the same initial estimates."""
     cost = jax.jit(isolation_training_loss(net, models, vary=False))
-    place = np.arange(len(held.level))
-    views = [isolation_batch(held, place, np.full_like(place, view)) for view in (0, 1)]
+    place = np.arange(len(held_out.level))
+    views = [isolation_batch(held_out, place, np.full_like(place, view)) for view in (0, 1)]
 
     def validate(params: PyTree) -> dict[str, float]:
         rows = [cost(params, batch, jax.random.key(7 + i)) for i, batch in enumerate(views)]
@@ -107,23 +107,23 @@ def isolation_validation(
 
 
 class IsolationAnswers(eqx.Module):
-    """What the network makes of one view of every vertebra; leading axis vertebra."""
+    """Predictions of the network for one view of every vertebra; leading axis vertebra."""
 
     images: jax.Array
     hints: PyTree
     found: PyTree
     truths: PyTree
     error_mm: jax.Array  # of the thickness, inside the true mask
-    guess_error_mm: jax.Array  # the same of the guess itself
-    nothing_mm: jax.Array  # and of an answer of nothing
+    guess_error_mm: jax.Array  # the same for the initial estimate
+    nothing_mm: jax.Array  # the same for zero thickness
     mask_dice: jax.Array
-    given_dice: jax.Array  # of the mask it was given
+    given_dice: jax.Array  # of the input mask
 
 
 def isolation_answers(
     net: IsolationNet, models: ssm.ShapeModel, params: PyTree, crops: Crops
 ) -> IsolationAnswers:
-    """Ask the network about the first view of every vertebra, always with the same guesses."""
+    """Predict the first view of every vertebra, always with the same initial estimates."""
     place = np.arange(len(crops.level))
     batch = isolation_batch(crops, place, np.zeros_like(place))
     keys = jax.random.split(jax.random.key(7), len(place))
@@ -131,17 +131,22 @@ def isolation_answers(
     def one(each: tuple[IsolationBatch, jax.Array]) -> IsolationAnswers:
         image, hint, truth = _shown(models, each[0], each[1], "none")
         found = net.apply({"params": params}, image, hint)
-        error, nothing, dice = isolation_errors(found, truth.thickness, truth.silhouette)  # pyright: ignore
-        guess = eqx.tree_at(lambda f: f.thickness, found, hint.thickness)
-        guess = eqx.tree_at(lambda f: f.mask_logit, guess, each[0].mask - 0.5)
-        guessed, _, given = isolation_errors(guess, truth.thickness, truth.silhouette)  # pyright: ignore
-        return IsolationAnswers(image, hint, found, truth, error, guessed, nothing, dice, given)
+        error, zero_error, dice = isolation_errors(found, truth.thickness, truth.silhouette)  # pyright: ignore
+        estimate = eqx.tree_at(lambda f: f.thickness, found, hint.thickness)
+        estimate = eqx.tree_at(lambda f: f.mask_logit, estimate, each[0].mask - 0.5)
+        estimate_error, _, given_dice = isolation_errors(
+            estimate,  # pyright: ignore
+            truth.thickness,
+            truth.silhouette,
+        )
+        errors = error, estimate_error, zero_error, dice, given_dice
+        return IsolationAnswers(image, hint, found, truth, *errors)
 
     return jax.device_get(jax.jit(lambda *each: jax.lax.map(one, each))(batch, keys))
 
 
 class IsolationExample(NamedTuple):
-    """One crop: what was shown, what was found, what is true."""
+    """Example of isolation in one crop: image, hint, prediction and ground truth."""
 
     title: str
     image: np.ndarray
@@ -151,7 +156,7 @@ class IsolationExample(NamedTuple):
 
 
 def isolation_examples(crops: Crops, found: IsolationAnswers) -> list[IsolationExample]:
-    """Choose the best, the median and the worst vertebra, by the error inside them."""
+    """Choose the best, the median and the worst vertebra, by the error of the thickness."""
     order = np.argsort(found.error_mm)
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
 
@@ -170,10 +175,10 @@ def _other_crop(own: IsolationBatch, key: jax.Array) -> IsolationBatch:
 
 
 def _shown(models: ssm.ShapeModel, own: IsolationBatch, key: jax.Array, tone: str):
-    """Of one view of one vertebra: the image and the hint the network gets, and the truth."""
+    """Make the image and the hint of one view of one vertebra, and the ground truth."""
     model = jax.tree.map(lambda leaf: leaf[own.level], models)
     keys = jax.random.split(key, 3)
-    guess = guessed_surface(model, own.pose, own.coefficients, GuessErrors(), key=keys[0])
-    hint = isolation_hint(own.mask, guess, model.faces, own.camera, key=keys[1])
+    estimate = disturbed_surface(model, own.pose, own.coefficients, EstimateErrors(), key=keys[0])
+    hint = isolation_hint(own.mask, estimate, model.faces, own.camera, key=keys[1])
     truth = splat(own.vertices, model.faces, own.camera, ISOLATION_SPLATS)
     return randomise(own.image, RANDOMISATIONS[tone], key=keys[2]), hint, truth

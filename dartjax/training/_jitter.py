@@ -1,4 +1,4 @@
-"""One view as another crop of it would show it: rolled, zoomed and moved, with its camera."""
+"""Data augmentation by random crops of a view: rolled, zoomed and shifted, with the camera."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from dartjax.camera import Camera, pixel_centers
 
 
 class Jitter(eqx.Module):
-    """Standard deviations of what differs from crop to crop."""
+    """Standard deviations of roll, zoom and shift of a random crop."""
 
     roll_rad: float = 0.15
     zoom: float = 0.05  # of its logarithm
@@ -24,10 +24,10 @@ class Jitter(eqx.Module):
 def jittered(
     image: Image, mask: Image, camera: Camera, amount: Jitter, *, key: PRNGKeyArray
 ) -> tuple[Image, Image, Camera]:
-    """Another crop of one view: image, mask and the camera they belong to.
+    """Draw a random crop of one view: image, mask and their camera.
 
     A roll about the beam is a rotation of the camera, so the perspective stays exact. Pixels
-    that the crop did not show take the values of its border. Square pixels are assumed.
+    outside the original crop take the values of its border. Assumes square pixels.
     """
     keys = jax.random.split(key, 3)
     angle = amount.roll_rad * jax.random.normal(keys[0])
@@ -35,21 +35,21 @@ def jittered(
     shift = amount.shift_px * jax.random.normal(keys[2], (2,))
     turn = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
     middle = 0.5 * jnp.array(camera.image_size[::-1], float)
-    # The middle of the crop stays in the middle but for the shift.
+    # Roll and zoom keep the middle of the crop in place; only the shift moves it.
     offset = turn @ (camera.principal_point - middle)
     roll = transforms.SE3.from_rotation(transforms.SO3.from_z_radians(angle))
-    seen_by = dataclasses.replace(
+    new_camera = dataclasses.replace(
         camera,
         camera_from_world=roll @ camera.camera_from_world,
         focal_length=camera.focal_length * zoom,
         principal_point=middle + shift + zoom * offset,
     )
-    shown, covered = (_sampled(each, camera, seen_by, turn) for each in (image, mask))
-    return shown, covered, seen_by
+    new_image, new_mask = (_sampled(pixels, camera, new_camera, turn) for pixels in (image, mask))
+    return new_image, new_mask, new_camera
 
 
 def _sampled(image: Image, old: Camera, new: Camera, turn: Matrix2) -> Image:
-    """The values of the old image where the pixels of the new camera look."""
+    """Sample the old image at the pixels of the new camera."""
     direction = (pixel_centers(new) - new.principal_point[None, None]) / new.focal_length[0]
     place = direction @ turn * old.focal_length[0] + old.principal_point[None, None]
     column, row = jnp.moveaxis(place - 0.5, -1, 0)

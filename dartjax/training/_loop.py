@@ -1,4 +1,4 @@
-"""One step of training, as a pure function of state, batch and key."""
+"""Training step as a pure function of state, batch and key."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,14 +12,15 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from dartjax._types import Scalar
 
-# (parameters, batch, key) -> loss and named numbers beside it, all scalars.
+# (parameters, batch, key) -> loss and named metrics, all scalars.
 Loss = Callable[[PyTree, PyTree, PRNGKeyArray], tuple[Scalar, dict[str, Scalar]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """AdamW with linear warm-up and cosine decay to a hundredth; gradients are clipped to norm 1.
-    The moving average of the parameters is what is used afterwards."""
+    """Optimiser schedule: AdamW with linear warm-up and cosine decay of the learning rate to one
+    hundredth; gradients clipped to norm 1. The exponential moving average of the parameters is the
+    result of the training."""
 
     num_steps: int
     learning_rate: float = 2e-3
@@ -28,7 +29,7 @@ class Schedule:
     ema_decay: float = 0.998
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Biases, norms and position biases are not decayed."""
+        """Make the optimiser. Weight decay excludes biases, norms and position biases."""
         rate = optax.warmup_cosine_decay_schedule(
             0.0,
             self.learning_rate,
@@ -49,7 +50,7 @@ def _is_kernel(params: PyTree) -> PyTree:
 
 
 class TrainState(eqx.Module):
-    """Everything that goes on: plain arrays, saved as they are."""
+    """State of a training (plain arrays)."""
 
     params: PyTree
     average: PyTree  # of the parameters, exponential
@@ -58,7 +59,7 @@ class TrainState(eqx.Module):
 
 
 def train_state(params: PyTree, schedule: Schedule) -> TrainState:
-    """Before the first step."""
+    """Make the state before the first step."""
     moments = schedule.optimizer().init(params)
     return TrainState(params, params, moments, jnp.zeros((), jnp.int32))
 
@@ -66,17 +67,19 @@ def train_state(params: PyTree, schedule: Schedule) -> TrainState:
 def train_step(
     state: TrainState, batch: PyTree, loss: Loss, schedule: Schedule, *, key: PRNGKeyArray
 ) -> tuple[TrainState, dict[str, Scalar]]:
-    """The state after one batch, and `loss` with the numbers beside it. The step's own random
-    numbers follow from `key` and the step, so a run that is resumed goes on as if never stopped.
-    A gradient that is not finite leaves the parameters as they are; jit with `loss` and
-    `schedule` static."""
+    """Take one training step on a batch; return the new state, and the loss with its metrics.
+
+    The random numbers of a step depend only on `key` and the step number, so a resumed run equals
+    an uninterrupted one. A gradient that is not finite is replaced by zero. jit with `loss` and
+    `schedule` static.
+    """
     own = jax.random.fold_in(key, state.step)
     (value, numbers), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, batch, own)
     finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     gradient = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0.0), gradient)
     updates, moments = schedule.optimizer().update(gradient, state.moments, state.params)
     params = optax.apply_updates(state.params, updates)
-    # The first averages follow the parameters more closely than the last.
+    # A lower decay in the first steps lets the average follow the parameters closely.
     count = state.step.astype(jnp.float32)
     decay = jnp.minimum(schedule.ema_decay, (1.0 + count) / (10.0 + count))
     average = jax.tree.map(lambda a, b: decay * a + (1.0 - decay) * b, state.average, params)

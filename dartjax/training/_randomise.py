@@ -1,8 +1,7 @@
-"""Domain randomisation: radiographs that look like another machine's, from one that is clean.
+"""Domain randomisation: make clean radiographs look like those of other machines.
 
-The list is that of SyntheX (see `image_ops`), with its amounts. What belongs to the taking of
-the image (spectrum, photon count, distances, collimation, tools) is randomised when it is
-simulated, not here.
+Operations and amounts are those of SyntheX (see `image_ops`). Properties of the acquisition
+(spectrum, photon count, distances, collimation, tools) are randomised in the simulation, not here.
 """
 
 import functools
@@ -20,7 +19,7 @@ from dartjax.training import warps
 
 Range = tuple[float | Scalar, float | Scalar]
 
-# Every operation has its row of random numbers, in the order of what happens to the image.
+# Every operation has its row of random numbers, in the order of application.
 _STEPS = ("blur", "drop", "convolve", "pool", "multiply")
 _STEPS += ("gamma", "contrast", "invert", "boxes", "salt", "noise")
 _NUM_STRONG = 5
@@ -32,11 +31,12 @@ Operation = Callable[[Image, Numbers, PRNGKeyArray], Image]
 
 
 class RandomisationConfig(eqx.Module):
-    """Probability of every operation, and the ranges its amounts are drawn from uniformly.
+    """Probability of every operation, and the ranges of its amounts (uniform distributions).
 
-    Without arguments nothing happens; the ranges are SyntheX's. `RANDOMISATIONS` holds the named
-    configurations. Shares and sigmas are of the image's range of values. `strong` takes one or
-    two of five kinds, each of which then happens with `strong_member`.
+    The default probabilities are 0; the default ranges are those of SyntheX. `RANDOMISATIONS` holds
+    the presets. Shares and sigmas refer to the image's range of values. With probability `strong`,
+    one or two of five strong operations are selected, each of which is then applied with
+    probability `strong_member`.
     """
 
     invert: float = 0.0
@@ -79,7 +79,7 @@ class RandomisationConfig(eqx.Module):
 
 RANDOMISATIONS: dict[str, RandomisationConfig] = {
     "none": RandomisationConfig(),
-    # The differences between well-kept machines: tone, noise, and a few millimetres.
+    # Differences between well-maintained machines: tone, noise, and a few millimetres.
     "mild": RandomisationConfig(
         noise=0.5,
         gamma=0.5,
@@ -104,16 +104,17 @@ RANDOMISATIONS: dict[str, RandomisationConfig] = {
         strong=0.5,
         affine=0.5,
         crop=0.5,
-        elastic=0.125,  # there one of six strong kinds, of which 1.5 are tried at one half
+        # In SyntheX one of six strong operations, of which 1.5 on average are tried at one half.
+        elastic=0.125,
     ),
 }
 
 
 class Randomised(NamedTuple):
-    """A randomised image with what lies on it.
+    """Randomised image with its masks and landmarks.
 
-    `new_from_old` is the affine map of pixels (u, v, 1); masks and landmarks have followed it and
-    the elastic displacement. Landmarks may lie outside the image.
+    `new_from_old` is the affine map of pixels (u, v, 1); masks and landmarks are transformed by it
+    and by the elastic displacement. Landmarks may lie outside the image.
     """
 
     image: Image
@@ -123,13 +124,13 @@ class Randomised(NamedTuple):
 
 
 def randomise(image: Image, config: RandomisationConfig, *, key: PRNGKeyArray) -> Image:
-    """One image with its gray values randomised; its pixels stay in place, so camera, masks and
-    landmarks stay true.
+    """Randomise the gray values of one image; pixels do not move, so camera, masks and landmarks
+    stay valid.
 
-    The image may be a line integral or a display image: operations act on its values brought to
-    [0, 1], and the result is brought back to its range. Without any operation the image is
-    returned as it is, bit by bit. For batches on a CPU use `jax.lax.map`, which runs only what was
-    drawn; `vmap` runs every operation for every image.
+    The image may be a line integral or a display image: operations act on its values scaled to
+    [0, 1], and the result is scaled back to the original range. If no operation is drawn, the image
+    is returned unchanged, bit for bit. For batches on a CPU use `jax.lax.map`, which runs only the
+    operations drawn; `vmap` runs every operation for every image.
     """
     gate_key, number_key, *keys = jax.random.split(key, 2 + len(_STEPS))
     gates = _gates(config, jax.random.uniform(gate_key, (2 * len(_STEPS),)))
@@ -151,11 +152,12 @@ def randomise_with_labels(
     *,
     key: PRNGKeyArray,
 ) -> Randomised:
-    """One image with gray values AND pixel positions randomised, and masks and landmarks with it.
+    """Randomise gray values AND pixel positions of one image, with its masks and landmarks.
 
-    Affine about the image's centre, a window cut out and enlarged, an elastic displacement: one
-    bilinear resampling in all. Masks come back as soft values; threshold them at 0.5. The camera
-    of the image is true no longer, unless new_from_old is applied to its intrinsics.
+    An affine map about the image's centre, a cropped and enlarged window, and an elastic
+    displacement are applied in one bilinear resampling. Masks are returned as soft values;
+    threshold them at 0.5. The camera of the image is no longer valid, unless new_from_old is
+    applied to its intrinsics.
     """
     warp_key, value_key = jax.random.split(key)
     warp, new_from_old, is_moved = random_warp(image.shape, config, key=warp_key)
@@ -174,8 +176,8 @@ def randomise_with_labels(
 def random_warp(
     shape: tuple[int, ...], config: RandomisationConfig, *, key: PRNGKeyArray
 ) -> tuple[warps.Warp, Matrix3, Bool[Array, ""]]:
-    """The warp that `randomise_with_labels` draws, new_from_old of its affine part, and whether
-    it moves anything."""
+    """Draw the warp of `randomise_with_labels`, new_from_old of its affine part, and whether the
+    warp is not the identity."""
     number_key, elastic_key = jax.random.split(key)
     numbers = jax.random.uniform(number_key, (12,))
     gates = numbers[:3] < jnp.stack([config.affine, config.crop, config.elastic])
@@ -200,7 +202,7 @@ def random_warp(
 
 
 def _gates(config: RandomisationConfig, numbers: Numbers) -> Bool[Array, " step"]:
-    """Which steps happen: of the strong ones one or two are picked, the others are on their own."""
+    """Return which steps are applied: one or two of the strong ones, the others independently."""
     own, shared = numbers[: len(_STEPS)], numbers[len(_STEPS) :]
     rank = jnp.argsort(jnp.argsort(shared[:_NUM_STRONG]))
     count = 1 + (shared[_NUM_STRONG] < 0.5)
@@ -215,7 +217,7 @@ def _gates(config: RandomisationConfig, numbers: Numbers) -> Bool[Array, " step"
 def _one_of(
     operations: Sequence[Operation], image: Image, *, numbers: Numbers, key: PRNGKeyArray
 ) -> Image:
-    """One of the variants of a step, each as likely; the last number decides."""
+    """Apply one variant of a step, chosen uniformly by the last number."""
     kind = jnp.floor(numbers[-1] * len(operations)).astype(int)
     return jax.lax.switch(kind, operations, image, numbers[:-1], key)
 
@@ -226,7 +228,7 @@ def _within(interval: Range, number: Scalar) -> Scalar:
 
 
 def _operations(config: RandomisationConfig) -> list[list[Operation]]:
-    """The variants of every step, f(image, numbers, key), in the order of `_STEPS`."""
+    """Make the variants of every step, f(image, numbers, key), in the order of `_STEPS`."""
     c = config
 
     def pool(size: int, kind: ops.Pooling) -> Operation:

@@ -1,7 +1,7 @@
 """Training of one network: steps, checkpoints every few minutes, validation, curves.
 
-A run that was stopped goes on from its last checkpoint, with the same curve as if it had not been:
-a batch is a function of the step, and so are all random numbers.
+An interrupted run continues from its last checkpoint and gives the same curve as an uninterrupted
+one, because batches and random numbers are functions of the step.
 """
 
 import importlib
@@ -22,24 +22,26 @@ from dartjax.training._loop import Loss, Schedule, TrainState, train_state, trai
 
 
 class Training(NamedTuple):
-    """What is trained, and on what."""
+    """Definition of a training: loss, batches, validation and schedule."""
 
     loss: Loss
     batch_of: Callable[[int], PyTree]  # of a step
-    validate: Callable[[PyTree], dict[str, float]]  # of the averaged parameters; "score" is best
+    validate: Callable[
+        [PyTree], dict[str, float]
+    ]  # of the averaged parameters; lowest "score" wins
     schedule: Schedule
     seed: int
-    validate_every: int
+    validate_every: int  # steps
     patience: int  # validations without a better score, after which training ends
 
 
 class Trained(NamedTuple):
-    """The averaged parameters with the best score, and the curves."""
+    """Result of a training: the averaged parameters with the best score, and the curves."""
 
     params: PyTree
     score: float
     step: int
-    curve: list[dict[str, float | int]]  # mean of the training numbers between validations
+    curve: list[dict[str, float | int]]  # means of the training metrics between validations
     validations: list[dict[str, float]]
     seconds: float  # of this process
     steps_run: int  # by this process
@@ -54,11 +56,15 @@ def train(
     minutes: float = np.inf,
     checkpoint_minutes: float = 3.0,
 ) -> Trained:
-    """Train to the end of the schedule, or until it no longer helps, or for so many minutes of
-    this process (the checkpoint stays, and a second call goes on). Where tensorboardX is installed
-    (`dartjax[log]`), the curves are written to `work`/tensorboard as they grow."""
+    """Train a network to the end of the schedule, until validation stops improving, or for a number
+    of `minutes` in this process.
+
+    After a stop by time the checkpoint stays in `work`, and a second call continues from it. If
+    tensorboardX is installed (`dartjax[log]`), the curves are written to `work`/tensorboard during
+    the training. DataError for a checkpoint that is damaged or of another network.
+    """
     run = _Run(params, training, work)
-    begun = saved = time.monotonic()
+    started = saved = time.monotonic()
     first, late = run.step, False
     while not (late or run.is_finished):
         run.advance()
@@ -66,23 +72,23 @@ def train(
             run.validate()
             step(f"step {run.step}: {run.log.summary()}")
             _write(run.board, run.log)
-        late = time.monotonic() - begun > 60.0 * minutes
+        late = time.monotonic() - started > 60.0 * minutes
         since_saved = time.monotonic() - saved
         if late or run.is_last or since_saved > 60.0 * checkpoint_minutes:
             run.save()
             saved = time.monotonic()
     run.close()
-    # A run that was stopped is judged as it stands; the checkpoint goes on without that.
+    # Validate the current parameters of a stopped run; its checkpoint does not contain this.
     if run.log.recent:
         run.validate()
-    log, seconds = run.log, time.monotonic() - begun
+    log, seconds = run.log, time.monotonic() - started
     return Trained(
         run.best, log.best, log.best_step, log.curve, log.validations, seconds, run.step - first
     )
 
 
 class _Run:
-    """A training that goes on: its state, the best parameters so far, and where both are kept."""
+    """Running training: its state, the best parameters so far, the log and the checkpoints."""
 
     def __init__(self, params: PyTree, training: Training, work: pathlib.Path):
         work.mkdir(parents=True, exist_ok=True)
@@ -103,32 +109,32 @@ class _Run:
 
     @property
     def step(self) -> int:
-        """How many steps have been made."""
+        """Return the number of steps taken."""
         return int(self.state.step)
 
     @property
     def is_last(self) -> bool:
-        """Whether the schedule has come to its end."""
+        """Return whether the schedule has ended."""
         return self.step >= self.training.schedule.num_steps
 
     @property
     def is_finished(self) -> bool:
-        """Whether it is at its end, or no longer helps."""
+        """Return whether the schedule has ended or validation has stopped improving."""
         return self.is_last or self.log.ended(self.training.patience)
 
     @property
     def validation_is_due(self) -> bool:
-        """Every so many steps, and after the last."""
+        """Return whether to validate now: every `validate_every` steps, and after the last."""
         return self.step % self.training.validate_every == 0 or self.is_last
 
     def advance(self) -> None:
-        """One step."""
+        """Take one training step."""
         self.state, numbers = self._advanced(self.state, self.training.batch_of(self.step))
         numbers = jax.device_get(numbers)
         self.log.recent.append({key: float(value) for key, value in numbers.items()})
 
     def validate(self) -> None:
-        """Judge the averaged parameters, and keep them if they are the best."""
+        """Validate the averaged parameters, and keep them if they are the best so far."""
         if self.log.add({"step": self.step, **self.training.validate(self.state.average)}):
             self.best = self.state.average
 
@@ -137,14 +143,14 @@ class _Run:
         _save(self.manager, self.state, self.best, self.log)
 
     def close(self) -> None:
-        """Nothing is written any more."""
+        """Close the checkpoint manager and the TensorBoard writer."""
         self.manager.close()
         if self.board is not None:
             self.board.close()
 
 
 class _Log:
-    """The curves so far, and the best validation."""
+    """Log of a training: curves and validations."""
 
     def __init__(self, **content: Any):
         self.recent: list[dict[str, float]] = content.get("recent", [])  # since a validation
@@ -153,17 +159,17 @@ class _Log:
 
     @property
     def best(self) -> float:
-        """Lowest score."""
+        """Return the lowest score."""
         return min((row["score"] for row in self.validations), default=float("inf"))
 
     @property
     def best_step(self) -> int:
-        """The step of the lowest score."""
+        """Return the step of the lowest score."""
         rows = [row for row in self.validations if row["score"] == self.best]
         return int(rows[0]["step"]) if rows else 0
 
     def add(self, scores: dict[str, float | int]) -> bool:
-        """Whether the score is the best so far."""
+        """Add a validation; return whether its score is the best so far."""
         names = self.recent[0]
         means = {key: float(np.mean([row[key] for row in self.recent])) for key in names}
         self.recent = []
@@ -173,20 +179,20 @@ class _Log:
         return better
 
     def ended(self, patience: int) -> bool:
-        """Whether the last `patience` validations brought nothing."""
+        """Return whether the last `patience` validations gave no better score."""
         since = [row["step"] for row in self.validations if row["step"] > self.best_step]
         return len(since) >= patience
 
     def summary(self) -> str:
-        """For the progress bar."""
+        """Format the last losses and metrics for the progress bar."""
         own = self.validations[-1]
         shown = ", ".join(f"{key} {value:.3f}" for key, value in own.items() if key != "step")
         return f"loss {self.curve[-1]['loss']:.3f}, {shown}"
 
 
 def _board(folder: pathlib.Path, step: int) -> Any:
-    """A writer of what TensorBoard reads; None where tensorboardX is not installed. What an
-    earlier process wrote beyond `step` is dropped."""
+    """Make a TensorBoard writer; None if tensorboardX is not installed. Entries of an earlier
+    process after `step` are dropped."""
     try:
         module = importlib.import_module("tensorboardX")
     except ImportError:
@@ -195,7 +201,7 @@ def _board(folder: pathlib.Path, step: int) -> Any:
 
 
 def _write(board: Any, log: _Log) -> None:
-    """The last rows of the curves."""
+    """Write the last rows of the curves to TensorBoard."""
     if board is None:
         return
     for kind, row in (("training", log.curve[-1]), ("validation", log.validations[-1])):
@@ -205,7 +211,7 @@ def _write(board: Any, log: _Log) -> None:
 
 
 def _save(manager: ocp.CheckpointManager, state: TrainState, best: PyTree, log: _Log) -> None:
-    """The state, the best parameters and the curves, in one checkpoint."""
+    """Save the state, the best parameters and the curves in one checkpoint."""
     content = {"recent": log.recent, "curve": log.curve, "validations": log.validations}
     manager.save(
         int(state.step),
@@ -234,6 +240,6 @@ def _restored(
     except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
         raise data.DataError(
             f"the checkpoint in {work} does not fit this network or is damaged "
-            f"({str(error).splitlines()[0]}): remove the folder to begin anew"
+            f"({str(error).splitlines()[0]}): remove the folder to start again"
         ) from error
     return found["state"], found["best"], _Log(**found["log"])

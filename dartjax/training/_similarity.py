@@ -1,5 +1,5 @@
-"""Training of the multi-view similarity: pairs of X-rays and renders of wrong fits, how wrong they
-are, and what a prediction costs."""
+"""Training of the multi-view similarity: pairs of X-rays and renders of disturbed fits, errors of
+these fits, and losses of the predictions."""
 
 import equinox as eqx
 import jax
@@ -16,11 +16,11 @@ from dartjax.registration import Comparison
 from dartjax.render import SplatOptions, splat, two_compartment
 from dartjax.ssm import ShapeModel, posed
 
-# Units in which a step of pose and shape is about as long in each direction.
+# Units in which steps of pose and shape have similar effects.
 TURN_UNIT, SHIFT_UNIT_MM = 0.05, 2.5
 _SPLATS = SplatOptions(window=9)
-_RANKING, _MARGIN = 0.5, 0.5  # weight, and how much of a difference in log must be shown
-_DIRECTION, _AUXILIARY = 0.5, 0.1
+_RANKING, _MARGIN = 0.5, 0.5  # weight, and margin as a share of the true log difference
+_DIRECTION, _AUXILIARY = 0.5, 0.1  # weights
 
 
 class Fit(eqx.Module):
@@ -31,9 +31,9 @@ class Fit(eqx.Module):
 
 
 class FitErrors(eqx.Module):
-    """Disturbances of a best fit: normal with these deviations per axis, times a factor of every
-    guess between `least` and 1, its logarithm uniform: most answers of a fit lie on the floor of
-    the basin."""
+    """Disturbances of a best fit: standard deviations per axis, times a random factor for each fit
+    between `least` and 1 with a uniform logarithm. Small factors are frequent because most results
+    of a fit lie close to the optimum."""
 
     turn_rad: float = 0.2
     shift_mm: float = 6.0
@@ -56,14 +56,14 @@ def disturbed_fit(true: Fit, errors: FitErrors, *, key: PRNGKeyArray) -> Fit:
 
 
 def moved_fit(fit: Fit, x: Float[Array, " unknown"]) -> Fit:
-    """A fit after a step: rotation vector and shift in their units (about the vertebra's own
+    """Move a fit by a step: rotation vector and shift in their units (about the vertebra's own
     origin, world axes), then coefficients."""
     pose = transforms.perturb(fit.pose, TURN_UNIT * x[:3], SHIFT_UNIT_MM * x[3:6])
     return Fit(pose, fit.coefficients + x[6:])
 
 
 def step_to_truth(true: Fit, fit: Fit) -> Float[Array, " unknown"]:
-    """The step with which `moved_fit` leads from a fit to the truth."""
+    """Compute the step with which `moved_fit` moves a fit to the truth."""
     turn = (true.pose.rotation() @ fit.pose.rotation().inverse()).log() / TURN_UNIT
     shift = (true.pose.translation() - fit.pose.translation()) / SHIFT_UNIT_MM
     return jnp.concatenate([turn, shift, true.coefficients - fit.coefficients])
@@ -72,7 +72,7 @@ def step_to_truth(true: Fit, fit: Fit) -> Float[Array, " unknown"]:
 def view_pairs(
     model: ShapeModel, fit: Fit, views: Camera, images: Images, masks: Images, size: int
 ) -> ViewPair:
-    """What the network sees of a fit in K views: crops averaged down to `size` pixels."""
+    """Make the network input of a fit in K views: crops averaged down to `size` pixels."""
     vertices = posed(model, fit.pose, fit.coefficients)
     small = jax.vmap(lambda view: cameras.resize(view, (size, size)))(views)
     channels = jax.vmap(lambda view: splat(vertices, model.faces, view, _SPLATS))(small)
@@ -89,7 +89,7 @@ def view_pairs(
 
 
 def pairs_of(comparison: Comparison, size: int) -> ViewPair:
-    """The same from what an objective compares, at any resolution that `size` divides."""
+    """Make the network input from a `Comparison`, at any resolution that `size` divides."""
     into_vertebra = comparison.pose.rotation().inverse()
     middle, right = comparison.pose.translation(), jnp.array([1.0, 0.0, 0.0])
 
@@ -110,7 +110,8 @@ def pairs_of(comparison: Comparison, size: int) -> ViewPair:
 
 
 def averaged(images: Images, size: int) -> Float[Array, "view small small"]:
-    """Square images made smaller by a whole factor. ValueError if there is none."""
+    """Downsample square images to `size` pixels by averaging. ValueError if the factor is not an
+    integer."""
     factor = images.shape[-1] // size
     if factor * size != images.shape[-1]:
         raise ValueError(f"crops of {images.shape[-1]} px cannot be averaged down to {size} px")
@@ -118,12 +119,12 @@ def averaged(images: Images, size: int) -> Float[Array, "view small small"]:
 
 
 def surface_error(vertices: Vertices, true: Vertices, faces: Array) -> Scalar:
-    """Mean distance along the normals between surfaces in correspondence, of either's normals:
-    close to the MASD, and smooth."""
+    """Compute the mean distance along the normals between surfaces in correspondence, averaged over
+    the normals of both, mm: a smooth approximation of the MASD."""
     step = vertices - true
     along = [
-        jnp.mean(jnp.abs(jnp.sum(step * mesh.vertex_normals(each, faces), axis=1)))
-        for each in (vertices, true)
+        jnp.mean(jnp.abs(jnp.sum(step * mesh.vertex_normals(surface, faces), axis=1)))
+        for surface in (vertices, true)
     ]
     return 0.5 * (along[0] + along[1])
 
@@ -131,18 +132,19 @@ def surface_error(vertices: Vertices, true: Vertices, faces: Array) -> Scalar:
 def prediction_loss(
     found: PredictedError, error_mm: Scalar, fit: Fit, true: Fit
 ) -> tuple[Scalar, dict[str, Scalar]]:
-    """Of one fit: the normal negative log likelihood of log(1 + MASD), and what the auxiliary
-    heads miss of the way to the truth (pseudo-Huber, in units)."""
-    off = found.log_masd - jnp.log1p(error_mm)
-    likelihood = 0.5 * (off**2 * jnp.exp(-found.log_variance) + found.log_variance)
-    missed = predicted_step(found, fit) - step_to_truth(true, fit)
-    auxiliary = jnp.mean(pseudo_huber(missed**2, 1.0))
+    """Compute the loss of a prediction for one fit: the Gaussian negative log likelihood of
+    log(1 + MASD), plus a pseudo-Huber loss of the step of the auxiliary heads (in the units of
+    `moved_fit`)."""
+    residual = found.log_masd - jnp.log1p(error_mm)
+    likelihood = 0.5 * (residual**2 * jnp.exp(-found.log_variance) + found.log_variance)
+    step_residual = predicted_step(found, fit) - step_to_truth(true, fit)
+    auxiliary = jnp.mean(pseudo_huber(step_residual**2, 1.0))
     error = jnp.abs(jnp.expm1(found.log_masd) - error_mm)
     return likelihood + _AUXILIARY * auxiliary, {"masd_error_mm": error}
 
 
 def predicted_step(found: PredictedError, fit: Fit) -> Float[Array, " unknown"]:
-    """The step of `moved_fit` that the auxiliary heads ask for."""
+    """Convert the prediction of the auxiliary heads to a step of `moved_fit`."""
     rotation = fit.pose.rotation()
     turn, shift = rotation.apply(found.turn), rotation.apply(found.shift)
     return jnp.concatenate([turn / TURN_UNIT, shift / SHIFT_UNIT_MM, found.coefficients])
@@ -151,18 +153,18 @@ def predicted_step(found: PredictedError, fit: Fit) -> Float[Array, " unknown"]:
 def ranking_loss(
     found: tuple[PredictedError, PredictedError], errors_mm: tuple[Scalar, Scalar]
 ) -> Scalar:
-    """Of two fits of the same vertebra: the worse must be predicted worse, by at least half of
-    the difference in log(1 + MASD)."""
+    """Compute the ranking loss of two fits of the same vertebra: the prediction must rank the worse
+    fit lower, by at least half of the true difference in log(1 + MASD)."""
     true = jnp.log1p(errors_mm[1]) - jnp.log1p(errors_mm[0])
     predicted = found[1].log_masd - found[0].log_masd
     return _RANKING * jax.nn.relu(_MARGIN * jnp.abs(true) - jnp.sign(true) * predicted)
 
 
 def direction_loss(
-    gradient: Float[Array, " unknown"], way: Float[Array, " unknown"]
+    gradient: Float[Array, " unknown"], to_truth: Float[Array, " unknown"]
 ) -> tuple[Scalar, Scalar]:
-    """1 - cosine between minus the gradient of the prediction and the way to the truth, and the
-    cosine itself."""
-    length = safe_norm(gradient) * safe_norm(way)
-    cosine = safe_divide(-jnp.sum(gradient * way), length)
+    """Compute half of 1 - cosine between minus the gradient of the prediction and the step to the
+    truth, and the cosine itself."""
+    length = safe_norm(gradient) * safe_norm(to_truth)
+    cosine = safe_divide(-jnp.sum(gradient * to_truth), length)
     return _DIRECTION * (1.0 - cosine), cosine

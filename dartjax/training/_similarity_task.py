@@ -1,4 +1,4 @@
-"""What the multi-view similarity is shown of the crops to learn from, and how it is judged."""
+"""Training task of the multi-view similarity: batches, loss, validation and predictions."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ NUM_UNKNOWNS = 21
 
 
 class SimilarityBatch(eqx.Module):
-    """A few vertebrae, each in some views."""
+    """Batch of vertebrae, each in several views."""
 
     images: jax.Array
     masks: jax.Array
@@ -75,48 +75,48 @@ def two_view_batch(crops: Crops) -> SimilarityBatch:
 
 
 class SimilarityTask:
-    """The network with the shape models its fits are made of."""
+    """Training task: the network, and the shape models of its fits."""
 
     def __init__(self, preset: str, models: ssm.ShapeModel):
         self.net = MultiViewSimilarity(SIMILARITY_PRESETS[preset])
         self.models = models
 
     def loss(self, num_directions: int) -> Loss:
-        """Make the loss over two wrong fits of every vertebra of a batch; the direction is
-        trained on the first `num_directions` vertebrae."""
+        """Make the loss over two disturbed fits of every vertebra of a batch; the direction loss
+        uses the first `num_directions` vertebrae."""
 
         def of_batch(params: PyTree, batch: SimilarityBatch, key: jax.Array):
             own, key = jax.random.split(key)
             batch = _randomised(batch, own)
             keys = jax.random.split(key, len(batch.level))
             costs, numbers = jax.vmap(lambda own, k: self._one(params, own, k))(batch, keys)
-            some = jax.tree.map(lambda leaf: leaf[:num_directions], (batch, keys))
-            lost, cosine = jax.vmap(lambda own, k: self._direction(params, own, k))(*some)
+            first = jax.tree.map(lambda leaf: leaf[:num_directions], (batch, keys))
+            losses, cosine = jax.vmap(lambda own, k: self._direction(params, own, k))(*first)
             numbers = jax.tree.map(jnp.mean, numbers) | {"cosine": jnp.mean(cosine)}
-            return jnp.mean(costs) + jnp.mean(lost), numbers
+            return jnp.mean(costs) + jnp.mean(losses), numbers
 
         return of_batch
 
     def predict(
         self, params: PyTree, own: SimilarityBatch, fit: Fit, valid: jax.Array | None = None
     ) -> PredictedError:
-        """Ask the network about a fit of one vertebra in the views that are `valid` (all)."""
+        """Predict the error of a fit of one vertebra in the `valid` views (default: all)."""
         views = own.cameras, own.images, own.masks
         seen = view_pairs(self.model_of(own), fit, *views, self.net.config.size)
         valid = jnp.ones(len(own.images), bool) if valid is None else valid
         return self.net.apply({"params": params}, seen, valid)  # pyright: ignore[reportReturnType]
 
     def error(self, own: SimilarityBatch, fit: Fit) -> jax.Array:
-        """Measure how wrong a fit is, mm."""
+        """Compute the surface error of a fit, mm."""
         model = self.model_of(own)
         return surface_error(posed(model, fit.pose, fit.coefficients), own.vertices, model.faces)
 
     def model_of(self, own: SimilarityBatch) -> ssm.ShapeModel:
-        """The shape model of the level of one vertebra."""
+        """Return the shape model of the level of one vertebra."""
         return jax.tree.map(lambda leaf: leaf[own.level], self.models)
 
     def slope(self, params: PyTree, own: SimilarityBatch, fit: Fit) -> jax.Array:
-        """Gradient of the predicted log(1 + MASD), in the units of `moved_fit`."""
+        """Compute the gradient of the predicted log(1 + MASD), in the units of `moved_fit`."""
 
         def predicted(x: jax.Array) -> jax.Array:
             return self.predict(params, own, moved_fit(fit, x)).log_masd
@@ -139,7 +139,7 @@ class SimilarityTask:
         return cost, jax.tree.map(lambda a, b: 0.5 * (a + b), parts[0][1], parts[1][1])
 
     def _direction(self, params: PyTree, own: SimilarityBatch, key: jax.Array):
-        """In two of the views."""
+        """Compute the direction loss of one vertebra, in its first two views."""
         two = own.images[:2], own.masks[:2], jax.tree.map(lambda leaf: leaf[:2], own.cameras)
         own = eqx.tree_at(lambda b: (b.images, b.masks, b.cameras), own, two)
         fit = disturbed_fit(own.true, FitErrors(), key=key)
@@ -147,7 +147,7 @@ class SimilarityTask:
 
 
 def _randomised(batch: SimilarityBatch, key: jax.Array) -> SimilarityBatch:
-    """The radiographs as other machines might show them, and other crops of them."""
+    """Augment the radiographs of a batch: domain randomisation (mild) and random crops."""
     flat = jax.tree.map(
         lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (batch.images, batch.masks, batch.cameras)
     )
@@ -164,17 +164,17 @@ def _randomised(batch: SimilarityBatch, key: jax.Array) -> SimilarityBatch:
 
 
 def similarity_validation(
-    task: SimilarityTask, held: Crops
+    task: SimilarityTask, held_out: Crops
 ) -> Callable[[PyTree], dict[str, float]]:
-    """Make the function of the parameters that gives their errors in two views of every
-    vertebra left out, always with the same wrong fits."""
-    measure = similarity_predictions(task, held)
+    """Make the function that computes the errors of parameters in two views of every held-out
+    vertebra, always with the same disturbed fits."""
+    measure = similarity_predictions(task, held_out)
 
     def validate(params: PyTree) -> dict[str, float]:
         predicted, true = measure(params)
-        off = np.log1p(predicted) - np.log1p(true)
+        log_error = np.log1p(predicted) - np.log1p(true)
         return {
-            "score": float(np.sqrt(np.mean(off**2))),
+            "score": float(np.sqrt(np.mean(log_error**2))),
             "masd_error_mm": float(np.mean(np.abs(predicted - true))),
             "one_less_rank": 1.0 - rank_correlation(predicted, true),
         }
@@ -185,8 +185,8 @@ def similarity_validation(
 def similarity_predictions(
     task: SimilarityTask, crops: Crops
 ) -> Callable[[PyTree], tuple[np.ndarray, np.ndarray]]:
-    """Make the function of the parameters that gives predicted and true MASD (mm) of three
-    fixed wrong fits of every vertebra, in two views."""
+    """Make the function of the parameters that computes predicted and true MASD (mm) of three
+    fixed disturbed fits of every vertebra, in two views."""
 
     @jax.jit
     def measure(params: PyTree, batch: SimilarityBatch, keys: jax.Array):
@@ -209,5 +209,5 @@ def similarity_predictions(
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation of two columns."""
+    """Compute Spearman's rank correlation of two columns."""
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])

@@ -1,9 +1,9 @@
-"""Changes to the gray values of one radiograph, for domain randomisation.
+"""Operations on the gray values of one radiograph, for domain randomisation.
 
-Every function takes one image (h, w) whose values run from 0 to 1 (`randomise` brings any image
-to that range and back) and keeps its shape. Amounts may be traced; window sizes and kinds are
-static. Results leave [0, 1] where an operation adds or multiplies, as in SyntheX; operations that
-need the range clip their input to it.
+Every function takes one image (h, w) with values from 0 to 1 (`randomise` scales any image to
+that range and back) and keeps its shape. Amounts may be traced; window sizes and kinds are
+static. Operations that add or multiply may leave [0, 1], as in SyntheX; operations that need the
+range clip their input to it.
 Source of operations and names: SyntheX (Gao et al., Nature Machine Intelligence 5:294-308, 2023;
 github.com/arcadelab/SyntheX) and imgaug, which it uses.
 """
@@ -26,39 +26,39 @@ MAX_BOXES = 5
 
 
 def invert(image: Image) -> Image:
-    """1 - x: bone dark instead of bright."""
+    """Compute 1 - x, which makes bone dark instead of bright."""
     return 1.0 - image
 
 
 def gaussian_noise(image: Image, sigma: Amount, *, key: PRNGKeyArray) -> Image:
-    """x + sigma n with n ~ N(0, 1) per pixel."""
+    """Add Gaussian noise: x + sigma n with n ~ N(0, 1) per pixel."""
     return image + sigma * jax.random.normal(key, image.shape, image.dtype)
 
 
 def gamma_contrast(image: Image, exponent: Amount) -> Image:
-    """clip(x) ** exponent: above 1 darkens the middle."""
+    """Compute clip(x) ** exponent; an exponent above 1 darkens mid-range values."""
     # A floor keeps the gradient finite at black.
     return jnp.clip(image, 1e-12, 1.0) ** exponent
 
 
 def linear_contrast(image: Image, factor: Amount) -> Image:
-    """1/2 + factor (x - 1/2)."""
+    """Compute 1/2 + factor (x - 1/2)."""
     return 0.5 + factor * (image - 0.5)
 
 
 def log_contrast(image: Image, gain: Amount) -> Image:
-    """gain log2(1 + clip(x)): above the diagonal, brightest at gain."""
+    """Compute gain log2(1 + clip(x)), which brightens mid-range values; its maximum is gain."""
     return gain * jnp.log2(1.0 + jnp.clip(image, 0.0, 1.0))
 
 
 def sigmoid_contrast(image: Image, gain: Amount, cutoff: Amount) -> Image:
-    """1 / (1 + exp(gain (cutoff - clip(x)))): steepest at the cutoff."""
+    """Compute 1 / (1 + exp(gain (cutoff - clip(x)))), which is steepest at the cutoff."""
     return jax.nn.sigmoid(gain * (jnp.clip(image, 0.0, 1.0) - cutoff))
 
 
 def gaussian_blur(image: Image, sigma_px: Amount) -> Image:
-    """Gaussian blur; sigma may be traced, 0 to 3 pixels (above, the window cuts it off). The
-    image goes on beyond its border with the border's values."""
+    """Blur by a Gaussian; sigma may be traced, 0 to 3 pixels (the window truncates larger ones).
+    Border values are repeated beyond the image."""
     radius = round(3 * MAX_BLUR_SIGMA_PX)
     offsets = jnp.arange(-radius, radius + 1)
     weights = jnp.exp(-0.5 * (offsets / jnp.maximum(sigma_px, 1e-2)) ** 2)
@@ -66,8 +66,8 @@ def gaussian_blur(image: Image, sigma_px: Amount) -> Image:
 
 
 def average_blur(image: Image, size_px: Amount) -> Image:
-    """Mean over a square window; its side may be traced, 1 to 7 whole pixels. An even window
-    reaches one pixel further up and left."""
+    """Average over a square window; its side may be traced, 1 to 7 whole pixels. An even window
+    extends one pixel further up and left."""
     radius = MAX_BLUR_WINDOW_PX // 2
     size = jnp.round(size_px)
     first = -jnp.floor(size / 2)
@@ -77,14 +77,14 @@ def average_blur(image: Image, size_px: Amount) -> Image:
 
 
 def sharpen(image: Image, alpha: Amount, lightness: Amount) -> Image:
-    """(1 - alpha) x + alpha K x with the 3 x 3 kernel of -1 around 8 + lightness."""
+    """Sharpen: (1 - alpha) x + alpha K x with the 3 x 3 kernel K of -1 around 8 + lightness."""
     kernel = jnp.full((3, 3), -1.0).at[1, 1].set(8.0 + lightness)
     return (1.0 - alpha) * image + alpha * _filter3(image, kernel)
 
 
 def emboss(image: Image, alpha: Amount, strength: Amount) -> Image:
-    """(1 - alpha) x + alpha K x, K = [[-1-s, -s, 0], [-s, 1, s], [0, s, 1+s]]: light from the
-    upper left."""
+    """Emboss, with light from the upper left: (1 - alpha) x + alpha K x with the kernel
+    K = [[-1-s, -s, 0], [-s, 1, s], [0, s, 1+s]]."""
     s = jnp.asarray(strength, float)
     zero, one = jnp.zeros(()), jnp.ones(())
     kernel = jnp.stack([-1.0 - s, -s, zero, -s, one, s, zero, s, 1.0 + s]).reshape(3, 3)
@@ -92,7 +92,7 @@ def emboss(image: Image, alpha: Amount, strength: Amount) -> Image:
 
 
 def pool(image: Image, size: int, kind: Pooling) -> Image:
-    """One value per block of size x size pixels, repeated over the block."""
+    """Replace every block of size x size pixels by one pooled value."""
     height, width = image.shape
     padded = jnp.pad(image, ((0, -height % size), (0, -width % size)), mode="edge")
     rows, columns = padded.shape[0] // size, padded.shape[1] // size
@@ -104,36 +104,37 @@ def pool(image: Image, size: int, kind: Pooling) -> Image:
 
 
 def multiply(image: Image, factor: Amount) -> Image:
-    """factor x."""
+    """Compute factor x."""
     return factor * image
 
 
 def multiply_elementwise(image: Image, low: Amount, high: Amount, *, key: PRNGKeyArray) -> Image:
-    """x times a factor of its own for every pixel, uniform in [low, high]."""
+    """Multiply every pixel by its own random factor, uniform in [low, high]."""
     return image * (low + (high - low) * jax.random.uniform(key, image.shape))
 
 
 def dropout(image: Image, fraction: Amount, *, key: PRNGKeyArray) -> Image:
-    """That share of the pixels becomes 0."""
+    """Set a share (`fraction`) of the pixels to 0."""
     return jnp.where(jax.random.uniform(key, image.shape) < fraction, 0.0, image)
 
 
 def coarse_dropout(
     image: Image, fraction: Amount, cell_share: Amount, *, key: PRNGKeyArray
 ) -> Image:
-    """That share of coarse cells becomes 0; along each axis there are `cell_share` (at most 0.15)
-    times as many cells as pixels."""
+    """Set a share (`fraction`) of coarse cells to 0; along each axis there are `cell_share` (at
+    most 0.15) times as many cells as pixels."""
     dropped = _coarse_uniform(image.shape, cell_share, 0.15, key=key) < fraction
     return jnp.where(dropped, 0.0, image)
 
 
 def impulse_noise(image: Image, fraction: Amount, *, key: PRNGKeyArray) -> Image:
-    """That share of the pixels becomes 0 or 1, each as often."""
+    """Set a share (`fraction`) of the pixels to 0 or 1 with equal probability."""
     return _salted(image, jax.random.uniform(key, image.shape), fraction)
 
 
 def salt_and_pepper(image: Image, fraction: Amount, *, key: PRNGKeyArray) -> Image:
-    """That share of the pixels takes values of Beta(1/2, 1/2): mostly near 0 or 1."""
+    """Set a share (`fraction`) of the pixels to values drawn from Beta(1/2, 1/2), mostly near 0 or
+    1."""
     uniform = jax.random.uniform(key, image.shape)
     # Where it is below the fraction, uniform / fraction is uniform again.
     values = jnp.sin(0.5 * jnp.pi * uniform / jnp.maximum(fraction, 1e-6)) ** 2
@@ -143,20 +144,20 @@ def salt_and_pepper(image: Image, fraction: Amount, *, key: PRNGKeyArray) -> Ima
 def coarse_salt_and_pepper(
     image: Image, fraction: Amount, cell_share: Amount, *, key: PRNGKeyArray
 ) -> Image:
-    """That share of coarse cells becomes 0 or 1; cells as in `coarse_dropout`, at most 0.1 times
-    as many as pixels."""
+    """Set a share (`fraction`) of coarse cells to 0 or 1; cells as in `coarse_dropout`, at most 0.1
+    times as many as pixels."""
     return _salted(image, _coarse_uniform(image.shape, cell_share, 0.1, key=key), fraction)
 
 
 def noise_boxes(image: Image, count: Amount, *, key: PRNGKeyArray) -> Image:
-    """Gaussian noise in `count` (0 to 5) random boxes, its sigma 0.2 of the range of values in
-    the box. Sides are N(0.15, 0.15) of the image's, redrawn to stay inside it; where boxes
-    overlap, variances add."""
+    """Add Gaussian noise in `count` (0 to 5) random boxes, with a sigma of 0.2 of the range of
+    values in the box. Sides are N(0.15, 0.15) of the image's, truncated to the image; variances of
+    overlapping boxes add up."""
     height, width = image.shape
     box_key, noise_key = jax.random.split(key)
     uniform = jax.random.uniform(box_key, (MAX_BOXES, 4))
     size = jnp.broadcast_to(jnp.array([height, width], float), (MAX_BOXES, 2))
-    # A normal number by the inverse of its distribution, between one pixel and the whole image.
+    # Truncated normal numbers by the inverse distribution, between one pixel and the whole image.
     low, high = (
         jnp.array([NormalDist(0.15, 0.15).cdf(share) for share in shares])
         for shares in ((1.0 / height, 1.0 / width), (1.0, 1.0))
@@ -202,7 +203,7 @@ def _filter3(image: Image, kernel: Float[Array, "3 3"]) -> Image:
 def _coarse_uniform(
     shape: tuple[int, ...], cell_share: Amount, max_share: float, *, key: PRNGKeyArray
 ) -> Image:
-    """One uniform number per cell of a coarse grid, spread over the image."""
+    """Draw one uniform number per cell of a coarse grid, repeated over the pixels of the cell."""
     most = [max(2, round(max_share * n)) for n in shape]
     numbers = jax.random.uniform(key, tuple(most))
     rows, columns = (

@@ -1,8 +1,8 @@
-"""Moving the pixels of a radiograph, with the masks and landmarks on it.
+"""Warps of a radiograph, with its masks and landmarks.
 
-A warp says for every new pixel where its value comes from: old = A new + d(new), with an affine
-map A (3 x 3, homogeneous) and a smooth displacement d. Pixel coordinates (u, v) as everywhere:
-u right, v down, the centre of the first pixel at (0.5, 0.5).
+A warp maps every new pixel to its source in the old image: old = A new + d(new), with an affine
+map A (3 x 3, homogeneous) and a smooth displacement d. Pixel coordinates are (u, v): u right,
+v down, the centre of the first pixel at (0.5, 0.5).
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ _ITERATIONS = 12
 
 
 class Warp(NamedTuple):
-    """Where every new pixel comes from; `displacement` is in pixels, (h, w, 2) of (u, v)."""
+    """Warp of an image: the source of every new pixel. `displacement` is in pixels (u, v)."""
 
     old_from_new: Matrix3
     displacement: Grid
@@ -36,8 +36,8 @@ def affine_about_center(
     shear: Amount,
     scale: Amount,
 ) -> Matrix3:
-    """new_from_old of an image of that shape: scaled, sheared (u += tan(shear) v) and rotated
-    (radians, u toward v) about the image's centre, then shifted by (u, v)."""
+    """Make new_from_old for an image of a shape: scale, shear (u += tan(shear) v) and rotate
+    (radians, u toward v) about the image's centre, then shift by (u, v)."""
     center = jnp.array([shape[1], shape[0]]) / 2.0
     cosine, sine = jnp.cos(rotation), jnp.sin(rotation)
     turn = jnp.stack([cosine, -sine, sine, cosine]).reshape(2, 2)
@@ -47,8 +47,9 @@ def affine_about_center(
 
 
 def crop_and_resize(shape: tuple[int, ...], *, share: Amount, place: Float[Array, "2"]) -> Matrix3:
-    """new_from_old of cutting out a window of `share` of the image's sides and enlarging it to
-    the full size. `place` in [0, 1] puts it between the left (upper) and right (lower) edge."""
+    """Make new_from_old that crops a window of `share` of the image's sides and enlarges it to the
+    full size. `place` in [0, 1] is its position between the left (upper) and right (lower)
+    edge."""
     size = jnp.array([shape[1], shape[0]], float)
     corner = place * (1.0 - share) * size
     return _homogeneous(jnp.eye(2) / share, -corner / share)
@@ -57,8 +58,8 @@ def crop_and_resize(shape: tuple[int, ...], *, share: Amount, place: Float[Array
 def elastic_displacement(
     shape: tuple[int, ...], amplitude_px: Amount, *, key: PRNGKeyArray
 ) -> Grid:
-    """A smooth random displacement whose longest vector is `amplitude_px`: cubic between random
-    vectors 32 pixels apart."""
+    """Draw a smooth random displacement whose longest vector is `amplitude_px`: cubic interpolation
+    between random vectors 32 pixels apart."""
     cells = tuple(max(2, n // ELASTIC_CELL_PX) + 1 for n in shape)
     field = jax.random.normal(key, (*cells, 2))
     field = jax.image.resize(field, (*shape, 2), "cubic")
@@ -67,26 +68,26 @@ def elastic_displacement(
 
 
 def no_displacement(shape: tuple[int, ...]) -> Grid:
-    """Every pixel stays."""
+    """Make a displacement of 0."""
     return jnp.zeros((*shape, 2))
 
 
 def warp_image(image: Image, warp: Warp) -> Image:
-    """The warped image, bilinear; what comes from outside takes the value of the border."""
+    """Warp an image by bilinear interpolation; sources outside take the value of the border."""
     return map_coordinates(image, _sources(warp), order=1, mode="nearest")
 
 
 def warp_masks(masks: Float[Array, "mask h w"], warp: Warp) -> Float[Array, "mask h w"]:
-    """The warped masks, bilinear (threshold them at 0.5); outside there is none."""
+    """Warp masks by bilinear interpolation (threshold them at 0.5); sources outside give 0."""
     sources = _sources(warp)
     return jax.vmap(lambda mask: map_coordinates(mask, sources, order=1, mode="constant"))(masks)
 
 
 def warp_points(points: Pixels, warp: Warp) -> Pixels:
-    """Where points of the old image lie in the new one, possibly outside it.
+    """Map points of the old image to the new one; the result may lie outside the image.
 
-    Solves old = A new + d(new) for new by fixed-point iteration, which converges as d changes by
-    less than a pixel per pixel.
+    Solves old = A new + d(new) for new by fixed-point iteration, which converges because d changes
+    by less than a pixel per pixel.
     """
     new_from_old = jnp.linalg.inv(warp.old_from_new)
 
@@ -106,7 +107,7 @@ def _apply(matrix: Matrix3, points: Float[Array, "*batch 2"]) -> Float[Array, "*
 
 
 def _sources(warp: Warp) -> list[Image]:
-    """Row and column indices that new pixels are read at."""
+    """Compute the row and column indices of the sources of the new pixels."""
     height, width, _ = warp.displacement.shape
     u, v = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
     old = _apply(warp.old_from_new, jnp.stack([u, v], axis=-1)) + warp.displacement

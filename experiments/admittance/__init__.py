@@ -1,1 +1,1 @@
-"""A hand drags the robot under different damping laws."""
+"""Compare damping laws of a robot that is guided by hand."""

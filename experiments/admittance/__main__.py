@@ -1,11 +1,12 @@
-"""A hand drags the robot: how damping laws do on motions nobody tuned them on.
+"""Compare damping laws for hand guiding of the robot, on unseen motions.
 
   python -m experiments.admittance
 
-Simulated operators with arms of 50 to 1500 N/m reach, trace and stop. Compared: fixed high and
-low damping, the lowest stable damping (rho = 0; by the estimated and by the true stiffness of the
-arm), classical fuzzy rules over the sizes of force and speed, and four families of rules tuned on
-other tasks. Leaves tables.md, ratios.png, traces.png, rules.png and every motion in metrics.json.
+Simulated operators, with arms of 50 to 1500 N/m stiffness, drag the robot in reaching, tracing and
+stopping motions. The compared laws are: fixed high damping, fixed low damping, the lowest stable
+damping (rho = 0; from the estimated or the true stiffness of the arm), classical fuzzy rules of the
+magnitudes of force and speed, and four families of rules that were tuned on other motions. Writes
+tables.md, ratios.png, traces.png, rules.png, and every motion to metrics.json.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from experiments.admittance.tables import CLASSICAL, HIGH, OURS, RHO0
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Drag with every controller, arm and motion, and compare."""
+    """Simulate every controller, arm and motion, and compare the controllers."""
     arms = parse_stiffness(settings.stiffness)
     motions = simulation.random_hand_motions(
         np.random.default_rng([ctx.seed, 7]), settings.tasks_per_kind
@@ -63,13 +64,13 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def parse_stiffness(values: Sequence[str]) -> np.ndarray:
-    """The arms' stiffness in N/m; DataError for what is no number or no arm."""
+    """Parse the stiffness of the arms, N/m. DataError for invalid numbers."""
     try:
         arms = np.array([float(value) for value in values])
     except ValueError as error:
         raise DataError(f"--stiffness={','.join(values)}: give numbers") from error
     if not len(arms) or not np.all((arms >= 20.0) & (arms <= 2000.0)):
-        raise DataError("--stiffness: give arms of 20 to 2000 N/m")
+        raise DataError("--stiffness: give values from 20 to 2000 N/m")
     return arms
 
 

@@ -1,4 +1,4 @@
-"""The damping laws that are compared."""
+"""Define the compared damping laws."""
 
 import json
 import pathlib
@@ -12,7 +12,7 @@ _TUNED = pathlib.Path(__file__).with_name("laws.json")  # a tuned.json of `admit
 
 
 def tuned_laws() -> dict[str, DampingLaw]:
-    """The laws of the last search, by family."""
+    """Load the laws found by `admittance_tuning`, by family."""
     stored = json.loads(_TUNED.read_text(encoding="utf-8"))
     return {
         family: simulation.stored_damping_law(numbers, family) for family, numbers in stored.items()
@@ -20,7 +20,7 @@ def tuned_laws() -> dict[str, DampingLaw]:
 
 
 def compared_laws() -> dict[str, tuple[DampingLaw, bool]]:
-    """Every law by name, and whether it knows the arm's true stiffness."""
+    """Return every law by name, and whether it uses the true stiffness of the arm."""
     lowest = cooperation.lowest_damping()
     fixed = {
         HIGH: (cooperation.fixed_damping(simulation.FIXED_HIGH_DAMPING), False),

@@ -1,4 +1,4 @@
-"""Tables and pictures of the drag study."""
+"""Write the tables and figures of the damping study."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ Row = Mapping[str, Any]
 def write_tables(
     path: pathlib.Path, record: Mapping[str, Any], rows: Sequence[Row], summary: Mapping[str, Any]
 ) -> None:
-    """The worst arm of every controller, then everything by arm."""
+    """Write tables.md: the worst arm of every controller, then all arms."""
     names = list(dict.fromkeys(row["controller"] for row in rows))
     keys = [key for key in rows[0] if "/" in key and key != "arm [N/m]"]
     worst = [
@@ -46,8 +46,8 @@ def write_tables(
         for name in names
     ]
     text = (
-        "# Drags\n\nThe worst arm of each (asked: work at most 0.8 of fixed high damping, overshoot"
-        " and tremor at most 0.8 of rho = 0):\n\n"
+        "# Hand guiding\n\nWorst arm of each controller (target: work at most 0.8 of fixed high "
+        "damping, overshoot and tremor at most 0.8 of rho = 0):\n\n"
         f"{report.markdown_table(record, worst)}\nBy arm, means over the motions:\n\n"
         f"{report.markdown_table(record, rows)}\nMotion under a force just below the threshold: "
         f"{summary['motion_below_threshold_mm']:g} mm.\n"
@@ -56,7 +56,7 @@ def write_tables(
 
 
 def draw_ratios(path: pathlib.Path, rows: Sequence[Row]) -> None:
-    """Work, overshoot and tremor by the stiffness of the arm; asked is below the dotted line."""
+    """Draw work, overshoot and tremor against arm stiffness; the target is the dotted line."""
     figure = Figure(figsize=(14.0, 4.6), layout="constrained")
     for axis, (key, (title, limit)) in zip(figure.subplots(1, 3), _PANELS.items(), strict=True):
         for name, (colour, style) in _STYLES.items():
@@ -86,14 +86,14 @@ def draw_traces(
     arms: np.ndarray,
     motion: int,
 ) -> None:
-    """One stop with a soft, a middling and the stiffest arm, under three controllers."""
+    """Draw one stop with a soft, a medium and the stiffest arm, for three controllers."""
     names = ("fixed high", "rho = 0", "intent and speed")
     picked = sorted({int(np.argmin(np.abs(arms - arm))) for arm in (100.0, 400.0, arms.max())})
     figure = Figure(figsize=(4.6 * len(picked), 9.0), layout="constrained")
     axes = figure.subplots(4, len(picked), sharex=True, squeeze=False)
     toward, goal = np.asarray(motions.direction[motion]), np.asarray(motions.goal[motion])
     time = 0.01 * np.arange(1, drags.work.shape[-1] + 1)
-    meant = (np.asarray(motions.intention.position[motion])[9::10] - goal) @ toward
+    intended = (np.asarray(motions.intention.position[motion])[9::10] - goal) @ toward
     for column, arm in enumerate(picked):
         for controller, name, colour in zip(shown, names, _COLOURS, strict=True):
             own = jax.tree.map(lambda leaf, i=(controller, arm, motion): np.asarray(leaf[i]), drags)
@@ -106,7 +106,7 @@ def draw_traces(
             for axis, curve in zip(axes[:, column], curves, strict=True):
                 axis.plot(time, curve, color=colour, linewidth=1.2, label=name)
         axes[0, column].plot(
-            time, meant, color="black", linewidth=1.0, linestyle=":", label="meant"
+            time, intended, color="black", linewidth=1.0, linestyle=":", label="intended"
         )
         axes[0, column].set_title(f"arm of {arms[arm]:g} N/m", fontsize=10)
         axes[3, column].set_xlabel("time [s]")
@@ -115,7 +115,7 @@ def draw_traces(
             axis.grid(alpha=0.3)
     for axis, label in zip(
         axes[:, 0],
-        ("way to the goal [mm]", "speed [mm/s]", "force of the hand [N]", "damping [N s/m]"),
+        ("distance to the goal [mm]", "speed [mm/s]", "force of the hand [N]", "damping [N s/m]"),
         strict=True,
     ):
         axis.set_ylabel(label)
@@ -124,7 +124,7 @@ def draw_traces(
 
 
 def draw_rules(path: pathlib.Path, ours: DampingLaw, classical: DampingLaw) -> None:
-    """The share rho of the high damping over the inputs of two sets of rules."""
+    """Draw rho, the share of the high damping, against the inputs of two sets of rules."""
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     panels = (
         (ours, "intent of the hand: 1 = holds the speed, 0 = lets go", (-0.5, 2.0), "tuned rules"),

@@ -1,4 +1,4 @@
-"""Rows, summary and cases of the drag study."""
+"""Make the rows, summary and cases of the damping study."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Numbers = Mapping[str, np.ndarray]  # by measure: (controller, arm, motion)
 
 
 def ratio_rows(names: Sequence[str], arms: np.ndarray, numbers: Numbers) -> list[Row]:
-    """Means over the motions by controller and arm, and their ratios to the baselines."""
+    """Average over the motions by controller and arm, with ratios to the baselines."""
     mean = {key: value.mean(axis=2) for key, value in numbers.items()}
     rows = []
     for i, name in enumerate(names):
@@ -42,7 +42,7 @@ def ratio_rows(names: Sequence[str], arms: np.ndarray, numbers: Numbers) -> list
 
 
 def summarise(rows: Sequence[Row]) -> Row:
-    """The worst arm of every measure: ours by plain names, others by prefix."""
+    """Take the worst arm of every measure: ours without prefix, other controllers with one."""
     measures = {
         "work_ratio_to_high_damping_worst": "work / high",
         "stop_error_ratio_to_rho0_worst": "overshoot / rho 0",
@@ -63,7 +63,7 @@ def summarise(rows: Sequence[Row]) -> Row:
 def cases(
     names: Sequence[str], arms: np.ndarray, numbers: Numbers, motions_per_kind: int
 ) -> list[Row]:
-    """One case per controller, arm and motion."""
+    """Make one case per controller, arm and motion."""
     return [
         {
             "controller": name,

@@ -1,1 +1,1 @@
-"""The search for the damping rules."""
+"""Tune the damping rules by an evolution strategy."""

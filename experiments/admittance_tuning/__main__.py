@@ -1,10 +1,11 @@
-"""Rules for the damping, found on training tasks: a separable evolution strategy.
+"""Tune damping rules for hand guiding on training motions, by a separable evolution strategy.
 
   python -m experiments.admittance_tuning --generations=30
 
-Four families are tuned alike: rules over the speed alone, over the hand's intent alone, over the
-sizes of force and speed, and over intent and speed. Leaves tuned.json (admittance/laws.json is
-one, and `robot.intent_rules` its last family) and the course of the search in metrics.json.
+Four families of rules are tuned in the same way: rules of the speed, of the intent of the hand, of
+the magnitudes of force and speed, and of intent and speed. Writes tuned.json and, to metrics.json,
+the cost of every generation. admittance/laws.json is such a tuned.json; its last family is
+`robot.intent_rules`.
 """
 
 import json
@@ -17,12 +18,12 @@ from dartjax.cli import launch
 from dartjax.simulation import DampingSearch
 from experiments.admittance_tuning.settings import Settings
 
-_TRAINING_SEED = 1000  # motions of the search; no other experiment draws from it
+_TRAINING_SEED = 1000  # of the motions of the search; no other experiment uses it
 _MOTIONS_PER_KIND = 3
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Search, and write what was found."""
+    """Run the search and write its result."""
     motions = simulation.random_hand_motions(
         np.random.default_rng(_TRAINING_SEED), _MOTIONS_PER_KIND
     )
@@ -50,13 +51,13 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def read_genomes(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The genomes of an earlier search, by family."""
+    """Read the genomes of an earlier search by family."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     return {family: np.array(numbers["genome"]) for family, numbers in stored.items()}
 
 
 def write_laws(path: pathlib.Path, search: DampingSearch) -> None:
-    """The mean genome of every family, and its law in numbers."""
+    """Write the mean genome of every family and the numbers of its law."""
     found = {
         family: {
             "genome": genome.tolist(),

@@ -1,1 +1,1 @@
-"""Where to stand the hybrid robot beside a patient."""
+"""Place the base of the hybrid robot next to a patient."""

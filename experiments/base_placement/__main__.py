@@ -1,12 +1,13 @@
-"""Where to stand the hybrid robot beside a patient so that it reaches every planned path.
+"""Place the base of the hybrid robot next to a patient so that it reaches every needle path.
 
   python -m experiments.reconstruct --demo --out=runs/demo
   python -m experiments.base_placement --run=runs/demo
 
-The paths of a run's first subject, the patient prone; without --run those of the packaged mean
-shapes, T1 to L5 (the record says so). Compared: the base as first placed, moved by gradient as a
-cart with a lift can be, with the table tilted too, and moved anew for every level. Leaves
-tables.md, placement.png, margins.png, trajectory.png and every path in metrics.json.
+The paths are those of the first subject of the run, with the patient prone. Without --run they are
+those of the packaged mean shapes, T1 to L5, and the record says so. The compared placements are:
+the initial placement; the base moved by gradient descent, like a cart with a lift; the same with a
+tilted table; and the base moved separately for every level. Writes tables.md, placement.png,
+margins.png, trajectory.png, and every path to metrics.json.
 """
 
 import pathlib
@@ -25,7 +26,7 @@ _MAY_MOVE = {CART: arms.CART, TABLE: (True,) * 6}
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Place, follow, displace the patient, and report."""
+    """Optimise the placements, follow the paths, displace the patient, and report."""
     patient = load_patient(settings.run)
     planner = BasePlanner(patient, arms.spine_hybrid(), settings.steps)
     with launch.progress("base placement", 5) as step:
@@ -65,7 +66,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def load_patient(run: str | None) -> PlannedPatient:
-    """The patient of a run of `reconstruct`, or of the mean shapes."""
+    """Load the patient of a run of `reconstruct`, or make one of the mean shapes."""
     if run:
         return simulation.read_planned_patient(pathlib.Path(run))
     return simulation.mean_shape_patient()

@@ -1,4 +1,4 @@
-"""Tables and pictures of `base_placement`."""
+"""Write the tables and figures of `base_placement`."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def write(
     rows: Sequence[Row],
     trajectories: arms.Trajectory,
 ) -> None:
-    """tables.md and the three pictures."""
+    """Write tables.md and the three figures."""
     paths = [
         {"path": name, **{place: _verdict(reach, i) for place, reach in reaches.items()}}
         for i, name in enumerate(patient.names)
@@ -35,7 +35,7 @@ def write(
     text = (
         "## Placements (margin 1 = half a joint's range)\n\n"
         f"{report.markdown_table(record, rows)}\n"
-        f"## Every path\n\n{report.markdown_table(record, paths)}"
+        f"## All paths\n\n{report.markdown_table(record, paths)}"
     )
     (out / "tables.md").write_text(text, encoding="utf-8")
     first_two = dict(list(reaches.items())[:2])
@@ -57,7 +57,7 @@ def _verdict(reach: PathReach, i: int) -> str:
 
 
 def draw_placements(patient: PlannedPatient, reaches: Mapping[str, PathReach]) -> Figure:
-    """The paths in the base's frame, from above and from the side."""
+    """Draw the paths in the frame of the base, from above and from the side."""
     figure = Figure(figsize=(12.0, 9.6), layout="constrained")
     axes = figure.subplots(2, len(reaches), squeeze=False)
     for column, (name, reach) in enumerate(reaches.items()):
@@ -65,7 +65,7 @@ def draw_placements(patient: PlannedPatient, reaches: Mapping[str, PathReach]) -
         entry, target = np.asarray(approach.entry_point), np.asarray(approach.target_point)
         along = (target - entry) / np.linalg.norm(target - entry, axis=1, keepdims=True)
         back = entry - 70.0 * along
-        long = int(np.ptp(entry[:, :2], axis=0).argmax())  # the way the spine lies
+        long = int(np.ptp(entry[:, :2], axis=0).argmax())  # axis along the spine
         for row, (a, b) in enumerate(((0, 1), (long, 2))):
             axis = axes[row, column]
             for i, is_reached in enumerate(reach.reached):
@@ -99,18 +99,18 @@ def draw_placements(patient: PlannedPatient, reaches: Mapping[str, PathReach]) -
 
 
 def draw_margins(patient: PlannedPatient, reaches: Mapping[str, PathReach]) -> Figure:
-    """Margins and clearances of every path by placement."""
+    """Draw the margins of every path by placement, and the clearances."""
     figure = Figure(figsize=(11.0, 6.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     at = np.arange(len(patient.names))
     for colour, (name, reach) in zip(_COLOURS, reaches.items(), strict=False):
         style = {"color": colour, "label": name, "markersize": 4, "linewidth": 1.0}
         upper.plot(at, np.asarray(reach.approach.margin), "o-", **style)
-    room = np.asarray(reaches[CART].approach.clearance)
-    lower.plot(at, room, "o-", color=_COLOURS[1], markersize=4, linewidth=1.0)
+    clearance = np.asarray(reaches[CART].approach.clearance)
+    lower.plot(at, clearance, "o-", color=_COLOURS[1], markersize=4, linewidth=1.0)
     for axis, label in (
         (upper, "least margin\n(1 = half a joint's range)"),
-        (lower, "room between tool\nand patient [mm]"),
+        (lower, "clearance between tool\nand patient [mm]"),
     ):
         axis.axhline(0.0, color=_BAD, linewidth=1.0)
         axis.set_ylabel(label)
@@ -123,7 +123,7 @@ def draw_margins(patient: PlannedPatient, reaches: Mapping[str, PathReach]) -> F
 
 
 def draw_trajectory(trajectories: arms.Trajectory, index: int, name: str) -> Figure:
-    """Joint positions within their ranges, and rates within their limits, of one path."""
+    """Draw joint positions and rates of one path, relative to their limits."""
     run = jax.tree.map(lambda leaf: np.asarray(leaf[index]), trajectories)
     model, limits = arms.spine_hybrid(), arms.spine_motion_limits()
     lower, upper = np.asarray(model.lower), np.asarray(model.upper)

@@ -7,10 +7,16 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Whose paths, how long to search, and how the patient is displaced in the test."""
+    """Paths, optimiser, and displacement of the patient in the robustness test."""
 
-    run: str | None = setting(None, "Folder of a `reconstruct` run whose paths to follow.")
-    steps: int = setting(200, "Steps of the placement's optimiser.", lower_bound=1)
-    draws: int = setting(200, "Displaced patients in the test.", lower_bound=1)
-    patient_shift_mm: float = setting(5.0, "Their shift, SD per axis.", lower_bound=0.0)
-    patient_turn_deg: float = setting(2.0, "Their turn, SD per axis.", lower_bound=0.0)
+    run: str | None = setting(
+        None, "Run folder of `reconstruct` with the paths. Default: paths of mean shapes."
+    )
+    steps: int = setting(200, "Steps of the optimiser of the placement.", lower_bound=1)
+    draws: int = setting(200, "Number of displaced patients in the robustness test.", lower_bound=1)
+    patient_shift_mm: float = setting(
+        5.0, "Standard deviation of their shift per axis, mm.", lower_bound=0.0
+    )
+    patient_turn_deg: float = setting(
+        2.0, "Standard deviation of their rotation per axis, degrees.", lower_bound=0.0
+    )

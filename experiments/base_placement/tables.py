@@ -1,4 +1,4 @@
-"""Rows and cases of `base_placement`."""
+"""Make the rows and cases of `base_placement`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def placement_row(name: str, reach: PathReach) -> Row:
-    """One line of the table; a margin of 1 is half a joint's range."""
+    """Make one row of the table of placements; a margin of 1 is half the range of a joint."""
     reached = reach.reached
     margin, clearance = np.asarray(reach.approach.margin), np.asarray(reach.approach.clearance)
     return {
@@ -32,7 +32,7 @@ def placement_row(name: str, reach: PathReach) -> Row:
 
 
 def placement_summary(rows: list[Row]) -> Row:
-    """The rows of all placements, each with its prefix."""
+    """Merge the rows of all placements, with a prefix for each placement."""
     return {
         f"{PREFIXES[row['placement']]}_{key}": value
         for row in rows
@@ -42,7 +42,7 @@ def placement_summary(rows: list[Row]) -> Row:
 
 
 def displaced_summary(displaced: DisplacedReach) -> Row:
-    """What stays in reach, and how many paths are planned per second."""
+    """Summarise the share of paths that stay reachable, and the planning rate."""
     return {
         "displaced_still_reached_share": displaced.still_reached_share,
         "displaced_paths": displaced.num_paths,
@@ -54,7 +54,7 @@ def displaced_summary(displaced: DisplacedReach) -> Row:
 def path_cases(
     patient: PlannedPatient, reaches: Mapping[str, PathReach], durations: np.ndarray
 ) -> list[Row]:
-    """One case per path; `durations` are those of the cart's trajectories, s."""
+    """Make one case per path; `durations` are those of the trajectories of the cart, s."""
     rows = []
     for i, name in enumerate(patient.names):
         level, side = name.split()

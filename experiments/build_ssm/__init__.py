@@ -1,1 +1,1 @@
-"""Build a set of shape models and measure how good it is."""
+"""Build a set of shape models and measure its quality."""

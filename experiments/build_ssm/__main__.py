@@ -1,11 +1,11 @@
-"""Build a set of shape models, one per region, and measure how good it is.
+"""Build a set of shape models, one per region, and measure its quality.
 
   python -m experiments.build_ssm --data=FOLDER --exclude_subjects=lidc0001 --out=OUT
-      FOLDER: masks in VerSe or CTSpine1K layout, meshes named by level, or both, at any depth.
-      OUT receives models.npz and card.json (a set for --ssm=OUT), tables.md and pictures.
+      FOLDER has masks in VerSe or CTSpine1K layout, meshes named by level, or both, at any depth.
+      Writes models.npz and card.json (use them with --ssm=OUT), tables.md and figures to OUT.
 
-About two minutes per ten vertebrae and five for the tables, on 2 cores. Registrations are
-cached one by one: a build that was stopped goes on where it was.
+Takes about two minutes per ten vertebrae, and five for the tables, on 2 cores. Every registration
+is cached, so a build that was stopped continues where it was.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from experiments.common import ssm_data, ssm_report
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Register, build, measure, draw."""
+    """Register the shapes, build the models, measure their quality, and draw them."""
     folder = ssm_data.shape_folder(settings.data)
     used, rejected = data.collect_shapes(
         folder, without=settings.exclude_subjects, progress=launch.progress
@@ -70,19 +70,19 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 def _registered(
     used: Sequence[data.TrainingShape], template: build.Template
 ) -> list[build.RegisteredSurface]:
-    """Every vertebra with the template brought onto it; done ones come from the cache."""
+    """Register the template with every vertebra; finished registrations are cached."""
     surfaces = [_in_own_frame(shape) for shape in used]
     with launch.progress("registration", build.NUM_ROUNDS * len(surfaces)) as step:
         return build.register_surfaces(surfaces, template, remember=data.remembered, step=step)
 
 
 def _in_own_frame(shape: data.TrainingShape) -> build.TrainingSurface:
-    """A surface moved into its vertebra frame. T13 and L6 count as the level above."""
+    """Move a surface into its vertebra frame. T13 and L6 count as the level above."""
     vertices, faces = np.asarray(shape.surface.vertices, float), np.asarray(shape.surface.faces)
     return build.TrainingSurface(
         subject=shape.subject,
         level=data.SUPERNUMERARY.get(shape.level, shape.level),
-        vertices=ssm.in_own_frame(vertices, faces),
+        vertices=ssm.to_vertebra_frame(vertices, faces),
         faces=faces,
         people=PEOPLE_BEHIND.get(shape.subject, 1),
     )
@@ -94,7 +94,7 @@ def _built(
     template: build.Template,
     targets: dict[str, dict[str, build.Target]],
 ) -> dict[str, build.RegionModel]:
-    """The models of all regions; DataError where the folder has too few shapes for one."""
+    """Build the models of all regions. DataError if a region has too few shapes."""
     try:
         return build.build_regions(
             [each.shape for each in registered],
@@ -108,7 +108,7 @@ def _built(
 
 
 def _case(each: build.RegisteredSurface) -> dict[str, Any]:
-    """One training shape: how well the template lies on it."""
+    """Make the case of one training shape: its registration residual."""
     return {
         "subject": each.surface.subject,
         "level": each.surface.level,

@@ -1,4 +1,4 @@
-"""The card of a set of shape models: what it was built from, and how."""
+"""Make the card of a set of shape models."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ RECIPES = {
     "smooth": build.Recipe(part_weight=0.0, smooth_weight=1.4),
     "pca": build.Recipe(smooth_weight=0.0, part_weight=0.0, thickness_mm=0.0, sample_weight=1.0),
 }
-# How many people a shape is the mean of, where it is not one.
+# Number of people whose mean a shape is, where it is not a single person.
 PEOPLE_BEHIND = {"clouthier_mean": 87}
-# Who the public surfaces come from; of other data the card names the subjects alone.
+# Sources of the public surfaces; for other data, the card has only the names of subjects.
 SOURCES = {
     "ctacardio": {
         "what": "one adult, sample CT of 3D Slicer (CTACardio), segmented by a network",
@@ -52,8 +52,10 @@ def card_of(
     registered: Sequence[build.RegisteredSurface],
     regions: Mapping[str, build.RegionModel],
 ) -> dict[str, Any]:
-    """Name, subjects with their sources, files, command, recipe and how well the template lies on
-    the surfaces; without the quality of the models."""
+    """Make the card: subjects with sources, files, command, recipe and registration residual.
+
+    The quality of the models is added later.
+    """
     subjects = sorted({shape.subject for shape in used})
     excluded = sorted(settings.exclude_subjects)
     return {

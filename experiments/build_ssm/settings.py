@@ -1,4 +1,4 @@
-"""What a build of shape models can be told."""
+"""Settings of a build of shape models."""
 
 import dataclasses
 
@@ -8,16 +8,16 @@ from experiments.common.ssm_settings import ShapeData
 
 @dataclasses.dataclass(frozen=True)
 class Settings(ShapeData):
-    """The vertebrae, the covariance of the models, and what is measured."""
+    """Vertebrae, covariance of the models, and quality measures."""
 
-    num_modes: int = setting(40, "Modes stored per region.", lower_bound=1)
+    num_modes: int = setting(40, "Number of modes stored per region.", lower_bound=1)
     recipe: str = setting(
         "full",
-        "Covariance: of the shapes, a Gaussian process and motions of parts (full), of the shapes "
-        "alone (pca), or without the motions of parts (smooth).",
+        "Covariance of the models. full: sample covariance, Gaussian process and motions of "
+        "parts; smooth: full without the motions of parts; pca: sample covariance only.",
         choices=("full", "pca", "smooth"),
     )
-    quality: bool = setting(True, "Measure generalisation, specificity and lengths.")
+    quality: bool = setting(True, "Measure generalisation, specificity and lengths of the models.")
     leave_out: bool = setting(
-        True, "Among the tables, fits of every subject by models built without it."
+        True, "Also fit every subject with models built without it (leave-one-out)."
     )

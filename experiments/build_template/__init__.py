@@ -1,1 +1,1 @@
-"""Make the template that every shape model is built with."""
+"""Build the template mesh of all shape models."""

@@ -1,10 +1,9 @@
-"""Make the template that every shape model is built with: one symmetric triangulation of 2,048
-vertices, carried to every level.
+"""Build the template of all shape models: one symmetric mesh of 2,048 vertices, for every level.
 
     python -m experiments.build_template --data=MESHES --out=FOLDER
 
-MESHES holds SOURCE/LEVEL.ply (RAS+ mm). FOLDER receives template.npz; copy it to
-dartjax/assets/ssm to ship it. All shape models must then be built anew. Needs the `build` extra
+MESHES has the surfaces as SOURCE/LEVEL.ply (RAS+ mm). Writes template.npz to FOLDER; copy it to
+dartjax/assets/ssm to package it, and build all shape models again. Needs the `build` extra
 (pip install "dartjax[build]").
 """
 
@@ -18,7 +17,7 @@ from dartjax.cli import launch
 from dartjax.ssm import build
 from experiments.build_template.settings import Settings
 
-# One surface per level, from subjects no number is ever reported on.
+# One surface per level, from subjects that no result is reported on.
 SOURCE_OF = {
     **{f"T{i}": "ctacardio" for i in range(2, 13)},
     "L1": "ctacardio",
@@ -27,9 +26,9 @@ SOURCE_OF = {
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Build the template; write it and its quality."""
+    """Build the template and write it with its quality."""
     if settings.data is None:
-        raise data.DataError("--data is needed: a folder with SOURCE/LEVEL.ply")
+        raise data.DataError("--data is required: give a folder with SOURCE/LEVEL.ply")
     folder = pathlib.Path(settings.data)
     surfaces = {
         level: _surface(folder / source / f"{level}.ply") for level, source in SOURCE_OF.items()
@@ -55,10 +54,10 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 def _surface(
     path: pathlib.Path,
 ) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]:
-    """Vertices in their vertebra frame, mm, and faces."""
+    """Load a mesh: vertices in their vertebra frame, mm, and faces."""
     mesh = data.load_mesh(path)
     vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces)
-    return ssm.in_own_frame(vertices, faces), faces
+    return ssm.to_vertebra_frame(vertices, faces), faces
 
 
 def _quality(template: build.Template, level: str) -> dict[str, float]:

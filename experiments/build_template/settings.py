@@ -1,4 +1,4 @@
-"""What a build of the template can be told."""
+"""Settings of a build of the template."""
 
 import dataclasses
 
@@ -7,6 +7,6 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Where the surfaces lie."""
+    """Surfaces of the template."""
 
-    data: str | None = setting(None, "Folder with SOURCE/LEVEL.ply.")
+    data: str | None = setting(None, "Folder with the surfaces, SOURCE/LEVEL.ply. Required.")

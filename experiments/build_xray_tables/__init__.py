@@ -1,1 +1,1 @@
-"""Making of the tables of X-ray physics that dartjax ships."""
+"""Compute the packaged tables of X-ray physics."""

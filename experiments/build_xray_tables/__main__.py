@@ -1,10 +1,10 @@
-"""Make the tables of X-ray physics that dartjax ships: attenuation by energy, tube spectra.
+"""Compute the packaged tables of X-ray physics: attenuation by energy, and tube spectra.
 
     python -m experiments.build_xray_tables --out=FOLDER
 
-FOLDER receives tables.npz and card.json; copy both to dartjax/assets/xray to ship them. Takes
-under a minute. Needs the `build` extra (pip install "dartjax[build]"); the library itself reads
-the tables with NumPy alone.
+Writes tables.npz and card.json to FOLDER; copy both to dartjax/assets/xray to package them. Takes
+under a minute. Needs the `build` extra (pip install "dartjax[build]"). The library reads the tables
+with NumPy only.
 """
 
 import json
@@ -18,7 +18,7 @@ from experiments.build_xray_tables.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Compute the tables; write them with their card."""
+    """Compute the tables and write them with their card."""
     tables = render.build_physics_tables(settings.anode_deg, launch.progress)
     path = ctx.out / "tables.npz"
     data.publish_arrays(path, {name: _as_stored(table) for name, table in tables.items()})

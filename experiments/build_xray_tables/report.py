@@ -1,4 +1,4 @@
-"""The card beside the tables of X-ray physics: where they come from and what is in them."""
+"""Make the card of the tables of X-ray physics: sources and contents."""
 
 import hashlib
 import importlib.metadata
@@ -24,7 +24,7 @@ _SOURCES = {
 
 
 def card_of(tables: bytes, *, anode_deg: float, commit: str) -> dict[str, Any]:
-    """The card of the tables, given as the content of their file."""
+    """Make the card of the tables, which are given as the content of their file."""
     sources = {}
     for name, source in _SOURCES.items():
         version = importlib.metadata.version(source["package"])

@@ -7,6 +7,6 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The X-ray tube."""
+    """X-ray tube of the spectra."""
 
     anode_deg: float = setting(12.0, "Anode angle of the tungsten target, degrees.")

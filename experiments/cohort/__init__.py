@@ -1,1 +1,1 @@
-"""Look at a cohort of CTs: what is in it, and whether it leaks into another."""
+"""Inspect a cohort of CTs and find leaks into other data."""

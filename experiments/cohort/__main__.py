@@ -1,16 +1,16 @@
-"""Look at a cohort of CTs: what is in it, what may be used, and whether it leaks into another.
+"""Inspect a cohort of CTs: its scans, its complete vertebrae, and leaks into other data.
 
   python -m experiments.cohort --cohort=FOLDER --out=OUT
       FOLDER: VerSe (either layout), CTSpine1K, pairs X.nii.gz and X_seg.nii.gz, or a manifest.
-      OUT receives manifest.json (give it to --cohort anywhere), table.md and sheet.png.
+      Writes manifest.json (usable as --cohort everywhere), table.md and sheet.png to OUT.
   python -m experiments.cohort --cohort=FOLDER --against=TRAINING/manifest.json,MODELS/
-      Also every scan, person, CT, mask or parent shared with another manifest, or seen by a set
-      of shape models; exit code 1 if there is one.
+      Also lists leaks: scans that share their id, person, CT, mask or parent with another
+      manifest, or that a set of shape models has seen. The exit code is 1 if there is a leak.
   python -m experiments.cohort --cohort=VERSE --verse_small=rule
-      Only the scans the rule for the papers' test set keeps (or those of a file of ids).
+      Selects the scans by the rule for the papers' test set (or by a file of ids).
 
-About a second per scan of 100 MB. A scan that cannot be used stops the run at its end, with the
-reasons of all of them; --skip_bad goes on without them.
+Takes about a second per scan of 100 MB. If scans cannot be used, the run fails after all scans were
+read, with the reason for each of them; --skip_bad continues without them.
 """
 
 import pathlib
@@ -26,7 +26,7 @@ from experiments.cohort.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> int:
-    """Inspect, select, compare, write; 1 if a scan leaks."""
+    """Inspect and select scans, find leaks, and write the results. Return 1 for a leak."""
     subjects = _subjects(settings.cohort)
     others = [_read_other(path) for path in settings.against]
     inspected, tiles, bad = _inspect_all(subjects, settings)
@@ -48,13 +48,13 @@ def main(ctx: launch.RunContext, settings: Settings) -> int:
         ssm_excludes=[],
         nsd_tolerance_mm=None,
     )
-    left_out = {
+    excluded = {
         "unusable": [{"subject": subject.id, "reason": reason} for subject, reason in bad],
         "leaks": [leak._asdict() for leak in found],
     }
     summary = report.summary_of(manifest, chosen, bad, found)
     cases = [report.case_of(scan) for scan in chosen]
-    ctx.save_metrics({**record, **left_out}, summary, cases, verse_small_ids_hash=known_hash)
+    ctx.save_metrics({**record, **excluded}, summary, cases, verse_small_ids_hash=known_hash)
     rows = [dict(zip(report.COLUMNS, report.row_of(scan), strict=True)) for scan in chosen]
     table = markdown_table(record, rows, verse_small_ids_hash=known_hash)
     (ctx.out / "table.md").write_text(table, encoding="utf-8")
@@ -66,18 +66,20 @@ def main(ctx: launch.RunContext, settings: Settings) -> int:
 
 
 def _subjects(cohort: str | None) -> list[data.Subject]:
-    """The scans of --cohort, which are all synthetic or all real."""
+    """Find the scans of --cohort. DataError if real and synthetic scans are mixed."""
     if cohort is None:
-        raise data.DataError("--cohort is needed: a folder of CTs with masks, or a manifest.json")
+        raise data.DataError(
+            "--cohort is required: give a folder of CTs with masks, or a manifest.json"
+        )
     subjects = data.find_subjects(cohort)
     kinds = sorted({subject.dataset_kind for subject in subjects})
     if len(kinds) > 1:
-        raise data.DataError(f"the cohort mixes {' and '.join(kinds)} data: give them one by one")
+        raise data.DataError(f"the cohort mixes {' and '.join(kinds)} data: give them separately")
     return subjects
 
 
 def _read_other(path: str) -> data.Manifest | dict[str, Any]:
-    """A manifest, or the card of a set of shape models."""
+    """Read a manifest, or the card of a set of shape models."""
     if pathlib.Path(path).is_dir():
         return data.shape_model_card(path)
     return data.load_manifest(path)
@@ -86,28 +88,28 @@ def _read_other(path: str) -> data.Manifest | dict[str, Any]:
 def _inspect_all(
     subjects: Sequence[data.Subject], settings: Settings
 ) -> tuple[list[data.Inspected], Mapping[str, sheet.Tile], list[tuple[data.Subject, str]]]:
-    """Every scan that can be read, its slices by id, and the reason against each other one."""
+    """Inspect all scans: results, slices by id, and the scans that cannot be used with reasons."""
     inspected, tiles, bad = [], {}, []
     with launch.progress("scans", len(subjects)) as step:
         for subject in subjects:
             try:
                 found, tiles[subject.id] = _inspect(subject, settings)
                 inspected.append(found)
-                step(f"{subject.id}: {len(found.levels)} whole vertebrae")
+                step(f"{subject.id}: {len(found.levels)} complete vertebrae")
             except data.DataError as error:
                 bad.append((subject, str(error)))
                 step(f"{subject.id}: cannot be used")
     if bad and not (settings.skip_bad and inspected):
         reasons = "\n  ".join(f"{subject.id}: {reason}" for subject, reason in bad)
         raise data.DataError(
-            f"{len(bad)} of {len(subjects)} scans cannot be used (--skip_bad goes on without "
+            f"{len(bad)} of {len(subjects)} scans cannot be used (--skip_bad continues without "
             f"them):\n  {reasons}"
         )
     return inspected, tiles, bad
 
 
 def _inspect(subject: data.Subject, settings: Settings) -> tuple[data.Inspected, sheet.Tile]:
-    """What one scan holds, and its slices; the scan itself is not kept."""
+    """Inspect one scan and make its slices; the scan itself is not kept in memory."""
     scan = data.read_scan(subject)
     found = data.inspect_scan(
         subject,
@@ -119,7 +121,7 @@ def _inspect(subject: data.Subject, settings: Settings) -> tuple[data.Inspected,
 
 
 def _select(inspected: Sequence[data.Inspected], verse_small: str | None) -> data.Manifest:
-    """All scans, or those of --verse_small under a true name."""
+    """Select all scans, or those of --verse_small, as a manifest with a true name."""
     subjects = [scan.subject for scan in inspected]
     levels = {scan.subject.id: scan.levels for scan in inspected}
     if verse_small is None:

@@ -1,4 +1,4 @@
-"""The scans of a cohort as tables: on the console, in table.md, in metrics.json."""
+"""Show the scans of a cohort as tables: on the console, in table.md, in metrics.json."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dartjax import data
 
-COLUMNS: tuple[str, ...] = ("scan", "split", "spacing_mm", "axes", "whole", "left out")
+COLUMNS: tuple[str, ...] = ("scan", "split", "spacing_mm", "axes", "complete", "rejected")
 
 
 def print_table(
@@ -17,7 +17,7 @@ def print_table(
     bad: Sequence[tuple[data.Subject, str]],
     found: Sequence[data.Leak],
 ) -> None:
-    """The scans on the console, with those left out, the leaks and the totals."""
+    """Print the scans, with the unusable ones, the leaks and the totals."""
     console = Console()
     table = Table(title=manifest.name)
     for name in COLUMNS:
@@ -26,11 +26,11 @@ def print_table(
         table.add_row(*row_of(scan))
     console.print(table)
     for subject, reason in bad:
-        console.print(f"left out: {subject.id}: {reason}", style="yellow", markup=False)
+        console.print(f"not usable: {subject.id}: {reason}", style="yellow", markup=False)
     for leak in found:
         console.print(f"LEAK: {leak.first} and {leak.second}: {leak.reason}", style="red")
     count = sum(map(len, manifest.levels.values()))
-    console.print(f"{len(chosen)} scans, {count} whole vertebrae: {manifest.name}", markup=False)
+    console.print(f"{len(chosen)} scans, {count} complete vertebrae: {manifest.name}", markup=False)
 
 
 def summary_of(
@@ -39,7 +39,7 @@ def summary_of(
     bad: Sequence[tuple[data.Subject, str]],
     found: Sequence[data.Leak],
 ) -> dict[str, int]:
-    """Counts of scans, people, vertebrae, and of what was left out."""
+    """Count scans, people, vertebrae, rejected levels, unusable scans and leaks."""
     return {
         "num_scans": len(manifest.subjects),
         "num_patients": len({subject.patient for subject in manifest.subjects}),
@@ -51,7 +51,7 @@ def summary_of(
 
 
 def case_of(scan: data.Inspected) -> dict[str, Any]:
-    """One scan for metrics.json."""
+    """Make the case of one scan for metrics.json."""
     subject = scan.subject
     return {
         "subject": subject.id,
@@ -71,7 +71,7 @@ def case_of(scan: data.Inspected) -> dict[str, Any]:
 
 
 def row_of(scan: data.Inspected) -> tuple[str, ...]:
-    """One scan of the table, in the order of `COLUMNS`."""
+    """Make the row of one scan, in the order of `COLUMNS`."""
     spacing = " x ".join(f"{length:.2f}" for length in scan.spacing_mm)
     axes = scan.orientation
     if scan.oblique_deg > 0.5:
@@ -81,6 +81,6 @@ def row_of(scan: data.Inspected) -> tuple[str, ...]:
         by_reason.setdefault(reason, []).append(level)
     reasons = [f"{' '.join(levels)}: {reason}" for reason, levels in by_reason.items()]
     if scan.centroid_error_mm > 10.0:
-        reasons.append(f"centroids up to {scan.centroid_error_mm:.0f} mm off their vertebrae")
+        reasons.append(f"centroids up to {scan.centroid_error_mm:.0f} mm from their vertebrae")
     split = scan.subject.split or "-"
     return scan.subject.id, split, spacing, axes, " ".join(scan.levels) or "-", "; ".join(reasons)

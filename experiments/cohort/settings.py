@@ -1,4 +1,4 @@
-"""What a look at a cohort can be told."""
+"""Settings of the inspection of a cohort."""
 
 import dataclasses
 
@@ -7,21 +7,21 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The cohort, what it is compared with, and what is left out."""
+    """Cohort, data to compare it with, and selection of scans and vertebrae."""
 
-    cohort: str | None = setting(None, "Folder of CTs with masks, or a manifest.json.")
+    cohort: str | None = setting(None, "Folder of CTs with masks, or a manifest.json. Required.")
     against: tuple[str, ...] = setting(
-        (), "Manifests, or folders of shape models, that no scan may leak into."
+        (), "Manifests, or folders of shape models, to search for leaks."
     )
     verse_small: str | None = setting(
-        None, 'Keep the scans of "rule" (VerSe\'19), or of a file with one id per line.'
+        None, 'Select scans by the "rule" (VerSe\'19), or by a file with one id per line.'
     )
     centroids: str = setting(
         "auto",
-        "Centroids from the cohort's files, from the masks, or from files where there are any.",
+        "Source of centroids: centroid files, masks, or (auto) files where they exist.",
         choices=("auto", "file", "mask"),
     )
     drop_foreign_material: bool = setting(
-        False, "Leave out vertebrae with metal or cement (above 2000 HU)."
+        False, "Reject vertebrae with metal or cement (above 2000 HU)."
     )
-    skip_bad: bool = setting(False, "Go on without scans that cannot be used.")
+    skip_bad: bool = setting(False, "Continue without scans that cannot be used.")

@@ -1,4 +1,4 @@
-"""Slices of CTs along the spine, with masks and centroids, many on one page (`sheet.png`)."""
+"""Draw slices of many CTs along the spine, with masks and centroids (`sheet.png`)."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ TILES_PER_PAGE = 20
 COLUMNS = 5
 WINDOW_HU = (-250.0, 950.0)
 MAX_PIXELS = 320  # along the longer side of a slice
-WHOLE, LEFT_OUT, CENTROID = "#38d3f8", "#f59e0b", "#e11d48"
+COMPLETE, REJECTED, CENTROID = "#38d3f8", "#f59e0b", "#e11d48"
 
 
 class Slice(NamedTuple):
-    """A CT sampled on a surface whose columns run toward one world axis and rows along z."""
+    """CT sampled on a curved surface along the spine; columns along a world axis, rows along z."""
 
     gray: UInt8[np.ndarray, "h w"]
     labels: UInt8[np.ndarray, "h w"]
@@ -28,30 +28,33 @@ class Slice(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One scan on the page."""
+    """Scan on the page: its slices, complete levels and centroids."""
 
     title: str
     sagittal: Slice
     coronal: Slice
-    whole: tuple[str, ...]
+    complete: tuple[str, ...]
     centroids: Mapping[str, Float[np.ndarray, "3"]]
 
 
 def tile_of(
     title: str,
     scan: data.Scan,
-    whole: tuple[str, ...],
+    complete: tuple[str, ...],
     centroids: Mapping[str, Float[np.ndarray, "3"]],
 ) -> Tile:
-    """Two slices through the centroids: seen from the patient's left, and from the front with the
-    patient's right on the left. World axes and millimetres, whatever the voxel grid."""
+    """Make two slices through the centroids of a scan, in world axes and mm.
+
+    The first is seen from the patient's left, the second from the front with the patient's right on
+    the left.
+    """
     sagittal = _slice(scan, centroids, across=1, through=0, sides=("A", "P"))
     coronal = _slice(scan, centroids, across=0, through=1, sides=("R", "L"))
-    return Tile(title, sagittal, coronal, whole, centroids)
+    return Tile(title, sagittal, coronal, complete, centroids)
 
 
 def write_sheets(folder: pathlib.Path, tiles: Sequence[Tile], title: str) -> None:
-    """sheet.png, and sheet_2.png, ... where one page does not hold all."""
+    """Write sheet.png and, if one page is not enough, sheet_2.png and so on."""
     pages = range(0, len(tiles), TILES_PER_PAGE)
     for number, start in enumerate(pages, 1):
         name = "sheet.png" if number == 1 else f"sheet_{number}.png"
@@ -101,7 +104,7 @@ def _spine_at(
     axis: int,
     middle: Float[np.ndarray, "3"],
 ) -> Float[np.ndarray, " n"]:
-    """Coordinate of the spine's curve at given heights, straight beyond its ends."""
+    """Interpolate a coordinate of the centroids at given heights, constant beyond the ends."""
     if not centroids:
         return np.full_like(heights, middle[axis])
     points = np.array(sorted(centroids.values(), key=lambda point: point[2]))
@@ -122,7 +125,7 @@ def _page(tiles: Sequence[Tile], title: str) -> Figure:
             _draw(grid[row, 2 * column + offset], tile, part, axis)
         grid[row, 2 * column].set_title(tile.title, color="#f4f4f5", fontsize=8, loc="left")
     height = figure.get_figheight()
-    note = "cyan: whole, amber: left out, red: centroids"
+    note = "cyan: complete, amber: rejected, red: centroids"
     heading = f"{title}   ({note})"
     figure.text(0.01, 1.0 - 0.2 / height, heading, color="#f4f4f5", fontsize=11, va="center")
     figure.subplots_adjust(0.005, 0.005, 0.995, 1.0 - 0.65 / height, 0.03, 0.12)
@@ -131,11 +134,12 @@ def _page(tiles: Sequence[Tile], title: str) -> Figure:
 
 def _draw(axes, tile: Tile, part: Slice, axis: int) -> None:
     axes.imshow(part.gray, cmap="gray", vmin=0, vmax=255, extent=part.extent, aspect="equal")
-    whole = [data.label_of(level) for level in tile.whole]
-    for labels, colour in ((np.isin(part.labels, whole), WHOLE), (part.labels > 0, LEFT_OUT)):
-        # Every vertebra apart, so that neighbours that touch are told apart.
+    complete = [data.label_of(level) for level in tile.complete]
+    groups = ((np.isin(part.labels, complete), COMPLETE), (part.labels > 0, REJECTED))
+    for labels, colour in groups:
+        # One contour per vertebra, so that neighbours that touch stay separate.
         for label in np.unique(part.labels[labels]):
-            if colour == LEFT_OUT and label in whole:
+            if colour == REJECTED and label in complete:
                 continue
             inside = (part.labels == label).astype(float)
             axes.contour(

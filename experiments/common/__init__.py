@@ -1,1 +1,1 @@
-"""What several experiments share."""
+"""Code and settings shared by several experiments."""

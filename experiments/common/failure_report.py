@@ -1,4 +1,4 @@
-"""Tables and figures of how well failures are predicted and intervals hold."""
+"""Report how well failures are predicted and how well calibrated the intervals are."""
 
 import pathlib
 from typing import Any
@@ -21,7 +21,7 @@ Probabilities = Float[np.ndarray, " case"]
 def summary_of(
     trials: FailureTrials, probability: Probabilities, stored: StoredFailureModel
 ) -> dict[str, Any]:
-    """How well failures are predicted, what abstention leaves, and how intervals hold."""
+    """Summarise failure prediction, the risk after abstention, and the calibration of intervals."""
     failed, given = trials.failed, probability <= stored.threshold
     curve = risk_coverage(probability, failed.astype(float))
     return {
@@ -42,7 +42,7 @@ def summary_of(
 def interval_shares(
     trials: FailureTrials, probability: Probabilities, stored: StoredFailureModel
 ) -> dict[str, float]:
-    """Share of errors inside their 90 % intervals, of all answers and of those given."""
+    """Compute the share of errors inside their 90 % intervals, of all and of given answers."""
     vertex_std, path_std = calibrated_std(trials.vertex_std, trials.path_std, probability, stored)
     shares = {}
     for name, chosen in (("all", probability >= 0.0), ("given", probability <= stored.threshold)):
@@ -61,7 +61,7 @@ def interval_shares(
 def reliability(
     probability: Probabilities, failed: Bool[np.ndarray, " case"]
 ) -> list[dict[str, float]]:
-    """Mean probability and share of failures in bins with equally many cases."""
+    """Compute mean probability and share of failures in bins with equal numbers of cases."""
     order = np.argsort(probability, kind="stable")
     return [
         {
@@ -74,7 +74,7 @@ def reliability(
 
 
 def cases(trials: FailureTrials, probability: Probabilities) -> list[dict[str, Any]]:
-    """One row per answer for metrics.json."""
+    """Make one case per answer for metrics.json."""
     return [
         {
             "subject": str(trials.subject[i]),
@@ -96,7 +96,7 @@ def write_figure(
     stored: StoredFailureModel,
     title: str,
 ) -> None:
-    """Risk against coverage, reliability of the probabilities, and of the intervals."""
+    """Draw risk against coverage, and the reliability of probabilities and of intervals."""
     figure = Figure(figsize=(11.0, 3.6), layout="constrained")
     figure.suptitle(title)
     left, middle, right = figure.subplots(1, 3)

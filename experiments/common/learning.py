@@ -1,5 +1,4 @@
-"""What the training experiments share: the X-rays they ask for, where they begin, the run itself,
-and the card of the weights."""
+"""Code shared by the training experiments: crops, initial parameters, training run, card."""
 
 import pathlib
 from collections.abc import Mapping
@@ -18,11 +17,13 @@ from experiments.common.learning_settings import LearningSettings
 def fitted_crops(
     settings: LearningSettings, models: ssm.ShapeModel, seed: int
 ) -> tuple[Crops, Crops]:
-    """Load the crops to train on, and those of the subjects left out; made where they are missing,
-    and fitted by the models that training uses."""
+    """Load the crops of training and of held-out subjects, with the best fits of the models.
+
+    Missing crops are made first. DataError if --cohort or --crops is missing.
+    """
     if settings.cohort is None or settings.crops is None:
-        raise data.DataError("give --cohort=FOLDER of make_synthverse and --crops=FOLDER")
-    data.grain()  # what draws the batches is missed before the X-rays are made, not after
+        raise data.DataError("give --cohort=FOLDER (of make_synthverse) and --crops=FOLDER")
+    data.grain()  # fails before the X-rays are made if it is not installed
     seen, held = training.cohort_crops(
         settings.cohort,
         settings.crops,
@@ -35,8 +36,10 @@ def fitted_crops(
 
 
 def initial_parameters(settings: LearningSettings, random: PyTree) -> PyTree:
-    """The parameters before training: random ones, or those of --begin. DataError if those were
-    trained on a subject of --validation."""
+    """Return the parameters before training: random ones, or the weights of --begin.
+
+    DataError if those weights were trained on a subject of --validation.
+    """
     if settings.begin is None:
         return random
     if known := sorted(set(_seen_before(settings.begin)) & set(settings.validation)):
@@ -47,14 +50,14 @@ def initial_parameters(settings: LearningSettings, random: PyTree) -> PyTree:
 def train(
     name: str, preset: str, settings: LearningSettings, params: PyTree, plan: Training
 ) -> Trained:
-    """Train with checkpoints from which the same command goes on."""
+    """Train with checkpoints, from which the same command continues."""
     work = pathlib.Path(settings.work or f"{settings.crops}/work-{name}-{preset}")
     with launch.progress("training") as step:
         return training.train(params, plan, work, step, minutes=settings.minutes)
 
 
 def training_numbers(trained: Trained) -> dict[str, Any]:
-    """Numbers of a training for its summary, whatever was trained."""
+    """Make the part of the summary that is common to all trainings."""
     return {
         "best_step": trained.step,
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.params)),
@@ -63,14 +66,14 @@ def training_numbers(trained: Trained) -> dict[str, Any]:
 
 
 def provenance(held: Crops) -> dict[str, Any]:
-    """What the record of a training says of the subjects it was judged on."""
-    left_out = subjects_of(held)
+    """Make the fields of the record about the held-out subjects."""
+    held_out = subjects_of(held)
     return {
         "dataset": "SynthVerSe",
         "dataset_kind": "synthetic",
-        "subjects": left_out,
+        "subjects": held_out,
         "n_vertebrae": len(held.level),
-        "ssm_excludes": sorted({*training.NEVER_TRAINED_ON, *left_out}),
+        "ssm_excludes": sorted({*training.NEVER_TRAINED_ON, *held_out}),
         "nsd_tolerance_mm": None,
     }
 
@@ -86,7 +89,7 @@ def weights_card(
     seed: int,
     commit: str,
 ) -> dict[str, Any]:
-    """The card that is kept beside the weights."""
+    """Make the card of the weights."""
     return {
         "name": name,
         "preset": preset,
@@ -110,12 +113,12 @@ def save_weights(
 
 
 def subjects_of(crops: Crops) -> list[str]:
-    """Names of the subjects, in order."""
+    """Return the sorted names of the subjects."""
     return sorted(set(map(str, crops.subject)))
 
 
 def _arguments(settings: LearningSettings, preset: str, seed: int) -> str:
-    """The flags that decide what the weights are, without anybody's folders."""
+    """Return the flags that determine the weights, with placeholders for folders."""
     given = ["--cohort=COHORT", "--crops=CROPS", f"--preset={preset}", f"--seed={seed}"]
     lists = {"subjects": settings.subjects, "validation": settings.validation}
     given += [f"--{name}={','.join(value)}" for name, value in lists.items() if value]
@@ -125,5 +128,5 @@ def _arguments(settings: LearningSettings, preset: str, seed: int) -> str:
 
 
 def _seen_before(begin: str | None) -> list[str]:
-    """Subjects behind the weights of --begin."""
+    """Return the subjects that the weights of --begin were trained on."""
     return [] if begin is None else data.read_card(begin)["subjects_included"]

@@ -1,4 +1,4 @@
-"""Figures of what networks have learned, drawn by the trainings and by their evaluation."""
+"""Draw figures of trained networks, for the trainings and their evaluation."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,8 +13,11 @@ _MOST_MM = 60.0  # of bone, on the gray scale
 
 
 def draw_isolation(path: pathlib.Path, examples: Sequence[IsolationExample]) -> None:
-    """Draw a row per crop: radiograph with the mask's outline, guess, prediction, truth, the
-    error, and how large the network expects it to be."""
+    """Draw a row per crop.
+
+    The columns are the radiograph with the mask outline, the initial estimate, the prediction, the
+    ground truth, the error, and the expected error.
+    """
     figure = Figure(figsize=(13.2, 2.35 * len(examples)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(examples), 6, squeeze=False)
@@ -22,9 +25,9 @@ def draw_isolation(path: pathlib.Path, examples: Sequence[IsolationExample]) -> 
         error = np.asarray(found.thickness) - np.asarray(truth.thickness)
         panels = [
             (image, "gray", None, "radiograph"),
-            (hint.thickness, "gray", (0.0, _MOST_MM), "guess"),
+            (hint.thickness, "gray", (0.0, _MOST_MM), "initial estimate"),
             (found.thickness, "gray", (0.0, _MOST_MM), "isolated"),
-            (truth.thickness, "gray", (0.0, _MOST_MM), "truth"),
+            (truth.thickness, "gray", (0.0, _MOST_MM), "ground truth"),
             (error, "RdBu_r", (-25.0, 25.0), "error, ±25 mm"),
             (np.exp(found.log_error), "magma", (0.0, 25.0), "expected error, 0-25 mm"),
         ]
@@ -48,12 +51,12 @@ def draw_predictions(path: pathlib.Path, predicted: np.ndarray, true: np.ndarray
     axis.plot([0, most], [0, most], color="0.7", linewidth=0.8)
     axis.scatter(true, predicted, s=9, alpha=0.6)
     axis.set(xlabel="true MASD of a wrong fit [mm]", ylabel="predicted [mm]", xlim=(0, most))
-    axis.set(ylim=(0, most), title="two views, subjects left out")
+    axis.set(ylim=(0, most), title="two views, held-out subjects")
     figure.savefig(path, dpi=130)
 
 
 def draw_curves(path: pathlib.Path, trained: Trained, title: str) -> None:
-    """Draw the loss of the training, and what validation found, against the step."""
+    """Draw the training loss and the validation measures against the step."""
     figure = Figure(figsize=(9.0, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
@@ -64,6 +67,6 @@ def draw_curves(path: pathlib.Path, trained: Trained, title: str) -> None:
         values = np.array([row[name] for row in trained.validations])
         right.plot([row["step"] for row in trained.validations], values, label=name)
     right.axvline(trained.step, color="0.7", linewidth=0.8)
-    right.set(xlabel="step", title="subjects left out")
+    right.set(xlabel="step", title="held-out subjects")
     right.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)

@@ -1,4 +1,4 @@
-"""The settings that both training experiments take."""
+"""Settings shared by the training experiments."""
 
 import dataclasses
 
@@ -7,14 +7,18 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class LearningSettings:
-    """What a network is trained on, and for how long."""
+    """Training data and length of a training."""
 
-    cohort: str | None = setting(None, "Folder of SynthVerSe.")
-    crops: str | None = setting(None, "Folder for the X-rays that are made of it, kept.")
-    validation: tuple[str, ...] = setting((), "Subjects to stop by; not trained on.")
-    subjects: tuple[str, ...] = setting((), "Only these subjects beside them.")
-    begin: str | None = setting(None, "Folder of weights to begin with, not random ones.")
-    work: str | None = setting(None, "Folder for checkpoints. Default: in CROPS.")
-    asset: str | None = setting(None, "Folder to write the weights to as well.")
-    num_steps: int | None = setting(None, "Instead of the preset's.", lower_bound=1)
-    minutes: float = setting(float("inf"), "Stop after these; go on by another call.")
+    cohort: str | None = setting(None, "Folder of a SynthVerSe cohort. Required.")
+    crops: str | None = setting(
+        None, "Folder for the X-rays simulated from the cohort; they are kept. Required."
+    )
+    validation: tuple[str, ...] = setting((), "Held-out subjects for early stopping.")
+    subjects: tuple[str, ...] = setting((), "Train on these subjects only. Default: all others.")
+    begin: str | None = setting(None, "Folder of weights to start from. Default: random weights.")
+    work: str | None = setting(None, "Folder for checkpoints. Default: a folder in --crops.")
+    asset: str | None = setting(None, "Second folder to write the weights to.")
+    num_steps: int | None = setting(
+        None, "Number of steps. Default: that of the preset.", lower_bound=1
+    )
+    minutes: float = setting(float("inf"), "Stop after this time; the same command continues.")

@@ -1,4 +1,4 @@
-"""The vertebrae of --data, for the experiments on shape models."""
+"""Read --data, for the experiments on shape models."""
 
 import dataclasses
 import pathlib
@@ -8,12 +8,12 @@ from dartjax import data
 
 
 def shape_folder(given: str | None) -> pathlib.Path:
-    """The folder --data names; DataError if it was not given."""
+    """Return the folder of --data. DataError if it is missing."""
     if given is None:
-        raise data.DataError("--data is needed: a folder with masks or meshes of vertebrae")
+        raise data.DataError("--data is required: give a folder with masks or meshes of vertebrae")
     return pathlib.Path(given)
 
 
 def rejected_entries(rejected: Sequence[data.Rejected]) -> list[dict[str, str]]:
-    """What was left out and why, for a record."""
+    """Make entries of a record for rejected vertebrae."""
     return [{**dataclasses.asdict(each), "source": each.source.name} for each in rejected]

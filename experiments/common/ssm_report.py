@@ -1,4 +1,4 @@
-"""Tables and pictures of shape models."""
+"""Write tables and figures of shape models."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _MODES_DRAWN = 5
 def write_oracle(
     out: pathlib.Path, cases: Sequence[Mapping[str, Any]], modes: Sequence[int]
 ) -> None:
-    """oracle.md: the grades by level and number of modes, and over all."""
+    """Write oracle.md: grades by level and number of modes, with median and mean."""
     header = ["subject", "level"]
     header += [f"{name} ({m} modes)" for m in modes for name in ("Dice", "MASD mm", "HD95 mm")]
     rows: dict[tuple[str, str], list[Any]] = {}
@@ -51,19 +51,19 @@ def write_oracle(
 
 
 def _path_table(cases: Sequence[Mapping[str, Any]], num_modes: int) -> str:
-    """Share of cylinders that stay in the bone, by level: as carried, and of the best paths."""
+    """Make the table of the shares of paths, carried and best, that stay in the bone, by level."""
     own = [case for case in cases if case["modes"] == num_modes]
     names = [key for key in own[0] if "clearance" in key]
     kinds = list(dict.fromkeys(name.replace("_left", "").replace("_right", "") for name in names))
     rows = []
     for level in [*dict.fromkeys(case["level"] for case in own), "all"]:
-        here = [case for case in own if level in (case["level"], "all")]
+        chosen = [case for case in own if level in (case["level"], "all")]
         shares = []
         for kind in kinds:
             start, _, end = kind.rpartition("clearance")
             pair = [f"{start}clearance_{side}{end}" for side in SIDES]
-            shares.append(float(np.mean([case[name] >= 0.0 for case in here for name in pair])))
-        rows.append([level, str(2 * len(here)), *(_number(share) for share in shares)])
+            shares.append(float(np.mean([case[name] >= 0.0 for case in chosen for name in pair])))
+        rows.append([level, str(2 * len(chosen)), *(_number(share) for share in shares)])
     titles = [kind.replace("_", " ").replace("best clearance", "feasible") for kind in kinds]
     titles = [title.replace("clearance", "carried") for title in titles]
     return _markdown(["level", "paths", *titles], rows)
@@ -75,8 +75,10 @@ def error_tile(
     faces: Int[np.ndarray, "face 3"],
     truth: planning.DistanceField,
 ) -> Tile:
-    """A fit in its vertebra frame, coloured by how far it lies outside the true bone (red) or
-    inside it (blue), full colour at `_FULL_COLOUR_MM`."""
+    """Make a tile of a fit, coloured by its signed distance to the true surface.
+
+    Red is outside the true bone, blue inside, with full colour at `_FULL_COLOUR_MM`.
+    """
     distance = np.asarray(planning.signed_distance(truth, fit.vertices))[faces].mean(1)
     strength = np.clip(distance / _FULL_COLOUR_MM, -1.0, 1.0)[:, None]
     colours = np.where(strength > 0.0, _FAR_OUT, _FAR_IN) * np.abs(strength)
@@ -90,19 +92,21 @@ def error_tile(
 
 
 def write_errors(out: pathlib.Path, tiles: Sequence[Tile], num_rows: int) -> None:
-    """oracle.png: the fits coloured by their distance to the truth, a row for each number of
-    modes, at most `_MAX_COLUMNS` vertebrae."""
+    """Write oracle.png: fits coloured by their distance to the true surface.
+
+    There is a row per number of modes, with at most `_MAX_COLUMNS` vertebrae.
+    """
     rows = [tiles[row::num_rows][:_MAX_COLUMNS] for row in range(num_rows)]
     title = f"Best fits: red outside the true bone, blue inside, full colour {_FULL_COLOUR_MM} mm"
     (out / "oracle.png").write_bytes(contact_sheet(rows, title))
 
 
 def write_tables(out: pathlib.Path, quality: Quality) -> None:
-    """tables.md: everything measured in a build."""
+    """Write tables.md: all quality measures of a build."""
     parts = []
     titles = {
-        "regions": "Compactness, generalisation (one subject left out) and specificity",
-        "bands": "Coefficients of subjects left out, by band of modes",
+        "regions": "Compactness, generalisation (leave-one-out) and specificity",
+        "bands": "Coefficients of held-out subjects, by band of modes",
         "lengths": "Lengths of the mean of each level",
         "spreads": "Spread of lengths over random shapes (15 modes)",
     }
@@ -116,8 +120,7 @@ def write_tables(out: pathlib.Path, quality: Quality) -> None:
 
 
 def write_pictures(out: pathlib.Path, models: Mapping[str, ShapeModel], template: Template) -> None:
-    """Contact sheets: the mean of every level with parts, landmarks and paths, and of each
-    region the first modes."""
+    """Draw the mean of every level with parts, landmarks and paths, and the first modes."""
     faces = template.topology.faces
     colours = _PART_COLOURS[template.topology.parts[faces[:, 0]]]
     for region, levels in LEVELS_OF_REGION.items():

@@ -1,4 +1,4 @@
-"""What the experiments on shape models can all be told."""
+"""Settings shared by the experiments on shape models."""
 
 import dataclasses
 
@@ -7,9 +7,9 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class ShapeData:
-    """Which vertebrae, and which subjects models must not know."""
+    """Vertebrae, and subjects that the models must not have seen."""
 
-    data: str | None = setting(None, "Folder with masks or meshes of vertebrae.")
+    data: str | None = setting(None, "Folder with masks or meshes of vertebrae. Required.")
     exclude_subjects: tuple[str, ...] = setting(
-        (), "Subjects the models have not seen; such as lidc0001,tptct."
+        (), "Subjects that the models must not have seen, such as lidc0001,tptct."
     )

@@ -1,1 +1,1 @@
-"""Distal locking of a nail with a bone-mounted robot."""
+"""Distal locking of an intramedullary nail with a bone-mounted robot."""

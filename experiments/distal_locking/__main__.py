@@ -1,15 +1,16 @@
-"""Distal locking of a nail with a bone-mounted robot, from C-arm images to the drill's position.
+"""Simulate distal locking of a nail with a bone-mounted robot, from C-arm images to drilling.
 
   python -m experiments.distal_locking
-      Images rendered over anatomy of the example chest CT (fetched once, cached): detection, pose
-      estimators, sensitivity to noise, whole operations, all against the truth. A few minutes.
+      Renders nail and drill guide over X-rays of the example chest CT (fetched once, cached).
+      Evaluates detection, pose estimators, sensitivity to noise and complete operations against
+      the ground truth. Takes a few minutes.
   python -m experiments.distal_locking --negatives=2000 --poses=10000 --draws=200
-      The larger table.
+      Uses the larger numbers of the tables in docs/distal_locking.md.
   python -m experiments.distal_locking --cohort=FOLDER
-      Anatomy from your own CTs (docs/input_formats.md).
+      Uses the anatomy of your own CTs (docs/input_formats.md).
 
-Leaves report.html, tables.md, images.png, sensitivity.png, whole_system.png and every case in
-metrics.json; docs/distal_locking.md says what they mean.
+Writes report.html, tables.md, images.png, sensitivity.png, whole_system.png, and every case to
+metrics.json. docs/distal_locking.md explains them.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ _Rows = list[dict[str, Any]]
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Run every part, then write tables, pictures and metrics."""
+    """Run every part of the study, then write tables, figures and metrics."""
     rng = np.random.default_rng([ctx.seed, 8])
     cases = _cases(settings.cohort)
     backgrounds = _backgrounds(cases, settings.backgrounds, ctx.seed)
@@ -84,12 +85,12 @@ def _cases(cohort: str | None) -> list[data.Case]:
     subjects = data.find_subjects(cohort)[:_MAX_SUBJECTS]
     cases = [data.load_case(subject) for subject in subjects]
     if len({case.dataset_kind for case in cases}) > 1:
-        raise data.DataError("the cohort mixes kinds of data: run them apart")
+        raise data.DataError("the cohort mixes real and synthetic data: run them separately")
     return cases
 
 
 def _backgrounds(cases: Sequence[data.Case], count: int, seed: int) -> np.ndarray:
-    """As many from every case, as images of one size."""
+    """Make anatomy radiographs of one size, equally many from every case."""
     each = -(-count // len(cases))
     with launch.progress("anatomy radiographs", each * len(cases)) as step:
         return np.concatenate(
@@ -109,7 +110,7 @@ def _calibrated_carms(count: int, rng: np.random.Generator) -> list[simulation.C
 def _pose_tables(
     found: simulation.Detections, count: int, seed: int, rng: np.random.Generator
 ) -> dict[str, _Rows]:
-    """Estimators of the guide's pose on the images, and on points with noise."""
+    """Compare pose estimators of the guide, on the images and on points with noise."""
     key = jax.random.key(seed)
     tables = {}
     with launch.progress("pose estimators", 1 + len(_POINT_NOISE_PX)) as step:

@@ -1,4 +1,4 @@
-"""Tables and pictures of the distal-locking experiment."""
+"""Write the tables and figures of the distal locking study."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ _AUTHORS_SYSTEM = {"fronto_parallel": (1.3, 3.0), "generic": (2.7, 3.4)}
 
 
 def short_text(values: Mapping[str, Any]) -> str:
-    """What a user wants to read at once."""
+    """Format the main results for the terminal."""
     return (
         f"guide and nail in {values['detected_of_78']} of 78 images, "
         f"{values['false_positives']} false positives in {values['num_negatives']}\n"
@@ -92,11 +92,11 @@ def short_text(values: Mapping[str, Any]) -> str:
 def write_tables(
     path: pathlib.Path, record: Mapping[str, Any], found: DistalLockingResults
 ) -> None:
-    """tables.md."""
+    """Write tables.md."""
     balls = ball_detector_rows(found.images)
     parts = [
         ("Detection", _detection_rows(found)),
-        ("Balls, beside OpenCV on the same images", _titled(balls, _BALL_TITLES)),
+        ("Balls, compared with OpenCV on the same images", _titled(balls, _BALL_TITLES)),
         *[(f"Pose of the drill guide: {k}", _pose_rows(t)) for k, t in found.pose_tables.items()],
         (
             "NL-DLT against noise of the centres (mean deviation)",
@@ -114,7 +114,7 @@ def write_tables(
 
 
 def _titled(rows: Rows, titles: Mapping[str, str]) -> Rows:
-    """Rows with the columns' titles as keys."""
+    """Rename the keys of rows to the titles of their columns."""
     return [{title: row[key] for key, title in titles.items()} for row in rows]
 
 
@@ -137,7 +137,7 @@ def _detection_rows(found: DistalLockingResults) -> Rows:
 
 
 def _pose_rows(table: Rows) -> Rows:
-    """The estimators of one table, beside what the authors report."""
+    """Make the rows of the pose estimators, with the numbers reported by the authors."""
     timed = [row | {"time_ms": 1e3 * row["seconds"]} for row in table]
     rows = []
     for row in _titled(timed, _POSE_TITLES):
@@ -172,15 +172,15 @@ def _system_rows(operations: Rows) -> Rows:
 
 
 def _spread_rows(spread: Rows) -> Rows:
-    def reach(key: str) -> str:
+    def span(key: str) -> str:
         own = [row[key] for row in spread]
         return f"{min(own):.1f} to {max(own):.1f}"
 
     return [
         {
             "poses": len(spread),
-            "angle [deg]": reach("angle_deg"),
-            "distance at 100 and 120 mm [mm]": f"{reach('entry_mm')} and {reach('exit_mm')}",
+            "angle [deg]": span("angle_deg"),
+            "distance at 100 and 120 mm [mm]": f"{span('entry_mm')} and {span('exit_mm')}",
             "reported by the authors": "0 to 0.9 deg, 0 to 3.9 mm",
         }
     ]
@@ -193,9 +193,9 @@ def write_pictures(
     found: DistalLockingResults,
     shown: Sequence[np.ndarray],
 ) -> None:
-    """The pictures and report.html in the run folder."""
+    """Write the figures and report.html."""
     pictures = {
-        "images": (draw_images(shown, found.images), "What was found in some of the images."),
+        "images": (draw_images(shown, found.images), "Detections in some of the images."),
         "sensitivity": (draw_sensitivity(found), "Errors of the poses against noise."),
         "whole_system": (draw_operations(found.operations), "Errors of the drill's axis."),
     }
@@ -222,7 +222,7 @@ def write_pictures(
 
 
 def draw_images(shown: Sequence[np.ndarray], rows: Rows) -> Figure:
-    """Some of the images, with what was found in them."""
+    """Draw some of the images with a summary of their detections."""
     figure = Figure(figsize=(13.0, 6.9), layout="constrained")
     axes = figure.subplots(2, 3).reshape(-1)
     for axis, image, row in zip(axes, shown, rows, strict=False):
@@ -236,7 +236,7 @@ def draw_images(shown: Sequence[np.ndarray], rows: Rows) -> Figure:
 
 
 def draw_sensitivity(found: DistalLockingResults) -> Figure:
-    """Figures 9 and 10 of [Y]."""
+    """Draw figures 9 and 10 of [Y]."""
     figure = Figure(figsize=(14.0, 4.0), layout="constrained")
     axes = figure.subplots(1, 4)
     _draw_guide_errors(axes[0], found.center_curve, ("x_mm", "y_mm", "z_mm"))
@@ -271,7 +271,7 @@ def _draw_nail_errors(axis: Axes, rows: Rows, key: str) -> None:
 
 
 def draw_operations(operations: Rows) -> Figure:
-    """Errors of the drill's axis in every operation."""
+    """Draw the errors of the drill axis in every operation."""
     figure = Figure(figsize=(12.0, 4.2), layout="constrained")
     kinds = list(dict.fromkeys((row["mounting"], row["view"]) for row in operations))
     grid = figure.subplots(1, len(kinds), squeeze=False)[0]

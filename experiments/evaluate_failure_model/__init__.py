@@ -1,1 +1,1 @@
-"""Evaluation of the failure model: prediction of failures, intervals, repair."""
+"""Evaluate the failure model: prediction of failures, intervals, repair."""

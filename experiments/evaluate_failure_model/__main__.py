@@ -1,12 +1,12 @@
-"""Are failures foretold, do intervals hold, and what repairs a failure?
+"""Evaluate the failure model: failure prediction, calibration of intervals, repair of failures.
 
 python -m experiments.evaluate_failure_model --cohort=FOLDER --pairs=6
-    Reconstructs every subject (none may be one that the model was fitted on) from bad
-    simulated detections, every second scene with cameras that are not where they are said to
-    be; judges the answers; tries again where they are refused; adds the third view that
-    promises most. Leaves metrics.json, failure.png and trials.npz.
+    Reconstructs every subject from poor simulated detections, with wrong cameras in every second
+    scene, and assesses the quality of the answers. Where the model abstains, it fits again, and it
+    adds the most informative third view. The model must not have been fitted on these subjects.
+    Writes metrics.json, failure.png and trials.npz.
 python -m experiments.evaluate_failure_model --trials=A.npz
-    The first part from the trials of an earlier run.
+    Evaluates failure prediction and intervals on the trials of an earlier run.
 """
 
 import os
@@ -22,7 +22,7 @@ from experiments.evaluate_failure_model.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Collect trials or read them, assess them, and say how well."""
+    """Collect trials or read them, assess them, and report the quality of the assessment."""
     if bool(settings.trials) == (settings.cohort is not None):
         raise data.DataError("give exactly one of --cohort=FOLDER and --trials=FILES")
     stored = data.load_failure_model(settings.failure_model)
@@ -58,7 +58,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 def _collect(
     cases: list[data.Case], settings: Settings, stored: data.StoredFailureModel, seed: int
 ) -> tuple[list[FailureTrials], list[Repair]]:
-    """Trials of every case, and what repairs the answers that are abstained from."""
+    """Collect the trials of every case and, for abstentions, the results of repair."""
     method = pipeline.RECIPES[settings.recipe]
     parts: list[FailureTrials] = []
     repairs: list[Repair] = []
@@ -79,12 +79,12 @@ def _collect(
 
 
 def _check_unseen_and_of_one_kind(trials: FailureTrials, stored: data.StoredFailureModel) -> None:
-    """DataError if the model was fitted on a subject, or the trials are of several kinds."""
+    """Raise DataError if the model was fitted on a subject, or the kinds of data are mixed."""
     subjects, kinds = set(map(str, trials.subject)), set(map(str, trials.kind))
     if leaked := [s for s in subjects if data.includes_subject(stored.card, s)]:
         raise data.DataError(f"the failure model was fitted on {', '.join(leaked)}")
     if len(kinds) > 1:
-        raise data.DataError(f"{' and '.join(sorted(kinds))} are mixed: report them apart")
+        raise data.DataError(f"{' and '.join(sorted(kinds))} are mixed: evaluate them separately")
 
 
 if __name__ == "__main__":

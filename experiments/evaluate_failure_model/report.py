@@ -1,4 +1,4 @@
-"""Numbers of the evaluation beside those of `failure_report`: wrong cameras, and repair."""
+"""Summarise wrong cameras and repair, in addition to `failure_report`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from dartjax.pipeline import FailureTrials, Repair
 def camera_summary(
     trials: FailureTrials, probability: Float[np.ndarray, " case"]
 ) -> dict[str, Any]:
-    """How well failures are predicted where the cameras are right, and where they are not."""
+    """Summarise failure prediction, separately for true and for wrong cameras."""
     summary: dict[str, Any] = {}
     for name, chosen in (
         ("true_cameras", trials.severity == 0.0),
@@ -27,7 +27,7 @@ def camera_summary(
 
 
 def repair_summary(repairs: Sequence[Repair]) -> dict[str, Any]:
-    """How many failures that were abstained from each way of trying again repairs, and what it
+    """Count, among abstentions, the failures that each repair method repairs and the successes it
     spoils."""
     if not repairs:
         return {}

@@ -4,20 +4,22 @@ import dataclasses
 
 from dartjax.cli import setting
 
-# Methods with an objective whose curvature can be had.
+# Methods whose objective has a curvature, as the assessment needs.
 RECIPES = ("landmarks+masks", "ncc", "xvr", "alone", "classical")
 DETECTORS = ("standard", "stress")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """On whom the failure model is evaluated, and on which answers."""
+    """Subjects and answers that the failure model is evaluated on."""
 
     cohort: str | None = setting(None, "Folder of CTs in VerSe layout.")
     levels: str | None = setting(None, "Only these levels, such as T5-L2.")
     pairs: int = setting(6, "Pairs of views per subject.", lower_bound=1)
-    detector: str = setting("stress", "Error model.", choices=DETECTORS)
-    trials: tuple[str, ...] = setting((), "Trials of earlier runs instead of a cohort.")
-    failure_model: str | None = setting(None, "Folder of another model than the packaged.")
-    recipe: str = setting("classical", "Method that answers.", choices=RECIPES)
-    recovery: bool = setting(True, "Try again where answers are refused.")
+    detector: str = setting("stress", "Error model of the simulated detections.", choices=DETECTORS)
+    trials: tuple[str, ...] = setting((), "trials.npz files of earlier runs, instead of --cohort.")
+    failure_model: str | None = setting(
+        None, "Folder of a failure model. Default: the packaged one."
+    )
+    recipe: str = setting("classical", "Method of the reconstructions.", choices=RECIPES)
+    recovery: bool = setting(True, "Try to repair the answers that the model abstains from.")

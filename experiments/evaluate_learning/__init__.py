@@ -1,1 +1,1 @@
-"""What trained networks are worth on subjects they have not seen."""
+"""Evaluate trained networks on unseen subjects."""

@@ -1,15 +1,16 @@
-"""What trained networks are worth on subjects they have not seen, apart from any recipe.
+"""Evaluate trained networks on unseen subjects, independent of any reconstruction recipe.
 
   python -m experiments.evaluate_learning --cohort=COHORT --subjects=synth0002,synth0003 \\
       --similarity=FOLDER --isolation=FOLDER
   python -m experiments.evaluate_learning --demo --similarity=FOLDER
-      On the real chest CT.
+      Uses the example chest CT instead of a cohort.
 
-The similarity: how well it predicts the distance of wrong fits, which way its gradient points, and
-where fits by it alone end, beside local gradient NCC and the recipe of xvr. Its heads for the way
-to the truth as a start in one step. Isolation: error of the thickness inside the vertebra, and of
-the mask. Leaves metrics.json, tables.md and pictures; no tables of anatomy that the shape models
-have seen.
+For the similarity network it measures the predicted distance of wrong fits, the direction of its
+gradient, and the error of fits with this similarity only, compared with local gradient NCC and the
+similarity of xvr. It also measures the initial estimate that the network predicts in one step. For
+the isolation network it measures the error of the thickness inside the vertebra, and of the mask.
+Writes metrics.json, tables.md and figures. There are no tables if the shape models have seen a
+subject.
 """
 
 import pathlib
@@ -28,7 +29,7 @@ from experiments.evaluate_learning.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Make the X-rays, ask the networks, write what they said."""
+    """Simulate the X-rays, evaluate the networks, and write the results."""
     _check_settings(settings)
     scans = _scans(settings)
     folders = _network_folders(settings, [case.subject for case in scans])
@@ -71,7 +72,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 def _similarity_rows(
     folder: str, crops: Crops, models: ssm.ShapeModel, starts_mm: list[float], seed: int
 ) -> dict[str, Sequence[Row]]:
-    """What the similarity predicts, where fits end, and what its start in one step is worth."""
+    """Evaluate the similarity: its predictions, its fits, and its estimate in one step."""
     cases = pipeline.similarity_cases(crops, models, seed)
     with launch.progress("similarity") as step:
         return {
@@ -82,7 +83,7 @@ def _similarity_rows(
 
 
 def _check_settings(settings: Settings) -> None:
-    """DataError unless there is one source of scans, and a network to evaluate."""
+    """Raise DataError unless there is one source of scans and a network to evaluate."""
     if bool(settings.cohort) == settings.demo:
         raise data.DataError("give exactly one of --demo and --cohort=FOLDER")
     if not (settings.similarity or settings.isolation):
@@ -90,7 +91,7 @@ def _check_settings(settings: Settings) -> None:
 
 
 def _scans(settings: Settings) -> list[data.Case]:
-    """The CTs, all of one kind."""
+    """Load the CTs. DataError if real and synthetic data are mixed."""
     if settings.demo:
         return [data.example_case()]
     known = {subject.id: subject for subject in data.find_subjects(str(settings.cohort))}
@@ -98,13 +99,17 @@ def _scans(settings: Settings) -> list[data.Case]:
         raise data.DataError(f"{settings.cohort} has no {', '.join(unknown)}")
     scans = [data.load_case(known[name]) for name in settings.subjects or known]
     if len(kinds := {case.dataset_kind for case in scans}) > 1:
-        raise data.DataError(f"the cohort mixes {', '.join(sorted(kinds))} data: run them apart")
+        raise data.DataError(
+            f"the cohort mixes {', '.join(sorted(kinds))} data: run them separately"
+        )
     return scans
 
 
 def _network_folders(settings: Settings, subjects: list[str]) -> dict[str, str]:
-    """Where the weights of the networks are; DataError unless they are there and have seen none
-    of the subjects."""
+    """Return the folders of the networks' weights.
+
+    DataError if a network cannot be loaded or was trained on a subject.
+    """
     folders = {}
     for name, given in (("similarity", settings.similarity), ("isolation", settings.isolation)):
         if folder := pipeline.weights_folder(name, given):
@@ -115,7 +120,7 @@ def _network_folders(settings: Settings, subjects: list[str]) -> dict[str, str]:
 
 
 def _crops(scans: list[data.Case], settings: Settings, seed: int) -> Crops:
-    """X-rays around some vertebrae of every scan, spread over its length."""
+    """Simulate X-rays of some vertebrae of every scan, spread over its length."""
     folder = pathlib.Path(settings.crops) if settings.crops else data.cache_folder() / "crops"
     parts = []
     with launch.progress("X-rays", len(scans)) as step:
@@ -129,8 +134,11 @@ def _crops(scans: list[data.Case], settings: Settings, seed: int) -> Crops:
 
 
 def _unseen(scans: list[data.Case]) -> list[str]:
-    """Whom the shape models must not have seen. The modes are those the networks were trained
-    with: what they say of coefficients means nothing to others."""
+    """Return the people that the shape models must not have seen.
+
+    The modes must be those the networks were trained with, because the networks predict their
+    coefficients.
+    """
     behind = [case.subject for case in scans]
     if not _is_leak(scans):
         behind = [person for case in scans for person in simulation.people_of(case)]
@@ -142,7 +150,7 @@ def _is_leak(scans: list[data.Case]) -> bool:
 
 
 def _note(scan: data.Case) -> str:
-    """What the figures say of the data behind them."""
+    """Return the note about the data in the figures."""
     is_synthetic = scan.dataset_kind == "synthetic"
     return "SYNTHETIC ANATOMY - not VerSe" if is_synthetic else scan.dataset
 

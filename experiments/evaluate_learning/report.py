@@ -1,4 +1,4 @@
-"""Tables and pictures of what trained networks are worth."""
+"""Make the tables and figures of the evaluation of trained networks."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ _COLOURS = {LEARNED_SIMILARITY: "#c2410c", "local gradient NCC": "#0f766e", "xvr
 # By key of the summary.
 _TITLES = {
     "similarity": "Similarity",
-    "captures": "Fits by one similarity alone",
-    "surrogate": "Start in one step",
+    "captures": "Fits with one similarity only",
+    "surrogate": "Initial estimate in one step",
     "isolation": "Isolation",
 }
 Row = Mapping[str, Any]
@@ -37,12 +37,12 @@ def summary_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
 
 
 def cases_of(rows: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
-    """The cases of metrics.json: the rows of all parts, each with the name of its part."""
+    """Make the cases of metrics.json: the rows of all parts, with the name of their part."""
     return [{**row, "part": part} for part, own in rows.items() for row in own]
 
 
 def tables_text(record: Row, summary: Row) -> str:
-    """The tables of tables.md."""
+    """Make the text of tables.md."""
     text = []
     for key, found in summary.items():
         table = found if isinstance(found, list) else [found]
@@ -51,22 +51,22 @@ def tables_text(record: Row, summary: Row) -> str:
 
 
 def prediction_summary(rows: Sequence[Row]) -> dict[str, float]:
-    """Sum up how well the distance is predicted, and which way each similarity points."""
+    """Summarise the error of predicted distances, and the direction of every similarity."""
     predicted, true = (np.array([row[key] for row in rows]) for key in ("predicted_mm", "true_mm"))
-    off = np.abs(np.log1p(predicted) - np.log1p(true))
+    log_error = np.abs(np.log1p(predicted) - np.log1p(true))
     expected = np.array([row["predicted_log_std"] for row in rows])
     cosines = {key: median(rows, key) for key in rows[0] if key.startswith("cosine")}
     return {
         "masd_error_mm": float(np.mean(np.abs(predicted - true))),
         "masd_error_of_the_median_mm": float(np.mean(np.abs(true - np.median(true)))),
         "rank_correlation": rank_correlation(predicted, true),
-        "within_predicted_std": float(np.mean(off < expected)),  # .68 if it knows itself
+        "within_predicted_std": float(np.mean(log_error < expected)),  # .68 if calibrated
         **cosines,
     }
 
 
 def capture_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Sum up by similarity and distance of the start: the share within 2 mm, and the rest."""
+    """Summarise fits by similarity and start error: share within 2 mm, distances and offsets."""
     table = []
     for name in dict.fromkeys(row["similarity"] for row in rows):
         for start in sorted({row["start_mm"] for row in rows}):
@@ -87,7 +87,7 @@ def capture_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def surrogate_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Sum up by start and number of refining steps."""
+    """Summarise fits by start and number of refinement steps."""
     table = []
     for shot in (False, True):
         for steps in sorted({row["steps"] for row in rows}):
@@ -106,7 +106,7 @@ def surrogate_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def isolation_rows(crops: Crops, found: IsolationAnswers) -> list[dict[str, Any]]:
-    """Make a row per vertebra, which says whether the network was shown a guess."""
+    """Make a row per vertebra; `guessed` says whether the network had an initial estimate."""
     keys = ("error_mm", "guess_error_mm", "nothing_mm", "mask_dice", "given_dice")
     guessed = np.asarray(found.hints.silhouette).max((1, 2)) > 0.0
     return [
@@ -118,8 +118,11 @@ def isolation_rows(crops: Crops, found: IsolationAnswers) -> list[dict[str, Any]
 
 
 def isolation_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Average over the vertebrae with and without a guess: error of the thickness inside the true
-    mask, that of the guess itself, the thickness there, and Dice of the masks."""
+    """Average over the vertebrae with and without an initial estimate.
+
+    The columns are the thickness error inside the true mask, that of the initial estimate, the
+    true thickness, and the Dice of the predicted and the given mask.
+    """
     names = {
         "error_mm": "error [mm]",
         "guess_error_mm": "error of the guess [mm]",
@@ -140,20 +143,22 @@ def isolation_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def draw_similarity(
     path: pathlib.Path, predicted: Sequence[Row], captured: Sequence[Row], note: str = ""
 ) -> None:
-    """Draw predicted against true distance; cosines of the three; where fits end."""
+    """Draw predicted against true distance, cosines of the similarities, and errors of fits."""
     figure = Figure(figsize=(13.0, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     scatter, cosines, ends = figure.subplots(1, 3)
-    true, said = (np.array([row[key] for row in predicted]) for key in ("true_mm", "predicted_mm"))
-    most = 1.05 * float(max(true.max(), said.max()))
+    true, estimate = (
+        np.array([row[key] for row in predicted]) for key in ("true_mm", "predicted_mm")
+    )
+    most = 1.05 * float(max(true.max(), estimate.max()))
     scatter.plot([0, most], [0, most], color="0.7", linewidth=0.8)
-    scatter.scatter(true, said, s=9, alpha=0.6, color=_COLOURS[LEARNED_SIMILARITY])
+    scatter.scatter(true, estimate, s=9, alpha=0.6, color=_COLOURS[LEARNED_SIMILARITY])
     scatter.set(xlabel="true MASD of a wrong fit [mm]", ylabel="predicted [mm]")
     names = list(_COLOURS)
     shown = [[row[f"cosine of the pose, {name}"] for row in predicted] for name in names]
     cosines.boxplot(shown, tick_labels=names, showfliers=False)
     cosines.axhline(0.0, color="0.7", linewidth=0.8)
-    cosines.set(title="step of the pose: cosine with the way to the truth", ylim=(-1, 1))
+    cosines.set(title="pose step: cosine with the direction to the ground truth", ylim=(-1, 1))
     cosines.title.set_fontsize(10)
     cosines.tick_params(axis="x", labelsize=8)
     for name in names:
@@ -162,9 +167,7 @@ def draw_similarity(
         ends.plot(x, y, marker="o", label=name, color=_COLOURS[name])
     oracle = median(captured, "oracle_masd_mm")
     ends.axhline(oracle, color="0.7", linewidth=0.8, linestyle="--", label="best fit of the model")
-    ends.set(
-        xlabel="start off by [mm], and 1.5 degrees per mm", ylabel="median MASD at the end [mm]"
-    )
+    ends.set(xlabel="start error [mm], with 1.5 degrees per mm", ylabel="median final MASD [mm]")
     ends.set(ylim=(0, None))
     ends.legend(frameon=False, fontsize=8)
     figure.suptitle(note, fontsize=10)
@@ -172,7 +175,7 @@ def draw_similarity(
 
 
 def draw_surrogate(path: pathlib.Path, rows: Sequence[Row], note: str = "") -> None:
-    """Draw the error against the time."""
+    """Draw the error of the initial estimate in one step against the time."""
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -191,7 +194,7 @@ def draw_surrogate(path: pathlib.Path, rows: Sequence[Row], note: str = "") -> N
                 color=colour,
             )
     axis.set(xlabel="time for one vertebra [ms]", ylabel="median MASD [mm]")
-    axis.set(title="numbers: refining steps", xlim=(0, None))
+    axis.set(title="numbers: refinement steps", xlim=(0, None))
     axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
     axis.legend(frameon=False, fontsize=8, loc="lower left")
     figure.suptitle(note, fontsize=9)
@@ -199,6 +202,6 @@ def draw_surrogate(path: pathlib.Path, rows: Sequence[Row], note: str = "") -> N
 
 
 def median(rows: Sequence[Row], key: str) -> float:
-    """The median of the values that are finite; NaN without any."""
+    """Return the median of the finite values; NaN if there are none."""
     values = np.array([row[key] for row in rows], float)
     return float(np.median(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan

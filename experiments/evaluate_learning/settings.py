@@ -7,15 +7,19 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """On whom trained networks are evaluated, and which."""
+    """Subjects of the evaluation, and networks to evaluate."""
 
     cohort: str | None = setting(None, "Folder of CTs with masks in VerSe layout.")
-    demo: bool = setting(False, "The example chest CT (fetched once, cached).")
-    subjects: tuple[str, ...] = setting((), "Only these of the cohort.")
-    crops: str | None = setting(None, "Folder of X-rays made earlier. Default: the cache.")
-    vertebrae: int = setting(6, "At most so many of every subject.", lower_bound=1)
-    starts_mm: tuple[str, ...] = setting(("0", "3", "6"), "How far off fits begin.")
-    similarity: str | None = setting(
-        None, "Weights of experiments.train_similarity, or `packaged`."
+    demo: bool = setting(False, "Use the example chest CT (fetched once, cached).")
+    subjects: tuple[str, ...] = setting((), "Only these subjects of the cohort.")
+    crops: str | None = setting(
+        None, "Folder for simulated X-rays, which are kept. Default: the cache."
     )
-    isolation: str | None = setting(None, "Weights of experiments.train_isolation, or `packaged`.")
+    vertebrae: int = setting(6, "Largest number of vertebrae per subject.", lower_bound=1)
+    starts_mm: tuple[str, ...] = setting(("0", "3", "6"), "Start errors of the fits, mm.")
+    similarity: str | None = setting(
+        None, "Folder of weights of experiments.train_similarity, or `packaged`."
+    )
+    isolation: str | None = setting(
+        None, "Folder of weights of experiments.train_isolation, or `packaged`."
+    )

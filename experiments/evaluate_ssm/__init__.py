@@ -1,1 +1,1 @@
-"""The best fit of the shape models to every vertebra of a folder."""
+"""Evaluate shape models by their best fit to every vertebra of a folder."""

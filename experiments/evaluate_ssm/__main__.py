@@ -1,12 +1,13 @@
-"""How well the shape models can fit: best fit to every complete vertebra of a folder.
+"""Fit the shape models to every complete vertebra of a folder and measure the residual error.
 
   python -m experiments.evaluate_ssm --data=FOLDER
-      FOLDER: masks in VerSe or CTSpine1K layout (CTs are not needed), meshes named by level, or
-      both, at any depth. Each subject is fitted by models that have not seen it.
+      FOLDER has masks in VerSe or CTSpine1K layout (CTs are not needed), meshes named by level,
+      or both, at any depth. Each subject is fitted by models that have not seen it.
   python -m experiments.evaluate_ssm --data=FOLDER --exclude_subjects=lidc0001
-      The models without these subjects; every vertebra of the folder is still fitted.
+      Uses models that have not seen these subjects; still fits every vertebra of the folder.
 
-The fit is the oracle: the best any reconstruction with that model can reach.
+The fit to the true surface is the oracle: the best result that a reconstruction with the model can
+reach. Writes oracle.md, oracle.png, and every fit to metrics.json.
 """
 
 import pathlib
@@ -22,7 +23,7 @@ from experiments.evaluate_ssm.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Fit and grade every vertebra; write the cases and tables by level."""
+    """Fit and grade every vertebra, and write the cases and tables by level."""
     modes = [_number_of_modes(text) for text in settings.modes]
     folder = ssm_data.shape_folder(settings.data)
     shapes, rejected = data.collect_shapes(folder, progress=launch.progress)
@@ -64,8 +65,10 @@ def _number_of_modes(text: str) -> int:
 
 
 def _set_for(people: Sequence[str], exclude: Sequence[str], given: str | None) -> pathlib.Path:
-    """The models in the `given` folder, or the packaged ones without the excluded subjects and,
-    if there are such, without these people."""
+    """Return the folder of the models in `given`, or of a packaged set without excluded subjects.
+
+    If possible, the packaged set also has not seen `people`.
+    """
     if given:
         return data.shape_model_set(exclude, path=given)
     try:
@@ -79,8 +82,7 @@ def _fit_all(
     modes: Sequence[int],
     sets: Mapping[str, pathlib.Path],
 ) -> tuple[list[dict[str, Any]], list[Tile]]:
-    """A case and a picture of every vertebra with every number of modes, by the models of its
-    subject's set."""
+    """Fit every vertebra with every number of modes; return a case and a tile of each fit."""
     cases, tiles = [], []
     with launch.progress("fits", len(shapes) * len(modes)) as step:
         for shape in shapes:

@@ -1,4 +1,4 @@
-"""What an evaluation of shape models can be told."""
+"""Settings of the evaluation of shape models."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from experiments.common.ssm_settings import ShapeData
 
 @dataclasses.dataclass(frozen=True)
 class Settings(ShapeData):
-    """The vertebrae, and the models they are fitted by."""
+    """Vertebrae, and models that are fitted to them."""
 
     modes: tuple[str, ...] = setting(("15", "40"), "Numbers of modes to fit with.")
-    ssm: str | None = setting(None, "Folder of other shape models than the packaged ones.")
+    ssm: str | None = setting(None, "Folder with shape models. Default: the packaged shape models.")

@@ -1,1 +1,1 @@
-"""Fit of the failure model to answers of known error."""
+"""Fit the failure model to reconstructions of known error."""

@@ -1,14 +1,14 @@
-"""Fit the model that says how likely a reconstruction failed (MASD above 2 mm), with intervals.
+"""Fit the failure model: probability that a reconstruction fails (MASD above 2 mm), and intervals.
 
   python -m experiments.fit_failure_model --cohort=FOLDER --subjects=synth0018,synth0019
-      Reconstructs these subjects of a SynthVerSe folder from simulated detections, good and bad
-      ones, half of the scenes with cameras that are not where they are said to be; fits the
-      model, cross-validated by subject; leaves the trials (trials.npz), model.npz and card.json.
+      Reconstructs these subjects of a SynthVerSe folder from good and poor simulated detections,
+      with wrong cameras in half of the scenes. Fits the model with cross-validation by subject.
+      Writes the trials (trials.npz), model.npz and card.json.
   python -m experiments.fit_failure_model --trials=A.npz,B.npz --asset=dartjax/assets/failure
-      The same from the trials of earlier runs, without reconstructing anything; --asset names the
-      folder the model is also written to.
+      Fits the model to the trials of earlier runs. --asset is a second folder to write it to.
 
-Synthetic subjects only: a model must not have seen whom a number is reported on.
+Only synthetic subjects are allowed, because the model must not have seen subjects with reported
+results.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from experiments.fit_failure_model.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Collect trials or read them, fit, and write what was found."""
+    """Collect trials or read them, fit the model, and write it."""
     if bool(settings.trials) == (settings.cohort is not None):
         raise data.DataError("give exactly one of --cohort=FOLDER and --trials=FILES")
     trials = pipeline.join_failure_trials(
@@ -71,8 +71,10 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def _synthetic_cases(cohort: str, wanted: tuple[str, ...]) -> Iterator[data.Case]:
-    """The wanted subjects of a cohort (all if none is named), one after the other; DataError for
-    one that is not synthetic."""
+    """Load the wanted subjects of a cohort (default: all), one at a time.
+
+    DataError for a subject that is not synthetic.
+    """
     subjects = data.find_subjects(cohort)
     if wanted:
         subjects = [s for s in subjects if data.same_subject(s.id, wanted)]
@@ -81,13 +83,13 @@ def _synthetic_cases(cohort: str, wanted: tuple[str, ...]) -> Iterator[data.Case
     for case in map(data.load_case, subjects):
         if case.dataset_kind != "synthetic":
             raise data.DataError(
-                f"{case.subject} is {case.dataset_kind}: the model is fitted on synthetic subjects"
+                f"{case.subject} is {case.dataset_kind}: only synthetic subjects may be used"
             )
         yield case
 
 
 def _collect(cases: Iterable[data.Case], settings: Settings, seed: int) -> list[FailureTrials]:
-    """Answers to every case from good and bad detections, with their errors."""
+    """Collect trials of every case from good and poor detections."""
     levels = () if settings.levels is None else data.parse_levels(settings.levels)
     return [
         pipeline.collect_failure_trials(
@@ -104,12 +106,12 @@ def _collect(cases: Iterable[data.Case], settings: Settings, seed: int) -> list[
 
 
 def _check_enough(trials: FailureTrials) -> None:
-    """DataError unless there are failures, successes and two subjects."""
+    """Raise DataError unless there are failures, successes and two subjects."""
     failed, num_subjects = trials.failed, len(np.unique(trials.subject))
     if failed.all() or not failed.any() or num_subjects < 2:
         raise data.DataError(
             f"{int(failed.sum())} failures among {len(failed)} answers of "
-            f"{num_subjects} subjects: both kinds and two subjects are needed"
+            f"{num_subjects} subjects: failures, successes and two subjects are needed"
         )
 
 
@@ -121,7 +123,7 @@ def _card(
     provenance: Mapping[str, Any],
     summary: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the model is, whom it was fitted on, how, and how good it is on held-out subjects."""
+    """Make the card of the model: subjects, settings, and quality on held-out subjects."""
     return {
         "name": "failure",
         "kind": "logistic regression: probability that the MASD of a reconstruction exceeds 2 mm",
@@ -132,7 +134,7 @@ def _card(
         "ridge": ridge,
         "max_risk": settings.max_risk,
         "camera_error": dataclasses.asdict(CameraMisplacement()),
-        "validation": "every subject left out in turn",
+        "validation": "leave-one-subject-out cross-validation",
         "quality": summary,
         "reliability": failure_report.reliability(probability, trials.failed),
     }

@@ -1,1 +1,1 @@
-"""Fit of the scatter kernel of the X-ray simulator."""
+"""Fit the scatter kernel of the X-ray simulator."""

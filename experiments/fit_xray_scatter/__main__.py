@@ -1,12 +1,12 @@
-"""Fit the scatter kernel of the X-ray simulator to a Monte Carlo of photons in water.
+"""Fit the scatter kernel of the X-ray simulator to a Monte Carlo simulation of photons in water.
 
     python -m experiments.fit_xray_scatter --out=FOLDER
 
-Pencil beams of a tube spectrum pass through slabs of water; where scattered photons meet the
-detector gives, per thickness, the scatter-to-primary ratio of a wide field and the two Gaussians
-of the kernel (`dartjax.render.xray_settings`: scatter_to_primary, scatter_widths_mm,
-scatter_shares). Compton scatter is that of free electrons (Klein and Nishina); coherent scatter
-has momentum transfers spread about water's peak at 1.6 / nm. About a minute.
+Pencil beams of a tube spectrum pass through slabs of water. The positions of scattered photons on
+the detector give, for every thickness, the scatter-to-primary ratio of a wide field and the two
+Gaussians of the kernel (`dartjax.render.xray_settings`: scatter_to_primary, scatter_widths_mm,
+scatter_shares). Compton scatter is that of free electrons (Klein and Nishina). The momentum
+transfer of coherent scatter is distributed around water's peak at 1.6 / nm. Takes about a minute.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from experiments.fit_xray_scatter.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Trace, fit, draw."""
+    """Simulate the photons, fit the kernels and draw them."""
     rng = np.random.default_rng(ctx.seed)
     thicknesses = _parsed(settings.thicknesses_mm)
     setup = render.ScatterSetup(

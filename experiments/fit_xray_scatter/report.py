@@ -1,4 +1,4 @@
-"""Figure of the fitted scatter kernels."""
+"""Draw the fitted scatter kernels."""
 
 import pathlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def draw(
     slabs: Sequence[SlabScatter],
     kernels: Sequence[ScatterKernel],
 ) -> None:
-    """Scattered signal within a radius: Monte Carlo (dots) and fit (lines)."""
+    """Draw the scattered signal within a radius: Monte Carlo (dots) and fit (lines)."""
     figure, axis = plt.subplots(figsize=(6, 4))
     radius = SCATTER_RADII_MM[1:]
     for number, (slab, kernel) in enumerate(zip(slabs, kernels, strict=True)):

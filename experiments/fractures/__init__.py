@@ -1,1 +1,1 @@
-"""Fractured vertebrae, fitted with the fracture modes off and on."""
+"""Fit fractured vertebrae with the fracture modes off and on."""

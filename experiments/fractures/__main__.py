@@ -1,13 +1,13 @@
-"""Fractured vertebrae of SynthVerSe, fitted with the fracture modes off and on.
+"""Fit fractured vertebrae of SynthVerSe with the fracture modes off and on.
 
   python -m experiments.make_synthverse --num_subjects=12 --cohort_out=FOLDER
   python -m experiments.fractures --cohort=FOLDER --intact=2
 
-Every fractured vertebra of the cohort, and as many intact ones per subject as asked for, in one
-pair of random views each: truth disturbed by 5 mm per axis and 7 degrees, ten landmarks with
-3 mm noise, masks of Dice 0.90. Errors by Genant's grade (0 = intact): Dice, MASD, and the height
-of the body in front and in the middle. Leaves tables.md, fractures.png, examples.png and every
-case in metrics.json.
+Fits every fractured vertebra of the cohort, and --intact intact vertebrae per subject, each in one
+random pair of views. The start is the true pose, disturbed by 5 mm per axis and 7 degrees. The ten
+landmarks have 3 mm noise, the masks a Dice of 0.90. Reports Dice, MASD, and the errors of the
+anterior and middle height of the body, by Genant's grade (0 = intact). Writes tables.md,
+fractures.png, examples.png, and every case to metrics.json.
 """
 
 import os
@@ -26,9 +26,9 @@ from experiments.fractures.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Fit every vertebra twice and compare by grade."""
+    """Fit every vertebra with both settings and compare the errors by grade."""
     if settings.cohort is None:
-        raise data.DataError("give --cohort=FOLDER of experiments.make_synthverse")
+        raise data.DataError("give --cohort=FOLDER, made by experiments.make_synthverse")
     fractures_of = _fractures_of(settings.cohort, settings.subjects)
     subjects = {s.id: s for s in data.find_subjects(settings.cohort)}
     cases = [data.load_case(subjects[name]) for name in fractures_of]
@@ -64,13 +64,13 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def _fractures_of(cohort: str, wanted: Sequence[str]) -> Mapping[str, Sequence[dict[str, Any]]]:
-    """The fractures of every subject that has some; only the wanted subjects, if any are named."""
+    """Read the fractures of the wanted subjects (default: all) that have any."""
     facts = synthverse.subject_facts(pathlib.Path(cohort))
     found = {name: own["fractures"] for name, own in facts.items() if own["fractures"]}
     if wanted:
         found = {name: own for name, own in found.items() if name in wanted}
     if not found:
-        raise data.DataError(f"{cohort}: no subject with a fracture; make more subjects")
+        raise data.DataError(f"{cohort}: no subject has a fracture: make more subjects")
     return found
 
 

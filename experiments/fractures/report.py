@@ -1,4 +1,4 @@
-"""Tables and figures of the fracture study."""
+"""Make the tables and figures of the fracture study."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,7 @@ Row = Mapping[str, Any]
 
 
 def rows_of(cases: Sequence[Row]) -> list[dict[str, Any]]:
-    """Per grade and arm: medians of Dice, MASD and the sizes of the height errors, and the mean
-    of the signed ones."""
+    """Make a row per grade and arm: medians of Dice, MASD and height errors, and height bias."""
     rows = []
     for grade in sorted({case["grade"] for case in cases}):
         for arm in (MODES_OFF, MODES_ON):
@@ -40,7 +39,7 @@ def rows_of(cases: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def summary_of(by_grade: Sequence[Row]) -> dict[str, Any]:
-    """The medians of `rows_of` under the names of metrics.json."""
+    """Return the medians of `rows_of` under the keys of metrics.json."""
     return {
         f"grade_{row['grade']}_{'on' if row['arm'] == MODES_ON else 'off'}_{key}": row[name]
         for row in by_grade
@@ -51,7 +50,7 @@ def summary_of(by_grade: Sequence[Row]) -> dict[str, Any]:
 def worst_fractures(
     fractures: Sequence[Row], answers: Mapping[str, Sequence[FractureAnswer]]
 ) -> list[tuple[str, dict[str, FractureAnswer]]]:
-    """The answers to the worst fractures, worst first, each with a title."""
+    """Return the answers to the most severe fractures, with titles, the most severe first."""
     order = np.argsort([-fracture.get("loss", 0.0) for fracture in fractures])[:_EXAMPLES]
     examples = []
     for i in order:
@@ -69,7 +68,7 @@ def _median(values: Sequence[float] | np.ndarray) -> float:
 
 
 def draw(path: pathlib.Path, cases: Sequence[Row]) -> None:
-    """Every case as a dot, medians by grade as lines."""
+    """Draw every case as a dot and the medians by grade as lines."""
     figure = Figure(figsize=(14.0, 3.9), layout="constrained")
     grades = sorted({case["grade"] for case in cases})
     for axis, (key, name) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
@@ -97,7 +96,7 @@ def _count(cases: Sequence[Row], grade: int) -> int:
 def draw_examples(
     path: pathlib.Path, examples: Sequence[tuple[str, Mapping[str, FractureAnswer]]]
 ) -> None:
-    """Mid-sagittal sections in the true vertebra's frame, anterior on the left."""
+    """Draw mid-sagittal sections in the frame of the true vertebra, anterior on the left."""
     figure = Figure(figsize=(3.6 * len(examples), 3.9), layout="constrained")
     axes = figure.subplots(1, len(examples), squeeze=False)[0]
     for axis, (title, answers) in zip(axes, examples, strict=True):

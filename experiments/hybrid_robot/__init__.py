@@ -1,1 +1,1 @@
-"""The hybrid spine robot of Li, Du and Yu (2020)."""
+"""Simulate the hybrid spine robot of Li, Du and Yu (2020)."""

@@ -1,11 +1,12 @@
-"""The hybrid spine robot of Li, Du and Yu (2020): kinematics, calibration, weight of the tool.
+"""Simulate the hybrid spine robot of Li, Du and Yu (2020): kinematics, calibration, tool weight.
 
   python -m experiments.hybrid_robot
 
-Round trips of 100,000 poses; the 14 legs of tables 4 to 6, by simulated robots with errors of
-machining before and after self-calibration, with the noise floor beside them; which parameters
-the measurements determine; the weight compensation of table 7; the six-leg guide robot. Leaves
-tables.md, workspace.png, legs.png, weight.png, report.html and every leg in metrics.json.
+The studies are: forward and inverse kinematics of 100,000 poses; the 14 legs of tables 4 to 6 with
+robots that have machining errors, before and after self-calibration, compared with the noise floor;
+the parameters that the measurements identify; the weight compensation of table 7; and the six-leg
+guide robot. Writes tables.md, workspace.png, legs.png, weight.png, report.html, and every leg to
+metrics.json.
 """
 
 import jax
@@ -17,7 +18,7 @@ from experiments.hybrid_robot.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Every study in turn, then tables and pictures."""
+    """Run all studies, then write tables and figures."""
     with launch.progress("hybrid robot", 5) as step:
         with jax.enable_x64(True):
             summary = simulation.hybrid_round_trips(ctx.seed, settings.poses)

@@ -1,4 +1,4 @@
-"""Pictures, tables.md and the page of `hybrid_robot`."""
+"""Write the figures, tables.md and report.html of `hybrid_robot`."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -35,13 +35,13 @@ def write_tables(
     weight: Sequence[Row],
     parameters: Sequence[Row],
 ) -> None:
-    """The tables of the paper, simulated."""
+    """Write tables.md: the tables of the paper, simulated."""
     parts = {
         "Distance errors over all robots (tables 5 and 6)": tables.error_rows(summary, _LABELS),
         "The 14 legs (table 4)": legs,
-        "What measurements determine (1 = wholly, 0 = not at all)": parameters,
+        "Identifiability of the parameters (1 = full, 0 = none)": parameters,
         "Weight of the tool (table 7)": weight,
-        "Everything else": [{"number": k, "value": f"{v:.4g}"} for k, v in summary.items()],
+        "All other numbers": [{"number": k, "value": f"{v:.4g}"} for k, v in summary.items()],
     }
     text = "\n".join(
         f"## {title}\n\n{report.markdown_table(record, rows, digits=4)}"
@@ -53,7 +53,7 @@ def write_tables(
 def write_page(
     out: pathlib.Path, record: Row, summary: Row, legs: Sequence[Row], pictures: Pictures
 ) -> None:
-    """The pictures and report.html in the run folder."""
+    """Write the figures and report.html."""
     names = DRIVE_MODELS
     columns = [
         report.Column("leg", "leg", digits=0),
@@ -75,7 +75,7 @@ def write_page(
 
 
 def draw(reach: ReachMap, errors: DriveErrors, residuals: Mapping[str, np.ndarray]) -> Pictures:
-    """The three pictures with their captions, by file name."""
+    """Draw the three figures, with their captions, by file name."""
     return {
         "workspace": (
             draw_workspace(reach),
@@ -85,13 +85,13 @@ def draw(reach: ReachMap, errors: DriveErrors, residuals: Mapping[str, np.ndarra
         "legs": (draw_legs(errors), "Errors of the 14 legs over all simulated robots."),
         "weight": (
             draw_weight({method: residuals[method][0] for method in SHOWN_METHODS}),
-            "What is left of the tool's weight on the grid of table 7, one robot.",
+            "Residual of the weight compensation on the grid of table 7, for one robot.",
         ),
     }
 
 
 def draw_workspace(reach: ReachMap) -> Figure:
-    """Reach by tilt on the left, conditioning on the right, with the waypoints."""
+    """Draw reach by tilt on the left and conditioning on the right, with the waypoints."""
     figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     names = [f"tilts to {tilt:.0f} deg" if tilt else "upright" for tilt in reach.tilts_deg]
@@ -116,7 +116,7 @@ def draw_workspace(reach: ReachMap) -> Figure:
 
 
 def draw_legs(errors: DriveErrors) -> Figure:
-    """Errors of every leg: median and the range of 5 to 95 % of robots."""
+    """Draw the errors of every leg: median, and 5 to 95 % of robots."""
     figure = Figure(figsize=(11.0, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2.2, 1.0))
     for offset, name in zip((-0.22, 0.0, 0.22), DRIVE_MODELS, strict=True):
@@ -143,7 +143,7 @@ def draw_legs(errors: DriveErrors) -> Figure:
 
 
 def draw_weight(residuals: Mapping[str, np.ndarray]) -> Figure:
-    """Maps of one robot's residuals (pose, 6): one row per compensation, one column per axis."""
+    """Draw residuals (pose, 6) of one robot: a row per compensation, a column per axis."""
     figure = Figure(figsize=(13.0, 2.9 * len(residuals) + 0.4), layout="constrained")
     axes = figure.subplots(
         len(residuals), len(tables.AXES), sharex=True, sharey=True, squeeze=False

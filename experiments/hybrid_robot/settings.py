@@ -7,7 +7,7 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How many poses and robots are simulated."""
+    """Numbers of simulated poses and robots."""
 
-    poses: int = setting(100_000, "Poses of the round trips.", lower_bound=1)
-    robots: int = setting(200, "Simulated robots to calibrate.", lower_bound=2)
+    poses: int = setting(100_000, "Number of poses for the kinematics.", lower_bound=1)
+    robots: int = setting(200, "Number of simulated robots to calibrate.", lower_bound=2)

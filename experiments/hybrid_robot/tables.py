@@ -1,4 +1,4 @@
-"""Rows and summaries of `hybrid_robot`, beside the numbers of Li, Du and Yu (2020)."""
+"""Make rows and summaries of `hybrid_robot`, with the numbers of Li, Du and Yu (2020)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +29,7 @@ Residuals = Mapping[str, np.ndarray]  # by method, (robot, pose, 6)
 
 
 def leg_rows(ideal: np.ndarray, errors: DriveErrors) -> list[Row]:
-    """One row per leg: lengths of table 4, and absolute errors over all robots."""
+    """Make a row per leg: lengths of table 4, and absolute errors over all robots."""
     legs = {name: np.asarray(errors.legs_mm[name]) for name in DRIVE_MODELS}
     return [
         {
@@ -44,9 +44,12 @@ def leg_rows(ideal: np.ndarray, errors: DriveErrors) -> list[Row]:
 
 
 def leg_summary(ideal: np.ndarray, errors: DriveErrors) -> Row:
-    """Mean over legs and robots; `max` is the largest of a robot's 14 legs, which 95 % of the
-    robots stay below, `worst` the largest of all robots. `floor` drives with the true
-    parameters, so that slider and tracker alone are left."""
+    """Summarise the distance errors of all legs and robots.
+
+    `max` is the 95th percentile over robots of a robot's largest error, `worst` is the largest
+    error of all robots. `floor` uses the true parameters, so that only slider and tracker errors
+    remain.
+    """
     summary: Row = {
         "table_4_largest_difference_mm": float(np.abs(ideal - PRINTED_LEGS_MM).max()),
         "published_distance_error_mean_mm": PUBLISHED_MEAN_MM,
@@ -67,7 +70,7 @@ def leg_summary(ideal: np.ndarray, errors: DriveErrors) -> Row:
 
 
 def rank_summary(seen: Mapping[str, Identifiability]) -> Row:
-    """Ranks: of seven parameters from legs, of thirteen unknowns from planned poses."""
+    """Return the ranks for 7 parameters from legs and for 13 unknowns from planned poses."""
     return {
         "parameters_seen_by_legs": int(seen["legs"].rank),
         "unknowns_seen_by_planned_poses": int(seen["points"].rank),
@@ -75,7 +78,7 @@ def rank_summary(seen: Mapping[str, Identifiability]) -> Row:
 
 
 def parameter_rows(seen: Mapping[str, Identifiability]) -> list[Row]:
-    """How far the legs and the planned poses determine each structure parameter."""
+    """Make a row per structure parameter: its identifiability from legs and planned poses."""
     legs, points = np.asarray(seen["legs"].seen), np.asarray(seen["points"].seen)
     return [
         {"parameter": name, "seen by the 14 legs": legs[i], "seen by planned poses": points[i]}
@@ -84,7 +87,7 @@ def parameter_rows(seen: Mapping[str, Identifiability]) -> list[Row]:
 
 
 def weight_rows(residuals: Residuals) -> list[Row]:
-    """Table 7: one line per method and axis, over all robots and poses."""
+    """Make the rows of table 7: one per method and axis, over all robots and poses."""
     return [
         _weight_row(method, axis, values[..., i])
         for method, values in residuals.items()
@@ -93,7 +96,7 @@ def weight_rows(residuals: Residuals) -> list[Row]:
 
 
 def _weight_row(method: str, axis: str, residual: np.ndarray) -> Row:
-    """One line of the table; `residual` is (robot, pose) of one axis."""
+    """Make one row of table 7; `residual` is (robot, pose) of one axis."""
     size = np.abs(residual)
     unit = "N" if axis.startswith("F") else "N m"
     share, most, least, mean = PUBLISHED_RESIDUALS[axis]
@@ -114,8 +117,10 @@ def _weight_row(method: str, axis: str, residual: np.ndarray) -> Row:
 
 
 def weight_summary(residuals: Residuals) -> Row:
-    """Means over poses and robots for the worst axis, maxima over everything, of the rigid tool
-    (`force_residual_mean_N` and so on), and the same for the other two by prefix."""
+    """Summarise residuals: mean of the worst axis, and maximum over all axes, poses and robots.
+
+    The rigid tool has no prefix (`force_residual_mean_N`); the other two methods have one.
+    """
     summary: Row = {}
     for method in reversed(COMPENSATION_METHODS):
         prefix, size = _METHOD_PREFIXES[method], np.abs(residuals[method])
@@ -127,7 +132,7 @@ def weight_summary(residuals: Residuals) -> Row:
 
 
 def error_rows(summary: Mapping[str, Any], labels: Mapping[str, str]) -> list[Row]:
-    """Tables 5 and 6: one line per set of parameters the robots were driven with."""
+    """Make the rows of tables 5 and 6: one per set of parameters the robots were driven with."""
     return [
         {
             "driven with": labels[name],

@@ -1,14 +1,14 @@
-"""Make SynthVerSe: a cohort of synthetic subjects in VerSe's layout, CT and labels.
+"""Make SynthVerSe: a cohort of synthetic subjects (CT and labels) in the layout of VerSe.
 
   python -m experiments.make_synthverse --num_subjects=2 --cohort_out=FOLDER
-      Parametric vertebrae: no file is needed.
+      Makes parametric vertebrae, without any input.
   python -m experiments.make_synthverse --family=both --meshes=MESHES --cohort_out=FOLDER
-      MESHES holds SUBJECT/LEVEL.ply (RAS+ mm). Odd subjects are warped from these, even ones
-      are parametric.
+      MESHES has the surfaces of real vertebrae as SUBJECT/LEVEL.ply (RAS+ mm). Subjects with odd
+      numbers are warped from them, the others are parametric.
 
-The cohort is filled subject by subject. Killed at any moment it holds whole subjects only; the
-same command goes on with it. The run folder (--out) gets a sheet of pictures and the table of
-subjects. Every subject depends on --seed and its number alone.
+Subjects are written one by one. A run that was killed leaves complete subjects only, and the same
+command continues it. The run folder (--out) has a sheet of pictures and a table of the subjects.
+A subject depends only on --seed and its number.
 """
 
 import pathlib
@@ -25,7 +25,7 @@ from experiments.make_synthverse.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Fill the cohort, then write the sheet and the table."""
+    """Make the subjects, then write the sheet and the table."""
     options = _options(settings)
     folder = _cohort_folder(settings.cohort_out, ctx.out)
     synthverse.open_cohort(folder, _facts(settings, options, ctx.seed, ctx.config["commit"]))
@@ -70,7 +70,7 @@ def _cohort_folder(given: str | None, out: pathlib.Path) -> pathlib.Path:
 def _facts(
     settings: Settings, options: synthverse.Options, seed: int, commit: str
 ) -> dict[str, Any]:
-    """What the cohort's description says of how it was made."""
+    """Return the settings for the description of the cohort."""
     return {
         "Seed": seed,
         "Commit": commit,
@@ -90,14 +90,14 @@ def _fill(
     family: str,
     options: synthverse.Options,
 ) -> dict[int, float]:
-    """Make the subjects that are not there yet; seconds spent by number, 0 for one that was."""
+    """Make the missing subjects; return seconds by number, 0 for an existing subject."""
     seconds = {}
     with launch.progress("subjects", len(numbers)) as step:
         for number in numbers:
             own = synthverse.FAMILIES[number % 2] if family == "both" else cast(Any, family)
             seconds[number] = _make(folder, seed, number, own, options)
             name = synthverse.subject_id(number)
-            step(f"{name}: {f'{seconds[number]:.0f} s' if seconds[number] else 'already there'}")
+            step(f"{name}: {f'{seconds[number]:.0f} s' if seconds[number] else 'exists'}")
     return seconds
 
 
@@ -108,7 +108,7 @@ def _make(
     family: synthverse.Family,
     options: synthverse.Options,
 ) -> float:
-    """Make and write one subject unless it is there; seconds spent, 0 if none."""
+    """Make and write one subject unless it exists; return the seconds, 0 if it exists."""
     if synthverse.has_subject(folder, number):
         return 0.0
     started = time.perf_counter()

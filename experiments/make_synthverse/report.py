@@ -1,4 +1,4 @@
-"""The subjects of a synthetic cohort as cases, and as pictures on one sheet."""
+"""Make the cases of a synthetic cohort and a sheet of pictures."""
 
 import pathlib
 from typing import Any
@@ -11,7 +11,7 @@ from dartjax import data, synthverse
 
 
 def case_of(number: int, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """One subject for metrics.json, from what is known of it."""
+    """Make the case of one subject for metrics.json."""
     return {
         "subject": synthverse.subject_id(number),
         "family": facts["family"],
@@ -27,7 +27,7 @@ def case_of(number: int, facts: dict[str, Any], seconds: float) -> dict[str, Any
 
 
 def write_sheet(path: pathlib.Path, folder: pathlib.Path, names: list[str]) -> None:
-    """Parallel projections from the front and from the side, and a slice, of a few subjects."""
+    """Draw parallel projections from the front and the side, and slices, of a few subjects."""
     subjects = {s.id: s for s in data.find_subjects(folder)}
     figure, axes = plt.subplots(len(names), 4, figsize=(15, 5 * len(names)), squeeze=False)
     for row, name in zip(axes, names, strict=True):
@@ -45,7 +45,7 @@ def write_sheet(path: pathlib.Path, folder: pathlib.Path, names: list[str]) -> N
 
 
 def _upright(volume: Any) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "3"]]:
-    """Attenuation with axes nearest to right, anterior, superior, and its spacing."""
+    """Reorient attenuation to axes nearest to right, anterior, superior; also return spacing."""
     affine = np.asarray(volume.world_from_voxel, float)
     values = np.asarray(volume.values)
     order = np.argmax(np.abs(affine[:3, :3]), axis=1)
@@ -57,7 +57,7 @@ def _upright(volume: Any) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray,
 
 
 def _pictures(mu: Float[np.ndarray, "x y z"], spacing: Float[np.ndarray, "3"]) -> list[Any]:
-    """(title, image with the head up, spacing of rows and columns)."""
+    """Make projections and slices: (title, image with the head up, spacing of rows and columns)."""
     x, y, z = spacing
     middle = mu.shape[0] // 2
     return [

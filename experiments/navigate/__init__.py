@@ -1,1 +1,1 @@
-"""Wires in pedicles by two-plane navigation."""
+"""Simulate two-plane navigation of wires in pedicles."""

@@ -1,15 +1,16 @@
-"""Wires in pedicles by two-plane navigation, end to end from rendered X-rays (Li, Du, Yu 2020).
+"""Simulate two-plane navigation of wires in pedicles from rendered X-rays (Li, Du, Yu 2020).
 
   python -m experiments.navigate
   python -m experiments.navigate --cohort=FOLDER[,FOLDER] --levels=L1-L5 --repeats=3
-  python -m experiments.navigate --run=FOLDER     also the plans of a `reconstruct` run
+  python -m experiments.navigate --run=FOLDER     also uses plans of a `reconstruct` run
 
-Per vertebra: AP and lateral views, each calibrated from an image of a plate; per repeat the
-robot holds the bi-planar target into both, the path is marked in the images, a tracker closes
-the loop about a robot whose structure is off, and the wire is placed in the true anatomy, looked
-at in both views and graded after Gertzbein and Robbins. The plan is the best corridor in the true
-bone; where it leaves less than 1.5 mm around a 5 mm cylinder, no wire is placed and the table says
-so. Leaves tables.md, pictures, report.html and every placement in metrics.json.
+For every vertebra, AP and lateral views are rendered, each calibrated from an image of a plate. For
+every repeat, the robot holds the bi-planar target in both views, the path is marked in the images,
+and a tracker closes the control loop of a robot with structural errors. The wire is then placed in
+the true anatomy, checked in both views, and graded after Gertzbein and Robbins. The plan is the
+best corridor in the true bone. Where it leaves less than 1.5 mm around a 5 mm cylinder, no wire is
+placed and the table says so. Writes tables.md, figures, report.html, and every placement to
+metrics.json.
 """
 
 from dartjax import data, simulation
@@ -19,7 +20,7 @@ from experiments.navigate.settings import Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Navigate wires in every vertebra, study the closed loop, then write tables and pictures."""
+    """Navigate wires in every vertebra, study the closed loop, then write tables and figures."""
     planned = cohort.planned_paths(settings.run)
     levels = tuple(data.parse_levels(settings.levels)) if settings.levels else ()
     cases, count = [], 0

@@ -1,4 +1,4 @@
-"""Cases of `navigate`, and the plans of an earlier run."""
+"""Load the cases of `navigate` and the plans of an earlier run."""
 
 import dataclasses
 import pathlib
@@ -17,21 +17,21 @@ from dartjax.image import Volume
 def load_cases(
     folders: Sequence[str], subjects: Sequence[str], levels: Sequence[str]
 ) -> Iterator[data.Case]:
-    """One at a time; subjects that have none of the wanted levels are named and left out."""
+    """Load one case at a time; skip subjects without any of the levels, with a message."""
     if not folders:
         with launch.progress("example chest CT"):
             case = data.example_case()
         yield case
         return
-    some = False
+    any_found = False
     for subject in _chosen(folders, subjects):
         case = data.load_case(subject)
         if levels and not set(levels) & set(case.levels):
             print(f"{case.subject} has no complete {', '.join(levels)}", file=sys.stderr)
             continue
-        some = True
+        any_found = True
         yield case
-    if not some:
+    if not any_found:
         raise data.DataError(f"no subject has a complete {', '.join(levels)}")
 
 
@@ -41,19 +41,23 @@ def _chosen(folders: Sequence[str], subjects: Sequence[str]) -> list[data.Subjec
     if not chosen:
         raise data.DataError(f"the cohort has none of {', '.join(subjects)}")
     if len(kinds := {subject.dataset_kind for subject in chosen}) > 1:
-        raise data.DataError(f"the cohort mixes {' and '.join(sorted(kinds))} data: run them apart")
+        raise data.DataError(
+            f"the cohort mixes {' and '.join(sorted(kinds))} data: run them separately"
+        )
     return chosen
 
 
 def without_voxels(case: data.Case) -> data.Case:
-    """Who it was, for the record: a cohort's CTs do not all fit in memory."""
+    """Drop the voxels of a case, because the CTs of a cohort do not all fit in memory."""
     empty = Volume(jnp.zeros((1, 1, 1)), case.ct.world_from_voxel)
     return dataclasses.replace(case, ct=empty, labels=np.zeros((1, 1, 1), np.uint8))
 
 
 def planned_paths(run: str | None) -> dict[tuple[str, str], PlannedPaths]:
-    """Plans of a `reconstruct` run by subject and level, from the first pair of views that show
-    the vertebra."""
+    """Read the plans of a `reconstruct` run by subject and level.
+
+    The plan is from the first pair of views that show the vertebra.
+    """
     if run is None:
         return {}
     first: dict[tuple[str, str], PlannedPaths] = {}
@@ -63,6 +67,8 @@ def planned_paths(run: str | None) -> dict[tuple[str, str], PlannedPaths]:
 
 
 def planned_by_leak(run: str | None) -> bool:
-    """Whether the run whose plans are followed used shape models that had seen its subjects. The
-    best corridors owe nothing to a model: it only says where in the true bone to begin."""
+    """Return whether the plans are from shape models that had seen the subjects.
+
+    The best corridors do not depend on a model, which only gives the start of their search.
+    """
     return bool(run and data.read_record(pathlib.Path(run))["ssm_leak"])

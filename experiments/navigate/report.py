@@ -1,4 +1,4 @@
-"""Tables, pictures and the report of `navigate`."""
+"""Write the tables, figures and report.html of `navigate`."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _NAMES = {
     "exact": "two planes, exact marks",
     "dlt": "11-parameter projection, exact marks",
     "cameras": "calibrated cameras (the planner's), exact marks",
-    "clicked": "two planes, marks of a hand",
+    "clicked": "two planes, hand-clicked marks",
 }
 
 
@@ -53,7 +53,7 @@ _LOOP_SUMMARY = (
 
 
 def loop_rows(loop: Mapping[str, WirePlacement]) -> list[dict[str, Any]]:
-    """Open and closed loop, by frames of a measurement. Errors are the true ones."""
+    """Make rows of open and closed loop by frames per measurement, with the true errors."""
     rows = []
     for name, placements in loop.items():
         found = closed_loop_statistics(placements)
@@ -63,7 +63,7 @@ def loop_rows(loop: Mapping[str, WirePlacement]) -> list[dict[str, Any]]:
 
 
 def loop_summary(loop: Mapping[str, WirePlacement]) -> dict[str, Any]:
-    """The closed-loop numbers of metrics.json."""
+    """Make the closed-loop numbers of metrics.json."""
     summary: dict[str, Any] = {}
     for placements, stem in zip(loop.values(), ("loop", "loop_one_frame"), strict=True):
         found = closed_loop_statistics(placements)
@@ -78,18 +78,21 @@ def write(
     found: WireNavigation,
     loop: Mapping[str, WirePlacement],
 ) -> None:
-    """tables.md, the pictures and report.html in the run folder."""
+    """Write tables.md, the figures and report.html."""
     (out / "tables.md").write_text(_tables(record, summary, found, loop), encoding="utf-8")
     pictures = {
-        "accuracy": (draw_accuracy(found, loop), "Located points, and the closed loop's rounds."),
+        "accuracy": (
+            draw_accuracy(found, loop),
+            "Errors of located points, and of the closed loop.",
+        ),
     }
     if found.example is not None:
-        caption = "Balls of the target as recognised in one pair of images."
+        caption = "Balls of the target, as detected in one pair of images."
         pictures["registration"] = (draw_registration(found), caption)
     if found.checks:
         caption = (
-            "After the wire: AP and lateral of each. Orange: the plan's entry and target; "
-            "cyan: the wire's axis and tip as measured in the image."
+            "AP and lateral views after placement. Orange: entry and target of the plan; "
+            "cyan: axis and tip of the wire as measured in the image."
         )
         pictures["checks"] = (draw_checks(found.checks), caption)
     page = report.Report(
@@ -101,7 +104,7 @@ def write(
             report.Column("level", "level"),
             report.Column("side", "side"),
             report.Column("plan", "plan"),
-            report.Column("plan_clearance_mm", "room of the plan", "mm"),
+            report.Column("plan_clearance_mm", "clearance of the plan", "mm"),
             report.Column("entry_error_mm", "entry error", "mm"),
             report.Column("axis_error_deg", "axis error", "°"),
             report.Column("check_tip_mm", "tip error in the check images", "mm"),
@@ -159,7 +162,7 @@ def _distortion(summary: Row) -> list[dict[str, Any]]:
 
 
 def _grade_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Grades by level and plan; pedicles without a feasible plan have a column of their own."""
+    """Make rows of grades by level and plan, with a column for pedicles without a feasible plan."""
     table = []
     for level, plan in sorted({(r["level"], r["plan"]) for r in rows}):
         own = [r for r in rows if (r["level"], r["plan"]) == (level, plan)]
@@ -170,7 +173,7 @@ def _grade_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "level": level,
                 "plan": plan,
                 "placed": len(placed),
-                "refused": len(own) - len(placed) - no_plan,
+                "not placed": len(own) - len(placed) - no_plan,
                 "pedicles without a feasible plan": no_plan,
                 **{f"5 mm: {g}": sum(r["grade_cylinder"] == g for r in placed) for g in _GRADES},
                 **{f"wire: {g}": sum(r["grade_wire"] == g for r in placed) for g in _GRADES},
@@ -182,13 +185,12 @@ def _grade_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _check_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The wires' deviations from the plan as measured in the check images, and how far the
-    measurements are from the truth."""
+    """Make rows of the deviations of wires as measured in the check images, and their errors."""
     table = []
     for key, title in _CHECKED.items():
         stem, unit = key.rsplit("_", 1)
         own = np.array([r[key] for r in rows if key in r])
-        off = np.array([r[f"{stem}_off_{unit}"] for r in rows if f"{stem}_off_{unit}" in r])
+        error = np.array([r[f"{stem}_off_{unit}"] for r in rows if f"{stem}_off_{unit}" in r])
         table.append(
             {
                 "measured": f"{title} [{unit}]",
@@ -196,8 +198,8 @@ def _check_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "mean": float(own.mean()),
                 "95 %": float(np.percentile(own, 95)),
                 "max": float(own.max()),
-                "off the truth, mean": float(off.mean()),
-                "off the truth, 95 %": float(np.percentile(off, 95)),
+                "error, mean": float(error.mean()),
+                "error, 95 %": float(np.percentile(error, 95)),
             }
         )
     return table
@@ -218,7 +220,7 @@ def _mean(rows: Sequence[Row], key: str) -> float:
 
 
 def draw_accuracy(found: WireNavigation, loop: Mapping[str, WirePlacement]) -> Figure:
-    """Distributions of point errors, and how the loop's true error falls."""
+    """Draw the distributions of point errors and of true errors of the closed loop."""
     figure = Figure((10.0, 4.0), layout="constrained")
     points, rounds = figure.subplots(1, 2)
     for name, title in _NAMES.items():
@@ -245,7 +247,7 @@ def draw_accuracy(found: WireNavigation, loop: Mapping[str, WirePlacement]) -> F
 
 
 def draw_registration(found: WireNavigation) -> Figure:
-    """Both images of a pair with the balls recognised, near layer and far layer."""
+    """Draw both images of a pair with the detected balls of the near and far layer."""
     assert found.example is not None
     figure = Figure((11.0, 4.3), layout="constrained")
     _spaced(figure)
@@ -272,7 +274,7 @@ def draw_registration(found: WireNavigation) -> Figure:
 
 
 def draw_checks(checks: Sequence[WireCheck]) -> Figure:
-    """The check images, cropped about the path."""
+    """Draw the check images, cropped around the path."""
     rows = -(-len(checks) // 2)
     figure = Figure((10.4, 2.8 * rows), layout="constrained")
     _spaced(figure)
@@ -298,7 +300,7 @@ def _draw_check(axes: Axes, check: WireCheck, part: int) -> None:
 
 
 def _spaced(figure: Figure) -> None:
-    """Room for titles above images."""
+    """Add space for titles above the images."""
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(h_pad=0.12, w_pad=0.04)  # pyright: ignore[reportCallIssue]

@@ -1,1 +1,1 @@
-"""Sheets of the operations of domain randomisation."""
+"""Draw the operations of domain randomisation."""

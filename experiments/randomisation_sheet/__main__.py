@@ -1,10 +1,10 @@
-"""Every operation of domain randomisation on one radiograph, and random draws of the presets.
+"""Draw every operation of domain randomisation on one radiograph, and random draws of the presets.
 
   python -m experiments.randomisation_sheet --out=OUT
-      OUT receives operations.png (each operation at the middle of its range), draws.png (what
-      training would see, with a mask and landmarks that follow) and images per second.
+      Writes operations.png (each operation at the middle of its range), draws.png (randomised
+      images as in training, with a mask and landmarks) and the number of images per second.
 
-The radiograph is simulated from the synthetic torso. About a minute on 2 cores.
+The radiograph is simulated from the synthetic torso. Takes about a minute on 2 cores.
 """
 
 import time
@@ -29,14 +29,14 @@ LANDMARKS = np.array(
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Draw both sheets and measure."""
+    """Draw both sheets and measure the speed."""
     image = _radiograph()
     unit = (image - jnp.min(image)) / (jnp.max(image) - jnp.min(image))
     key = jax.random.key(ctx.seed)
-    every = operations(unit, key)
-    report.write_sheet(ctx.out / "operations.png", every, "every operation", (0.0, 1.0))
+    results = operations(unit, key)
+    report.write_sheet(ctx.out / "operations.png", results, "all operations", (0.0, 1.0))
     tiles, marks = _draws(image, key, settings.draws)
-    title = "random draws; a square and landmarks follow"
+    title = "random draws, with a square mask and landmarks"
     report.write_sheet(ctx.out / "draws.png", tiles, title, None, marks)
     with launch.progress("timing", len(training.RANDOMISATIONS)) as step:
         rates = {}
@@ -56,7 +56,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def _radiograph() -> Float[Array, "h w"]:
-    """Line integrals of the synthetic torso from the front."""
+    """Simulate line integrals of the synthetic torso, AP."""
     with launch.progress("synthetic torso") as step:
         case = synthverse.synthetic_case()
         camera = cameras.from_carm(
@@ -75,7 +75,7 @@ def _radiograph() -> Float[Array, "h w"]:
 def _draws(
     image: Float[Array, "h w"], key: Array, count: int
 ) -> tuple[list[report.Tile], list[report.Marks]]:
-    """Random draws of two presets, and a square and landmarks that follow them."""
+    """Make random draws of two presets, with a square mask and landmarks."""
     u, v = jnp.meshgrid(jnp.arange(SIZE[1]) + 0.5, jnp.arange(SIZE[0]) + 0.5)
     masks = (jnp.maximum(jnp.abs(u - 128.0), jnp.abs(v - 128.0)) < 32.0).astype(jnp.float32)[None]
     tiles, marks = [], []
@@ -96,7 +96,7 @@ def _draws(
 def _images_per_second(
     image: Float[Array, "h w"], config: training.RandomisationConfig, key: Array, count: int
 ) -> float:
-    """Images per second of a batch by lax.map, without compilation."""
+    """Measure the images per second of a batch by lax.map, without compilation."""
     run = jax.jit(
         lambda keys: jax.lax.map(lambda k: jnp.sum(training.randomise(image, config, key=k)), keys)
     )

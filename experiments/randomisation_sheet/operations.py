@@ -1,4 +1,4 @@
-"""The operations that are shown, each at the middle of its range."""
+"""Apply the operations of domain randomisation, each at the middle of its range."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -8,7 +8,7 @@ from dartjax.training import warps
 
 
 def operations(x: Float[Array, "h w"], key: Array) -> list[tuple[str, Float[Array, "h w"]]]:
-    """Title and result of every operation at the middle of its range, on an image from 0 to 1."""
+    """Apply every operation to an image with values 0 to 1; return titles and results."""
     shape = x.shape
     still = warps.no_displacement(shape)
     turn = warps.affine_about_center(
@@ -17,7 +17,7 @@ def operations(x: Float[Array, "h w"], key: Array) -> list[tuple[str, Float[Arra
     crop = warps.crop_and_resize(shape, share=0.8, place=jnp.array([0.5, 0.5]))
     bend = warps.elastic_displacement(shape, 3.5, key=key)
     results = {
-        "as it is": x,
+        "original": x,
         "invert": ops.invert(x),
         "Gaussian noise .01": ops.gaussian_noise(x, 0.01, key=key),
         "gamma 0.7": ops.gamma_contrast(x, 0.7),

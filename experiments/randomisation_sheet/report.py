@@ -1,4 +1,4 @@
-"""Sheets of randomised radiographs."""
+"""Draw sheets of randomised radiographs."""
 
 import pathlib
 from collections.abc import Sequence
@@ -22,8 +22,11 @@ def write_sheet(
     limits: tuple[float, float] | None,
     marks: Sequence[Marks] = (),
 ) -> None:
-    """Picture of titled images; `marks` are a mask and landmarks on each, `limits` the values shown
-    as black and white (by default each image's own)."""
+    """Draw titled images on one sheet.
+
+    `marks` are a mask and landmarks per image. `limits` are the values shown as black and white, by
+    default percentiles of each image.
+    """
     columns = 7
     rows = -(-len(tiles) // columns)
     figure = Figure((2.1 * columns, 2.3 * rows + 0.4), dpi=80)

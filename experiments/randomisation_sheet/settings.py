@@ -7,7 +7,7 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How many random draws are shown and timed."""
+    """Numbers of random draws that are shown and timed."""
 
-    draws: int = setting(12, "Random draws shown per preset.", lower_bound=1)
-    count: int = setting(200, "Images timed per preset.", lower_bound=1)
+    draws: int = setting(12, "Number of random draws shown per preset.", lower_bound=1)
+    count: int = setting(200, "Number of images timed per preset.", lower_bound=1)

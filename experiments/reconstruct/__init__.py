@@ -1,1 +1,1 @@
-"""Vertebrae in 3D from two X-rays, graded against the CT where there is one."""
+"""Reconstruct vertebrae from two X-rays and grade them against the CT, if there is one."""

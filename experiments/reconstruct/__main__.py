@@ -1,17 +1,19 @@
-"""Vertebrae in 3D from two X-rays, and the needle path through each pedicle.
+"""Reconstruct vertebrae in 3D from two X-rays, with a needle path through each pedicle.
 
   python -m experiments.reconstruct --demo
-      Two X-rays simulated from a real chest CT, all complete vertebrae, graded against the CT.
+      Simulates two X-rays of a real chest CT, reconstructs all complete vertebrae, and grades
+      them against the CT.
   python -m experiments.reconstruct --cohort=FOLDER --pairs=5
-      The same for every subject of a folder in VerSe layout.
+      Does the same for every subject of a folder in VerSe layout.
   python -m experiments.reconstruct --cohort=FOLDER --pairs=20 --observations=simulated
-      Nothing of the truth is known: landmarks and masks come from a detector's error model, and
-      the start of every vertebra from them. Vertebrae with too little are abstained from.
+      Does not use the ground truth: landmarks and masks are from a detector's error model, and
+      the start of every vertebra is computed from them. Abstains from vertebrae with too few
+      detections.
   python -m experiments.reconstruct --cohort=FOLDER --out=runs/big
-      A run that was killed goes on where it was when the same command is given again.
+      Continues a run that was killed, if the same command is given again.
   python -m experiments.reconstruct --xrays=a.png,b.png --cameras=cameras.json --level=L3 \\
       --init=init.json
-      Your own calibrated X-rays of one vertebra (formats: docs/input_formats.md).
+      Reconstructs one vertebra from your own calibrated X-rays (docs/input_formats.md).
 """
 
 import functools
@@ -33,14 +35,14 @@ from experiments.reconstruct.ablation import ABLATION, LIMITS
 from experiments.reconstruct.settings import Settings
 from experiments.reconstruct.sources import Source, cohort_sources, example_source
 
-_SUBJECTS_SHOWN = 3  # with X-rays and a 3D view in the report
+_SUBJECTS_SHOWN = 3  # subjects with X-rays and a 3D view in the report
 _SUBJECTS_PER_CLEANING = 16
-# The other processes wait for that of process 0. One that fails waits as long, then ends them all.
+# The other processes wait for process 0. A process that fails waits as long, then ends all of them.
 _REPORT_SECONDS = 600
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Reconstruct the vertebrae of CTs and grade them, or one in the user's own X-rays."""
+    """Reconstruct and grade the vertebrae of CTs, or one vertebra in the user's own X-rays."""
     _check_sources(settings)
     if settings.xrays:
         spine, radiographs = _own_xrays(settings, ctx.seed)
@@ -80,13 +82,13 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def join(settings: Settings, common: RunSettings) -> int:
-    """Meet the other processes of this run, if there are any; the number of this one."""
+    """Connect to the other processes of this run, if any; return the number of this process."""
     if settings.num_processes == 1:
         return 0
     if not settings.coordinator or settings.process_id >= settings.num_processes:
         raise data.DataError("--num_processes needs --coordinator=HOST:PORT and --process_id")
     if not (settings.cohort and (common.out or settings.work)):
-        raise data.DataError("--num_processes needs --cohort, and --out or --work to meet in")
+        raise data.DataError("--num_processes needs --cohort, and --out or --work as common folder")
     jax.distributed.initialize(
         settings.coordinator,
         settings.num_processes,
@@ -104,7 +106,7 @@ def _check_sources(settings: Settings) -> None:
 
 
 def _own_xrays(settings: Settings, seed: int) -> tuple[pipeline.Spine, list[Radiograph]]:
-    """One vertebra from the user's X-rays, and these; warnings are printed."""
+    """Reconstruct one vertebra from the user's X-rays; also return the X-rays."""
     assert settings.cameras and settings.level and settings.init
     data.label_of(settings.level)
     views = data.load_cameras(settings.cameras)
@@ -123,13 +125,13 @@ def _own_xrays(settings: Settings, seed: int) -> tuple[pipeline.Spine, list[Radi
 
 
 def _study(settings: Settings, seed: int) -> pipeline.Study:
-    """What is asked of every subject; DataError for settings that contradict each other."""
+    """Make the study of all subjects. DataError for settings that contradict each other."""
     method = pipeline.RECIPES[settings.recipe]
     if settings.detector != "standard" and settings.observations != "simulated":
         raise data.DataError("--detector is only for --observations=simulated")
     if settings.restarts > 1 and method not in pipeline.FITTED_ALONE:
         raise data.DataError(
-            "--restarts is for vertebrae each by itself: give --recipe=alone, or leave it out"
+            "--restarts works only for separate fits: give --recipe=alone, or omit it"
         )
     given = {"isolation": settings.isolation, "similarity": settings.similarity}
     needed = pipeline.NEEDED_NETWORK.get(method)
@@ -161,7 +163,7 @@ def _extra_methods(settings: Settings) -> dict[str, pipeline.Fitter]:
 
 
 def _check_networks(study: pipeline.Study, subjects: Sequence[str]) -> None:
-    """DataError if a network that is used cannot be loaded or was trained on a subject."""
+    """Raise DataError if a network cannot be loaded or was trained on a subject."""
     for name, folder in study.weights.items():
         if folder is not None:
             pipeline.load_network(name, folder)
@@ -169,7 +171,7 @@ def _check_networks(study: pipeline.Study, subjects: Sequence[str]) -> None:
 
 
 def _work_folder(work: str | None, out: str | pathlib.Path) -> pathlib.Path:
-    """Where finished subjects are kept."""
+    """Return the folder for finished subjects."""
     if work is not None:
         return pathlib.Path(work)
     out = pathlib.Path(out).absolute()
@@ -177,7 +179,7 @@ def _work_folder(work: str | None, out: str | pathlib.Path) -> pathlib.Path:
 
 
 def _keeps_units(work: pathlib.Path, settings: Settings, *, overwrite: bool) -> bool:
-    """Whether finished subjects of other settings may not be thrown away."""
+    """Return whether finished subjects of other settings must be kept."""
     has_units = any(work.glob("scans/*/unit"))
     return settings.work is not None or settings.num_processes > 1 or (has_units and not overwrite)
 
@@ -185,7 +187,7 @@ def _keeps_units(work: pathlib.Path, settings: Settings, *, overwrite: bool) -> 
 def _make_units(
     work: pathlib.Path, sources: Sequence[Source], study: pipeline.Study, settings: Settings
 ) -> None:
-    """Reconstruct this process's share of the subjects, and wait for those of the others."""
+    """Reconstruct this process's share of the subjects, and wait for the other processes."""
     share = (settings.process_id, settings.num_processes)
     own = data.shard_of(list(enumerate(sources)), share)
     for done, (index, source) in enumerate(own, 1):
@@ -201,7 +203,7 @@ def _make_units(
             strict=len(sources) == 1,
         )
         if done % _SUBJECTS_PER_CLEANING == 0:
-            jax.clear_caches()  # programs for CTs of other sizes; the fits' own are kept
+            jax.clear_caches()  # drops programs for CTs of other sizes
     units.wait_for(work, [source.subject for source in sources])
 
 
@@ -214,8 +216,10 @@ def _answers(
 
 
 def _assessor(case: data.Case, study: pipeline.Study) -> pipeline.Assessor | None:
-    """The quality assessment of the answers: by a failure model that knows the errors of
-    detectors, and was not fitted on this subject."""
+    """Return the quality assessor, or None.
+
+    The failure model holds for simulated detections, and for subjects it was not fitted on.
+    """
     if study.observations != "simulated":
         return None
     stored = data.load_failure_model()

@@ -1,4 +1,4 @@
-"""Further rows of the table: the joint fit without each of its terms, and the oracle ablation."""
+"""Define the ablation of the joint fit: without each term, and with parts of the ground truth."""
 
 import dataclasses
 import functools
@@ -6,21 +6,21 @@ from collections.abc import Callable, Mapping
 
 from dartjax import pipeline
 from dartjax.pipeline import Fitter, Task
-from dartjax.registration import FIT_OPTIONS, OURS, SHOWN_ALONE, FitOptions
+from dartjax.registration import FIT_ISOLATED, FIT_OPTIONS, JOINT, FitOptions
 
 
 def _without(term: str) -> Fitter:
-    weights = dataclasses.replace(FIT_OPTIONS[OURS].weights, **{term: 0.0})
+    weights = dataclasses.replace(FIT_OPTIONS[JOINT].weights, **{term: 0.0})
     return functools.partial(
-        pipeline.fit_jointly, dataclasses.replace(FIT_OPTIONS[OURS], weights=weights)
+        pipeline.fit_jointly, dataclasses.replace(FIT_OPTIONS[JOINT], weights=weights)
     )
 
 
-def _with_truth(reveal: Callable[[Task], Task], options: FitOptions = FIT_OPTIONS[OURS]) -> Fitter:
+def _with_truth(reveal: Callable[[Task], Task], options: FitOptions = FIT_OPTIONS[JOINT]) -> Fitter:
     return functools.partial(pipeline.fit_with_truth, reveal, options)
 
 
-# What every part of OURS is worth: the same fit without it. Landmarks still move the start.
+# The same fit without one part. Landmarks are still used for the start.
 ABLATION: Mapping[str, Fitter] = {
     "without images": _without("similarity"),
     "without masks": _without("silhouette"),
@@ -28,15 +28,15 @@ ABLATION: Mapping[str, Fitter] = {
     "without shape prior": _without("prior"),
     "without prior along the spine": _without("neighbours"),
     "without resemblance": functools.partial(
-        pipeline.fit_jointly, dataclasses.replace(FIT_OPTIONS[OURS], kinship=0.0)
+        pipeline.fit_jointly, dataclasses.replace(FIT_OPTIONS[JOINT], shape_coupling=0.0)
     ),
     "without neighbours": functools.partial(
-        pipeline.fit_jointly, FIT_OPTIONS[OURS], among_others=False
+        pipeline.fit_jointly, FIT_OPTIONS[JOINT], with_neighbours=False
     ),
 }
-# The same fit with one part of the ground truth.
+# Oracle ablation: the same fit with one part of the ground truth.
 LIMITS: Mapping[str, Fitter] = {
-    "true isolation": _with_truth(pipeline.with_true_isolation, SHOWN_ALONE),
+    "true isolation": _with_truth(pipeline.with_true_isolation, FIT_ISOLATED),
     "true masks": _with_truth(pipeline.with_true_masks),
     "true landmarks": _with_truth(pipeline.with_true_landmarks),
     "true start": _with_truth(pipeline.with_true_start),

@@ -1,4 +1,4 @@
-"""What `python -m experiments.reconstruct` can be told."""
+"""Settings of `python -m experiments.reconstruct`."""
 
 import dataclasses
 
@@ -7,37 +7,39 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Where the X-rays come from, what is known of them, and which methods answer."""
+    """Sources of X-rays, observations, and methods."""
 
     demo: bool = setting(False, "Run on the example chest CT (fetched once, cached).")
     cohort: str | None = setting(None, "Folder of CTs with masks in VerSe layout.")
     levels: str | None = setting(None, "Only these levels, such as T5-T8,L1.")
     pairs: int = setting(
         1,
-        "Pairs of views per subject, twice that where a spine is longer than an image.",
+        "Pairs of views per subject; twice as many if the spine is longer than an image.",
         lower_bound=1,
     )
     observations: str = setting(
         "disturbed",
-        "What is known at the start. disturbed: the truth disturbed by 5 mm per axis and 7 "
-        "degrees, ten landmarks with 3 mm noise, masks of Dice 0.90. simulated: what a detector "
-        "with misses, gross errors and exchanged sides says (docs/reconstruction.md), and a start "
-        "made of it.",
+        "Observations and start. disturbed: start at the true pose, disturbed by 5 mm per axis and "
+        "7 degrees, ten landmarks with 3 mm noise, masks of Dice 0.90. simulated: detections with "
+        "misses, outliers and left/right swaps (docs/reconstruction.md), and a start computed from "
+        "them.",
         choices=("disturbed", "simulated"),
     )
     detector: str = setting(
         "standard",
-        "Error model behind --observations=simulated: as good as published networks, or far worse.",
+        "Error model of --observations=simulated. standard: as good as published networks; stress: "
+        "much worse.",
         choices=("standard", "stress"),
     )
     views: str = setting(
         "random",
-        "Pairs of views 20 to 160 degrees apart, or AP and left lateral, each within 5 degrees.",
+        "Pairs of views. random: 20 to 160 degrees apart; orthogonal: AP and left lateral, each "
+        "within 5 degrees.",
         choices=("random", "orthogonal"),
     )
     recipe: str = setting(
         "classical",
-        "Which method's answers are graded case by case; the others are baselines.",
+        "Method whose answers are the cases of metrics.json; the others are baselines.",
         choices=(
             "landmarks",
             "landmarks+masks",
@@ -51,40 +53,44 @@ class Settings:
         ),
     )
     xray_physics: bool = setting(
-        False, "X-rays with spectrum, scatter and noise instead of line integrals."
+        False, "Simulate X-rays with spectrum, scatter and noise instead of line integrals."
     )
     restarts: int = setting(
-        1, "Starts per vertebra that is fitted alone; the best is kept.", lower_bound=1
+        1, "Starts per vertebra that is fitted separately; the best is kept.", lower_bound=1
     )
-    baselines: bool = setting(True, "Also run the baselines of the table.")
-    ablation: bool = setting(False, "Also run `dartjax` without each of its terms in turn.")
-    limits: bool = setting(False, "Also run `dartjax` told one part of the truth at a time.")
-    ssm: str | None = setting(None, "Folder of other shape models than the packaged ones.")
+    baselines: bool = setting(True, "Also run the baselines.")
+    ablation: bool = setting(False, "Also run the joint fit without each of its terms (ablation).")
+    limits: bool = setting(
+        False, "Also run the joint fit with one part of the ground truth (oracle ablation)."
+    )
+    ssm: str | None = setting(None, "Folder with shape models. Default: the packaged shape models.")
     isolation: str | None = setting(
         None,
-        "Folder of weights of experiments.train_isolation, or `packaged`: adds the row `isolated`.",
+        "Folder of weights of experiments.train_isolation, or `packaged`. Adds the row `isolated`.",
     )
     similarity: str | None = setting(
         None,
-        "Folder of weights of experiments.train_similarity, or `packaged`: adds the rows "
+        "Folder of weights of experiments.train_similarity, or `packaged`. Adds the rows "
         "`faithful` and `ours`.",
     )
     work: str | None = setting(
         None,
-        "Folder for finished subjects, kept. Default: <out>.work, removed when the run is done.",
+        "Folder for finished subjects; it is kept. Default: <out>.work, removed after the run.",
     )
     coordinator: str | None = setting(
-        None, "HOST:PORT of process 0, for several processes that share a cohort out."
+        None, "HOST:PORT of process 0, if several processes share a cohort."
     )
-    num_processes: int = setting(1, "How many processes there are.", lower_bound=1)
-    process_id: int = setting(0, "Which of them this is, from 0.", lower_bound=0)
+    num_processes: int = setting(1, "Number of processes.", lower_bound=1)
+    process_id: int = setting(0, "Number of this process, from 0.", lower_bound=0)
     xrays: tuple[str, ...] = setting((), "Your X-rays: PNG (8 or 16 bit), TIFF or .npy.")
-    cameras: str | None = setting(None, "JSON with one camera per X-ray.")
+    cameras: str | None = setting(None, "JSON file with one camera per X-ray, for --xrays.")
     level: str | None = setting(None, "Level of the vertebra in --xrays, such as L3.")
-    init: str | None = setting(None, "JSON with a first guess of where it is.")
+    init: str | None = setting(
+        None, "JSON file with the initial estimate of its position, for --xrays."
+    )
     pixels: str = setting(
         "line_integral",
-        "What the pixels of --xrays are: line integrals (bone bright) or raw intensity (air "
-        "bright).",
+        "Meaning of the pixels of --xrays: line integrals (bone is bright) or raw intensity (air "
+        "is bright).",
         choices=("line_integral", "intensity"),
     )

@@ -1,4 +1,4 @@
-"""The CTs of a run: the example, or the subjects of a cohort."""
+"""List the CTs of a run: the example, or the subjects of a cohort."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from dartjax.cli import launch
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A scan, not yet read."""
+    """Scan that is not read yet."""
 
     subject: str
     dataset: str
@@ -21,7 +21,7 @@ class Source:
 
 
 def example_source() -> list[Source]:
-    """The example chest CT, or where it cannot be fetched one synthetic subject."""
+    """Return the example chest CT, or a synthetic subject if it cannot be fetched."""
     case, why_synthetic = synthverse.demo_case(progress=launch.progress)
     if why_synthetic:
         Console(stderr=True).print(
@@ -31,10 +31,12 @@ def example_source() -> list[Source]:
 
 
 def cohort_sources(folder: str) -> list[Source]:
-    """Every subject of a folder in VerSe layout; DataError if they are of several kinds."""
+    """Return the subjects of a cohort. DataError if real and synthetic data are mixed."""
     subjects = data.find_subjects(folder)
     if len(kinds := {subject.dataset_kind for subject in subjects}) > 1:
-        raise data.DataError(f"the cohort mixes {', '.join(sorted(kinds))} data: run them apart")
+        raise data.DataError(
+            f"the cohort mixes {', '.join(sorted(kinds))} data: run them separately"
+        )
     return [
         Source(s.id, s.dataset, s.dataset_kind, functools.partial(data.load_case, s))
         for s in subjects

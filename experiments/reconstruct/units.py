@@ -1,11 +1,11 @@
-"""The folder in which a reconstruction run keeps its finished subjects, one unit each.
+"""Keep the finished subjects of a reconstruction run in a folder, one unit per subject.
 
-    WORK/dataset.json          what all units share; a run that differs is refused
+    WORK/dataset.json          settings of all units; a run with other settings is rejected
     WORK/scans/ID/unit/        one finished subject: unit.json, surfaces (.ply), figures (.png)
 
-A unit is there whole or not at all, so a run that was killed at any moment, or several at once
-that share the subjects out, go on where they were. Everything a report says is read from the
-units, also in the run that wrote them.
+A unit is complete or absent. A run that was killed at any moment can therefore be continued, and
+several processes can share the subjects. The report is always made from the units, also in the run
+that wrote them.
 """
 
 import dataclasses
@@ -34,8 +34,10 @@ def begin(
     *,
     keep: bool = True,
 ) -> None:
-    """Make the folder, or check that the units in it were made with the same settings, scans and
-    code. DataError that names what differs; unless `keep`, units that differ are thrown away."""
+    """Make the folder, or check that its units have the same settings, scans and code.
+
+    DataError names the difference; without `keep`, units that differ are deleted instead.
+    """
     manifest = {
         "format": _FORMAT,
         "commit": commit,
@@ -53,7 +55,7 @@ def begin(
 
 
 def folder_of(work: pathlib.Path, subject: str) -> pathlib.Path:
-    """Where the unit of a subject is, or will be."""
+    """Return the folder of the unit of a subject."""
     return work / "scans" / subject / "unit"
 
 
@@ -66,10 +68,10 @@ def make(
     shown: bool,
     strict: bool,
 ) -> None:
-    """Write the unit of a subject unless it is there.
+    """Reconstruct a subject and write its unit, unless it exists.
 
-    `shown`: with figures for the report. A subject that cannot be used gives a unit that says
-    why, or DataError if `strict`.
+    `shown` adds figures for the report. A subject that cannot be used gives a unit with the
+    reason, or DataError if `strict`.
     """
     folder = folder_of(work, source.subject)
     with data.only_writer(folder.parent):
@@ -89,19 +91,19 @@ def make(
 
 
 def wait_for(work: pathlib.Path, subjects: Sequence[str]) -> None:
-    """Until other processes have finished the units of these subjects."""
+    """Wait until other processes have finished the units of these subjects."""
     for subject in subjects:
         while not folder_of(work, subject).exists():
             time.sleep(_POLL_SECONDS)
 
 
 def read(work: pathlib.Path, subject: str) -> SubjectResult:
-    """A finished unit; DataError if its file cannot be read."""
+    """Read a finished unit. DataError if its file cannot be read."""
     return report.read_subject(folder_of(work, subject), subject)
 
 
 def _code_hash() -> str:
-    """Of the modules of this project in use: a commit with changed files is not one state."""
+    """Hash the imported modules of this project: a commit does not identify changed files."""
     digest = hashlib.sha256()
     modules = {
         name: module

@@ -1,1 +1,1 @@
-"""Robustness curves: reconstructions against cameras, views, landmarks and masks."""
+"""Measure robustness to errors of cameras, landmarks and masks, and to the views."""

@@ -1,15 +1,15 @@
-"""How reconstructions get worse: curves against cameras, views, landmarks and masks.
+"""Measure how reconstructions degrade with errors of cameras, views, landmarks and masks.
 
   python -m experiments.robustness --cohort=FOLDER --levels=T3,T6,T9,T12,L1 --repeats=2
-      Every curve on these levels of every subject in VerSe layout.
+      Computes all curves on these levels of every subject in VerSe layout.
   python -m experiments.robustness --cohort=FOLDER --curves=cameras
-      Wrong geometry of the second view (0-3 deg, 0-10 mm), with the cameras as given and
-      refined together with all vertebrae of the scene.
+      Computes the curves of a wrong second view (0-3 deg, 0-10 mm), with the given cameras and
+      with cameras refined together with all vertebrae of the scene.
 
-One thing is made worse at a time, with the same views, errors and random numbers otherwise.
-Landmarks and masks come from a detector's error model and starts from them
-(docs/reconstruction.md), then every vertebra is fitted by itself. Cameras are refined with all
-complete levels, whatever --levels says. Leaves tables.md, robustness.png and every case in
+One quantity is degraded at a time; views, other errors and random numbers stay the same. Landmarks
+and masks are from a detector's error model, and starts are computed from them
+(docs/reconstruction.md). Then every vertebra is fitted separately. Cameras are refined with all
+complete levels, independent of --levels. Writes tables.md, robustness.png, and every case to
 metrics.json.
 """
 
@@ -24,10 +24,10 @@ from experiments.robustness.settings import CURVES, Settings
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Make the scenes, start and fit them, then grade and draw."""
+    """Make the scenes, compute their starts, fit them, then grade and draw."""
     if unknown := set(settings.curves) - set(CURVES):
         raise data.DataError(
-            f"--curves: there is no {', '.join(sorted(unknown))}; choose of {', '.join(CURVES)}"
+            f"--curves: there is no {', '.join(sorted(unknown))}; choose from {', '.join(CURVES)}"
         )
     curves = [curve for name in settings.curves for curve in CURVES[name]]
     levels = data.parse_levels(settings.levels) if settings.levels else ()
@@ -66,12 +66,12 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def _cohort(folder: str | None) -> list[data.Case]:
-    """Every subject of a folder, all real or all synthetic."""
+    """Load the subjects of a folder. DataError if real and synthetic data are mixed."""
     if folder is None:
         raise data.DataError("give --cohort=FOLDER, a folder in VerSe layout")
     cases = [data.load_case(subject) for subject in data.find_subjects(folder)]
     if len({case.dataset_kind for case in cases}) > 1:
-        raise data.DataError("the cohort mixes real and synthetic data: run them apart")
+        raise data.DataError("the cohort mixes real and synthetic data: run them separately")
     return cases
 
 

@@ -1,4 +1,4 @@
-"""Tables and the figure of the robustness curves."""
+"""Make the tables and the figure of the robustness curves."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,16 @@ Case = Mapping[str, Any]
 
 
 def failed(case: Case) -> bool:
-    """No answer, or one that is off by more than 2 mm."""
+    """Return whether a case has no answer, or a MASD above 2 mm."""
     return not case["masd_mm"] <= pipeline.FAILURE_MM
 
 
 def rows_of(cases: Sequence[Case], curve: str) -> list[dict[str, Any]]:
-    """Per value and arm: how many there are, have no answer, are flagged and failed, and the
-    median and quartiles over the answers (failures included)."""
+    """Make a row per value and arm: counts, and median and quartiles over the answers.
+
+    The counts are of all cases, of cases without an answer, of flagged answers and of failures.
+    Failures are included in the quartiles.
+    """
     chosen = [case for case in cases if case["curve"] == curve]
     points = sorted({(case["value"], case["arm"]) for case in chosen})
     rows = []
@@ -64,7 +67,7 @@ def rows_of(cases: Sequence[Case], curve: str) -> list[dict[str, Any]]:
 
 
 def summary_of(cases: Sequence[Case], curves: Sequence[str]) -> dict[str, Any]:
-    """The number of failures, and the median Dice at both ends of every curve."""
+    """Return the number of failures, and the median Dice at both ends of every curve."""
     summary: dict[str, Any] = {"failures": sum(map(failed, cases))}
     for curve in curves:
         table = rows_of(cases, curve)
@@ -74,7 +77,7 @@ def summary_of(cases: Sequence[Case], curves: Sequence[str]) -> dict[str, Any]:
 
 
 def title_of(record: Mapping[str, Any], repeats: int) -> str:
-    """What the figure shows."""
+    """Return the title of the figure."""
     kind = "SYNTHETIC ANATOMY - not VerSe: " if record["dataset_kind"] == "synthetic" else ""
     return (
         f"{kind}{record['dataset']}, {record['n_vertebrae']} vertebrae, subjects: "
@@ -95,7 +98,7 @@ def _quartiles(cases: Sequence[Case], key: str) -> tuple[float, float, float]:
 def write_tables(
     path: pathlib.Path, record: Mapping[str, Any], cases: Sequence[Case], curves: Sequence[str]
 ) -> None:
-    """tables.md, or why there is none: models that have seen a subject may not be tabled."""
+    """Write tables.md, or the reason why a table is missing (models that have seen a subject)."""
     parts = []
     for curve in curves:
         try:
@@ -107,7 +110,7 @@ def write_tables(
 
 
 def draw(path: pathlib.Path, cases: Sequence[Case], curves: Sequence[str], title: str) -> None:
-    """Dice and MASD of every curve: medians, quartiles as bands, failures of n in between."""
+    """Draw Dice and MASD of every curve: medians, quartiles as bands, and failures of n."""
     figure = Figure(figsize=(3.6 * len(curves) + 0.6, 6.4), layout="constrained")
     axes = np.asarray(figure.subplots(2, len(curves), squeeze=False, sharex="col", sharey="row"))
     for column, curve in zip(axes.T, curves, strict=True):

@@ -16,15 +16,15 @@ CURVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """On whom the curves are made, and which."""
+    """Subjects, levels and curves."""
 
-    cohort: str | None = setting(None, "Folder of CTs with masks in VerSe layout.")
-    curves: tuple[str, ...] = setting(tuple(CURVES), f"Which of {', '.join(CURVES)}.")
+    cohort: str | None = setting(None, "Folder of CTs with masks in VerSe layout. Required.")
+    curves: tuple[str, ...] = setting(tuple(CURVES), f"Curves to compute: {', '.join(CURVES)}.")
     levels: str = setting("T3,T6,T9,T12,L1", "Only these levels, such as T5-T8,L1.")
-    repeats: int = setting(1, "Draws of views and errors per subject.", lower_bound=1)
+    repeats: int = setting(1, "Random draws of views and errors per subject.", lower_bound=1)
     evidence: float = setting(
         12.6,
-        "How strongly landmarks must contradict the cameras for a refinement to move them; 0 moves "
-        "them always.",
+        "How strongly landmarks must contradict the cameras before a refinement moves the cameras; "
+        "0 always moves them.",
         lower_bound=0.0,
     )

@@ -1,1 +1,1 @@
-"""Making of a data set of simulated radiographs."""
+"""Make a data set of simulated radiographs."""

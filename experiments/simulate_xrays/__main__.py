@@ -1,15 +1,15 @@
-"""A data set of radiographs as a C-arm takes them, with the truth of every vertebra in them.
+"""Make a data set of simulated C-arm radiographs with the ground truth of every vertebra.
 
   python -m experiments.simulate_xrays --cohort=FOLDER --dataset_out=XRAYS
-      50 random views of every CT of a cohort (docs/input_formats.md) into the folder XRAYS.
+      Writes 50 random views of every CT of a cohort (docs/input_formats.md) to the folder XRAYS.
   python -m experiments.simulate_xrays --cohort=FOLDER --dataset_out=XRAYS --shard=0/4
-      A quarter of the scans; run 0/4 to 3/4 side by side, on one machine or several.
+      Processes a quarter of the scans. Run 0/4 to 3/4 in parallel, on one machine or several.
 
-Every radiograph is a 16 bit PNG with a JSON (camera, outlines, landmarks, needle paths), and
-packed for training (dartjax.data.xray_loader). docs/xray_datasets.md describes the folder. A run
-that was stopped, at any moment, goes on where it was when it is started again, and the folder
-ends up the same byte for byte. The truth of a scan takes about two minutes on 2 cores, a
-radiograph less than half a second.
+Every radiograph is a 16 bit PNG with a JSON file (camera, outlines, landmarks, needle paths), and
+is also packed for training (dartjax.data.xray_loader). docs/xray_datasets.md describes the folder.
+A run that was stopped at any moment continues when it is started again, and the final folder is the
+same byte for byte. The ground truth of a scan takes about two minutes on 2 cores, a radiograph less
+than half a second.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ _SHEET = 12  # radiographs on the picture
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Write this run's share, and the manifest if it was the last."""
+    """Write the shard of this run and, after the last shard, finish the data set."""
     content, shard = _content(settings, ctx.seed), data.parse_shard(settings.shard)
     root = pathlib.Path(_needed("dataset_out", settings.dataset_out))
     subjects = data.find_subjects(_needed("cohort", settings.cohort))
@@ -67,7 +67,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def _content(settings: Settings, seed: int) -> dataset.Settings:
-    """What decides the content of the data set."""
+    """Return the settings that determine the content of the data set."""
     low, high = _numbers("kvp", settings.kvp, (1, 2), (60.0, 120.0))
     narrow, wide = _numbers("pair_deg", settings.pair_deg, (2,), (0.0, 180.0))
     return dataset.Settings(
@@ -86,14 +86,14 @@ def _content(settings: Settings, seed: int) -> dataset.Settings:
 
 
 def _scope(manifest: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the record of these scans says."""
+    """Return the fields of the record about these scans."""
     subjects = [scan["subject"] for scan in scans]
     return {
         "dataset": manifest["dataset"],
         "dataset_kind": manifest["dataset_kind"],
         "subjects": subjects,
         "n_vertebrae": sum(len(scan["levels_whole"]) for scan in scans),
-        "ssm_excludes": subjects,  # of every one's truth its own shape
+        "ssm_excludes": subjects,  # the ground truth of a scan contains its own shape
         "nsd_tolerance_mm": None,
     }
 
@@ -110,7 +110,7 @@ def _summary(
         "radiographs_per_second": num_timed / seconds if seconds else float("nan"),
     }
     if not seconds:
-        reason = "no radiograph was taken by a compiled program"
+        reason = "no radiograph was made with a compiled program"
         summary["radiographs_per_second_reason"] = reason
     return summary
 
@@ -118,7 +118,7 @@ def _summary(
 def _numbers(
     flag: str, texts: Sequence[str], counts: Sequence[int], within: tuple[float, float]
 ) -> tuple[float, float]:
-    """Least and largest number of a flag, the same where one is given."""
+    """Parse the smallest and largest number of a flag; one number stands for both."""
     low, high = within
     try:
         numbers = [float(text) for text in texts]
@@ -134,7 +134,7 @@ def _numbers(
 
 def _needed(flag: str, value: str | None) -> str:
     if value is None:
-        raise data.DataError(f"--{flag} is needed: name a folder")
+        raise data.DataError(f"--{flag} is required: give a folder")
     return value
 
 

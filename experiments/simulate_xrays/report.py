@@ -1,4 +1,4 @@
-"""A sheet of radiographs with what is true of them, drawn from the files as they are on disk."""
+"""Draw a sheet of radiographs with their ground truth, from the files of the data set."""
 
 import json
 import pathlib
@@ -15,9 +15,11 @@ _SIDE_INCHES = 3.6
 
 
 def write_sheet(path: pathlib.Path, files: Sequence[pathlib.Path], title: str) -> None:
-    """Picture of radiographs given by their JSON files: outlines coloured by level and named,
-    landmarks as dots (hollow where not visible), paths as lines from a ring at the entry to the
-    target (dashed where infeasible)."""
+    """Draw radiographs, given by their JSON files, on one sheet.
+
+    Outlines are coloured and labelled by level. Landmarks are dots, hollow if not visible. Paths
+    are lines from a ring at the entry to the target, dashed if infeasible.
+    """
     rows = -(-len(files) // _COLUMNS)
     size = (_COLUMNS * _SIDE_INCHES, rows * (_SIDE_INCHES + 0.3) + 0.4)
     figure = Figure(size, dpi=100)

@@ -7,43 +7,48 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of which scans, how many radiographs, and how they are taken."""
+    """Scans, number of radiographs, and imaging settings."""
 
-    cohort: str | None = setting(None, "Folder or manifest of CTs with vertebra masks.")
-    dataset_out: str | None = setting(None, "Folder of the data set; may exist.")
+    cohort: str | None = setting(None, "Folder or manifest of CTs with vertebra masks. Required.")
+    dataset_out: str | None = setting(None, "Folder of the data set; may exist already. Required.")
     views: str = setting(
         "random",
-        "Random: all round the patient, tilted up to 15 degrees. Orthogonal: AP and left lateral "
-        "in turn, each within 5 degrees.",
+        "Views. random: from all sides, tilted by up to 15 degrees; orthogonal: AP and left "
+        "lateral in turn, each within 5 degrees.",
         choices=("random", "orthogonal"),
     )
-    num_views: int = setting(50, "Radiographs per scan.", lower_bound=1)
-    shard: str = setting("0/1", "Which part of the scans this run writes: I/N.")
-    image_size: int = setting(256, "Pixels a side.", lower_bound=32, upper_bound=2048)
+    num_views: int = setting(50, "Number of radiographs per scan.", lower_bound=1)
+    shard: str = setting("0/1", "Part of the scans that this run writes, I/N with I from 0.")
+    image_size: int = setting(256, "Pixels per side.", lower_bound=32, upper_bound=2048)
     field: str = setting(
         "carm",
-        "Detector: 300 mm of a C-arm, which shows about six vertebrae, or 720 mm.",
+        "Detector. carm: 300 mm, which shows about six vertebrae; torso: 720 mm.",
         choices=("carm", "torso"),
     )
-    kvp: tuple[str, ...] = setting(("70", "110"), "Tube voltage: one, or least and largest.")
+    kvp: tuple[str, ...] = setting(
+        ("70", "110"), "Tube voltage, kV: one value, or minimum and maximum."
+    )
     low_dose: float = setting(
-        0.2, "Share taken with fluoroscopy's dose.", lower_bound=0.0, upper_bound=1.0
+        0.2, "Share of radiographs with fluoroscopy dose.", lower_bound=0.0, upper_bound=1.0
     )
     collimated: float = setting(
-        0.2, "Share with a smaller open field.", lower_bound=0.0, upper_bound=1.0
+        0.2, "Share of radiographs with a collimated field.", lower_bound=0.0, upper_bound=1.0
     )
     tools: float = setting(
-        0.2, "Share with an instrument at a pedicle.", lower_bound=0.0, upper_bound=1.0
+        0.2,
+        "Share of radiographs with an instrument at a pedicle.",
+        lower_bound=0.0,
+        upper_bound=1.0,
     )
     pair_deg: tuple[str, ...] = setting(
-        ("20", "160"), "Least and largest angle between the beams of a pair."
+        ("20", "160"), "Minimum and maximum angle between the beams of a pair, degrees."
     )
     dense_fit: bool = setting(
-        True, "Find landmarks and needle paths; without, only masks and levels."
+        True, "Compute landmarks and needle paths, not only masks and levels."
     )
     ray_workers: int = setting(
-        0, "Share the scans out over so many Ray workers; 0 works without Ray.", lower_bound=0
+        0, "Number of Ray workers that share the scans; 0 does not use Ray.", lower_bound=0
     )
     ray_address: str | None = setting(
-        None, "Ray cluster to join, such as auto; by default one on this machine."
+        None, "Ray cluster to use, such as auto. Default: a cluster on this machine."
     )

@@ -1,1 +1,1 @@
-"""Training of the isolation network."""
+"""Train the isolation network."""

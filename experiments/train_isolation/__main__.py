@@ -4,10 +4,11 @@
   python -m experiments.train_isolation --cohort=COHORT --crops=CROPS --preset=cpu60 \\
       --validation=synth0002,synth0003 --asset=dartjax/assets/networks/isolation
 
-X-rays of every vertebra are simulated first, once (kept in --crops). The network sees a crop,
-a mask with errors and a rendering of a first guess with errors, and learns what the vertebra alone
-would look like. A run that was killed goes on from its checkpoint (--work) when the same command
-is given again. Leaves weights.npz and card.json, curves.png and examples.png.
+X-rays of every vertebra are simulated first and kept in --crops. The inputs of the network are a
+crop, a mask with errors, and a rendering of an inaccurate initial estimate. It learns to predict
+the image of the vertebra without other anatomy. A run that was killed continues from its checkpoint
+(--work) if the same command is given again. Writes weights.npz, card.json, curves.png and
+examples.png.
 """
 
 from typing import NamedTuple
@@ -25,7 +26,7 @@ _NAME = "isolation"
 
 
 class Preset(NamedTuple):
-    """How long a preset trains."""
+    """Length and batch size of a training."""
 
     num_steps: int
     batch_size: int
@@ -42,7 +43,7 @@ PRESETS = {
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Make the crops, train, and write what was found."""
+    """Make the crops, train the network, and write it with its validation."""
     preset = PRESETS[ctx.preset]
     models = training.stacked_shape_models(training.NEVER_TRAINED_ON)
     seen, held = learning.fitted_crops(settings, models, ctx.seed)
@@ -82,7 +83,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def _scores(trained: Trained, batch_size: int) -> dict[str, float]:
-    """What validation said of the parameters that are kept, and how fast the training went."""
+    """Return the validation of the final parameters, and the speed of the training."""
     scores = next(row for row in trained.validations if row["step"] == trained.step)
     return {
         "thickness_error_mm": scores["error_mm"],

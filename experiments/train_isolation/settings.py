@@ -7,4 +7,4 @@ from experiments.common.learning_settings import LearningSettings
 
 @dataclasses.dataclass(frozen=True)
 class Settings(LearningSettings):
-    """Settings of the training of the isolation network: those of every training."""
+    """Settings of the training of the isolation network, the same as of every training."""

@@ -1,1 +1,1 @@
-"""Training of the multi-view similarity."""
+"""Train the multi-view similarity network."""

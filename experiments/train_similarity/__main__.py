@@ -1,12 +1,13 @@
-"""Train the multi-view similarity: how far a fit is from the vertebra in the X-rays.
+"""Train the multi-view similarity network: the distance of a fit from the vertebra in the X-rays.
 
   python -m experiments.train_similarity --cohort=COHORT --crops=CROPS --preset=cpu60 \\
       --validation=synth0002,synth0003 --asset=dartjax/assets/networks/similarity
 
-The X-rays are those of `experiments.train_isolation` (kept in --crops). Every step sees two wrong
-fits of each of a few vertebrae in one to some views, and learns their mean surface distance, which
-of the two is worse, that the gradient points away from the truth, and the way back. A run that was
-killed goes on from its checkpoint. Leaves weights.npz and card.json, curves.png, predictions.png.
+The X-rays are those of `experiments.train_isolation` (kept in --crops). A training step uses two
+wrong fits per vertebra in one or more views. The network learns their mean surface distance, which
+of the two is worse, a gradient that points away from the true pose, and the step back to it. A run
+that was killed continues from its checkpoint. Writes weights.npz, card.json, curves.png and
+predictions.png.
 """
 
 from typing import NamedTuple
@@ -24,8 +25,11 @@ _NAME = "similarity"
 
 
 class Preset(NamedTuple):
-    """How long a preset trains, in how many views at most, and on how much of a batch the
-    direction is trained: it needs second derivatives, which cost three times as much."""
+    """Length and batch size of a training, and its largest number of views.
+
+    `num_directions` is the part of a batch that trains the direction of the gradient; it needs
+    second derivatives, which take three times as long.
+    """
 
     num_steps: int
     batch_size: int
@@ -44,7 +48,7 @@ PRESETS = {
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Make the crops, train, and write what was found."""
+    """Make the crops, train the network, and write it with its validation."""
     preset = PRESETS[ctx.preset]
     models = training.stacked_shape_models(training.NEVER_TRAINED_ON)
     seen, held = learning.fitted_crops(settings, models, ctx.seed)
@@ -86,7 +90,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 def _scores(
     trained: Trained, predicted: np.ndarray, true: np.ndarray, batch_size: int
 ) -> dict[str, float]:
-    """How well the distance of wrong fits is predicted, and how fast the training went."""
+    """Return the errors of predicted distances, and the speed of the training."""
     pairs = 2.0 * trained.steps_run * batch_size
     return {
         "masd_error_mm": float(np.mean(np.abs(predicted - true))),

@@ -7,4 +7,4 @@ from experiments.common.learning_settings import LearningSettings
 
 @dataclasses.dataclass(frozen=True)
 class Settings(LearningSettings):
-    """Settings of the training of the multi-view similarity: those of every training."""
+    """Settings of the training of the multi-view similarity, the same as of every training."""

@@ -1,1 +1,1 @@
-"""Realism of simulated radiographs."""
+"""Evaluate the realism of simulated radiographs."""

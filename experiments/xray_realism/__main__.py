@@ -1,14 +1,14 @@
-"""Does a simulated radiograph look and count like a real one? Pictures and numbers of one CT.
+"""Evaluate the realism of simulated radiographs of one CT: images, noise and attenuation.
 
     python -m experiments.xray_realism --demo --out=FOLDER
-        the example chest CT
+        uses the example chest CT
     python -m experiments.xray_realism --cohort=FOLDER --subject=verse004 --out=OUT
-        one CT of a cohort
+        uses one CT of a cohort
 
-Makes realism.png (AP and lateral: line integrals alone, physics without noise, standard dose,
-low dose, collimated with tools), statistics.png (histograms and noise power spectra, beside the
-noise that DeepDRR's defaults give), attenuation.md (water and bone against xraydb, when it is
-installed, else against NIST's printed values) and metrics.json. Under two minutes on 2 cores.
+Writes realism.png (AP and lateral: line integrals, physics without noise, standard dose, low dose,
+collimated with tools), statistics.png (histograms and noise power spectra, compared with the
+default noise of DeepDRR), attenuation.md (water and bone compared with xraydb if it is installed,
+else with the values printed by NIST) and metrics.json. Takes under two minutes on 2 cores.
 """
 
 import functools
@@ -46,7 +46,7 @@ NUM_SAMPLES = 500
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
-    """Take the radiographs, measure, draw."""
+    """Simulate the radiographs, measure their statistics, and draw them."""
     case = _case(settings.demo, settings.cohort, settings.subject)
     kinds = techniques(settings.kvp)
     shots = []
@@ -75,7 +75,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
 
 def techniques(kvp: float) -> dict[str, XraySettings | None]:
-    """What is compared, by name; None is the plain DRR."""
+    """Return the compared imaging settings by name; None is the plain DRR."""
     make = functools.partial(xray_settings, kvp=kvp, num_samples=NUM_SAMPLES)
     return {
         "line integrals": None,
@@ -88,8 +88,10 @@ def techniques(kvp: float) -> dict[str, XraySettings | None]:
 
 
 def _as_deepdrr() -> XraySettings:
-    """The published defaults of DeepDRR (arcadelab/deepdrr, projector.py) with its noise on:
-    90 kV, 4 mm Al, 10,000 photons a pixel, white Poisson noise, no scatter, no blur."""
+    """Return the published defaults of DeepDRR (arcadelab/deepdrr, projector.py), with noise.
+
+    These are 90 kV, 4 mm Al, 10,000 photons per pixel, white Poisson noise, no scatter, no blur.
+    """
     return xray_settings(
         "standard",
         kvp=90.0,
@@ -140,7 +142,7 @@ def _take(
     technique: XraySettings | None,
     seed: int,
 ) -> report.Shot:
-    """A radiograph and a second one that differs in its noise alone."""
+    """Simulate a radiograph, and a second one that differs only in its noise."""
     spacing = float(camera.pixel_spacing[0])
     if technique is None:
         image = np.asarray(_plain(case.ct, camera))
@@ -165,7 +167,7 @@ def _simulate(
 
 
 def _tools(case: data.Case) -> list[Tool]:
-    """A cannula from the back at one vertebra and a screw in the next, by their centroids."""
+    """Place a posterior cannula at one vertebra and a screw in the next, by their centroids."""
     affine = np.asarray(case.ct.world_from_voxel)
     middle = len(case.levels) // 2
     tools = []

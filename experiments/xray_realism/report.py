@@ -1,4 +1,4 @@
-"""Figures and tables of `xray_realism`."""
+"""Make the figures and tables of `xray_realism`."""
 
 import dataclasses
 import pathlib
@@ -11,14 +11,14 @@ from jaxtyping import Float
 from dartjax.render import (
     material_names,
     noise_of_pair,
-    noise_power_fall,
+    noise_power_ratio,
     noise_power_spectrum,
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """One radiograph; `other` differs in its noise alone, None where there is no noise."""
+    """Simulated radiograph; `other` differs only in its noise, None if there is no noise."""
 
     view: str
     name: str
@@ -28,18 +28,18 @@ class Shot:
 
     @property
     def noise(self) -> Float[np.ndarray, "n n"]:
-        """Noise of the middle half, see `render.noise_of_pair`."""
+        """Noise of the central half of the image, see `render.noise_of_pair`."""
         assert self.other is not None
         return noise_of_pair(self.image, self.other)
 
     @property
     def noise_std(self) -> float:
-        """Standard deviation of -log(I / I0) in the middle."""
+        """Standard deviation of -log(I / I0) in the central half."""
         return float(self.noise.std())
 
 
 def draw_radiographs(path: pathlib.Path, shots: list[Shot], watermark: str) -> None:
-    """All radiographs, one row per view, each in its own window (1st to 99.7th percentile)."""
+    """Draw all radiographs, one row per view, each windowed from 1st to 99.7th percentile."""
     views = list(dict.fromkeys(shot.view for shot in shots))
     columns = len(shots) // len(views)
     figure, axes = plt.subplots(len(views), columns, figsize=(3.6 * columns, 3.9 * len(views)))
@@ -55,7 +55,7 @@ def draw_radiographs(path: pathlib.Path, shots: list[Shot], watermark: str) -> N
 
 
 def _window_of(shot: Shot) -> tuple[float, float]:
-    # Behind shutters nearly nothing arrives: the field alone sets the window.
+    # Almost no signal arrives behind shutters, so only the open field sets the window.
     height, width = shot.image.shape
     field = shot.image[height // 5 : -(height // 5), width // 5 : -(width // 5)]
     low, high = np.percentile(field if "collimated" in shot.name else shot.image, [1.0, 99.7])
@@ -63,7 +63,7 @@ def _window_of(shot: Shot) -> tuple[float, float]:
 
 
 def draw_statistics(path: pathlib.Path, shots: list[Shot], watermark: str) -> None:
-    """Histograms and noise power spectra of the radiographs of one view."""
+    """Draw histograms and noise power spectra of the radiographs of one view."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5))
     for shot in shots:
         counts, edges = np.histogram(shot.image, 120, range=(0.0, 8.0), density=True)
@@ -82,19 +82,19 @@ def draw_statistics(path: pathlib.Path, shots: list[Shot], watermark: str) -> No
 
 
 def noise_summary(shots: list[Shot]) -> dict[str, float]:
-    """Amount of the noise and fall of its power, of every technique that has noise."""
+    """Return the noise level and the fall of its power, for every technique with noise."""
     summary = {}
     for shot in shots:
         if shot.other is not None:
             _, power = noise_power_spectrum(shot.noise, shot.pixel_mm)
             name = shot.name.replace(" ", "_")
             summary[f"noise_std_{name}"] = shot.noise_std
-            summary[f"nps_fall_{name}"] = noise_power_fall(power)
+            summary[f"nps_fall_{name}"] = noise_power_ratio(power)
     return summary
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:
-    """The table in Markdown."""
+    """Format the table of attenuation in Markdown."""
     lines = [
         f"Mass attenuation in cm^2/g ({len(material_names())} materials are shipped)",
         "",

@@ -1,4 +1,4 @@
-"""Settings of the look at simulated radiographs."""
+"""Settings of the evaluation of simulated radiographs."""
 
 import dataclasses
 
@@ -7,13 +7,13 @@ from dartjax.cli import setting
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Whose CT, and how its radiographs are taken."""
+    """CT and imaging settings."""
 
     demo: bool = setting(False, "Use the example chest CT.")
     cohort: str | None = setting(None, "Folder of CTs with vertebra masks.")
     subject: str | None = setting(None, "Subject of the cohort. Default: the first.")
-    image_size: int = setting(512, "Pixels a side.", lower_bound=64, upper_bound=2048)
+    image_size: int = setting(512, "Pixels per side.", lower_bound=64, upper_bound=2048)
     detector_mm: float = setting(
-        400.0, "Side of the detector.", lower_bound=50.0, upper_bound=2000.0
+        400.0, "Side length of the detector, mm.", lower_bound=50.0, upper_bound=2000.0
     )
-    kvp: float = setting(80.0, "Tube voltage.", lower_bound=60.0, upper_bound=120.0)
+    kvp: float = setting(80.0, "Tube voltage, kV.", lower_bound=60.0, upper_bound=120.0)

@@ -1,4 +1,4 @@
-"""A tiny experiment, run by test_launch.py in a process of its own.
+"""Tiny experiment that test_launch.py runs in its own process.
 
 It sums the numbers 1 to --count.
 """
@@ -28,7 +28,7 @@ class Settings:
 
 
 def main(ctx: launch.RunContext, settings: Settings) -> int | None:
-    """Write half of a run, then end as asked."""
+    """Write half of a run, then end as the settings say."""
     (ctx.out / "half.txt").write_text("half of a run")
     if settings.end == "raise":
         raise ValueError("the sum\ndoes not converge")

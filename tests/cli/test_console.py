@@ -1,4 +1,4 @@
-"""The command `dartjax`: finding commands, their help, their run folders and exit codes."""
+"""The command line `dartjax`: commands, help, run folders and exit codes."""
 
 import dataclasses
 import json
@@ -60,9 +60,9 @@ def test_the_version_is_that_of_the_package(capsys):
     ("arguments", "message"),
     [
         (("recon",), "did you mean reconstruct?"),
-        (("xyzzy",), "there are reconstruct, demo"),
-        (("--out=a", "demo"), "stands before the command"),
-        (("count",), "no WORDS given"),
+        (("xyzzy",), "use one of reconstruct, demo"),
+        (("--out=a", "demo"), "must follow the command"),
+        (("count",), "no WORDS: give at least one"),
         (("count", "a", "--words=b"), "without --words"),
         (("count", "a", "--sed=3"), "Did you mean: seed"),
         (("count", "a", "--preset=fast"), "unknown --preset=fast"),
@@ -103,7 +103,7 @@ def test_flags_may_follow_file_names(tmp_path):
     assert config["command"][:3] == ["dartjax", "count", "one"]
 
 
-def test_a_config_repeats_the_arguments_and_those_given_beside_it_count(tmp_path):
+def test_a_config_repeats_the_arguments_and_given_ones_take_precedence(tmp_path):
     assert run("count", "one", "two", "--seed=7", f"--out={tmp_path}/a") == 0
     config = f"--config={tmp_path}/a/config.json"
     assert run("count", config, f"--out={tmp_path}/b") == 0
@@ -115,7 +115,7 @@ def test_a_config_repeats_the_arguments_and_those_given_beside_it_count(tmp_path
 def test_a_config_of_an_experiment_of_the_same_name_is_another_thing(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"experiment": "count", "flags": {}}')
     assert run("count", "a", f"--config={tmp_path}/config.json", f"--out={tmp_path}/a") == 2
-    assert "is of count, this is dartjax count" in capsys.readouterr().err
+    assert "belongs to count, but this is dartjax count" in capsys.readouterr().err
 
 
 def test_a_failed_run_keeps_its_trace_and_has_exit_code_1(tmp_path, capsys):

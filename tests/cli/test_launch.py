@@ -65,7 +65,7 @@ def test_a_killed_run_leaves_nothing_under_its_name(tmp_path):
     assert run_dummy(tmp_path, "--out=runs/a").returncode == 0
 
 
-def test_a_failed_run_keeps_its_trace_beside_the_name(tmp_path):
+def test_a_failed_run_keeps_its_traceback_in_a_failed_folder(tmp_path):
     failed = run_dummy(tmp_path, "--out=runs/a", "--end=raise")
     assert failed.returncode == 1
     assert "ValueError: the sum" in failed.stderr and "Traceback" not in failed.stderr
@@ -105,11 +105,11 @@ def test_bad_usage_exits_with_2_before_the_run(tmp_path, capsys, argument, messa
 
 
 @pytest.mark.slow
-def test_an_earlier_run_is_replaced_only_when_asked(tmp_path):
+def test_an_earlier_run_is_replaced_only_with_overwrite(tmp_path):
     assert run_dummy(tmp_path, "--out=a").returncode == 0
     (tmp_path / "a/mark.txt").write_text("first")
-    refused = run_dummy(tmp_path, "--out=a")
-    assert refused.returncode == 2 and "--overwrite" in refused.stderr
+    rejected = run_dummy(tmp_path, "--out=a")
+    assert rejected.returncode == 2 and "--overwrite" in rejected.stderr
     assert (tmp_path / "a/mark.txt").exists()
     assert run_dummy(tmp_path, "--out=a", "--overwrite", "--end=raise").returncode == 1
     assert (tmp_path / "a/mark.txt").exists()  # a failed run does not cost the earlier one
@@ -121,20 +121,20 @@ def test_a_folder_that_is_no_run_is_never_overwritten(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("precious")
     assert run_nothing(f"--out={tmp_path / 'mine'}", "--overwrite") == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "not a run folder" in capsys.readouterr().err
     assert (tmp_path / "mine/thesis.txt").read_text() == "precious"
 
 
 def test_help_shows_our_flags_and_only_ours(tmp_path):
     shown = run_dummy(tmp_path, "--help")
     assert shown.returncode == 0
-    assert shown.stdout.startswith("A tiny experiment")
+    assert shown.stdout.startswith("Tiny experiment")
     for name in ("--count", "--end", "--seed", "--out", "--preset", "--overwrite"):
         assert name in shown.stdout
     assert "verbosity" not in shown.stdout and "%s" not in shown.stdout
 
 
-def test_a_config_repeats_its_run_and_flags_beside_it_count(tmp_path, monkeypatch):
+def test_a_config_repeats_its_run_and_given_flags_take_precedence(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "kept as it is")
 
     def run(*arguments):
@@ -146,8 +146,8 @@ def test_a_config_repeats_its_run_and_flags_beside_it_count(tmp_path, monkeypatc
     run("--count=4", "--seed=7", "--preset=fast", "--names=a,b", f"--out={first}")
     run(f"--config={config}", "--seed=8", f"--out={second}")
     given, repeated = (json.loads((out / "config.json").read_text()) for out in (first, second))
-    told = {"out": str(second), "seed": 8, "config": str(config)}
-    assert repeated["flags"] == {**given["flags"], **told}
+    changed = {"out": str(second), "seed": 8, "config": str(config)}
+    assert repeated["flags"] == {**given["flags"], **changed}
     metrics = json.loads((second / "metrics.json").read_text())
     assert metrics["summary"]["total"] == 10 and metrics["record"]["preset"] == "fast"
 
@@ -157,13 +157,13 @@ def test_a_config_repeats_its_run_and_flags_beside_it_count(tmp_path, monkeypatc
     [
         ("no json", "cannot be read"),
         ('{"flags": {}}', "cannot be read"),
-        ('{"experiment": "other", "flags": {}}', "is of other"),
+        ('{"experiment": "other", "flags": {}}', "belongs to other"),
         ('{"experiment": "test_launch", "flags": {"sum": 3}}', "has no --sum"),
         ('{"experiment": "test_launch", "flags": {"count": "x"}}', "count = 'x' is not allowed"),
         ('{"experiment": "test_launch", "flags": {"count": 0}}', "count = 0 is not allowed"),
     ],
 )
-def test_a_config_that_does_not_fit_is_refused(tmp_path, capsys, config, message):
+def test_a_config_that_does_not_fit_is_rejected(tmp_path, capsys, config, message):
     (tmp_path / "config.json").write_text(config)
     assert run_nothing(f"--config={tmp_path / 'config.json'}", f"--out={tmp_path / 'a'}") == 2
     assert message in capsys.readouterr().err
@@ -208,13 +208,13 @@ RECORD = {
         {"seed": None},
     ],
 )
-def test_a_wrong_record_is_refused_by_field_name(change):
+def test_a_wrong_record_is_rejected_by_field_name(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         results.metrics_text({**RECORD, **change}, {}, [])
 
 
 @pytest.mark.parametrize("field", list(RECORD))
-def test_a_record_without_a_field_is_refused(field):
+def test_a_record_without_a_field_is_rejected(field):
     with pytest.raises(ValueError, match=field):
         results.check_record({k: v for k, v in RECORD.items() if k != field})
 
@@ -239,7 +239,7 @@ def test_nonfinite_numbers_are_null_with_a_reason_at_every_depth():
 
 
 @pytest.mark.parametrize("name", ["VerSe-small", "verse small", "VERSE_SMALL"])
-def test_verse_small_is_refused_unless_kind_and_ids_match(name):
+def test_the_name_verse_small_needs_matching_kind_and_ids(name):
     real = {**RECORD, "dataset": name, "dataset_kind": "real_ct_drr"}
     rows = [{"level": "L1", "dice": 0.9}]
     for record, ids_hash in [
@@ -247,9 +247,9 @@ def test_verse_small_is_refused_unless_kind_and_ids_match(name):
         (real, "another hash"),
         (real, None),
     ]:
-        with pytest.raises(ValueError, match="VerSe-small is refused"):
+        with pytest.raises(ValueError, match="VerSe-small is not allowed"):
             results.metrics_text(record, {}, [], verse_small_ids_hash=ids_hash)
-        with pytest.raises(ValueError, match="VerSe-small is refused"):
+        with pytest.raises(ValueError, match="VerSe-small is not allowed"):
             results.markdown_table(record, rows, verse_small_ids_hash=ids_hash)
     assert name in results.metrics_text(real, {}, [], verse_small_ids_hash=RECORD["ids_hash"])
 

@@ -1,4 +1,4 @@
-"""Units of a data set are whole or absent: kills, full disks, two writers, other settings."""
+"""Units of a data set are complete or absent: kills, full disks, two writers, other settings."""
 
 import errno
 import json
@@ -126,14 +126,14 @@ def test_two_processes_do_not_write_one_scan(tmp_path):
 def test_a_folder_holds_one_data_set(tmp_path):
     shards.start_dataset(tmp_path / "set", MANIFEST)
     shards.start_dataset(tmp_path / "set", MANIFEST)
-    with pytest.raises(DataError, match="seed = 3, now it is 4"):
+    with pytest.raises(DataError, match="seed = 3, but now it is 4"):
         shards.start_dataset(tmp_path / "set", MANIFEST | {"seed": 4})
     other = MANIFEST | {"settings": {"views": "orthogonal", "kvp": [70.0, 110.0]}}
     with pytest.raises(DataError, match=r"settings\.views = 'random'"):
         shards.start_dataset(tmp_path / "set", other)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
-    with pytest.raises(DataError, match="fresh folder"):
+    with pytest.raises(DataError, match="empty folder"):
         shards.start_dataset(tmp_path / "mine", MANIFEST)
 
 

@@ -1,4 +1,4 @@
-"""What is remembered is what was made, and only for the same content."""
+"""The cache returns the computed result, and only for the same inputs."""
 
 from typing import Any
 

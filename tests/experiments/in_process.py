@@ -1,4 +1,4 @@
-"""Experiments as a user calls them, but in this process: no second import of everything."""
+"""Run experiments like a user, but in this process, to avoid a second import."""
 
 import contextlib
 import importlib

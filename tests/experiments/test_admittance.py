@@ -1,4 +1,4 @@
-"""The rows and the summary of the drag study."""
+"""The rows and the summary of the damping study."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_nothing_moves_below_the_threshold():
     assert simulation.motion_below_threshold() == 0.0
 
 
-def test_the_librarys_rules_are_those_that_were_tuned():
+def test_the_rules_of_the_library_are_those_that_were_tuned():
     tuned, packaged = tuned_laws()[OURS], cooperation.intent_rules()
     np.testing.assert_array_equal(tuned.rules.table, packaged.rules.table)
     np.testing.assert_array_equal(tuned.rules.row_apexes, packaged.rules.row_apexes)

@@ -50,7 +50,7 @@ def finished(cohort, tmp_path_factory):
 def test_what_a_run_leaves(finished):
     done, out = finished
     name = "VerSe'19-rule (2 scans, 2 vertebrae)"
-    assert f"2 scans, 2 whole vertebrae: {name}" in done.stdout
+    assert f"2 scans, 2 complete vertebrae: {name}" in done.stdout
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["record"]["dataset"] == name
     assert metrics["record"]["dataset_kind"] == "real_ct_drr"

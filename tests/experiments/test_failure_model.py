@@ -1,4 +1,4 @@
-"""Reports of the failure model: thresholds and intervals keep their word, settings agree."""
+"""Reports of the failure model: thresholds, intervals and settings."""
 
 import numpy as np
 import pytest

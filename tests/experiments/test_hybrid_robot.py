@@ -70,5 +70,5 @@ def test_bad_flags_end_with_code_2(tmp_path):
     done = start("base_placement", f"--run={tmp_path}", f"--out={tmp_path / 'out'}")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
-    assert "reconstruct --demo" in done.stderr
+    assert "dartjax demo" in done.stderr
     assert not (tmp_path / "out").exists()

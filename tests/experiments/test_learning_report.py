@@ -1,4 +1,4 @@
-"""Tables of what networks are worth, from rows made by hand."""
+"""Tables of the evaluation of networks, from hand-made rows."""
 
 import numpy as np
 import pytest

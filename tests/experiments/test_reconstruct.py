@@ -24,7 +24,7 @@ def reconstruct(*flags):
 
 
 def write_views(folder, primary_deg):
-    """Two X-rays of a known L3, their cameras and a disturbed first guess."""
+    """Two X-rays of a known L3, their cameras and a disturbed initial estimate."""
     model = data.load_shape_model("L3")
     pose = transforms.SE3.from_translation(jnp.array(CENTER))
     shape = ssm.posed(model, pose, jnp.zeros(15).at[1].set(0.8))
@@ -52,9 +52,9 @@ def write_views(folder, primary_deg):
         np.save(folder / f"{i}.npy", np.asarray(two_compartment(render(shape))))
         entries.append(entry)
     (folder / "cameras.json").write_text(json.dumps({"cameras": entries}))
-    guess = ssm.landmarks(model, shape)
+    landmarks = ssm.landmarks(model, shape)
     names = ("superior_endplate_center", "spinous_tip", "left_transverse_tip", "left_waist")
-    points = {n: (guess[_index(n)] + 1.0).tolist() for n in names}
+    points = {n: (landmarks[_index(n)] + 1.0).tolist() for n in names}
     (folder / "init.json").write_text(json.dumps({"landmarks_world": points}))
     return model, shape
 
@@ -133,7 +133,7 @@ def test_mistakes_get_one_clear_message(flags, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_all_black_image_is_refused(tmp_path):
+def test_all_black_image_is_rejected(tmp_path):
     write_views(tmp_path, (-40.0, 50.0))
     np.save(tmp_path / "1.npy", np.zeros((320, 320), np.float32))
     done = own_xrays(tmp_path, "--level=L3")
@@ -158,12 +158,12 @@ def test_demo_from_simulated_detections(tmp_path):
     summary = metrics["summary"]
     assert {"coverage", "dice_mean_failures_zero", "seconds_per_vertebra"} <= summary.keys()
     assert summary["failure_auroc"] is None and "at least 30" in summary["failure_auroc_reason"]
-    shares = [value for key, value in summary.items() if key.startswith("share_rung_")]
+    shares = [value for key, value in summary.items() if key.startswith("share_tier_")]
     assert sum(shares) == pytest.approx(1.0)
     for case in metrics["cases"]:
-        assert case["rung"] != "disturbed"
+        assert case["tier"] != "disturbed"
         assert (case["dice"] is None) == case["status"].startswith("abstained")
-    assert "by the start it had" in (tmp_path / "run" / "tables.md").read_text()
+    assert "by initialisation tier" in (tmp_path / "run" / "tables.md").read_text()
 
 
 @pytest.mark.slow
@@ -187,17 +187,25 @@ def test_the_choices_are_what_the_library_knows():
 
 def test_each_row_of_the_ablation_lacks_one_thing():
     study = pipeline.Study(baselines=False, extra=tuple(ablation.ABLATION))
-    assert study.methods == (*ablation.ABLATION, registration.OURS)
-    full = registration.FIT_OPTIONS[registration.OURS]
+    assert study.methods == (*ablation.ABLATION, registration.JOINT)
+    full = registration.FIT_OPTIONS[registration.JOINT]
     lacking = {}
     for name, fitter in ablation.ABLATION.items():
-        options, others = fitter.args[0], fitter.keywords.get("among_others", True)
+        options, others = fitter.args[0], fitter.keywords.get("with_neighbours", True)
         own, whole = (dataclasses.asdict(each.weights) for each in (options, full))
-        own["kinship"], whole["kinship"] = options.kinship, full.kinship
+        own["shape_coupling"], whole["shape_coupling"] = options.shape_coupling, full.shape_coupling
         own["others"], whole["others"] = float(others), 1.0
         lacking[name] = [term for term in whole if own[term] != whole[term]]
         assert all(own[term] == 0.0 for term in lacking[name])
-    terms = ["similarity", "silhouette", "landmarks", "prior", "neighbours", "kinship", "others"]
+    terms = [
+        "similarity",
+        "silhouette",
+        "landmarks",
+        "prior",
+        "neighbours",
+        "shape_coupling",
+        "others",
+    ]
     assert list(lacking.values()) == [[term] for term in terms]
 
 

@@ -1,4 +1,4 @@
-"""Units: whole or not at all, read back as they were, never mixed, shared out once each."""
+"""Units: complete or absent, read back unchanged, never mixed, each made once."""
 
 import json
 import math
@@ -90,13 +90,13 @@ def test_a_run_that_dies_while_writing_leaves_no_unit(tmp_path, written, monkeyp
     assert [p.name for p in units.folder_of(work, "a").iterdir()] == ["unit.json"]
 
 
-def refuse(case):
+def raise_data_error(case):
     raise data.DataError(f"{case}_ct.nii.gz: not a readable NIfTI file")
 
 
 def test_a_subject_that_cannot_be_used_is_a_unit_that_says_why(tmp_path, written):
     begin(tmp_path / "work")
-    make(tmp_path / "work", "b", refuse)
+    make(tmp_path / "work", "b", raise_data_error)
     unit = units.read(tmp_path / "work", "b")
     assert "b_ct.nii.gz" in unit.reason
     assert unit.cases == [] and unit.grades == {}
@@ -106,7 +106,7 @@ def test_a_subject_that_cannot_be_used_is_a_unit_that_says_why(tmp_path, written
 def test_a_single_subject_that_cannot_be_used_is_an_error(tmp_path, written):
     begin(tmp_path / "work")
     with pytest.raises(data.DataError, match=r"b_ct\.nii\.gz"):
-        make(tmp_path / "work", "b", refuse, strict=True)
+        make(tmp_path / "work", "b", raise_data_error, strict=True)
     assert not units.folder_of(tmp_path / "work", "b").exists()
 
 
@@ -126,15 +126,15 @@ def test_a_bug_is_no_property_of_a_subject(tmp_path, written):
         ({"commit": "def"}, "commit"),
     ],
 )
-def test_units_of_another_run_are_refused(change, named, tmp_path):
+def test_units_of_another_run_are_rejected(change, named, tmp_path):
     begin(tmp_path / "work")
     begin(tmp_path / "work")
-    with pytest.raises(data.DataError, match=named) as refused:
+    with pytest.raises(data.DataError, match=named) as error:
         begin(tmp_path / "work", **change)
-    assert "--work" in str(refused.value)
+    assert "--work" in str(error.value)
 
 
-def test_units_of_other_code_are_refused(tmp_path, monkeypatch):
+def test_units_of_other_code_are_rejected(tmp_path, monkeypatch):
     begin(tmp_path / "work")
     monkeypatch.setattr(units, "_code_hash", lambda: "changed")
     with pytest.raises(data.DataError, match="code"):
@@ -150,7 +150,7 @@ def test_units_of_another_run_can_be_thrown_away_but_nothing_else(tmp_path, writ
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(data.DataError, match=r"other files and no dataset\.json"):
+    with pytest.raises(data.DataError, match=r"other files but no dataset\.json"):
         begin(mine, keep=False)
     assert (mine / "thesis.tex").exists()
 

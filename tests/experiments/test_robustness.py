@@ -1,4 +1,4 @@
-"""Curves: what counts as a failure, and what a table says."""
+"""Robustness curves: definition of a failure, and rows of the tables."""
 
 import numpy as np
 import pytest

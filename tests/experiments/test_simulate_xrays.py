@@ -219,8 +219,8 @@ def test_pngs_open_as_16_bit_grey_and_variants_show(written):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--cohort=COHORT",), "--dataset_out is needed"),
-        (("--dataset_out=COHORT", "--cohort=COHORT"), "fresh folder"),
+        (("--cohort=COHORT",), "--dataset_out is required"),
+        (("--dataset_out=COHORT", "--cohort=COHORT"), "empty folder"),
     ],
 )
 def test_mistakes_get_one_clear_message(cohort, tmp_path, flags, message):

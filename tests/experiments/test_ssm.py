@@ -60,11 +60,11 @@ def test_excluded_subjects_select_the_model_not_the_cases(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [
-        ("evaluate_ssm", (), "--data is needed"),
+        ("evaluate_ssm", (), "--data is required"),
         ("evaluate_ssm", ("--data=/nowhere",), "no such folder"),
         ("evaluate_ssm", ("--data=/nowhere", "--modes=many"), "give whole numbers"),
-        ("build_ssm", (), "--data is needed"),
-        ("build_template", (), "--data is needed"),
+        ("build_ssm", (), "--data is required"),
+        ("build_template", (), "--data is required"),
     ],
 )
 def test_mistakes_are_one_clear_line(name, flags, message, tmp_path):
@@ -73,7 +73,7 @@ def test_mistakes_are_one_clear_line(name, flags, message, tmp_path):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_recipes_are_those_that_can_be_asked_for():
+def test_the_recipes_are_the_choices_of_the_flag():
     (recipe,) = (f for f in dataclasses.fields(Settings) if f.name == "recipe")
     assert set(recipe.metadata["choices"]) == set(card.RECIPES)
 

@@ -1,4 +1,4 @@
-"""Every experiment lives beside the others in one process."""
+"""All experiments can be imported into one process."""
 
 import dataclasses
 import importlib

@@ -1,4 +1,4 @@
-"""Tasks, answers and a failure model made by hand."""
+"""Tasks, estimates and a failure model with hand-chosen values."""
 
 import dataclasses
 import functools
@@ -19,13 +19,13 @@ OWN, ALL = len(FEATURE_NAMES), len(ALL_FEATURE_NAMES)
 
 @functools.cache
 def nothing_seen():
-    """Two views of 8 x 8 pixels that show nothing."""
+    """Make empty observations of two views of 8 x 8 pixels."""
     views = [camera.resize(view, (8, 8)) for view in scenes.views(-30.0, 50.0)]
     return observe([Radiograph(jnp.zeros((8, 8)), view) for view in views], views)
 
 
 def task(level="T9", pair=0, observations=None, **changes):
-    """A vertebra in one pair of views, without a truth."""
+    """Make the task of a vertebra in one pair of views, without ground truth."""
     start = transforms.SE3.identity()
     seen = nothing_seen() if observations is None else observations
     plain = Task("someone", level, pair, MODELS[level], seen, start, None, 90.0)
@@ -33,12 +33,12 @@ def task(level="T9", pair=0, observations=None, **changes):
 
 
 def answer(pose=None, status=0):
-    """The mean shape at a pose."""
+    """Make the estimate of the mean shape at a pose."""
     return Estimate(pose or transforms.SE3.identity(), jnp.zeros(15), status, 0.9)
 
 
 def stored(**changes):
-    """A failure model of equal weights."""
+    """Make a failure model with equal weights."""
     parts = {
         "features": ALL_FEATURE_NAMES,
         "mean": np.full(ALL, 2.0),

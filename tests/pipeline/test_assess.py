@@ -1,4 +1,4 @@
-"""Quality assessment: what a scene shows, probabilities, reasons to abstain."""
+"""Quality assessment: scene features, probabilities, reasons to abstain."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from tests.pipeline.answers import ALL, LEVELS, MODELS, OWN, answer, stored, tas
 
 
 def straight_spine():
-    """Three levels as far apart as their models and discs ask for, and their answers."""
+    """Make three levels at the distances of their models and discs, and their estimates."""
     along = spine.positions_mm(MODELS)
     tasks = [task(level) for level in LEVELS]
     up = [jnp.array([0.0, 0.0, along["T9"] - along[level]]) for level in LEVELS]
@@ -30,13 +30,13 @@ def of_scene(tasks, estimates, own=None, losses=None):
     return {name: found[:, i] for i, name in enumerate(SCENE_FEATURE_NAMES)}
 
 
-def test_neighbours_that_agree_are_no_distance_apart():
+def test_consistent_neighbours_have_no_distance():
     feature = of_scene(*straight_spine())
     np.testing.assert_allclose(feature["neighbour_distance_mm"], 0.0, atol=1e-3)
     np.testing.assert_allclose(feature["neighbour_angle_deg"], 0.0, atol=1e-3)
 
 
-def test_an_answer_that_left_the_spine_stands_out():
+def test_an_estimate_outside_the_spine_is_detected():
     tasks, estimates = straight_spine()
     moved = transforms.perturb(
         estimates[1].pose, jnp.array([0.0, np.deg2rad(10.0), 0.0]), jnp.array([6.0, 0.0, 0.0])
@@ -49,17 +49,17 @@ def test_an_answer_that_left_the_spine_stands_out():
     np.testing.assert_allclose(feature["scene_neighbour_distance_mm"], expected, rtol=1e-5)
 
 
-def test_abstained_answers_are_no_neighbours():
+def test_abstained_vertebrae_are_no_neighbours():
     tasks, estimates = straight_spine()
     tasks[1] = dataclasses.replace(tasks[1], abstention="too little was detected")
     estimates[1] = answer(transforms.SE3.from_translation(jnp.array([90.0, 0.0, 0.0])))
     feature = of_scene(tasks, estimates)
-    # The height of a vertebra that is not there is interpolated.
+    # The height of a missing vertebra is interpolated.
     np.testing.assert_allclose(feature["neighbour_distance_mm"][[0, 2]], 0.0, atol=0.5)
     assert np.isnan(feature["neighbour_distance_mm"][1])
 
 
-def test_scenes_are_kept_apart():
+def test_scenes_are_independent():
     tasks = [task(level, pair) for pair in (0, 1) for level in LEVELS]
     assert indices_by_scene(tasks) == [[0, 1, 2], [3, 4, 5]]
     own = np.zeros((6, OWN))
@@ -78,7 +78,7 @@ def test_scenes_are_kept_apart():
     )
 
 
-def test_a_vertebra_larger_than_its_neighbours_stands_out():
+def test_a_vertebra_larger_than_its_neighbours_is_detected():
     tasks, estimates = straight_spine()
     larger = MODELS["T9"]
     growth = larger.modes.at[0].set(0.1 * larger.mean_shape)
@@ -93,21 +93,21 @@ def test_one_vertebra_alone_has_no_scene():
     assert np.isnan(found).all()
 
 
-def test_what_only_a_scene_shows_counts_as_average():
+def test_missing_scene_features_count_as_average():
     features = np.full((2, ALL), 2.0)
     features[0, OWN:] = np.nan
     chance = assess.failure_probabilities(features, stored())
     np.testing.assert_allclose(chance, 0.5, atol=1e-6)
-    features[1, 0] = np.nan  # but the vertebra's own must be there
+    features[1, 0] = np.nan  # features of the vertebra itself must be finite
     assert assess.failure_probabilities(features, stored())[1] == 1.0
 
 
-def test_other_features_are_refused():
+def test_a_model_of_other_features_is_rejected():
     with pytest.raises(data.DataError, match="other features"):
         assess.failure_probabilities(np.zeros((1, ALL)), stored(features=("a",)))
 
 
-def test_assessments_are_inflated_and_abstentions_say_why():
+def test_assessments_are_inflated_and_abstentions_have_reasons():
     features = np.full((2, ALL), 2.0)
     features[0, 3] = -1.0
     measured = assess.QualityMeasures(
@@ -120,12 +120,12 @@ def test_assessments_are_inflated_and_abstentions_say_why():
     good, bad = assess.assess_quality(measured, stored())
     np.testing.assert_allclose(good.vertex_std_mm, 1.0)
     np.testing.assert_allclose(good.path_std_mm, 0.75)
-    np.testing.assert_allclose(bad.vertex_std_mm, 2.5)  # beyond the threshold it is less certain
+    np.testing.assert_allclose(bad.vertex_std_mm, 2.5)  # larger inflation beyond the threshold
     np.testing.assert_allclose(bad.path_std_mm, 2.0)
     np.testing.assert_allclose(good.covariance, 4.0 * np.eye(3))  # variances: squared
     np.testing.assert_allclose(bad.covariance, 25.0 * np.eye(3))
     assert good.probability == pytest.approx(1.0 / (1.0 + np.exp(3.0)))
     reasons = assess.abstention_reasons([good, bad], 0.4)
-    assert reasons == ["", "it probably failed (0.50, accepted up to 0.40)"]
+    assert reasons == ["", "failure probability 0.50, accepted up to 0.40"]
     failed = bad._replace(probability=float("nan"))
     assert assess.abstention_reasons([failed], 1.0) != [""]

@@ -1,4 +1,4 @@
-"""What cannot be reconstructed is flagged: an abstention or a status, never a confident answer."""
+"""Bad input is flagged by an abstention or a status."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from tests.registration import scenes
 pytestmark = pytest.mark.slow
 
 NOISE_PX = 2.4 * scenes.PIXELS / scenes.WIDTH_MM
-_ladder = jax.jit(lambda seen: initialise(scenes.model(), seen))
+_initialise = jax.jit(lambda seen: initialise(scenes.model(), seen))
 _fit = jax.jit(lambda seen, start: fit(scenes.model(), seen, start, scenes.QUICK))
 
 
@@ -29,11 +29,11 @@ def good(*primary_deg):
 
 
 def is_flagged(seen):
-    """From detections to an answer, as a run goes."""
-    found = _ladder(seen)
+    """Run initialisation and fit; return whether the result is flagged."""
+    found = _initialise(seen)
     answer = _fit(agreeing_landmarks(seen, found), found.pose)
     size = abs(float(ssm.log_size(scenes.model(), answer.coefficients)))
-    insufficient = insufficient_evidence(seen, int(found.rung), helped=False)
+    insufficient = insufficient_evidence(seen, int(found.tier), helped=False)
     return bool(insufficient) or int(answer.status) != 0 or size > MAX_LOG_SIZE
 
 
@@ -48,7 +48,7 @@ def with_landmarks(seen, *kept):
 
 
 def swapped(seen):
-    """The images with each other's camera."""
+    """Swap the cameras of the two images."""
     cameras = jax.tree.map(lambda leaf: leaf[::-1], seen.cameras)
     return dataclasses.replace(seen, cameras=cameras)
 
@@ -82,12 +82,12 @@ def test_no_mask_and_one_landmark_or_none():
     assert is_flagged(without_masks(with_landmarks(good(-30.0, 50.0))))
 
 
-def test_cameras_exchanged_between_oblique_views():
+def test_cameras_swapped_between_oblique_views():
     assert is_flagged(swapped(good(-30.0, 50.0)))
 
 
-def test_cameras_exchanged_between_views_at_a_right_angle():
-    """It fits, turned by 76 degrees from the patient's axes and a quarter too small."""
+def test_cameras_swapped_between_views_at_a_right_angle():
+    """The fit succeeds, turned by 76 degrees from the patient's axes and a quarter too small."""
     assert is_flagged(swapped(good(10.0, 100.0)))
 
 
@@ -97,6 +97,6 @@ def test_pixel_spacing_off_by_a_fifth(factor):
     assert is_flagged(wrong_spacing(good(0.0, 40.0), factor))
 
 
-def test_one_landmark_beside_masks():
-    """Two masks and the patient's axes place it; the orientation is then a guess."""
+def test_one_landmark_with_masks():
+    """Two masks give the position; the orientation is not determined."""
     assert is_flagged(with_landmarks(good(-30.0, 50.0), 3))

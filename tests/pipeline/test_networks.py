@@ -1,4 +1,4 @@
-"""Networks from folders: of the right kind, not trained on who is reconstructed."""
+"""Loading of networks: the right kind, not trained on the reconstructed subject."""
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ def untrained():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Of an untrained similarity."""
+    """Save an untrained similarity network."""
     folder = tmp_path_factory.mktemp("weights")
     like = untrained()
     data.save_weights(folder, like, CARD | {"name": "similarity"})
@@ -42,7 +42,7 @@ def test_a_network_comes_back_as_it_was_saved(folder):
     assert net.config.size == 32 and networks.similarity_network(folder)[0] is net
 
 
-def test_a_subject_it_was_trained_on_is_refused(folder):
+def test_a_subject_of_the_training_is_rejected(folder):
     networks.check_not_trained_on(folder, ["synth0002", "lidc0001"], "similarity")
     with pytest.raises(
         data.DataError, match=r"trained on sub-SYNTH0005: give the folder of other weights"
@@ -55,27 +55,27 @@ def test_weights_of_the_other_network_are_named(folder):
         networks.isolation_network(folder)
 
 
-def test_rows_that_need_weights_are_run_with_them_alone(folder):
+def test_methods_without_their_weights_are_not_run(folder):
     learned = set(methods.NEEDED_NETWORK)
     assert not learned & set(Study().methods)
     assert learned & set(Study(similarity=folder).methods) == {"faithful", "ours"}
     assert learned & set(Study(isolation=folder).methods) == {"isolated"}
 
 
-def test_the_learned_term_is_looked_at_no_coarser_than_the_network_sees(folder):
+def test_scales_with_the_learned_term_are_as_fine_as_its_network(folder):
     faithful = _learned.faithful_fit_options(folder)
     assert {scale.num_pixels for scale in faithful.scales} == {32}
     assert faithful.weights.similarity == faithful.weights.landmarks == 0.0
-    ours = _learned.with_score(methods_presets.FIT_OPTIONS[methods_presets.OURS], folder, 0.2)
+    ours = _learned.with_score(methods_presets.FIT_OPTIONS[methods_presets.JOINT], folder, 0.2)
     assert [scale.num_pixels for scale in ours.scales] == [64, 64, 128, 128]
     assert ours.multiview is faithful.multiview and ours.weights.multiview == 0.2
     assert hash(ours) == hash(
-        _learned.with_score(methods_presets.FIT_OPTIONS[methods_presets.OURS], folder, 0.2)
+        _learned.with_score(methods_presets.FIT_OPTIONS[methods_presets.JOINT], folder, 0.2)
     )
 
 
 @pytest.mark.parametrize("name", ["similarity", "isolation"])
-def test_the_packaged_networks_are_small_and_have_seen_nobody_who_is_reported_on(name):
+def test_the_packaged_networks_are_small_and_exclude_the_test_subjects(name):
     folder = str(data.NETWORKS / name)
     card = data.read_card(folder)
     assert card["name"] == name
@@ -87,7 +87,7 @@ def test_the_packaged_networks_are_small_and_have_seen_nobody_who_is_reported_on
     assert sum(file.stat().st_size for file in data.NETWORKS.glob(f"{name}/*")) < 15e6
 
 
-def test_what_is_needed_and_not_given_is_the_packaged_one():
+def test_needed_weights_default_to_the_packaged_ones():
     packaged = str(data.NETWORKS / "similarity")
     assert networks.weights_folder("similarity", None) is None
     assert networks.weights_folder("similarity", None, needed=True) == packaged

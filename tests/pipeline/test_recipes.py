@@ -1,4 +1,4 @@
-"""The methods of a table: their answers, in order, flagged, and compiled once."""
+"""Recipes: order of the results, flags, and compilation."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dartjax.pipeline import _joint, _recipes, _task
-from dartjax.registration import RUNGS, Reconstruction, _presets
+from dartjax.registration import TIERS, Reconstruction, _presets
 from tests.pipeline.vertebrae import answer_of, two_tasks
 
 
@@ -18,8 +18,7 @@ def tasks():
 
 
 def of_scene(models, observations, starts, order, coefficients=None):
-    """What `fit_together` would return, had every vertebra stayed at its start; its status says
-    whether the others may rely on it."""
+    """Replace `fit_together` by one that returns the starts; the status is `present`."""
 
     def one(start, along, present, coefficients):
         if coefficients is None:
@@ -33,25 +32,25 @@ def of_scene(models, observations, starts, order, coefficients=None):
 
 
 @pytest.mark.slow
-def test_the_joint_fit_answers_in_the_order_of_the_tasks_scene_by_scene(tasks, monkeypatch):
+def test_the_joint_fit_returns_results_in_the_order_of_the_tasks(tasks, monkeypatch):
     monkeypatch.setattr(_joint, "_program", lambda options: of_scene)
-    other = dataclasses.replace(tasks[0], pair=1, tier=RUNGS[2])
+    other = dataclasses.replace(tasks[0], pair=1, tier=TIERS[2])
     mixed = [tasks[0], other, dataclasses.replace(tasks[0], level="T10")]
     estimates, seconds = _recipes.run_method(
-        _presets.OURS, mixed, num_starts=1, seed=0, step=lambda note: None
+        _presets.JOINT, mixed, num_starts=1, seed=0, step=lambda note: None
     )
     assert [estimate.status for estimate in estimates] == [1, 0, 1]
     for task, estimate in zip(mixed, estimates, strict=True):
         np.testing.assert_allclose(estimate.pose.parameters(), task.start.parameters(), atol=1e-6)
     assert seconds >= 0.0
-    begun = [answer_of(task, coefficients=jnp.full(15, float(i))) for i, task in enumerate(mixed)]
+    initial = [answer_of(task, coefficients=jnp.full(15, float(i))) for i, task in enumerate(mixed)]
     found, _ = _joint.fit_jointly(
-        _presets.FIT_OPTIONS[_presets.OURS],
+        _presets.FIT_OPTIONS[_presets.JOINT],
         mixed,
         step=lambda note: None,
-        begun=begun,
+        initial=initial,
     )
-    for was, now in zip(begun, found, strict=True):
+    for was, now in zip(initial, found, strict=True):
         np.testing.assert_array_equal(now.coefficients, was.coefficients)
         np.testing.assert_allclose(now.pose.parameters(), was.pose.parameters(), atol=1e-6)
 
@@ -71,11 +70,11 @@ def test_a_spine_of_unusual_size_is_flagged_as_a_whole(tasks):
     assert statuses(1.2, 1.2, status=2) == [2, 2]
 
 
-def test_a_method_over_cases_is_one_function_object_for_one_setting():
+def test_equal_settings_share_one_fit_function():
     assert _recipes._case_fit("ncc", 1) is _recipes._case_fit("ncc", 1)
     assert _recipes._case_fit("ncc", 1) is not _recipes._case_fit("ncc", 2)
-    rows = {*_recipes.FITTED_ALONE, _presets.OURS, *_recipes.NEEDED_NETWORK}
-    assert set(_recipes.RECIPES.values()) == rows - {_recipes.ISOLATED}
+    rows = {*_recipes.FITTED_ALONE, _presets.JOINT, *_recipes.NEEDED_NETWORK}
+    assert set(_recipes.RECIPES.values()) == rows - {_recipes.TRUE_ISOLATION}
 
 
 @pytest.mark.slow

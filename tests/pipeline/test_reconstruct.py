@@ -1,4 +1,4 @@
-"""The front door: from X-rays to a spine, whatever the views, and mistakes."""
+"""`dartjax.reconstruct`: from X-rays to a spine, different views, and input errors."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ def truths():
 
 @functools.cache
 def xrays():
-    """Two X-rays of three vertebrae and nothing else."""
+    """Simulate two X-rays of three vertebrae alone."""
     found = []
     for empty in vertebrae.radiographs():
         shown = [
@@ -45,7 +45,7 @@ def detections():
 
 
 def starts(shift_mm=(3.0, -2.0, 2.0)):
-    """Poses a little off the truth."""
+    """Make initial poses near the true ones."""
     return {
         level: transforms.perturb(truth.pose, jnp.array([0.05, 0.0, 0.05]), jnp.array(shift_mm))
         for level, truth in truths().items()
@@ -81,10 +81,10 @@ def test_tasks_stand_from_head_to_foot_whatever_the_order():
     assert [task.level for task in tasks] == ["T8", "T10"]
 
 
-def test_a_given_start_goes_before_one_of_detections():
+def test_a_given_start_replaces_that_of_detections():
     tasks, _ = tasks_of(observations=detections(), starts={"T9": starts()["T9"]})
     assert [task.tier == pipeline.GIVEN for task in tasks] == [False, True, False]
-    assert tasks[1].mask_in_every_view  # what was seen of it stays
+    assert tasks[1].mask_in_every_view  # its observations are kept
     np.testing.assert_array_equal(tasks[1].start.parameters(), starts()["T9"].parameters())
 
 
@@ -99,7 +99,7 @@ def test_detections_and_crops_of_them_give_the_same_start():
             assert float(jnp.linalg.norm(offset)) < 2.0 and task.abstention == ""
 
 
-def test_images_of_unequal_size_are_taken():
+def test_images_of_unequal_size_are_accepted():
     first, second = xrays()
     cut = dataclasses.replace(second.camera, image_size=(350, 384))
     smaller = [first, Radiograph(second.image[:350], cut)]
@@ -113,8 +113,8 @@ def test_images_of_unequal_size_are_taken():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "nothing says where a vertebra is: give observations"),
-        ({"starts": starts, "levels": ("L1",)}, "say where L1 is; they have T8, T9, T10"),
+        ({}, "no observations and no starts are given: give observations"),
+        ({"starts": starts, "levels": ("L1",)}, "do not contain L1, only T8, T9, T10"),
         ({"starts": starts, "levels": ()}, "levels is empty"),
         ({"starts": lambda: {"T99": starts()["T9"]}}, "T99"),
         ({"starts": lambda: {"C3": starts()["T9"]}}, "C3"),
@@ -123,13 +123,13 @@ def test_images_of_unequal_size_are_taken():
         ({"starts": starts, "exclude": ("lidc0001", "nobody-else", "ctacardio")}, "ctacardio"),
     ],
 )
-def test_a_mistake_has_one_message(given, message):
+def test_an_input_error_has_one_message(given, message):
     given = {key: value() if callable(value) else value for key, value in given.items()}
     with pytest.raises(DataError, match=message):
         tasks_of(**given)
 
 
-def test_images_that_are_no_radiographs_have_one_message():
+def test_invalid_radiographs_have_one_message():
     first, second = xrays()
     dead = Radiograph(second.image.at[3, 4].set(jnp.nan), second.camera)
     with pytest.raises(DataError, match="radiograph 2: 1 pixels are NaN"):
@@ -137,25 +137,25 @@ def test_images_that_are_no_radiographs_have_one_message():
     cut = Radiograph(second.image[:100], second.camera)
     with pytest.raises(DataError, match=r"radiograph 2 is \(100, 384\)"):
         tasks_of(radiographs=[first, cut], starts=starts())
-    with pytest.raises(DataError, match="T8: the detection is of 2 views"):
+    with pytest.raises(DataError, match="T8: the detection has 2 views"):
         tasks_of(radiographs=[first], observations=detections())
     tasks, _ = tasks_of(observations=detections())
     one_view = {"T9": jax.tree.map(lambda leaf: leaf[:1], tasks[1].observations)}
-    with pytest.raises(DataError, match="T9: observations are crops of shape"):
+    with pytest.raises(DataError, match="T9: observations must be crops of shape"):
         tasks_of(observations=one_view)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"recipe": "magic"}, "magic"), ({"restarts": 3}, "fits them together")],
+    [({"recipe": "magic"}, "magic"), ({"restarts": 3}, "fits all vertebrae jointly")],
 )
-def test_a_recipe_that_is_not_there_has_one_message(options, message):
+def test_an_unknown_recipe_has_one_message(options, message):
     tasks, _ = tasks_of(starts=starts())
     with pytest.raises(DataError, match=message):
         pipeline.fit_spine(tasks, ReconstructOptions(**options))
 
 
-def test_a_network_that_knows_somebody_excluded_is_not_used():
+def test_a_network_trained_on_an_excluded_subject_is_rejected():
     tasks, _ = tasks_of(starts=starts())
     person = data.read_card(data.NETWORKS / "similarity")["subjects_included"][0]
     with pytest.raises(DataError, match=f"trained on {person}"):
@@ -177,7 +177,7 @@ def test_three_vertebrae_from_detections():
 
 
 @pytest.mark.slow
-def test_again_in_a_thread_and_in_double_precision_it_is_the_same():
+def test_results_are_the_same_in_a_thread_and_with_double_precision():
     given = starts()
     first = dartjax.reconstruct(xrays(), starts=given)
     assert all(masd(vertebra) < 1.5 and vertebra.p_failure is None for vertebra in first)
@@ -203,14 +203,14 @@ def test_again_in_a_thread_and_in_double_precision_it_is_the_same():
 
 
 @pytest.mark.slow
-def test_one_view_is_taken_with_a_warning_and_flagged():
+def test_one_view_gives_a_warning_and_a_flag():
     spine = dartjax.reconstruct(xrays()[:1], starts=starts())
     assert "only one view" in spine.warnings[0]
     assert all("one view" in vertebra.status and not vertebra.succeeded for vertebra in spine)
 
 
 @pytest.mark.slow
-def test_no_usable_vertebra_is_an_answer_too(tmp_path):
+def test_a_spine_without_usable_vertebrae_is_saved(tmp_path):
     blind = {
         level: vertebrae.unmasked(vertebrae.unmarked(each)) for level, each in detections().items()
     }

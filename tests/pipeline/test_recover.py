@@ -1,4 +1,4 @@
-"""Another try at a doubtful answer."""
+"""Recovery of unreliable estimates."""
 
 import dataclasses
 
@@ -20,9 +20,9 @@ from tests.registration import scenes
 
 
 @pytest.mark.slow
-def test_a_turned_answer_is_doubted_and_recovered():
-    """The same evidence for the right answer and for one turned by 17 degrees: the features tell
-    them apart, and trying again from the start repairs the wrong one."""
+def test_a_turned_estimate_is_detected_and_recovered():
+    """The features separate the correct estimate from one turned by 17 degrees with the same
+    observations, and a new fit from the start corrects the wrong one."""
     model, seen = scenes.model(), scenes.observations(-30.0, 50.0)
     one = task(observations=seen, start=scenes.disturbed_start(), model=model)
     turned = transforms.perturb(scenes.TRUE_POSE, jnp.array([0.0, 0.3, 0.0]), jnp.zeros(3))

@@ -1,4 +1,4 @@
-"""A spine of known answers: what it holds, and what spine.json says of it."""
+"""Spine of known estimates: its content, and spine.json."""
 
 import json
 
@@ -18,7 +18,7 @@ def tasks():
 
 @pytest.fixture(scope="module")
 def spine(tasks):
-    """The true answer to the first task, and none to the second."""
+    """Make the spine of a correct estimate and an abstention."""
     estimates = [_task.estimate_of(answer_of(task)) for task in tasks]
     assessed = QualityAssessment(0.125, np.zeros(5), np.zeros((2, 2)), 4.0 * np.eye(21))
     answers = pipeline.AssessedAnswers(estimates, ["", "too little"], [assessed, None])
@@ -26,7 +26,7 @@ def spine(tasks):
     return pipeline.plan_spine(tasks, answers, options, warnings=["one view"])
 
 
-def test_a_vertebra_carries_its_answer(spine, tasks):
+def test_a_vertebra_contains_its_estimate(spine, tasks):
     first, second = spine
     truth = tasks[0].truth
     assert first.level == "T9" and first.status == "converged" and first.succeeded
@@ -70,12 +70,12 @@ def test_spine_json_follows_the_contract(spine, tmp_path, tasks):
     assert first["paths"]["left"]["radius_mm"] == 1.0
     mesh = data.load_mesh(tmp_path / "new" / first["mesh"])
     np.testing.assert_allclose(mesh.vertices, spine["T9"].surface.vertices, atol=1e-3)
-    # One that is abstained from leaves nothing that could be taken for an answer.
+    # An abstained vertebra has no values.
     assert second["abstained"] and second["mesh"] is None and second["paths"] is None
     assert second["pose_world_from_vertebra"] is None and second["coefficients"] is None
 
 
-def test_what_is_not_finite_is_null(spine):
+def test_values_that_are_not_finite_are_null(spine):
     assert pipeline._spine._plain(jnp.array([1.0, jnp.nan])) is None
     assert pipeline._spine._plain(float("inf")) is None
     assert spine.as_json()["vertebrae"][0]["paths"]["left"]["p_no_breach"] is None

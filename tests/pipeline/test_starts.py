@@ -1,4 +1,4 @@
-"""Detections of a known vertebra: crops follow them, starts are made of them, gaps are flagged."""
+"""Detections of a known vertebra: crops, starts, and abstentions."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ import pytest
 from dartjax import camera, transforms
 from dartjax.image import Radiograph
 from dartjax.pipeline import _starts, _task
-from dartjax.registration import RUNGS, _presets, _spine
+from dartjax.registration import TIERS, _presets, _spine
 from dartjax.simulation import _detections, _ground_truth
 from tests.pipeline import vertebrae
 from tests.pipeline.vertebrae import (
@@ -89,7 +89,7 @@ def test_without_a_mask_the_landmarks_centre_the_crop(sure, radiographs):
     assert not np.asarray(seen.masks).any()
 
 
-def test_with_nothing_seen_the_expected_place_centres_the_crop(sure, radiographs):
+def test_without_detections_the_expected_position_centres_the_crop(sure, radiographs):
     nothing = unmarked(unmasked(sure))
     place = CENTER + np.array([12.0, 0.0, -9.0])
     seen = seen_of(nothing, radiographs, place)
@@ -98,7 +98,7 @@ def test_with_nothing_seen_the_expected_place_centres_the_crop(sure, radiographs
         assert np.abs(np.asarray(shown) - _presets.CROP_PIXELS / 2).max() < 0.1
 
 
-def test_a_vertebra_seen_by_no_pair_of_views_lies_on_the_line_of_the_others(radiographs):
+def test_a_vertebra_without_a_pair_of_views_is_interpolated(radiographs):
     views = [r.camera for r in radiographs]
     levels, along = ["T8", "T9", "T10"], {"T8": 0.0, "T9": 25.0, "T10": 50.0}
     down = np.array([0.2, 0.1, -0.97])
@@ -154,9 +154,9 @@ def test_starts_with_the_help_of_neighbours_and_without_enough(truth, sure, radi
     ]
     tasks, seconds = _starts.initialise_tasks([task_of(t, d, radiographs, p) for t, d, p in seen])
     assert seconds > 0.0
-    assert [task.tier for task in tasks] == [RUNGS[i] for i in (0, 3, 0, 3, 4)]
+    assert [task.tier for task in tasks] == [TIERS[i] for i in (0, 3, 0, 3, 4)]
     assert [bool(task.abstention) for task in tasks] == [False] * 3 + [True] * 2
-    assert "how it is turned" in tasks[3].abstention and "too little" in tasks[4].abstention
+    assert "orientation" in tasks[3].abstention and "too little" in tasks[4].abstention
 
     def turned(task):
         turn = task.truth.pose.rotation().inverse() @ task.start.rotation()
@@ -175,7 +175,7 @@ def test_starts_with_the_help_of_neighbours_and_without_enough(truth, sure, radi
         ({}, ""),
     ],
 )
-def test_evidence_that_cannot_be_trusted_gets_no_answer(gap, reason, truth, sure, radiographs):
+def test_insufficient_evidence_leads_to_abstention(gap, reason, truth, sure, radiographs):
     seen = seen_of(sure, radiographs)
     broken = {key: getattr(seen, key).at[:].set(value) for key, value in gap.items()}
     found = _starts.insufficient_evidence(dataclasses.replace(seen, **broken), tier=0, helped=False)
@@ -187,7 +187,7 @@ def test_evidence_that_cannot_be_trusted_gets_no_answer(gap, reason, truth, sure
     assert graded.get("dice_reason", "") == found
 
 
-def test_an_answer_that_is_not_finite_is_none(truth, sure, radiographs):
+def test_an_estimate_that_is_not_finite_is_no_result(truth, sure, radiographs):
     lost = transforms.SE3.from_translation(jnp.full(3, jnp.nan))
     estimate = _task.Estimate(lost, jnp.zeros(truth.model.num_modes), _task.NOT_FINITE, np.nan)
     graded = _task.grade_estimate(task_of(truth, sure, radiographs), estimate)

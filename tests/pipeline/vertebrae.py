@@ -1,4 +1,4 @@
-"""Vertebrae whose truth is known, and what is asked of them."""
+"""Vertebrae with ground truth, and their tasks."""
 
 import dataclasses
 import functools
@@ -16,12 +16,12 @@ from tests.registration import scenes
 
 SURE = Detector(
     landmark_mm=0.3,
-    miss=0.0,
-    gross=0.0,
-    exchanged=0.0,
+    miss_rate=0.0,
+    outlier_rate=0.0,
+    swap_rate=0.0,
     mask_dice=0.97,
     mask_dice_spread=0.0,
-    mask_miss=0.0,
+    mask_miss_rate=0.0,
 )
 CENTER = np.array([10.0, -20.0, 150.0])
 MODELS = {level: data.load_shape_model(level) for level in ("T8", "T9", "T10")}
@@ -29,7 +29,7 @@ MODELS = {level: data.load_shape_model(level) for level in ("T8", "T9", "T10")}
 
 @functools.cache
 def vertebra(level="T9", up_mm=0.0):
-    """A true vertebra of the mean shape, and nothing else."""
+    """Make the ground truth of a vertebra with the mean shape."""
     model = MODELS[level]
     turn = transforms.SO3.exp(jnp.array([0.15, 0.0, 0.1]))
     place = jnp.asarray(CENTER, jnp.float32) + turn.apply(jnp.array([0.0, 0.0, up_mm]))
@@ -79,7 +79,7 @@ def radiographs():
 
 
 def sure_detection(truth, radiographs):
-    """What a detector that hardly errs sees."""
+    """Simulate a detection with almost no errors."""
     return _detections.detect(truth, radiographs, SURE, np.random.default_rng(0))
 
 
@@ -94,7 +94,7 @@ def unmarked(detection, keep=0):
 
 
 def answer_of(task, status=0, coefficients=None):
-    """What a perfect method says of a task."""
+    """Make the result of a perfect method for a task."""
     return Reconstruction(
         pose=task.truth.pose,
         coefficients=jnp.zeros(task.model.num_modes) if coefficients is None else coefficients,
@@ -106,7 +106,7 @@ def answer_of(task, status=0, coefficients=None):
 
 
 def two_tasks():
-    """T9 in two pairs of views; nothing was detected in the second."""
+    """Make the tasks of T9 in two pairs of views, the second without detections."""
     truth = vertebra()
     seen = scenes.observations(-30.0, 50.0)
     start = transforms.perturb(truth.pose, jnp.zeros(3), jnp.array([3.0, 0.0, 0.0]))

@@ -1,4 +1,4 @@
-"""Clearance and corridors in solids whose room is known."""
+"""Clearance and corridors in solids with known clearance."""
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def slab_field():
 
 
 @pytest.mark.parametrize("x", [0.0, 2.0, -3.5, 5.0])
-def test_room_in_a_slab(slab_field, x):
+def test_clearance_in_a_slab(slab_field, x):
     found = measure((x, -30.0, 0.0), (x, 20.0, 0.0), slab_field)
     room = 6.0 - abs(x) - RADIUS
     assert float(found.clearance) == pytest.approx(room, abs=1e-4)
@@ -92,7 +92,7 @@ def test_path_through_the_wall_of_a_slab(slab_field):
 
 @pytest.mark.parametrize("offset", [1.0, 1.5, 2.5, 3.5])
 @pytest.mark.parametrize("entry_z", [0.0, 4.0, -6.0])
-def test_room_in_a_bore(bore_field, offset, entry_z):
+def test_clearance_in_a_bore(bore_field, offset, entry_z):
     found = measure((offset, 0.0, entry_z), (offset, 0.0, 50.0), bore_field)
     assert float(found.clearance) == pytest.approx(5.0 - offset - RADIUS, abs=0.02)
     # The needle enters at z = 0 wherever the given entry point lies along its axis.
@@ -179,9 +179,9 @@ def test_best_corridor_finds_the_middle_of_a_pedicle():
     assert float(again.clearance) == pytest.approx(float(found.clearance), abs=0.05)
 
 
-def test_best_corridor_keeps_to_its_range_and_never_loses_room():
+def test_best_corridor_stays_in_range_and_never_loses_clearance():
     field = field_of(lambda p: np.abs(p[:, 0] - 20.0) - 15.0, (-10, -40, -10), (50, 40, 10))
-    path = needle((7.0, -30.0, 0.0), (7.0, 20.0, 0.0))  # room grows toward x = 20
+    path = needle((7.0, -30.0, 0.0), (7.0, 20.0, 0.0))  # clearance grows toward x = 20
     corridor, found = best_corridor(path, field, max_shift_mm=4.0)
     assert float(found.clearance) == pytest.approx(2.0 + 4.0 - RADIUS, abs=0.05)
     assert float(corridor.target_point[0]) == pytest.approx(11.0, abs=0.05)
@@ -258,7 +258,7 @@ def test_mesh_field_of_a_box():
     np.testing.assert_allclose(signed_distance(field, points), [-6, -1, 6, 0], atol=0.01)
 
 
-def test_bad_masks_are_refused():
+def test_bad_masks_are_rejected():
     with pytest.raises(ValueError, match="empty or full"):
         distance_field_from_solid(np.zeros((4, 4, 4), bool), np.eye(4))
     sheared = np.eye(4)

@@ -29,7 +29,7 @@ def along_z(x, radius):
     ("x", "radius", "breach"),
     [(0.0, 2.5, 0.0), (3.4, 2.5, 0.0), (4.5, 2.5, 1.0), (4.5, 1.0, 0.0), (-7.0, 2.5, 3.5)],
 )
-def test_the_breach_is_what_stands_out_of_the_wall(slab, x, radius, breach):
+def test_the_breach_is_the_part_beyond_the_wall(slab, x, radius, breach):
     assert float(breach_mm(along_z(x, radius), slab)) == pytest.approx(breach, abs=1e-4)
 
 
@@ -46,5 +46,5 @@ def test_borders_of_the_grades():
     assert PedicleGrade(int(four[0])) is PedicleGrade.I
 
 
-def test_what_has_no_breach_has_no_grade():
+def test_a_nan_or_negative_breach_has_grade_0():
     assert pedicle_grade(jnp.array([jnp.nan, -1.0])).tolist() == [0, 0]

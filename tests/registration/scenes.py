@@ -1,4 +1,4 @@
-"""A vertebra whose pose and shape are known, and what two views show of it alone."""
+"""Vertebra with known pose and shape, and its isolated observations in two views."""
 
 import functools
 
@@ -42,7 +42,7 @@ def disturbed_start():
 
 
 def observations(*primary_deg, landmarks=True, masks=True):
-    """Noise-free evidence of the true vertebra alone."""
+    """Noise-free observations of the true vertebra alone."""
     shape = ssm.posed(model(), TRUE_POSE, TRUE_COEFFICIENTS)
     start = disturbed_start()
     center = start.apply(jnp.mean(model().mean_shape, axis=0))

@@ -1,4 +1,4 @@
-"""Batches: every case as if alone, one program per function and shape."""
+"""Batches: every case equals a single run; one compiled program per function and shape."""
 
 import contextlib
 
@@ -18,7 +18,7 @@ def polynomial(x, y):
 
 @contextlib.contextmanager
 def compilations():
-    """Names of what the compiler is given meanwhile."""
+    """Collect the names of the programs compiled in the block."""
     seen = []
 
     def listen(event, duration, **about):
@@ -39,14 +39,14 @@ def arguments(num_cases):
 
 
 @pytest.mark.parametrize("num_cases", [1, 4, 7])
-def test_every_case_as_if_alone(num_cases):
+def test_every_case_equals_a_single_run(num_cases):
     x, y = arguments(num_cases)
     found = map_cases(polynomial, x, y, chunk=4)
     np.testing.assert_allclose(found["value"], (np.asarray(x) ** 2).sum(1) + np.asarray(y))
     assert found["root"].shape == (num_cases,)
 
 
-def test_a_second_batch_of_another_size_compiles_no_program():
+def test_a_batch_of_another_size_compiles_no_new_program():
     sizes = (5, 9, 3, 1)
     batches = [arguments(size) for size in sizes]
     map_cases(polynomial, *batches[0], chunk=4)
@@ -67,7 +67,7 @@ def test_a_second_batch_of_another_size_compiles_no_program():
     assert len(traced) == 1
 
 
-def test_another_shape_or_function_is_another_program():
+def test_another_shape_or_function_compiles_another_program():
     x, y = arguments(4)
     first = map_cases(polynomial, x, y, chunk=2)
     wider = map_cases(polynomial, jnp.concatenate([x, x], axis=1), y, chunk=2)
@@ -84,7 +84,7 @@ def test_random_keys_and_pytrees_are_split_like_arrays():
     np.testing.assert_allclose(found, jnp.stack([expected, expected], axis=1), rtol=1e-6)
 
 
-def test_progress_is_told_after_every_chunk():
+def test_progress_is_reported_after_every_chunk():
     told = []
     map_cases(polynomial, *arguments(5), chunk=2, on_chunk=lambda *x: told.append(x))
     assert told == [(0, 5), (2, 5), (4, 5), (5, 5)]

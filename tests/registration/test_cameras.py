@@ -1,4 +1,4 @@
-"""Bundle adjustment of the views: what was turned comes back, and nothing else moves."""
+"""Refinement of the cameras: wrong poses are corrected, correct ones are unchanged."""
 
 import equinox as eqx
 import jax
@@ -52,7 +52,7 @@ def coefficients():
 
 @pytest.fixture(scope="module")
 def seen(models, poses, coefficients):
-    """What two views show without noise, in crops."""
+    """Noise-free observations in crops of two views."""
     views = [
         camera.from_carm(transforms.carm_rotation(np.deg2rad(a), 0.1), PIVOT) for a in (0.0, 80.0)
     ]
@@ -99,12 +99,12 @@ def run(models):
 
 
 def motions_of(turn=TURN, shift=SHIFT):
-    """The first view stays."""
+    """Make motions of two cameras; the first is the identity."""
     return stack([transforms.SE3.identity(), carm_motion(PIVOT, turn, shift)])
 
 
 def changed(batch, **leaves):
-    """Other leaves in a batch of observations (whose types are those of one case)."""
+    """Replace leaves in a batch of observations (whose types are those of one case)."""
     return eqx.tree_at(
         lambda o: [getattr(o, name) for name in leaves],
         batch,
@@ -127,7 +127,7 @@ def started(poses):
 
 
 def left_over(motions, true_motions):
-    """Angle in deg and shift at the middle in mm of the second C-arm from where it stood."""
+    """Compute the remaining error of the second C-arm: angle in deg, shift at the middle in mm."""
     first, second = (jax.tree.map(lambda x: x[1], m) for m in (motions, true_motions))
     both = first @ second
     turn = jnp.degrees(transforms.rotation_angle(both.rotation()))
@@ -139,7 +139,7 @@ def mean_error_mm(poses, true_poses):
 
 
 @pytest.mark.slow
-def test_a_moved_camera_sees_a_moved_world(seen):
+def test_moving_a_camera_equals_moving_the_world(seen):
     views = jax.tree.map(lambda x: x[0], seen.cameras)
     motions = motions_of()
     points = jnp.asarray(CENTERS, jnp.float32)
@@ -152,7 +152,7 @@ def test_a_moved_camera_sees_a_moved_world(seen):
 
 
 @pytest.mark.slow
-def test_wrong_cameras_are_found_without_noise(run, seen, poses, coefficients):
+def test_wrong_cameras_are_corrected_without_noise(run, seen, poses, coefficients):
     motions = motions_of()
     found = run(sure(displaced(seen, motions)), started(poses), coefficients, EXACT)
     turn, shift = left_over(found.motions, motions)
@@ -163,7 +163,7 @@ def test_wrong_cameras_are_found_without_noise(run, seen, poses, coefficients):
 
 
 @pytest.mark.slow
-def test_right_cameras_stay(run, seen, poses, coefficients):
+def test_correct_cameras_are_unchanged(run, seen, poses, coefficients):
     found = run(seen, started(poses), coefficients)
     turn, shift = left_over(found.motions, motions_of(jnp.zeros(3), jnp.zeros(3)))
     assert turn < 0.01 and shift < 0.05
@@ -187,7 +187,7 @@ def test_cameras_that_always_move_follow_the_noise(run, seen, poses, coefficient
 
 
 @pytest.mark.slow
-def test_noise_misses_and_exchanged_sides_leave_an_improvement(run, seen, poses):
+def test_refinement_improves_with_noise_misses_and_swaps(run, seen, poses):
     rng = np.random.default_rng(11)
     motions, mean_shape = motions_of(), jnp.zeros((NUM_VERTEBRAE, 15))
     wrong = left_over(stack([transforms.SE3.identity()] * 2), motions)
@@ -216,7 +216,7 @@ def test_a_tight_prior_holds_the_cameras(run, seen, poses, coefficients):
 
 
 @pytest.mark.parametrize("case", ["one view", "no landmarks", "nan"])
-def test_too_little_leaves_the_cameras(run, seen, poses, coefficients, case):
+def test_insufficient_evidence_leaves_the_cameras_unchanged(run, seen, poses, coefficients, case):
     bad = displaced(seen, motions_of())
     if case == "one view":
         bad = changed(bad, view_valid=jnp.ones((4, 2), bool).at[:, 1].set(False))
@@ -225,7 +225,7 @@ def test_too_little_leaves_the_cameras(run, seen, poses, coefficients, case):
     else:
         poses = jax.tree.map(lambda x: x.at[0].set(jnp.nan), poses)
     found = run(bad, poses, coefficients)
-    assert "left as they were" in CAMERA_STATUS[int(found.status)]
+    assert "unchanged" in CAMERA_STATUS[int(found.status)]
     if case != "nan":
         np.testing.assert_allclose(found.motions.as_matrix(), np.eye(4)[None].repeat(2, 0))
 

@@ -32,7 +32,7 @@ NUM_MODES = 5
 
 
 def features_and_failures(num_cases=400, seed=0):
-    """Features of very different sizes and failures drawn from a known logistic law."""
+    """Draw features of very different scales, and failures from a known logistic model."""
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(num_cases, 3)) * np.array([1.0, 50.0, 0.01]) + 7.0
     logit = 1.5 * (features[:, 0] - 7.0) - 0.04 * (features[:, 1] - 7.0) - 0.5
@@ -55,7 +55,7 @@ def test_fit_against_scipy(x64):
     assert float(model.bias) == pytest.approx(best[3], abs=1e-4)
 
 
-def test_probabilities_are_calibrated_on_other_cases():
+def test_probabilities_are_calibrated_on_held_out_cases():
     features, failed, _ = features_and_failures(4000)
     model = fit_failure_model(jnp.asarray(features, jnp.float32), jnp.asarray(failed))
     features, failed, probability = features_and_failures(4000, seed=1)
@@ -67,7 +67,7 @@ def test_probabilities_are_calibrated_on_other_cases():
         assert abs(failed[chosen].mean() - np.asarray(found)[chosen].mean()) < 0.05
 
 
-def test_features_without_meaning_do_no_harm():
+def test_constant_features_get_no_weight():
     features, failed, _ = features_and_failures(60)
     features = np.concatenate([features, np.full((60, 1), 3.0)], axis=1).astype(np.float32)
     features[5] = np.nan
@@ -136,7 +136,7 @@ def test_the_threshold_keeps_the_risk():
 
 
 def result(seen, *, coefficients=None):
-    """A result as `fit` would give it, and an uncertainty made by hand."""
+    """Make a result of `fit`, and an uncertainty with hand-chosen values."""
     coefficients = jnp.zeros(NUM_MODES) if coefficients is None else coefficients
     loss = jnp.asarray(0.1)
     found = Reconstruction(
@@ -165,7 +165,7 @@ def result(seen, *, coefficients=None):
 
 
 @pytest.mark.slow
-def test_features_are_what_their_names_say():
+def test_features_match_their_definitions():
     model, seen = ssm.truncate(scenes.model(), NUM_MODES), scenes.observations(-30.0, 50.0)
     seen = dataclasses.replace(seen, landmark_sigma=seen.landmark_sigma.at[0, 3].set(jnp.inf))
     found, uncertainty = result(seen, coefficients=jnp.array([0.0, -3.0, 1.0, 0.0, 0.0]))
@@ -198,7 +198,7 @@ def test_features_are_what_their_names_say():
 
 @functools.cache
 def features_by_name():
-    """What is true of a scene, and its features as a function of what was detected."""
+    """Make the features of a scene as a function of its detections, and the ground truth."""
     model, seen = scenes.model(), scenes.observations(-30.0, 50.0)
     found, uncertainty = result(seen, coefficients=scenes.TRUE_COEFFICIENTS)
 
@@ -214,7 +214,7 @@ def features_by_name():
 
 
 @pytest.mark.slow
-def test_the_truth_disagrees_with_nothing():
+def test_features_of_the_ground_truth_are_small():
     seen, named = features_by_name()
     feature = named(seen, seen)
     assert feature["sightings_disagreeing"] == 0.0
@@ -226,19 +226,19 @@ def test_the_truth_disagrees_with_nothing():
 
 
 @pytest.mark.slow
-def test_what_was_detected_counts_even_if_the_fit_did_not_use_it():
+def test_detections_count_even_if_the_fit_did_not_use_them():
     seen, named = features_by_name()
     away = seen.landmarks.at[0, 2, 0].add(30.0)
     detected = dataclasses.replace(seen, landmarks=away)
     dropped = seen.landmark_sigma.at[0, 2].set(jnp.inf)
     feature = named(dataclasses.replace(detected, landmark_sigma=dropped), detected)
     assert feature["sightings_disagreeing"] == pytest.approx(1.0 / 20.0)
-    # One of twenty, held at 6 standard deviations in two directions.
+    # One of twenty, clipped at 6 standard deviations in two directions.
     assert feature["sightings_residual"] == pytest.approx(6.0 / np.sqrt(40.0), rel=0.02)
     assert feature["landmark_gap_mm"] < 0.3
 
 
-def test_exchanged_sides_are_no_disagreement():
+def test_a_left_right_swap_is_no_outlier():
     seen, named = features_by_name()
     partner = jnp.asarray(PARTNER)
     detected = dataclasses.replace(
@@ -247,7 +247,7 @@ def test_exchanged_sides_are_no_disagreement():
     assert named(seen, detected)["sightings_disagreeing"] == 0.0
 
 
-def test_a_wrong_camera_leaves_rays_that_miss_each_other():
+def test_a_wrong_camera_increases_the_distance_between_rays():
     seen, named = features_by_name()
     up = transforms.SE3.from_translation(jnp.array([0.0, 0.0, 8.0]))
     still = transforms.SE3.identity()
@@ -261,7 +261,7 @@ def test_a_wrong_camera_leaves_rays_that_miss_each_other():
     assert feature["landmark_bias_mm"] == pytest.approx(8.0, rel=0.1)
 
 
-def test_a_shifted_result_is_off_mask_and_landmarks():
+def test_a_shifted_result_has_mask_and_landmark_errors():
     seen, named = features_by_name()
     moved = transforms.perturb(scenes.TRUE_POSE, jnp.zeros(3), jnp.array([0.0, 0.0, 5.0]))
     feature, before = named(seen, seen, moved), named(seen, seen)
@@ -270,7 +270,7 @@ def test_a_shifted_result_is_off_mask_and_landmarks():
     assert before["landmark_fit_distance_mm"] + 3.0 < apart < 8.0
 
 
-def test_nothing_seen_gives_numbers():
+def test_features_without_detections_are_finite():
     seen, named = features_by_name()
     blind = dataclasses.replace(
         seen,

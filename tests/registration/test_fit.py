@@ -48,7 +48,7 @@ def test_fit_with_images_alone_improves_on_the_start():
     assert scenes.mean_vertex_error(result.pose, result.coefficients) < 0.5 * start_error()
 
 
-def test_a_view_switched_off_changes_nothing():
+def test_an_invalid_view_has_no_effect():
     seen = scenes.observations(-30.0, 50.0)
     only = dataclasses.replace(seen, view_valid=jnp.array([True, False]))
     garbage = dataclasses.replace(only, images=only.images.at[1].set(7.0))
@@ -57,7 +57,7 @@ def test_a_view_switched_off_changes_nothing():
     np.testing.assert_allclose(first.coefficients, second.coefficients, atol=1e-5)
 
 
-def test_beyond_the_edge_of_the_detector_nothing_counts():
+def test_pixels_beyond_the_detector_have_no_effect():
     seen = scenes.observations(-30.0, 50.0)
     narrow = dataclasses.replace(seen, exposed=seen.exposed.at[:, :, 40:].set(0.0))
     garbage = dataclasses.replace(
@@ -103,7 +103,7 @@ def test_landmark_fit_reaches_noise_free_landmarks():
     assert float(jnp.rad2deg(turn)) < 2.5
 
 
-def test_landmarks_of_one_view_do_not_drive_the_depth_away():
+def test_landmarks_of_one_view_keep_the_depth():
     seen, start = scenes.observations(-30.0, 50.0), scenes.disturbed_start()
     rng = np.random.default_rng(1)
     fitted = jax.jit(lambda s, p: fit_landmarks(scenes.model(), s, p))
@@ -118,7 +118,7 @@ def test_landmarks_of_one_view_do_not_drive_the_depth_away():
         assert float(jnp.linalg.norm(shift)) < 15.0
 
 
-def test_landmark_fit_without_landmarks_stays():
+def test_landmark_fit_without_landmarks_returns_the_start():
     seen = scenes.observations(-30.0, 50.0, landmarks=False)
     parameters = jax.jit(lambda s, p: fit_landmarks(scenes.model(), s, p))(
         seen, scenes.disturbed_start()
@@ -192,17 +192,17 @@ def test_map_cases_equals_single_fits_and_fills_the_last_chunk():
         np.testing.assert_allclose(batch.coefficients[i], single.coefficients, atol=2e-3)
 
 
-def _beside(offset):
-    """The true vertebra once more, shifted in world: a neighbour that overlaps it in the views."""
+def _neighbour(offset):
+    """Make a copy of the true vertebra, shifted in world: a neighbour that overlaps it."""
     shape = ssm.posed(scenes.model(), scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
     return shape + jnp.asarray(offset, jnp.float32)[None]
 
 
 @pytest.mark.slow
-def test_neighbours_rendered_in_the_scene_take_their_own_shadow():
-    """NCC is led astray by an overlapping neighbour in the image; rendering it brings it back."""
+def test_rendering_the_neighbours_corrects_the_fit():
+    """An overlapping neighbour displaces the optimum of NCC; rendering it corrects this."""
     clean = scenes.observations(-30.0, 50.0, landmarks=False, masks=False)
-    neighbour = _beside([6.0, 4.0, 14.0])
+    neighbour = _neighbour([6.0, 4.0, 14.0])
     model = scenes.model()
     shadow = jax.vmap(
         lambda c: two_compartment(splat(neighbour, model.faces, c, SplatOptions(window=9)))
@@ -224,7 +224,7 @@ def test_neighbours_rendered_in_the_scene_take_their_own_shadow():
 
 
 @pytest.mark.slow
-def test_a_neighbour_that_is_absent_changes_nothing():
+def test_an_absent_neighbour_has_no_effect():
     seen = scenes.observations(-30.0, 50.0)
     nowhere = Surroundings(
         jnp.full((1, *scenes.model().mean_shape.shape), jnp.nan), jnp.array([False])

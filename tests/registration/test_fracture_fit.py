@@ -1,4 +1,4 @@
-"""A fit with fracture modes: finds the height that was lost, and takes none from an intact bone."""
+"""Fits with fracture modes: they recover a loss of height, and keep an intact bone."""
 
 import dataclasses
 
@@ -62,6 +62,6 @@ def test_an_intact_bone_keeps_its_height(fitted):
     assert losses.min() >= 0.0 and losses.max() < 0.08
 
 
-def test_a_bone_that_is_too_tall_is_no_negative_fracture(fitted):
+def test_a_tall_bone_gives_no_negative_fracture(fitted):
     found = fitted([0.0, 0.0, 0.0, 0.0, -0.8, 0.0, -0.5])
     assert float(jnp.min(found.coefficients[NUM_MODES:])) >= 0.0

@@ -94,7 +94,7 @@ def test_curvature_of_patch_ncc_is_that_of_its_windows_residuals(x64):
 @pytest.mark.parametrize(
     "similarity", [gradient_ncc, local_gradient_ncc, mutual_information], ids=lambda f: f.__name__
 )
-def test_no_similarity_curves_downwards(x64, similarity):
+def test_curvatures_of_similarities_are_not_negative(x64, similarity):
     image, _, weights, tangents = smooth_images()
     values = np.linalg.eigvalsh(curvature_of(similarity)(image, weights, tangents))
     assert values[0] > -1e-9
@@ -179,7 +179,7 @@ def test_fit_with_images_alone():
 
 
 @pytest.mark.slow
-def test_a_view_switched_off_changes_nothing():
+def test_an_invalid_view_has_no_effect():
     seen = scenes.observations(-30.0, 50.0)
     only = dataclasses.replace(seen, view_valid=jnp.array([True, False]))
     garbage = dataclasses.replace(only, images=only.images.at[1].set(jnp.nan))

@@ -1,4 +1,4 @@
-"""The ladder: which rung stands on what evidence, and how near the truth it starts."""
+"""Initialisation: the tier for each kind of evidence, and the error of the start."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from dartjax import transforms
 from dartjax.observations import PARTNER
 from dartjax.registration import (
     ABSTAINED,
-    RUNGS,
+    TIERS,
     Neighbour,
     agreeing_landmarks,
     initialise,
@@ -47,7 +47,7 @@ def without_masks(observations, *views):
 
 
 def errors(pose):
-    """Distance in mm of the vertebra's middle from the true one, and angle in deg."""
+    """Compute the error of a pose: distance of the vertebra's middle in mm, and angle in deg."""
     middle = jnp.mean(scenes.model().mean_shape, axis=0)
     apart = jnp.linalg.norm(pose.apply(middle) - scenes.TRUE_POSE.apply(middle))
     turn = transforms.rotation_angle(scenes.TRUE_POSE.rotation().inverse() @ pose.rotation())
@@ -58,10 +58,10 @@ def everything(count=10):
     return np.arange(10)[None].repeat(2, 0) < count
 
 
-def test_all_landmarks_stand_on_the_first_rung(clean, run):
+def test_all_landmarks_give_the_first_tier(clean, run):
     found = run(with_landmarks(clean, everything()), no_neighbour())
     apart, turn = errors(found.pose)
-    assert int(found.rung) == 0 and int(found.num_inliers) == 20
+    assert int(found.tier) == 0 and int(found.num_inliers) == 20
     assert apart < 1.0 and turn < 3.0  # the true shape is not the mean
 
 
@@ -70,18 +70,18 @@ def test_no_landmark_need_be_seen_twice(clean, run):
     seen[0, [0, 7, 8]] = seen[1, [1, 5, 9]] = True
     found = run(with_landmarks(clean, seen), no_neighbour())
     apart, turn = errors(found.pose)
-    assert int(found.rung) == 1
+    assert int(found.tier) == 1
     assert apart < 4.0 and turn < 12.0
 
 
-def test_gross_errors_and_exchanged_sides_are_survived(clean, run):
+def test_outliers_and_swaps_are_tolerated(clean, run):
     landmarks = np.array(clean.landmarks)
-    landmarks[1] = landmarks[1][list(PARTNER)]  # left and right exchanged in the second view
+    landmarks[1] = landmarks[1][list(PARTNER)]  # left/right swap in the second view
     landmarks[0, 0] += 25.0
     landmarks[1, 3] -= 30.0
     found = run(with_landmarks(clean, everything(), landmarks), no_neighbour())
     apart, turn = errors(found.pose)
-    assert int(found.rung) == 0
+    assert int(found.tier) == 0
     assert int(found.num_inliers) == 18
     assert apart < 1.5 and turn < 4.0
     kept = agreeing_landmarks(with_landmarks(clean, everything(), landmarks), found)
@@ -91,10 +91,10 @@ def test_gross_errors_and_exchanged_sides_are_survived(clean, run):
     assert right[~dropped].all()
 
 
-def test_masks_alone_place_it_and_the_neighbour_turns_it(clean, run):
+def test_masks_give_the_position_and_a_neighbour_the_orientation(clean, run):
     nothing = with_landmarks(clean, np.zeros((2, 10), bool))
     alone = run(nothing, no_neighbour())
-    assert RUNGS[int(alone.rung)].startswith("masks")
+    assert TIERS[int(alone.tier)].startswith("masks")
     assert errors(alone.pose)[0] < 12.0
     near = transforms.perturb(
         scenes.TRUE_POSE, jnp.array([0.08, 0.0, 0.05]), jnp.array([3.0, -2.0, 4.0])
@@ -103,26 +103,26 @@ def test_masks_alone_place_it_and_the_neighbour_turns_it(clean, run):
     assert errors(helped.pose)[1] < 7.0 < errors(alone.pose)[1]
 
 
-def test_too_little_is_refused(clean, run):
+def test_too_little_evidence_leads_to_abstention(clean, run):
     seen = np.zeros((2, 10), bool)
     seen[0, 0] = True
     blind = without_masks(with_landmarks(clean, seen), 0, 1)
-    assert int(run(blind, no_neighbour()).rung) == ABSTAINED
+    assert int(run(blind, no_neighbour()).tier) == ABSTAINED
     unreadable = np.full((2, 10, 2), np.nan, np.float32)
     blind = without_masks(with_landmarks(clean, everything(), unreadable), 0, 1)
-    assert int(run(blind, no_neighbour()).rung) == ABSTAINED
+    assert int(run(blind, no_neighbour()).tier) == ABSTAINED
 
 
-def test_what_one_view_alone_has_seen_needs_a_neighbour(clean, run):
+def test_detections_in_one_view_need_a_neighbour(clean, run):
     seen = np.zeros((2, 10), bool)
     seen[1, :6] = True
     one_sided = without_masks(with_landmarks(clean, seen), 0)
-    assert int(run(one_sided, no_neighbour()).rung) == ABSTAINED
+    assert int(run(one_sided, no_neighbour()).tier) == ABSTAINED
     near = transforms.perturb(
         scenes.TRUE_POSE, jnp.array([0.08, 0.0, 0.05]), jnp.array([3.0, -2.0, 4.0])
     )
     helped = run(one_sided, Neighbour(near, jnp.asarray(True)))
-    assert int(helped.rung) == 3 and errors(helped.pose)[0] < 10.0
+    assert int(helped.tier) == 3 and errors(helped.pose)[0] < 10.0
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_one_case_is_the_same_in_a_batch(clean, run):
     together = jax.jit(jax.vmap(lambda o: initialise(model, o)))(batch)
     for index, case in enumerate(cases):
         alone = run(case, no_neighbour())
-        assert int(alone.rung) == int(together.rung[index])
+        assert int(alone.tier) == int(together.tier[index])
         other = jax.tree.map(lambda leaf, i=index: leaf[i], together.pose)
         apart = jnp.linalg.norm(alone.pose.translation() - other.translation())
         assert float(apart) < 0.05

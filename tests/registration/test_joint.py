@@ -1,4 +1,4 @@
-"""All vertebrae of a scene together: neighbours in the beam and along the spine."""
+"""Joint fit of a scene: rendered neighbours, prior along the spine, shape coupling."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from dartjax.registration import (
     stack,
 )
 from dartjax.registration import _spine as spine
-from dartjax.registration._joint import _resembling, _suggested
+from dartjax.registration._joint import _neighbour_shape, _suggested
 from dartjax.registration._objective import NEIGHBOUR_SIGMA, NEIGHBOUR_SIGMA_MM, neighbour_residuals
 from dartjax.render import SplatOptions, local_gradient_ncc, splat, two_compartment
 
@@ -78,7 +78,7 @@ def errors(models, result, truth):
 
 
 @pytest.mark.slow
-def test_neighbours_make_the_fit_better(scene):
+def test_neighbours_improve_the_fit(scene):
     arguments, truth = scene
     joint = errors(arguments[0], together(*arguments), truth)
     single = errors(arguments[0], alone(*arguments[:3]), truth)
@@ -86,7 +86,7 @@ def test_neighbours_make_the_fit_better(scene):
 
 
 @pytest.mark.slow
-def test_what_is_not_present_disturbs_nobody(scene):
+def test_absent_vertebrae_have_no_effect(scene):
     (models, seen, starts, order), _ = scene
     there = jnp.array([True, True, False])
     without = eqx.tree_at(lambda o: o.present, order, there)
@@ -98,7 +98,7 @@ def test_what_is_not_present_disturbs_nobody(scene):
 
 
 @pytest.mark.slow
-def test_without_neighbours_it_is_the_fit_of_each(scene):
+def test_without_neighbours_it_equals_separate_fits(scene):
     (models, seen, starts, order), _ = scene
     few = (Scale(64, 1.2, 3, 0.08),)
     options = dataclasses.replace(
@@ -107,7 +107,7 @@ def test_without_neighbours_it_is_the_fit_of_each(scene):
         scales=few,
         weights=ObjectiveWeights(neighbours=0.0),
         neighbours_rendered=False,
-        kinship=0.0,
+        shape_coupling=0.0,
     )
     shapes = jnp.linspace(-0.5, 0.5, 45).reshape(3, 15)
     joint = jax.jit(lambda *given: fit_together(*given[:4], options, given[4]))(
@@ -119,10 +119,10 @@ def test_without_neighbours_it_is_the_fit_of_each(scene):
     np.testing.assert_allclose(joint.coefficients, each.coefficients, atol=1e-5)
     np.testing.assert_allclose(joint.pose.wxyz_xyz, each.pose.wxyz_xyz, atol=1e-4)
     away = np.abs(np.asarray(joint.coefficients - shapes))
-    assert 0.0 < away.max() < 0.3  # three steps from where it was begun
+    assert 0.0 < away.max() < 0.3  # three steps from the initial shape
 
 
-def test_the_next_vertebra_is_expected_below_and_tilted_as_kyphosis_asks():
+def test_the_pose_below_is_predicted_with_the_tilt_of_kyphosis():
     models = {level: data.load_shape_model(level) for level in ("T4", "T5")}
     order = spine.order_of(models)
     poses = transforms.SE3(jnp.tile(transforms.SE3.identity().wxyz_xyz, (2, 1)))
@@ -136,7 +136,7 @@ def test_the_next_vertebra_is_expected_below_and_tilted_as_kyphosis_asks():
     np.testing.assert_allclose((below @ above).parameters()[1:], np.zeros(6), atol=1e-4)
 
 
-def test_neighbours_resemble_each_other_across_regions():
+def test_shape_coupling_works_across_regions():
     levels = ("T7", "T8", "T9")
     models = stack([ssm.truncate(data.load_shape_model(level), 5) for level in levels])
     order = SpineOrder(jnp.arange(3.0), jnp.zeros(3), jnp.array([True, True, False]))
@@ -144,11 +144,11 @@ def test_neighbours_resemble_each_other_across_regions():
     shapes = jnp.asarray(rng.normal(size=(3, 5)), jnp.float32).at[2].set(jnp.nan)
     deviations = jnp.einsum("vm,vmpc->vpc", shapes, models.modes)
     expect = jax.jit(
-        lambda i, there: _resembling(
+        lambda i, there: _neighbour_shape(
             i, models.modes[i], deviations, eqx.tree_at(lambda o: o.present, order, there)
         )
     )
-    # T7 and T8 have the same modes, and what is not there does not count.
+    # T7 and T8 have the same modes; absent vertebrae do not count.
     np.testing.assert_allclose(expect(0, order.present), shapes[1], atol=1e-3)
     # T9 has others: least squares of the mean of both.
     own = np.asarray(models.modes[2]).reshape(5, -1)

@@ -1,4 +1,4 @@
-"""The order of the vertebrae: how far apart, and where one is expected from its neighbours."""
+"""Order of the vertebrae: distances, and poses predicted from neighbours."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +48,7 @@ def test_expected_between_and_beyond_neighbours():
     assert np.allclose(beyond.pose.translation(), [0.0, 0.0, 50.0], atol=1e-4)
 
 
-def test_a_distant_neighbour_says_nothing():
+def test_a_distant_neighbour_is_ignored():
     along = {"T8": 0.0, "T11": 75.0}
     assert not bool(spine.expected_pose("T11", along, {"T8": at(100.0, 0.0)}).known)
     assert not bool(spine.expected_pose("T8", along, {}).known)

@@ -1,4 +1,4 @@
-"""Points from pixels: exact rays, noise against theory, one view, parallel views."""
+"""Triangulation: exact rays, noise against theory, one view, parallel views."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def test_exact_rays_give_the_points(points):
     assert found.residual_mm.max() < 0.02
 
 
-def test_a_landmark_not_seen_takes_no_part(points):
+def test_a_landmark_not_seen_is_ignored(points):
     both = views(0.0, 80.0, 40.0)
     pixels = pixels_of(both, points).at[2].add(300.0).at[0, 0].set(jnp.nan)
     sigma = jnp.ones((3, 6)).at[2].set(jnp.inf).at[0, 0].set(jnp.inf)
@@ -62,7 +62,7 @@ def test_error_is_that_of_least_squares():
     np.testing.assert_allclose(spread, [sigma / np.sqrt(2.0), sigma, sigma], rtol=0.06)
 
 
-def test_weights_draw_toward_the_surer_view():
+def test_weights_favour_the_more_certain_view():
     both = views(0.0, 90.0)
     pixels = pixels_of(both, CENTER[None]).at[1, 0, 1].add(20.0)
     sure_first = triangulate(both, pixels, jnp.array([[1.0], [10.0]]))

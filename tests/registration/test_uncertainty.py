@@ -166,10 +166,10 @@ def test_one_view_is_less_certain_and_most_so_in_depth():
 
 
 @pytest.mark.slow
-def test_the_best_next_view_looks_across():
+def test_the_best_next_view_is_perpendicular():
     seen, result, _, _ = solved()[0]
     only = dataclasses.replace(seen, view_valid=jnp.array([True, False]))
-    angles = (-30.0, -10.0, 10.0, 50.0, 150.0)  # the first is the view there is
+    angles = (-30.0, -10.0, 10.0, 50.0, 150.0)  # the first is the existing view
     candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), *scenes.views(*angles))
     found = jax.jit(lambda o, r, c: best_next_view(model(), o, r, scenes.QUICK, c, inflation=1.0))(
         only, result, candidates
@@ -178,14 +178,14 @@ def test_the_best_next_view_looks_across():
     assert np.all(np.asarray(found.path_std) < float(found.path_std_now))
     nearly_parallel = found.path_std[jnp.array([0, 4])]
     assert float(found.path_std[3]) < 0.8 * float(jnp.min(nearly_parallel))
-    # What it foretells is what the second view, of 50 degrees, then gives.
+    # The prediction equals the result with the second view, at 50 degrees.
     _, both = solve(seen, result.pose)
     given = float(jnp.sqrt(jnp.mean(both.path_std**2)))
     assert float(found.path_std[3]) == pytest.approx(given, rel=0.35)
 
 
 @pytest.mark.slow
-def test_a_result_that_is_not_finite_has_no_certainty():
+def test_a_result_that_is_not_finite_gives_nan():
     seen, result, _, _ = solved()[0]
     broken = dataclasses.replace(seen, images=seen.images.at[0, 20, 20].set(jnp.nan))
     _, uncertainty = solve(broken, result.pose)

@@ -5,7 +5,7 @@ from dartjax import render
 from dartjax.render._build_tables import mass_attenuation, tube_fluence
 
 
-def test_tables_are_those_that_are_shipped():
+def test_packaged_tables_are_reproduced():
     pytest.importorskip("xraydb")
     tables = render.physics_tables()
     names = [str(name) for name in tables["materials"]]
@@ -18,7 +18,7 @@ def test_tables_are_those_that_are_shipped():
         assert tables["densities"][row] == pytest.approx(density)
 
 
-def test_spectra_are_those_that_are_shipped():
+def test_packaged_spectra_are_reproduced():
     pytest.importorskip("spekpy")
     tables = render.physics_tables()
     built = tube_fluence(75.0, 12.0)

@@ -97,7 +97,7 @@ def test_blur_keeps_a_uniform_image_and_the_energy_of_a_point(blur_mm):
     assert width == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
-def test_blur_correlates_noise_as_its_mtf_says():
+def test_blur_correlates_noise_by_its_mtf():
     white = 0.1 * jax.random.normal(KEY, (256, 256))
     blurred = np.asarray(detector_blur(white, number(1.2), PIXEL), np.float64)
     spectrum = (np.abs(np.fft.fft2(blurred)) ** 2).mean(0) / 256**2
@@ -126,7 +126,7 @@ def test_wide_slab_has_the_stated_scatter_to_primary_ratio():
         assert 0.2 < float(scattered[0, 0] / scattered[80, 80]) < 0.5  # a quarter at the corner
 
 
-def test_scatter_conserves_what_is_scattered_and_is_none_without_a_body():
+def test_scatter_is_conserved_and_is_zero_without_a_body():
     field = flat(1.0, (128, 96))
     assert not np.any(open_scatter(field, field))
     primary = field.at[50:70, 40:60].set(0.02)

@@ -193,7 +193,7 @@ def test_vmap_over_cameras():
         np.testing.assert_allclose(batch[n], alone(shifts[n]), rtol=1e-4, atol=1e-4)
 
 
-def test_bad_volumes_are_refused():
+def test_bad_volumes_are_rejected():
     with pytest.raises(ValueError, match="convert Hounsfield units"):
         xray_body(make_volume(np.full((3, 3, 3), -1000.0)))
     with pytest.raises(ValueError, match="not finite"):

@@ -201,9 +201,9 @@ def test_radiograph_without_physics_is_the_drr_at_the_energy_of_the_ct(simulate)
         ({"kvp": 40.0}, "kvp is 40"),
         ({"photons_per_pixel": 0.0}, "photons_per_pixel is 0"),
         ({"scatter_to_primary": -1.0}, "scatter_to_primary is -1"),
-        ({"scatter_widths_mm": (10.0,)}, "as many positive widths"),
-        ({"scatter_shares": (0.0, 0.0)}, "shares add to 0"),
-        ({"shutters": (0.6, 0.0, 0.5, 1.0)}, "leave no field"),
+        ({"scatter_widths_mm": (10.0,)}, "equally many positive widths"),
+        ({"scatter_shares": (0.0, 0.0)}, "shares sum to 0"),
+        ({"shutters": (0.6, 0.0, 0.5, 1.0)}, "close the field"),
         ({"iris_radius": 0.0}, "iris_radius is 0"),
         ({"bit_depth": 4}, "bit_depth is 4"),
         ({"num_samples": 0}, "num_samples is 0"),
@@ -211,6 +211,6 @@ def test_radiograph_without_physics_is_the_drr_at_the_energy_of_the_ct(simulate)
         ({"leakage": 2.0}, "leakage is 2"),
     ],
 )
-def test_bad_settings_are_refused(wrong, message):
+def test_bad_settings_are_rejected(wrong, message):
     with pytest.raises(ValueError, match=message):
         xray_settings(**wrong)

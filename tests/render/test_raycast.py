@@ -315,7 +315,7 @@ def test_label_volume_is_the_same_field_cropped():
     )  # the quadratures differ
 
 
-def test_label_volume_refuses_bad_input():
+def test_label_volume_rejects_bad_input():
     volume, _, labels = labelled_setup()
     with pytest.raises(ValueError, match="label 9 is not in"):
         label_volume(volume, labels, 9)

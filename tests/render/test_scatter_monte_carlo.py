@@ -13,7 +13,7 @@ def test_kernel_fit_finds_two_gaussians():
     np.testing.assert_allclose(shares, [0.4, 0.6], rtol=1e-3)
 
 
-def test_monte_carlo_transmits_what_beer_and_lambert_say():
+def test_monte_carlo_transmission_follows_beer_lambert():
     setup = render.ScatterSetup(num_photons=20000)
     slab = render.simulate_scatter(100.0, setup, np.random.default_rng(0))
     spectrum = render.tube_spectrum(80.0)

@@ -254,8 +254,8 @@ def test_no_weights_give_zero(name):
 
 
 @pytest.mark.parametrize("similarity", [patch_ncc, local_gradient_ncc])
-def test_even_windows_are_refused(similarity):
-    with pytest.raises(ValueError, match="odd number of pixels, got 4"):
+def test_even_windows_are_rejected(similarity):
+    with pytest.raises(ValueError, match="window is 4 pixels: give an odd number"):
         similarity(*images(), window=4)
 
 

@@ -104,9 +104,9 @@ def test_vmap_over_views():
         np.testing.assert_allclose(found, project(solids, cam), atol=1e-3)
 
 
-def test_bad_labels_are_refused():
+def test_bad_labels_are_rejected():
     labels, affine = labelled()
     with pytest.raises(ValueError, match="label 9 is not in"):
         vertebra_solids(labels, affine, [20, 9])
-    with pytest.raises(ValueError, match="no label was given"):
+    with pytest.raises(ValueError, match="label_list is empty"):
         vertebra_solids(labels, affine, [])

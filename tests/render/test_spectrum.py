@@ -55,7 +55,7 @@ def test_card_belongs_to_the_tables():
 
 
 def test_unknown_material_is_named():
-    with pytest.raises(ValueError, match="'kryptonite' is not tabulated: choose of air"):
+    with pytest.raises(ValueError, match="'kryptonite' is not tabulated: use air"):
         linear_attenuation("kryptonite", np.array([60.0]))
 
 
@@ -121,7 +121,7 @@ def test_water_hardens_the_beam():
     assert effective[1] < 0.95 * effective[0]
 
 
-def test_bad_techniques_are_refused():
+def test_bad_techniques_are_rejected():
     with pytest.raises(ValueError, match="kvp is 150"):
         tube_spectrum(150.0)
     with pytest.raises(ValueError, match="filtration is negative"):

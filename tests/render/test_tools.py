@@ -198,7 +198,7 @@ def test_place_along_points_the_tip():
         assert np.linalg.det(matrix[:3, :3]) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_bad_sizes_are_refused():
+def test_bad_sizes_are_rejected():
     with pytest.raises(ValueError, match="wall is -1 mm"):
         cannula(3.0, 4.0)
     with pytest.raises(ValueError, match="shaft is"):

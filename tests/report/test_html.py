@@ -1,4 +1,4 @@
-"""The report page: self-contained, honest, complete; the viewer's data; decimation."""
+"""The report page: self-contained and complete; the data of the viewer; decimation."""
 
 import base64
 import json
@@ -115,7 +115,7 @@ def test_a_mesh_of_many_vertices_takes_wide_indices():
     np.testing.assert_array_equal(indices, faces)
 
 
-def test_coordinates_that_are_not_finite_are_refused_by_name():
+def test_coordinates_that_are_not_finite_are_rejected_by_name():
     path = report.ViewerPath("T7", np.array([np.nan, 0, 0]), np.ones(3), 1.0)
     with pytest.raises(ValueError, match="needle paths of T7"):
         _viewer.scene_json([], [path])

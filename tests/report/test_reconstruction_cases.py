@@ -1,4 +1,4 @@
-"""From answers to what is kept of a subject, its rows and the report."""
+"""From answers to the results of a subject, its rows and the report."""
 
 import json
 
@@ -23,7 +23,7 @@ def tasks():
 
 @pytest.fixture(scope="module")
 def answers(tasks):
-    """Answers of a method that knows the truth, and assessments of them."""
+    """Answers of a method that knows the ground truth, and their assessments."""
     ours = [_task.estimate_of(answer_of(task)) for task in tasks]
     along = np.array([[1.0, 2.0], [3.0, 4.0]])
     assessed = [QualityAssessment(0.25, np.full(4, 0.5), along, np.eye(21))] * 2

@@ -1,4 +1,4 @@
-"""Tables in which failures count."""
+"""Tables of reconstruction runs, which account for failures."""
 
 import numpy as np
 import pytest
@@ -51,20 +51,20 @@ def cases(num_failed, agreement_of_failed):
     ]
 
 
-def test_failures_that_show_are_told_apart():
+def test_visible_failures_are_ranked_by_disagreement():
     assert reconstruct_tables.failure_auroc(cases(30, 0.6))["failure_auroc"] == 1.0
     assert reconstruct_tables.failure_auroc(cases(30, 0.9))["failure_auroc"] == 0.5
 
 
-def test_judged_answers_are_told_apart_by_their_probability():
-    judged = cases(30, 0.9)
-    for case in judged:
+def test_assessed_answers_are_ranked_by_their_failure_probability():
+    assessed = cases(30, 0.9)
+    for case in assessed:
         case["failure_probability"] = case["masd_mm"] / 4.0
-    assert reconstruct_tables.failure_auroc(judged)["failure_auroc"] == 1.0
+    assert reconstruct_tables.failure_auroc(assessed)["failure_auroc"] == 1.0
 
 
-def seen(rung, common, masks):
-    return {"rung": rung, "common_landmarks": common, "mask_in_every_view": masks}
+def seen(tier, common, masks):
+    return {"tier": tier, "common_landmarks": common, "mask_in_every_view": masks}
 
 
 def test_the_rules_of_the_papers_are_rows_of_the_table():
@@ -75,7 +75,7 @@ def test_the_rules_of_the_papers_are_rows_of_the_table():
     assert rows["ours, 3 common landmarks"]["coverage"] == pytest.approx(1 / 3)
     assert rows["ours, 3 common landmarks"]["dice"] == pytest.approx(0.9)
     assert rows["ours, 3 common or all masks"]["dice_failures_zero"] == pytest.approx(1.7 / 3)
-    disturbed = [{"rung": "disturbed"}] * 3
+    disturbed = [{"tier": "disturbed"}] * 3
     assert len(reconstruct_tables.by_method(disturbed, grades, "ours")) == 2
 
 

@@ -1,4 +1,4 @@
-"""What is left of a spine whose truth is unknown."""
+"""The run folder of a spine without ground truth."""
 
 import json
 

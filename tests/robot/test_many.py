@@ -1,4 +1,4 @@
-"""A thousand at once: every estimator under `vmap` gives what it gives alone, and a gradient."""
+"""Every estimator under `vmap`: a thousand cases against single calls, and gradients."""
 
 import functools
 
@@ -62,7 +62,7 @@ def test_a_thousand_poses_from_balls(name, x64):
     tolerance = 0.5 if name == "EV" else 1e-3  # mm
     for i in (0, 500, 999):
         np.testing.assert_allclose(many[i], one(pixels[i]), atol=tolerance)
-    if name != "EV":  # an order of costs has no derivative
+    if name != "EV":  # ranking costs has no derivative
         gradient = jax.jit(jax.vmap(jax.grad(lambda p: jnp.sum(one(p)))))(pixels[:20])
         assert np.isfinite(np.asarray(gradient)).all()
 

@@ -1,4 +1,4 @@
-"""Names of `dartjax.robot`: those of version 0.1 are found in the sub-packages by subject."""
+"""Names of `dartjax.robot`: those of version 0.1 are found in the sub-packages."""
 
 from types import ModuleType
 
@@ -7,7 +7,7 @@ import pytest
 from dartjax import robot
 from dartjax.robot import arms, carm, cooperation, distal, navigation
 
-SUBJECTS = (arms, carm, cooperation, distal, navigation)
+SUBPACKAGES = (arms, carm, cooperation, distal, navigation)
 # fmt: off
 NAMES_OF_0_1 = [
     "Admittance", "Approach", "ApproachOptions", "ArmEstimate", "BadParameter", "BadWrench",
@@ -69,7 +69,7 @@ NAMES_OF_0_1 = [
 # fmt: on
 
 
-def test_the_list_is_whole():
+def test_the_list_is_complete():
     assert len(NAMES_OF_0_1) == len(set(NAMES_OF_0_1)) == 290
 
 
@@ -80,12 +80,12 @@ def test_names_of_0_1_can_be_imported(name):
     assert found[name] is getattr(robot, name)
 
 
-def test_no_two_subjects_share_a_name():
-    """Else it would depend on their order which one the old name means."""
+def test_names_of_sub_packages_are_distinct():
+    """Otherwise the meaning of a name of version 0.1 would depend on their order."""
     public = [
         name
-        for subject in SUBJECTS
-        for name, value in vars(subject).items()
+        for subpackage in SUBPACKAGES
+        for name, value in vars(subpackage).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
     ]
     assert len(public) == len(set(public))

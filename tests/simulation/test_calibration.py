@@ -1,4 +1,4 @@
-"""The simulated C-arm, calibrated from a rendered image of its plate."""
+"""Calibration of the simulated C-arm from a rendered image of the plate."""
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ def simulated_carm(rng):
 
 
 @pytest.mark.slow
-def test_the_focal_length_is_found_from_the_plate():
+def test_the_focal_length_is_calibrated_from_the_plate():
     rng = np.random.default_rng(0)
     view, rays = simulated_carm(rng)
     found, T_camera_plate = calibration.calibrate_with_plate(view, rays, MOUNTING, rng)
@@ -29,7 +29,7 @@ def test_the_focal_length_is_found_from_the_plate():
 
 
 @pytest.mark.slow
-def test_a_plate_out_of_sight_is_an_error_after_two_images():
+def test_a_plate_out_of_view_is_an_error_after_two_images():
     rng = np.random.default_rng(0)
     view, rays = simulated_carm(rng)
     away = MOUNTING._replace(shift_mm=1e4)

@@ -1,4 +1,4 @@
-"""C-arm views of a spine: AP and lateral, and how much of it one image shows."""
+"""C-arm views of a spine: AP and lateral views, and the levels in one image."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def test_ap_and_lateral_views_show_the_same_point():
         ((310.0, 200.0, 100.0, 0.0), [[0, 1], [2, 3]]),
     ],
 )
-def test_a_spine_longer_than_an_image_is_seen_in_parts(heights, expected):
+def test_a_spine_longer_than_an_image_is_split_into_parts(heights, expected):
     places = [transforms.SE3.from_translation(jnp.array([0.0, 0.0, z])) for z in heights]
     known = [dataclasses.replace(vertebra(), pose=pose) for pose in places]
     parts = _carm.seen_at_once(known)

@@ -1,4 +1,4 @@
-"""What a detector sees of a known vertebra, and X-rays of that vertebra alone."""
+"""Simulated detections of a vertebra, and X-rays of that vertebra alone."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +42,7 @@ def test_isolated_x_rays_show_this_bone_alone(truth, radiographs):
     np.testing.assert_allclose(volume, expected, rtol=0.03)
 
 
-def test_nothing_is_seen_outside_a_radiograph(truth, radiographs):
+def test_nothing_is_detected_outside_a_radiograph(truth, radiographs):
     aside = camera.crop(radiographs[0].camera, jnp.array([0.0, -500.0]), (384, 384))
     blind = Radiograph(jnp.ones((384, 384)), aside)
     found = _detections.detect(truth, [blind, radiographs[1]], SURE, np.random.default_rng(0))
@@ -52,7 +52,7 @@ def test_nothing_is_seen_outside_a_radiograph(truth, radiographs):
     assert np.isnan(centers[0]).all() and np.isfinite(centers[1]).all()
 
 
-def test_the_stress_detector_sees_less(truth, radiographs):
+def test_the_stress_detector_detects_less(truth, radiographs):
     counts = []
     for detector in _detections.DETECTORS.values():
         rng = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""The stand-in for the networks makes the errors it is said to make."""
+"""The noise model of the networks has the errors of its parameters."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,12 @@ from tests.registration import scenes
 
 DRAWS = 250
 QUIET = Detector(
-    landmark_spread=0.0, confidence_spread=0.0, miss=0.0, gross=0.0, exchanged=0.0, mask_miss=0.0
+    landmark_spread=0.0,
+    confidence_spread=0.0,
+    miss_rate=0.0,
+    outlier_rate=0.0,
+    swap_rate=0.0,
+    mask_miss_rate=0.0,
 )
 
 
@@ -22,7 +27,7 @@ def points():
 
 
 def draws(points, detector, *, primary_deg=0.0, lateral=False):
-    """Errors in mm at the landmarks' depth, and what is reported of them."""
+    """Errors in mm at the landmarks' depth, and the reported standard deviations."""
     (view,) = scenes.views(primary_deg)
     rng = np.random.default_rng(0)
     found = [detect_landmarks(points, view, detector, rng, lateral=lateral) for _ in range(DRAWS)]
@@ -40,29 +45,31 @@ def test_errors_are_normal_with_the_deviation_at_the_vertebra(points):
 
 
 def test_reported_deviations_are_those_of_the_errors_on_average(points):
-    spread = Detector(miss=0.0, gross=0.0, exchanged=0.0)
+    spread = Detector(miss_rate=0.0, outlier_rate=0.0, swap_rate=0.0)
     off, sigma = draws(points, spread)
     assert np.median(sigma) == pytest.approx(3.0, rel=0.05)
     # Reported = true x lognormal(.25): the ratio's variance is exp(2 * .25^2).
     assert np.mean((off / sigma[..., None]) ** 2) == pytest.approx(np.exp(2 * 0.25**2), rel=0.05)
 
 
-def test_misses_and_gross_errors_come_as_often_as_said(points):
-    _, sigma = draws(points, Detector(miss=0.37))
+def test_rates_of_misses_and_outliers(points):
+    _, sigma = draws(points, Detector(miss_rate=0.37))
     assert np.mean(np.isinf(sigma)) == pytest.approx(0.37, abs=0.025)
-    gross = Detector(landmark_mm=0.1, miss=0.0, gross=0.08, exchanged=0.0)
-    off, _ = draws(points, gross)
+    outliers = Detector(landmark_mm=0.1, miss_rate=0.0, outlier_rate=0.08, swap_rate=0.0)
+    off, _ = draws(points, outliers)
     far = np.linalg.norm(off, axis=-1) > 10.0
     assert np.mean(far) == pytest.approx(0.08, abs=0.015)
     assert np.linalg.norm(off, axis=-1)[far] == pytest.approx(20.0, abs=1.0)
 
 
-def test_sides_are_exchanged_only_where_they_overlap(points):
-    sure = Detector(landmark_mm=0.01, miss=0.0, gross=0.0, exchanged=1.0, landmark_spread=0.0)
-    off, _ = draws(points, sure, primary_deg=90.0, lateral=False)
+def test_left_and_right_are_swapped_only_where_they_overlap(points):
+    swapped = Detector(
+        landmark_mm=0.01, miss_rate=0.0, outlier_rate=0.0, swap_rate=1.0, landmark_spread=0.0
+    )
+    off, _ = draws(points, swapped, primary_deg=90.0, lateral=False)
     assert np.abs(off).max() < 0.1
     (view,) = scenes.views(90.0)
-    pixels, _ = detect_landmarks(points, view, sure, np.random.default_rng(0), lateral=True)
+    pixels, _ = detect_landmarks(points, view, swapped, np.random.default_rng(0), lateral=True)
     true = np.asarray(cameras.project(view, points))
     np.testing.assert_allclose(pixels, true[list(PARTNER)], atol=0.2)
     sided = ["left" in name or "right" in name for name in LANDMARK_NAMES]
@@ -74,7 +81,7 @@ def test_sides_are_exchanged_only_where_they_overlap(points):
 @pytest.mark.parametrize(
     ("primary_deg", "lateral"), [(0.0, False), (55.0, False), (65.0, True), (-90.0, True)]
 )
-def test_views_from_the_side_are_told(primary_deg, lateral):
+def test_lateral_views_are_recognised(primary_deg, lateral):
     (view,) = scenes.views(primary_deg)
     assert is_lateral(view) == lateral
 
@@ -87,5 +94,5 @@ def test_masks_have_the_dice_of_the_detector_or_are_missed():
     dice = [2 * np.sum(mask & own) / (mask.sum() + own.sum()) for own in found]
     assert np.mean(dice) == pytest.approx(0.89, abs=0.015)
     assert np.std(dice) == pytest.approx(0.04, abs=0.015)
-    blind = Detector(mask_miss=1.0)
+    blind = Detector(mask_miss_rate=1.0)
     assert not detect_mask(mask, blind, rng, correlation_px=6.0).any()

@@ -1,4 +1,4 @@
-"""The standard disturbance has the sizes it states."""
+"""The standard disturbance has the stated size."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +46,7 @@ def test_observed_landmarks_lie_where_the_crop_shows_them():
     assert float(jnp.linalg.norm(body - start_origin)) < 6.0
 
 
-def test_missing_evidence_is_marked_unknown():
+def test_missing_observations_are_marked_unknown():
     seen = scenes.observations(-30.0, 50.0, landmarks=False, masks=False)
     assert bool(jnp.isinf(seen.landmark_sigma).all())
     assert float(jnp.abs(seen.masks).max()) == 0.0

@@ -1,4 +1,4 @@
-"""The patient beside the robot: read from a run, made of mean shapes, laid prone."""
+"""Patient of the robot studies: read from a run, built from mean shapes, prone position."""
 
 import json
 
@@ -32,13 +32,13 @@ def test_the_first_subject_and_pair_of_a_run_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("names", "ends", "message"),
     [
-        ([], ENDS, "planned no path"),
+        ([], ENDS, "no needle paths"),
         (["T9"], ENDS, "SUBJECT_LEVEL_pairN"),
         (["a_T9_pair1"], ENDS | {"entry_point": [1.0, 2.0]}, "two points"),
         (["a_T9_pair1"], ENDS | {"entry_point": [1.0, 2.0, float("nan")]}, "two points"),
     ],
 )
-def test_a_bad_run_is_named(tmp_path, names, ends, message):
+def test_errors_of_a_run_are_named(tmp_path, names, ends, message):
     write_run(tmp_path, names, ends)
     with pytest.raises(DataError, match=message):
         simulation.read_planned_patient(tmp_path)
@@ -72,7 +72,7 @@ def test_the_mean_spine_is_upright_and_in_order():
     assert (behind > 20.0).all()
 
 
-def test_the_patient_lies_prone_amid_the_workspace():
+def test_the_patient_is_prone_in_the_middle_of_the_workspace():
     patient = simulation.mean_shape_patient()
     place = simulation.prone_placement(patient)
     middle = place.apply(jnp.mean(patient.paths.entry_point, axis=0))

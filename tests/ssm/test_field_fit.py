@@ -1,4 +1,4 @@
-"""Fits to distance fields: recovery of a known shape, beside the fit to its surface."""
+"""Fits to distance fields: recovery of a known shape, compared with the fit to its surface."""
 
 import jax
 import jax.numpy as jnp

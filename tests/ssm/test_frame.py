@@ -29,7 +29,7 @@ def test_frame_follows_the_bone(angles):
     assert np.linalg.det(pose[:3, :3]) == pytest.approx(1.0, abs=1e-9)
 
 
-def test_mesh_without_canal_is_refused():
+def test_mesh_without_canal_is_rejected():
     vertices, faces = shapes.sphere(500, 20.0)
     with pytest.raises(ValueError, match="no canal"):
         ssm.vertebra_frame(vertices, faces)

@@ -72,7 +72,7 @@ def test_backup_landmarks_share_points_with_the_ten(model):
         np.testing.assert_allclose(point, ten.get(name, jnp.zeros(3)), atol=1e-3)
 
 
-def test_mirror_exchanges_sides(model):
+def test_mirror_swaps_left_and_right(model):
     """The mean equals its mirror image; a mode's mirror image is a shape of its own."""
     swapped = np.asarray(model.mean_shape)[model.mirror] * np.array([-1.0, 1.0, 1.0])
     np.testing.assert_allclose(swapped, model.mean_shape, atol=1e-3)

@@ -53,7 +53,7 @@ def test_modes_are_sorted_principal_axes(model):
     assert (np.diff(np.diag(gram)) <= 1e-4).all() and gram[0, 0] <= 1.001
 
 
-def test_what_is_seen_is_known_and_nothing_becomes_less_certain(model):
+def test_observation_lowers_the_variance_everywhere(model):
     vertices = jnp.array([5, 700, 1500])
     truth = seen_landmarks(model, 3)[1]
     found = ssm.posterior(model, ssm.vertex_points(vertices), truth[vertices], 0.4)
@@ -84,7 +84,7 @@ def test_it_batches(model):
 
 @pytest.mark.slow
 def test_the_body_predicts_the_hidden_arch(model):
-    """Two cases at once; the mean is given its best place on the body."""
+    """Two cases in a batch; the mean is aligned to the body first."""
     body = np.asarray(model.parts) == 0
     faces = np.asarray(model.faces)
     faces = faces[body[faces].all(1)]

@@ -72,7 +72,7 @@ def test_levels_and_measures_are_correlated_as_in_the_population(people):
 
 
 @pytest.mark.parametrize("level", LEVELS[1:])
-def test_a_bone_measures_what_it_was_drawn_with_and_has_one_canal(level):
+def test_a_bone_has_its_drawn_lengths_and_one_canal(level):
     solid = parametric_shape(level, mean_form(level))(*box()) < 0.0
     assert euler_number(solid, connectivity=1) == 0, "one part with one tunnel"
     form = mean_form(level)
@@ -96,7 +96,7 @@ def test_random_people_keep_one_canal(people):
     [("wedge", ("front",)), ("biconcave", ("middle",)), ("crush", ("front", "middle", "back"))],
 )
 @pytest.mark.parametrize("level", ["T8", "L1"])
-def test_fractures_take_height_where_their_kind_says(kind, places, level):
+def test_fractures_lower_the_height_of_their_type(kind, places, level):
     whole = parametric_shape(level, mean_form(level))
     broken = _shape.dataclasses.replace(whole, fracture=Fracture(kind, 2, 0.35))
     b = whole.bounds
@@ -200,7 +200,7 @@ def _density(age, seed):
     return draw_bone(np.random.default_rng(seed), age).trabecular_hu
 
 
-def test_seeds_decide(subject):
+def test_same_seed_same_subject(subject):
     people = [draw_person(np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert people[0] == people[1] != people[2]
     assert subject.facts["seed"] == 0, "whole files are compared in test_synthverse_cohort"

@@ -31,7 +31,7 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def meshes(tmp_path_factory):
-    """Two made-up people's L1 to L3 as PLY."""
+    """Meshes of L1 to L3 of two synthetic people as PLY."""
     folder = tmp_path_factory.mktemp("meshes")
     ends = ((-60.0, 60.0), (-80.0, 32.0), (-50.0, 44.0))
     x, y, z = (np.arange(a, b, 1.5, dtype=np.float32) for a, b in ends)
@@ -70,7 +70,7 @@ def test_centroids_lie_in_the_bodies(cohort):
             assert case.labels[tuple(voxel.astype(int))] == data.label_of(level)
 
 
-def test_the_description_says_what_it_is(cohort):
+def test_the_description_marks_the_cohort_as_synthetic(cohort):
     about = json.loads((cohort / "dataset_description.json").read_text())
     assert about["Synthetic"] is True
     assert about["Seed"] == 3
@@ -96,7 +96,7 @@ def test_orientations_differ_and_keep_the_patient():
     codes = set()
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        moved, marks, pose, turn = _subject._oriented(rng, hu, labels, affine, OPTIONS)
+        moved, marks, pose, turn = _subject._reorient(rng, hu, labels, affine, OPTIONS)
         codes.add("".join(nib.aff2axcodes(pose)) + ("" if np.allclose(turn, np.eye(4)) else "*"))
         voxel = np.argwhere(moved == 77)[0]  # the voxel (2, 2, 5) of the patient's own grid
         world = turn @ affine @ [2, 2, 5, 1]
@@ -105,7 +105,7 @@ def test_orientations_differ_and_keep_the_patient():
     assert codes == {"RAS", "PIR", "LPS", "RAS*"}
 
 
-def test_a_killed_write_leaves_no_half_subject(tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_no_partial_subject(tmp_path, monkeypatch):
     folder = tmp_path / "cohort"
     synthverse.open_cohort(folder, FACTS)
     blank = np.zeros((5, 5, 5), np.int16)
@@ -132,19 +132,19 @@ def test_another_cohort_is_not_continued(cohort, tmp_path):
     with pytest.raises(data.DataError, match="other settings"):
         synthverse.open_cohort(cohort, FACTS | {"Seed": 4})
     (tmp_path / "letters.txt").write_text("mine")
-    with pytest.raises(data.DataError, match="something else"):
+    with pytest.raises(data.DataError, match="is not empty"):
         synthverse.open_cohort(tmp_path, FACTS)
 
 
 @pytest.mark.slow
-def test_warped_subjects_name_their_parents(meshes, tmp_path):
+def test_warped_subjects_record_their_parents(meshes, tmp_path):
     options = synthverse.Options(
         spacing_mm=2.5, view="whole", meshes=meshes, thick_slices=False, orientations=False
     )
     subject = synthverse.make_subject(0, 0, "warped", options)
     assert subject.facts["parents"]["L2"] == "anna L2"
     assert synthverse.real_parents(subject.facts) == ["anna"]
-    levels, rejected = data.judge_levels(subject.labels, subject.affine)
+    levels, rejected = data.complete_levels(subject.labels, subject.affine)
     assert levels == ("L1", "L2", "L3"), "what no parent has is cut by the border"
     assert "T12" in rejected and "L4" in rejected
     synthverse.open_cohort(tmp_path / "c", FACTS)
@@ -154,11 +154,11 @@ def test_warped_subjects_name_their_parents(meshes, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lidc", "lidc0001", "tptbox", "tptct"])
-def test_reported_subjects_are_never_parents(name, meshes):
+def test_evaluation_subjects_are_never_parents(name, meshes):
     assert "lidc0001" not in _warped.find_parents(meshes)
     folder = meshes.parent / name
     folder.mkdir(exist_ok=True)
-    with pytest.raises(data.DataError, match="reported on"):
+    with pytest.raises(data.DataError, match="evaluation subject"):
         _warped.find_parents(folder)
 
 

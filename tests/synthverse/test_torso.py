@@ -15,7 +15,7 @@ def test_is_declared_synthetic(case):
     assert "verse" not in case.dataset.lower()
 
 
-def test_whole_lumbar_levels_and_a_cut_one(case):
+def test_complete_lumbar_levels_and_a_cut_one(case):
     assert case.levels == ("L1", "L2", "L3", "L4", "L5")
     assert "border" in case.rejected["T12"]
 
@@ -51,7 +51,7 @@ def test_cortex_is_denser_than_the_inside(case):
     assert values.min() == 0.0, "air around the body"
 
 
-def test_seed_decides(case):
+def test_same_seed_same_case(case):
     other = synthverse.synthetic_case(1)
     assert other.subject == "synth0001"
     assert other.ct_hash != case.ct_hash

@@ -1,4 +1,4 @@
-"""Crops to learn from: a batch belongs to its step, files that hold something else are named."""
+"""Training crops: batches depend on the step; invalid files have a clear message."""
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ def saved(path, content):
     return path
 
 
-def test_a_batch_belongs_to_its_step_and_seed():
+def test_a_batch_depends_on_step_and_seed():
     pytest.importorskip("grain")
     draw = crop_sampler(40, 3, 16, seed=5)
     chosen, views = draw(7)
@@ -69,7 +69,7 @@ def test_subjects_are_joined_and_cameras_come_back(tmp_path):
     np.testing.assert_allclose(one.source, expected.source, atol=1e-3)
 
 
-def test_crops_are_fitted_by_the_models_that_are_used():
+def test_crops_are_fitted_by_the_given_models():
     model, true = scenes.model(), scenes.TRUE_COEFFICIENTS
     surface = np.asarray(ssm.posed(model, scenes.TRUE_POSE, true), np.float32)
     other = crops(2)._replace(vertices=np.stack([surface, surface + 5.0]), level=np.array([0, 1]))
@@ -82,7 +82,7 @@ def test_crops_are_fitted_by_the_models_that_are_used():
     assert not np.allclose(found.coefficients, other.coefficients)
 
 
-def test_files_that_hold_no_crops_are_named(tmp_path):
+def test_files_without_crops_are_rejected(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 half")
     with pytest.raises(DataError, match=r"a\.npz holds no crops, or is damaged"):
         learning_data.load_crops([tmp_path / "a.npz"])
@@ -96,10 +96,12 @@ def test_files_that_hold_no_crops_are_named(tmp_path):
     [
         ([], [], "name subjects for validation"),
         (["synth0007"], ["synth0001"], "has no synth0001, synth0007"),
-        (["a"], ["a"], "a: either trained or validated on"),
+        (["a"], ["a"], "a: both in training and validation"),
     ],
 )
-def test_subjects_that_cannot_be_used_are_named(wanted, validation, message, monkeypatch, tmp_path):
+def test_subjects_that_cannot_be_used_are_rejected(
+    wanted, validation, message, monkeypatch, tmp_path
+):
     known = [type("Subject", (), {"id": "a"})()]
     monkeypatch.setattr(learning_data.data, "find_subjects", lambda cohort: known)
     with pytest.raises(DataError, match=message):

@@ -54,7 +54,7 @@ def test_tone_curves(operation, expected):
 
 
 @pytest.mark.parametrize("operation", [ops.gamma_contrast, ops.log_contrast])
-def test_tone_curves_clip_what_lies_outside(operation):
+def test_tone_curves_clip_their_input(operation):
     found = operation(jnp.array([[-0.3, 1.7]]), 0.9)
     np.testing.assert_allclose(found, operation(jnp.array([[0.0, 1.0]]), 0.9))
 

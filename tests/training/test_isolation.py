@@ -1,4 +1,4 @@
-"""What isolation is trained on and how an error is counted; and how a fit is shown the result."""
+"""Training and use of the isolation network: loss, errors, initial estimates, images."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from dartjax.render import splat, two_compartment
 from dartjax.ssm import posed
 from dartjax.training import (
     ISOLATION_SPLATS,
-    GuessErrors,
-    guessed_surface,
+    EstimateErrors,
+    disturbed_surface,
     isolate_vertebra,
     isolated_observations,
     isolation_errors,
@@ -35,7 +35,7 @@ TRUE = jnp.zeros((16, 16)).at[4:12, 4:12].set(20.0)
 INSIDE = (TRUE > 0.0).astype(jnp.float32)
 
 
-def test_a_larger_error_costs_more_and_its_size_is_best_foretold():
+def test_the_loss_is_lowest_for_the_true_error_scale():
     costs = [cost_of(answer(TRUE + off)) for off in (0, 2, 5)]
     assert costs[0] < costs[1] < costs[2]
     wrong = 3.0
@@ -53,11 +53,11 @@ def test_errors_are_means_inside_the_true_mask():
     assert float(dice) == pytest.approx(2 * 64 / (64 + marked))
 
 
-def test_guesses_lie_between_the_mean_and_the_truth_when_nothing_is_disturbed():
-    model, still = scenes.model(), GuessErrors(0.0, 0.0, 0.0)
+def test_undisturbed_estimates_lie_between_mean_and_true_shape():
+    model, still = scenes.model(), EstimateErrors(0.0, 0.0, 0.0)
     mean = posed(model, scenes.TRUE_POSE, jnp.zeros(15))
     true = posed(model, scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS)
-    guess = guessed_surface(
+    guess = disturbed_surface(
         model, scenes.TRUE_POSE, scenes.TRUE_COEFFICIENTS, still, key=jax.random.key(3)
     )
     way = (guess - mean) / jnp.where(jnp.abs(true - mean) > 0.05, true - mean, jnp.nan)
@@ -67,7 +67,7 @@ def test_guesses_lie_between_the_mean_and_the_truth_when_nothing_is_disturbed():
 
 
 @pytest.mark.slow
-def test_hints_are_renderings_left_out_now_and_then():
+def test_hints_are_renderings_that_are_randomly_omitted():
     seen = scenes.observations(0.0)
     view, faces = jax.tree.map(lambda leaf: leaf[0], seen.cameras), scenes.model().faces
     guess = posed(scenes.model(), scenes.TRUE_POSE, jnp.zeros(15))
@@ -83,7 +83,7 @@ def test_hints_are_renderings_left_out_now_and_then():
 
 @pytest.fixture(scope="module")
 def isolated():
-    """By a network that has learned nothing: it repeats the guess."""
+    """Isolate by an untrained network, which returns the initial estimate."""
     net, seen = IsolationNet(ISOLATION_PRESETS["smoke"]), scenes.observations(-30.0, 50.0)
     image = seen.images[0]
     params = jax.jit(net.init)(jax.random.key(0), image, no_hint(image))["params"]
@@ -93,10 +93,10 @@ def isolated():
 
 
 @pytest.mark.slow
-def test_every_view_is_isolated_with_its_own_guess(isolated):
+def test_every_view_is_isolated_with_its_own_hint(isolated):
     seen, found = isolated
     assert found.thickness.shape == seen.images.shape
-    # The scene shows nothing but the vertebra: its images are those of the true guess.
+    # The scene contains only the vertebra: its images equal renders of the true shape.
     images = np.asarray(isolated_observations(seen, found).images)
     np.testing.assert_allclose(images, seen.images, atol=0.02 * float(seen.images.max()))
     view = jax.tree.map(lambda leaf: leaf[1], seen.cameras)

@@ -1,4 +1,4 @@
-"""What isolation is shown in training: nothing that it will not have in use."""
+"""Training input of isolation: no information that is missing in use."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ class Enough(Exception):
     """All that was asked for is known."""
 
 
-def test_a_crop_does_not_foretell_how_wrong_its_guess_is(monkeypatch):
+def test_a_crop_is_independent_of_the_error_of_its_estimate(monkeypatch):
     crops, shown = [], []
 
     def crop(own, key):
@@ -42,7 +42,7 @@ def test_a_crop_does_not_foretell_how_wrong_its_guess_is(monkeypatch):
         cost({}, batch, jax.random.key(0))
 
     def below(key):
-        """The numbers a key and those split off it stand for."""
+        """Collect the data of a key and of the keys split from it."""
         children = [child for n in (2, 3, 5) for child in split(key, n)]
         further = [each for child in children for n in (2, 3, 5) for each in split(child, n)]
         return {tuple(key_data(each).tolist()) for each in (key, *children, *further)}

@@ -1,4 +1,4 @@
-"""Another crop of a view shows the same points where its camera says."""
+"""Random crops: points appear where the new camera projects them."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def own_view(view):
     return jax.tree.map(lambda leaf: leaf[0], view)
 
 
-def test_nothing_changes_without_jitter(view):
+def test_zero_jitter_is_the_identity(view):
     image = jax.random.uniform(jax.random.key(1), (64, 64))
     mask = (image > 0.5).astype(jnp.float32)
     shown, covered, seen_by = jittered(
@@ -40,7 +40,7 @@ def test_nothing_changes_without_jitter(view):
 
 
 @pytest.mark.parametrize("seed", [3, 4, 5])
-def test_the_crop_is_what_its_camera_would_see(view, rendered, seed):
+def test_the_crop_equals_a_render_by_its_camera(view, rendered, seed):
     before = rendered(own_view(view))
     shown, covered, seen_by = jittered(
         before.thickness,
@@ -56,7 +56,7 @@ def test_the_crop_is_what_its_camera_would_see(view, rendered, seed):
     assert np.mean((covered > 0.5) != (after.silhouette > 0.5)) < 0.01
 
 
-def test_the_source_stays_and_the_middle_moves_by_the_shift_alone(view):
+def test_the_source_is_fixed_and_the_middle_moves_by_the_shift(view):
     own, image = own_view(view), jnp.zeros((64, 64))
     *_, seen_by = jittered(image, image, own, Jitter(0.3, 0.1, 0.0), key=jax.random.key(6))
     np.testing.assert_allclose(seen_by.source, own.source, atol=0.05)

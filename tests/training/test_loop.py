@@ -1,4 +1,4 @@
-"""A training step: it learns, it repeats itself, and it survives a gradient that is not finite."""
+"""Training step: it learns, is reproducible, and tolerates gradients that are not finite."""
 
 import functools
 
@@ -31,7 +31,7 @@ def begin():
     return train_state({"w": jnp.zeros((2, 2)), "b": jnp.ones(())}, SCHEDULE)
 
 
-def test_it_learns_and_the_average_follows():
+def test_the_loss_falls_and_the_average_follows():
     state = begin()
     for step in range(200):
         state, numbers = advance(state, batch_of(step))
@@ -40,7 +40,7 @@ def test_it_learns_and_the_average_follows():
     assert float(numbers["bias"]) < 0.05 and int(state.step) == 200
 
 
-def test_the_random_numbers_belong_to_the_step():
+def test_random_numbers_depend_on_the_step():
     state, _ = advance(begin(), batch_of(0))
     again, _ = advance(begin(), batch_of(0))
     jax.tree.map(np.testing.assert_array_equal, state, again)
@@ -49,7 +49,7 @@ def test_the_random_numbers_belong_to_the_step():
     assert float(first["loss"]) != float(late["loss"])
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing():
+def test_a_gradient_that_is_not_finite_is_ignored():
     state, _ = advance(begin(), batch_of(0))
     after, numbers = advance(state, batch_of(1).at[0, 0].set(jnp.nan))
     assert np.isnan(float(numbers["loss"]))

@@ -32,7 +32,7 @@ def keys(count):
     return jax.random.split(jax.random.key(1), count)
 
 
-def test_without_operations_the_image_is_untouched(image):
+def test_without_operations_the_image_is_unchanged(image):
     for key in keys(3):
         np.testing.assert_array_equal(randomise(image, RANDOMISATIONS["none"], key), image)
     masks, points = jnp.stack([image > 2.0]).astype(jnp.float32), jnp.array([[3.0, 4.0], [-9, 1]])
@@ -88,7 +88,7 @@ def test_share_of_images_changed(image):
     assert abs(inverted.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 400)
 
 
-def test_strong_kinds_come_one_or_two_at_a_time(image):
+def test_one_or_two_strong_operations_are_applied(image):
     """With sure members nearly every image changes, with none no image does."""
     one = dataclasses.replace(RandomisationConfig(), strong=1.0, strong_member=1.0)
     assert all(not np.array_equal(randomise(image, one, key), image) for key in keys(20))

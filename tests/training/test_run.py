@@ -1,4 +1,4 @@
-"""A training that was stopped goes on as if it had not been; one that no longer helps ends."""
+"""Training runs: resume, early stopping, TensorBoard, damaged checkpoints."""
 
 import shutil
 import sys
@@ -42,7 +42,7 @@ def quiet(note):
     pass
 
 
-def test_a_run_that_was_stopped_has_the_same_curve(tmp_path):
+def test_a_resumed_run_has_the_same_curve(tmp_path):
     whole = training_run.train(PARAMS, training(), tmp_path / "whole", quiet)
     for _ in range(12):  # no more time than one step each: stopped before and after a validation
         parts = training_run.train(PARAMS, training(), tmp_path / "parts", quiet, minutes=0.0)
@@ -55,7 +55,7 @@ def test_a_run_that_was_stopped_has_the_same_curve(tmp_path):
     assert list((tmp_path / "parts" / "tensorboard").glob("events*"))
 
 
-def test_the_curves_are_there_for_tensorboard(tmp_path, monkeypatch):
+def test_the_curves_are_written_for_tensorboard(tmp_path, monkeypatch):
     pytest.importorskip("tensorboardX")
     written = []
     writer = SimpleNamespace(
@@ -83,7 +83,7 @@ def test_it_ends_when_validation_no_longer_improves(tmp_path):
     assert found.step == 20 and found.score == 2.0
 
 
-def test_a_checkpoint_of_another_network_is_named(tmp_path):
+def test_a_checkpoint_of_another_network_is_rejected(tmp_path):
     training_run.train(PARAMS, training(), tmp_path / "work", quiet, minutes=0.0)
     with pytest.raises(DataError, match="does not fit this network or is damaged"):
         training_run.train({"w": jnp.zeros((2, 2))}, training(), tmp_path / "work", quiet)

@@ -1,4 +1,4 @@
-"""What the similarity learns from: steps that lead to the truth, errors in mm, and its losses."""
+"""Training of the similarity: steps to the truth, errors in mm, inputs and losses."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def surface(fit):
     return posed(scenes.model(), fit.pose, fit.coefficients)
 
 
-def test_the_way_leads_from_a_wrong_fit_to_the_truth(wrong):
+def test_the_step_moves_a_wrong_fit_to_the_truth(wrong):
     assert float(jnp.linalg.norm(step_to_truth(TRUE, wrong))) > 1.0
     arrived = moved_fit(wrong, step_to_truth(TRUE, wrong))
     np.testing.assert_allclose(surface(arrived), surface(TRUE), atol=2e-3)
@@ -44,7 +44,7 @@ def test_the_way_leads_from_a_wrong_fit_to_the_truth(wrong):
 
 
 @pytest.mark.slow
-def test_guesses_are_as_often_nearly_right_as_far_off():
+def test_sizes_of_disturbances_are_log_uniform():
     keys = jax.random.split(jax.random.key(0), 200)
     lengths = jax.vmap(
         lambda k: jnp.linalg.norm(step_to_truth(TRUE, disturbed_fit(TRUE, FitErrors(), key=k)))
@@ -53,7 +53,7 @@ def test_guesses_are_as_often_nearly_right_as_far_off():
     longest = jax.vmap(
         lambda k: jnp.linalg.norm(step_to_truth(TRUE, disturbed_fit(TRUE, whole, key=k)))
     )(keys)
-    # The logarithm of the factor is uniform, so half of the guesses are below 10^-1/2.
+    # The logarithm of the factor is uniform, so half of the fits have one below 10^-1/2.
     assert 0.4 < float(jnp.mean(lengths < 0.316 * jnp.median(longest))) < 0.6
 
 
@@ -78,7 +78,7 @@ def test_views_are_described_in_the_frame_of_the_fit(wrong):
     np.testing.assert_allclose(
         views.observed, np.asarray(seen.images).reshape(2, 32, 2, 32, 2).mean((2, 4)), atol=1e-6
     )
-    # The scene shows the truth and nothing else: its render is the radiograph.
+    # The scene contains only the true vertebra: its render equals the radiograph.
     off = np.abs(np.asarray(views.rendered - views.observed)).mean()
     assert off < 0.1 * np.asarray(views.observed).mean()
     beams = np.asarray(views.code[:, :3])
@@ -114,17 +114,17 @@ def test_losses_are_least_for_the_right_answer(wrong):
     sure = [
         float(prediction_loss(answer(1.0, s), error, wrong, TRUE)[0]) for s in (-4.0, -1.9, 2.0)
     ]
-    assert sure[1] < min(sure[0], sure[2])  # the variance that was foretold: (.386)^2
+    assert sure[1] < min(sure[0], sure[2])  # the predicted variance: (.386)^2
 
 
-def test_the_way_that_is_predicted_is_in_the_vertebras_frame():
+def test_the_predicted_step_is_in_the_frame_of_the_vertebra():
     found = predicted_step(answer(1.0, turn=0.1), TRUE)
     turn = transforms.SO3.exp(0.05 * found[:3]) @ TRUE.pose.rotation()
     own = TRUE.pose.rotation() @ transforms.SO3.exp(jnp.full(3, 0.1))
     np.testing.assert_allclose(turn.as_matrix(), own.as_matrix(), atol=1e-5)
 
 
-def test_a_wrong_order_costs_and_a_clear_right_one_does_not():
+def test_the_ranking_loss_penalises_a_wrong_order():
     good, bad = answer(0.7), answer(1.6)
     errors = jnp.asarray(1.0), jnp.asarray(4.0)
     assert float(ranking_loss((good, bad), errors)) == 0.0
@@ -132,7 +132,7 @@ def test_a_wrong_order_costs_and_a_clear_right_one_does_not():
     assert float(ranking_loss((bad, good), errors[::-1])) == 0.0
 
 
-def test_the_direction_is_right_when_the_gradient_points_away():
+def test_the_direction_loss_is_zero_if_the_gradient_points_away():
     way = jnp.array([1.0, -2.0, 0.5])
     assert float(direction_loss(-way, way)[0]) == pytest.approx(0.0, abs=1e-6)
     assert float(direction_loss(way, way)[1]) == pytest.approx(-1.0)

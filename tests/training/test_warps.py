@@ -101,7 +101,7 @@ def test_masks_go_where_the_image_goes():
     assert moved.shape == masks.shape and moved.min() >= 0.0 and moved.max() <= 1.0
 
 
-def test_what_comes_from_outside():
+def test_sources_outside_the_image():
     warp = rigid(affine(shift_px=jnp.array([30.0, 0.0])))
     image = jnp.broadcast_to(jnp.linspace(2.0, 3.0, SHAPE[1])[None], SHAPE)
     np.testing.assert_allclose(warps.warp_image(image, warp)[:, :29], 2.0)

@@ -1,6 +1,6 @@
-"""What dartjax reads from a file or folder, as plain values for `dartjax info`.
+"""Describe files and folders as plain values, for `dartjax info`.
 
-Imports no JAX, and what reads a kind of file only when such a file is looked into.
+JAX is not imported. The reader of a kind of file is imported when such a file is read.
 """
 
 from dartjax.cli.facts._assets import asset_facts as asset_facts

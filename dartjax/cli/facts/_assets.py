@@ -1,4 +1,4 @@
-"""What comes with dartjax, and any folder with a card: from `card.json`, without JAX."""
+"""Describe packaged assets, and other folders with a `card.json`, without JAX."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,25 +10,25 @@ from dartjax.cli.facts._facts import FileFacts, read_document
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 CARD = "card.json"
 _OWN_LICENCE = "Apache-2.0 (dartjax)"
-# What a card does not say in words.
+# Descriptions that the cards lack.
 _WHAT = {
-    "isolation": "network: what of an X-ray is one vertebra",
+    "isolation": "network: isolates one vertebra in an X-ray",
     "similarity": "network: how well a rendered vertebra matches an X-ray",
 }
-_KINDS = {  # by the file beside the card
+_KINDS = {  # by the file next to the card
     "models.npz": "shape models",
     "weights.npz": "network",
     "model.npz": "failure model",
     "tables.npz": "tables",
 }
-_FILES = {  # assets that are one file, without a card
-    "ssm/template.npz": "template surface that shapes are registered with",
+_FILES = {  # assets of one file without a card
+    "ssm/template.npz": "template surface for the registration of shapes",
     "morphometry.json": "published lengths of vertebrae by level",
 }
 
 
 def asset_facts(root: Path = ASSETS) -> list[FileFacts]:
-    """Every packaged asset; DataError if there is none."""
+    """Describe every packaged asset. DataError if there is none."""
     folders = sorted(card.parent for card in root.rglob(CARD))
     if not folders:
         raise DataError(f"no assets in {root}: install dartjax again")
@@ -38,7 +38,7 @@ def asset_facts(root: Path = ASSETS) -> list[FileFacts]:
 
 
 def card_facts(folder: Path, card: Mapping[str, Any]) -> FileFacts:
-    """Facts of a folder of weights, shape models or tables, from its card."""
+    """Describe a folder of weights, shape models or tables from its card."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file()]
     sources = card.get("sources") or {}
     name = str(card.get("name", folder.name))
@@ -55,7 +55,7 @@ def card_facts(folder: Path, card: Mapping[str, Any]) -> FileFacts:
         "size_mb": _megabytes(sum(file.stat().st_size for file in files)),
     }
     facts = {key: value for key, value in facts.items() if value is not None}
-    missing = [] if any(f.suffix == ".npz" for f in files) else ["no .npz beside the card"]
+    missing = [] if any(f.suffix == ".npz" for f in files) else ["no .npz file next to the card"]
     kind = next((_KINDS[f.name] for f in files if f.name in _KINDS), "folder with a card")
     return FileFacts(str(folder), kind, facts, missing)
 
@@ -84,7 +84,7 @@ def _sources(sources: Mapping[str, Any]) -> list[str] | None:
 
 
 def _plain_numbers(quality: Mapping[str, Any]) -> dict[str, int | float]:
-    """The plain numbers of a card's quality; those of a shape model stand deeper, by region."""
+    """Return the numbers at the top level of a card's quality; others are nested by region."""
     return {k: round(v, 4) for k, v in quality.items() if isinstance(v, int | float)}
 
 

@@ -1,4 +1,4 @@
-"""JSON files other than cameras: starts of vertebrae, centroids, manifests, results of runs."""
+"""Describe JSON files: initial estimates, centroids, manifests, results of runs."""
 
 import math
 from collections import Counter
@@ -18,32 +18,32 @@ _START_KEYS = ("center_world", "landmarks_world", "axes_world", "rotation_deg", 
 
 
 def document_facts(path: Path) -> FileFacts:
-    """Facts of a JSON file of any kind that dartjax reads or writes; DataError for others."""
+    """Describe a JSON file of any kind that dartjax reads or writes. DataError for others."""
     document = read_document(path)
     for is_kind, facts_of in _KINDS:
         if is_kind(document):
             return facts_of(path, document)
     keys = ", ".join(map(str, list(document)[:6])) if isinstance(document, dict) else "no object"
     raise DataError(
-        f"{path}: JSON of no kind that dartjax reads (found: {keys or 'nothing'}); it reads "
-        "cameras, starts of vertebrae, centroids, manifests of cohorts, and what a run writes"
+        f"{path}: not a JSON file that dartjax reads (found: {keys or 'nothing'}); it reads "
+        "cameras, initial estimates, centroids, manifests of cohorts, and files of a run"
     )
 
 
 def has(*keys: str) -> Callable[[Any], bool]:
-    """A test for an object with all of these keys."""
+    """Return a test for an object with all of these keys."""
     return lambda document: isinstance(document, dict) and all(key in document for key in keys)
 
 
 def are_starts(document: Any) -> bool:
-    """Whether a JSON document is meant as rough starts of vertebrae."""
+    """Return whether a JSON document holds initial estimates of vertebrae."""
     entries = document if isinstance(document, list) else [document]
     keys = {"center_world", "landmarks_world"}
     return bool(entries) and all(isinstance(e, dict) and keys & e.keys() for e in entries)
 
 
 def are_centroids(document: Any) -> bool:
-    """Whether a JSON document is a list of centroids in VerSe's format."""
+    """Return whether a JSON document is a list of centroids in VerSe's format."""
     return (
         isinstance(document, list)
         and bool(document)
@@ -53,17 +53,18 @@ def are_centroids(document: Any) -> bool:
 
 
 def start_facts(path: Path, document: Any) -> FileFacts:
-    """Facts of the rough starts of vertebrae."""
+    """Describe initial estimates of vertebrae."""
     entries = document if isinstance(document, list) else [document]
     rows, warnings = [], []
     for number, entry in enumerate(entries, 1):
         row, problems = _start(entry)
         rows.append(row)
         warnings += [f"start {number}: {problem}" for problem in problems]
-    again = [name for name, n in Counter(row["level"] for row in rows).items() if n > 1 and name]
-    warnings += [f"level {level} occurs more than once" for level in again]
+    counts = Counter(row["level"] for row in rows)
+    repeated = [level for level, count in counts.items() if count > 1 and level]
+    warnings += [f"level {level} occurs more than once" for level in repeated]
     notes = ["world mm, RAS+; the centre is the middle of the vertebral body"]
-    return FileFacts(str(path), "starts of vertebrae", {"starts": rows}, warnings, notes)
+    return FileFacts(str(path), "initial estimates", {"starts": rows}, warnings, notes)
 
 
 def _start(entry: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -80,7 +81,7 @@ def _start(entry: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if level is None:
         problems.append("no level: `dartjax reconstruct` needs one")
     elif level not in LABEL_OF_LEVEL:
-        problems.append(f"{level!r} is no level (C1 to L6)")
+        problems.append(f"{level!r} is not a level (C1 to L6)")
     if "center_world" in entry and numbers(entry["center_world"], (3,)) is None:
         problems.append("center_world is not three numbers")
     if 0 < len(names) < 3:
@@ -89,7 +90,7 @@ def _start(entry: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def centroid_facts(path: Path, document: Any) -> FileFacts:
-    """Facts of centroids in VerSe's format."""
+    """Describe centroids in VerSe's format."""
     direction = next((entry["direction"] for entry in document if "direction" in entry), None)
     rows, foreign, empty = [], [], 0
     for entry in (entry for entry in document if "label" in entry):
@@ -101,16 +102,18 @@ def centroid_facts(path: Path, document: Any) -> FileFacts:
         elif label not in SACRUM_LABELS:
             foreign.append(label)
     units = (
-        "voxels of the image turned to its direction" if direction else "mm from the first voxel"
+        "voxels of the image reoriented to its direction"
+        if direction
+        else "mm from the first voxel"
     )
     facts = {"direction": direction, "num_levels": len(rows), "centroids": rows}
-    warnings = [f"{foreign[:8]} are no VerSe numbers"] if foreign else []
-    warnings += [f"{empty} entries without a place are left out"] if empty else []
+    warnings = [f"{foreign[:8]} are not VerSe numbers"] if foreign else []
+    warnings += [f"{empty} entries without coordinates are skipped"] if empty else []
     return FileFacts(str(path), "centroids (VerSe)", facts, warnings, [f"points are {units}"])
 
 
 def spine_facts(path: Path, document: Any) -> FileFacts:
-    """Facts of a reconstructed spine, spine.json."""
+    """Describe a reconstructed spine, spine.json."""
     vertebrae = [entry for entry in document["vertebrae"] if isinstance(entry, dict)]
     rows = [_vertebra(entry) for entry in vertebrae]
     facts = {
@@ -125,7 +128,7 @@ def spine_facts(path: Path, document: Any) -> FileFacts:
     missing = [
         str(m) for m in (e.get("mesh") for e in vertebrae) if m and not (path.parent / m).is_file()
     ]
-    warnings = [f"mesh {name} is not beside the file" for name in missing[:3]]
+    warnings = [f"mesh {name} is not next to the file" for name in missing[:3]]
     warnings += [str(warning) for warning in document.get("warnings") or ()]
     abstained = [str(row["level"]) for row in rows if row["abstained"]]
     warnings += [f"no answer for {', '.join(abstained)}: see status"] if abstained else []
@@ -151,7 +154,7 @@ def _vertebra(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def path_facts(path: Path, document: Any) -> FileFacts:
-    """Facts of planned needle paths, paths.json."""
+    """Describe planned needle paths, paths.json."""
     rows = [
         {"vertebra": name, "length_mm": [_length(end) for end in ends.values()]}
         for name, ends in document["paths"].items()
@@ -169,7 +172,7 @@ def _length(ends: Any) -> float | None:
 
 
 def metrics_facts(path: Path, document: Any) -> FileFacts:
-    """Facts of the results of a run, metrics.json."""
+    """Describe the results of a run, metrics.json."""
     plain = {k: _short(v) for k, v in document["summary"].items() if not isinstance(v, list | dict)}
     cases = _count(document.get("cases"))
     facts = {"record": document["record"], "summary": plain, "num_cases": cases}
@@ -177,7 +180,7 @@ def metrics_facts(path: Path, document: Any) -> FileFacts:
 
 
 def config_facts(path: Path, document: Any) -> FileFacts:
-    """Facts of how a run was started, config.json."""
+    """Describe the settings of a run, config.json."""
     command = document.get("command") or []
     facts = {
         "run_of": document["experiment"],
@@ -191,7 +194,7 @@ def config_facts(path: Path, document: Any) -> FileFacts:
 
 
 def manifest_facts(path: Path, document: Any) -> FileFacts:
-    """Facts of the manifest of a cohort."""
+    """Describe the manifest of a cohort."""
     subjects = [subject for subject in document["subjects"] if isinstance(subject, dict)]
     splits = Counter(str(subject.get("split") or "none") for subject in subjects)
     missing = [
@@ -214,7 +217,10 @@ def _short(value: Any) -> Any:
 
 
 def _is_spine(document: Any) -> bool:
-    """Truths of simulated X-rays have vertebrae too, but no status."""
+    """Return whether a document is a spine.json.
+
+    Ground truth of simulated X-rays has vertebrae too, but no status.
+    """
     if not has("vertebrae", "frame")(document) or not isinstance(document["vertebrae"], list):
         return False
     return all(has("level", "status")(entry) for entry in document["vertebrae"])
@@ -225,7 +231,7 @@ def _is_card(document: Any) -> bool:
 
 
 def _is_mapping_of(*keys: str) -> Callable[[Any], bool]:
-    """A test for an object whose values under these keys are objects."""
+    """Return a test for an object whose values under these keys are objects."""
     return lambda doc: has(*keys)(doc) and all(isinstance(doc[key], dict) for key in keys)
 
 

@@ -1,4 +1,4 @@
-"""The answer of `dartjax info` about one file, and small helpers of all kinds."""
+"""Result type of `dartjax info`, and helpers for all kinds of files."""
 
 import dataclasses
 import json
@@ -13,26 +13,26 @@ from dartjax._errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class FileFacts:
-    """What was found in one file or folder.
+    """Description of one file or folder.
 
-    The values of `facts` go into JSON as they are; a list of objects is shown as a table. Names
-    end in their unit (`spacing_mm`). `warnings` say what will not work, or not well.
+    The values of `facts` are plain JSON values; a list of objects is shown as a table. Names end in
+    their unit (`spacing_mm`). `warnings` state what will not work, or not well.
     """
 
     path: str
     kind: str
     facts: Mapping[str, Any]
     warnings: Sequence[str] = ()
-    notes: Sequence[str] = ()  # what the numbers mean, and what else is needed
+    notes: Sequence[str] = ()  # meaning of the numbers, and what else is needed
 
 
 def rounded(value: Any, digits: int = 2) -> Any:
-    """Plain numbers of an array, rounded; a number for a scalar."""
+    """Round an array to plain numbers; a scalar gives one number."""
     return (np.round(np.asarray(value, np.float64), digits) + 0.0).tolist()  # no -0
 
 
 def numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A finite float64 array of this shape, or None if the value is none."""
+    """Return a value as a finite float64 array of this shape, or None if it is not one."""
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError):
@@ -41,7 +41,7 @@ def numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def read_document(path: Path) -> Any:
-    """A parsed JSON file; DataError says what is wrong with it."""
+    """Parse a JSON file. DataError for a missing or invalid file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

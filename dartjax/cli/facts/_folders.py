@@ -1,4 +1,4 @@
-"""Folders: a run, a cohort of CTs, a folder with a card, meshes or X-rays."""
+"""Describe folders: a run, a cohort of CTs, a folder with a card, meshes or X-rays."""
 
 import os
 import re
@@ -20,7 +20,7 @@ _MANY_FILES = 200_000
 
 
 def folder_facts(path: Path) -> FileFacts:
-    """Facts of a folder; DataError if it holds nothing that dartjax reads."""
+    """Describe a folder. DataError if it has nothing that dartjax reads."""
     try:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
@@ -43,7 +43,7 @@ def folder_facts(path: Path) -> FileFacts:
             str(path), "folder of images", {"images": count, "files": sorted(names)[:12]}
         )
     raise DataError(
-        f"{path}: the folder holds nothing that dartjax reads: no run (config.json), no CTs "
+        f"{path}: the folder has nothing that dartjax reads: no run (config.json), no CTs "
         "(.nii.gz), no weights or shape models (card.json), no meshes, no X-rays"
     )
 
@@ -69,7 +69,7 @@ def _run_facts(path: Path, names: set[str]) -> FileFacts:
         lines = (path / "error.log").read_text(errors="replace").strip().splitlines()
         warnings.append(f"the run failed: {lines[-1] if lines else 'error.log is empty'}")
     elif ".partial" in path.name:
-        warnings.append("the run is still going on, or was killed: it is not complete")
+        warnings.append("the run is still active, or was killed: it is not complete")
     elif not results:
         warnings.append("no metrics.json: the run has no results")
     return FileFacts(str(path), "run folder", facts, warnings)
@@ -104,7 +104,7 @@ def _cohort_facts(path: Path, volumes: list[Path]) -> FileFacts:
     }
     warnings = []
     if len(cts) != len(masks):
-        warnings.append(f"{len(cts)} CTs and {len(masks)} masks: a CT without its mask is left out")
+        warnings.append(f"{len(cts)} CTs and {len(masks)} masks: a CT without a mask is skipped")
     notes = ["counted by name; only a CT with its mask is used (docs/input_formats.md: layouts)"]
     return FileFacts(str(path), "folder of CTs", facts, warnings, notes)
 
@@ -121,5 +121,5 @@ def _mesh_folder_facts(path: Path, names: set[str]) -> FileFacts:
 def _object(path: Path) -> dict[str, Any]:
     document = read_document(path)
     if not isinstance(document, dict):
-        raise DataError(f"{path}: a JSON object is needed")
+        raise DataError(f"{path}: the file must hold a JSON object")
     return document

@@ -1,4 +1,4 @@
-"""Cameras (JSON): where the source stands, where the beam goes, and whether the views fit."""
+"""Describe cameras (JSON): source, beam direction, C-arm angles, angles between views."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ ALL_KEYS = tuple(dict.fromkeys((*MATRIX_KEYS, *CARM_KEYS, *ANGLE_KEYS, "view", *
 MIN_ANGLE_DEG = 20.0
 BEAMS = {"AP": (0, -1, 0), "PA": (0, 1, 0), "LAT_L": (-1, 0, 0), "LAT_R": (1, 0, 0)}
 _SIDES = (("right", "left"), ("anterior", "posterior"), ("superior", "inferior"))
-_NOTABLE = 0.2  # share of a beam along an axis that is worth a word
+_NOTABLE = 0.2  # least component of a beam along an axis that is named
 _SDD_MM, _PIXEL_MM = (300.0, 3000.0), (0.05, 3.0)
 
 
@@ -28,14 +28,14 @@ class _Ray(NamedTuple):
 
 
 def are_cameras(document: Any) -> bool:
-    """Whether a JSON document is meant as cameras."""
+    """Return whether a JSON document holds cameras."""
     entries = _entries(document)
     strong = {"camera_from_world", "primary_deg", "view", "sdd", "source_to_isocenter", "K"}
     return bool(entries) and all(isinstance(e, dict) and strong & e.keys() for e in entries)
 
 
 def camera_facts(path: Path, document: Any) -> FileFacts:
-    """Facts of a JSON file of cameras, one row per view."""
+    """Describe a JSON file of cameras, one row per view."""
     views, rays, warnings = [], [], []
     for number, entry in enumerate(_entries(document), 1):
         row, ray, problems = _view(number, entry)
@@ -60,7 +60,7 @@ def _entries(document: Any) -> Sequence[Any]:
 
 
 def _view(number: int, entry: Mapping[str, Any]) -> tuple[dict[str, Any], _Ray | None, list[str]]:
-    """The row of one view, its ray if it is known, and what is missing or wrong."""
+    """Return the row of one view, its central ray if known, and its problems."""
     form, needed = _form(entry)
     problems = [f"missing {key}" for key in needed if key not in entry]
     problems += [unknown_name("key", str(k), list(ALL_KEYS)) for k in entry if k not in ALL_KEYS]
@@ -68,7 +68,9 @@ def _view(number: int, entry: Mapping[str, Any]) -> tuple[dict[str, Any], _Ray |
     spacing = _pixel_spacing(entry, form)
     problems += _out_of_bounds(entry, spacing)
     if ray is None and not problems:
-        problems.append("its numbers give no pose: check their shapes, and that the pose is rigid")
+        problems.append(
+            "the pose is invalid: check the shapes of its numbers, and that it is rigid"
+        )
     row = {
         "view": number,
         "form": form,
@@ -120,7 +122,7 @@ def _angled_beam(entry: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _pixel_spacing(entry: Mapping[str, Any], form: str) -> list[float] | None:
-    """Of the detector [along u, along v], mm."""
+    """Return the pixel spacing of the detector [along u, along v], mm."""
     if form != "matrix":
         given = entry.get("pixel_spacing")
         pair = numbers(given if isinstance(given, list) else [given, given], (2,))
@@ -135,9 +137,9 @@ def _out_of_bounds(entry: Mapping[str, Any], spacing: list[float] | None) -> lis
     found = []
     sdd = numbers(entry.get("sdd"), ())
     if "sdd" in entry and (sdd is None or not _SDD_MM[0] <= sdd <= _SDD_MM[1]):
-        found.append(f"sdd {entry['sdd']} is not a number from 300 to 3000 mm: other units?")
+        found.append(f"sdd {entry['sdd']} is not from 300 to 3000 mm: check its unit")
     if spacing and not (_PIXEL_MM[0] <= min(spacing) and max(spacing) <= _PIXEL_MM[1]):
-        found.append(f"pixels of {spacing} mm are not from 0.05 to 3 mm: other units?")
+        found.append(f"pixels of {spacing} mm are not from 0.05 to 3 mm: check their unit")
     if "image_size" in entry and numbers(entry["image_size"], (2,)) is None:
         found.append("image_size is not [height, width]")
     if "view" in entry and entry["view"] not in BEAMS:
@@ -149,18 +151,18 @@ def _described(ray: _Ray) -> dict[str, Any]:
     x, y, z = ray.beam
     primary = float(np.degrees(np.arctan2(-x, y)))
     secondary = float(np.degrees(np.arcsin(np.clip(z, -1.0, 1.0))))
-    near, off = _nearest_view(ray.beam)
+    nearest, angle_deg = _nearest_view(ray.beam)
     return {
         "source_mm": rounded(ray.source, 1),
         "beam": _words(ray.beam),
-        "nearest_view": f"{near}, {off:.0f} deg off",
+        "nearest_view": f"{nearest}, {angle_deg:.0f} deg off",
         "primary_deg": rounded(primary, 1),
         "secondary_deg": rounded(secondary, 1),
     }
 
 
 def _words(beam: np.ndarray) -> str:
-    """The anatomical direction of a beam, the largest share first: "to posterior and left"."""
+    """Name the anatomical direction of a beam, main component first: "to posterior and left"."""
     order = [axis for axis in np.argsort(-np.abs(beam)) if abs(beam[axis]) > _NOTABLE]
     names = [_SIDES[axis][0 if beam[axis] > 0 else 1] for axis in order]
     return "to " + " and ".join(names)
@@ -173,7 +175,7 @@ def _nearest_view(beam: np.ndarray) -> tuple[str, float]:
 
 
 def _pairs(rays: Sequence[_Ray | None]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Angle and gap between the beams of every two views, and warnings."""
+    """Compute the angle and gap between the beams of every two views; also return warnings."""
     rows, warnings = [], []
     known = [(number, ray) for number, ray in enumerate(rays, 1) if ray is not None]
     for (i, first), (j, second) in itertools.combinations(known, 2):
@@ -183,13 +185,13 @@ def _pairs(rays: Sequence[_Ray | None]) -> tuple[list[dict[str, Any]], list[str]
         if min(angle, 180.0 - angle) < MIN_ANGLE_DEG:
             warnings.append(
                 f"views {i} and {j} are {angle:.0f} deg apart, nearly parallel: depth is poorly "
-                "known (20 to 160 deg is sound)"
+                "known (use 20 to 160 deg)"
             )
     return rows, warnings
 
 
 def _gap(first: _Ray, second: _Ray) -> float:
-    """Shortest distance between two central beams, mm."""
+    """Compute the shortest distance between two central beams, mm."""
     between = second.source - first.source
     normal = np.cross(first.beam, second.beam)
     size = float(np.linalg.norm(normal))

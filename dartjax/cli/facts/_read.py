@@ -1,4 +1,4 @@
-"""Which kind of file it is."""
+"""Detect the kind of a file and describe it."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ _READS = (
 
 
 def read_facts(path: Path) -> FileFacts:
-    """Facts of any file or folder; DataError if it is missing, damaged, or of no known kind.
+    """Describe any file or folder. DataError if it is missing, damaged, or of an unknown kind.
 
-    Modules that read a kind are imported here, each when it is needed: they cost up to a second.
+    The module for a kind of file is imported when needed: an import takes up to a second.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
@@ -44,14 +44,14 @@ def _file_facts(path: Path) -> FileFacts:
     elif suffix == ".npz" and (path.parent / "card.json").is_file():
         return folder_facts(path.parent)
     elif suffix in _OTHER_IMAGES:
-        raise DataError(f"{path}: images are read from PNG, TIFF or .npy: save it as 16 bit PNG")
+        raise DataError(f"{path}: images must be PNG, TIFF or .npy: save it as 16 bit PNG")
     else:
-        raise DataError(f"{path}: a kind of file that dartjax does not read; it reads {_READS}")
+        raise DataError(f"{path}: dartjax does not read this kind of file; it reads {_READS}")
     return facts(path)
 
 
 def _is_dicom(path: Path) -> bool:
-    """By name, or by the letters DICM after the preamble."""
+    """Return whether a file is DICOM, by its suffix or by "DICM" after the preamble."""
     try:
         with path.open("rb") as file:
             return path.suffix.lower() in _DICOM_SUFFIXES or file.read(132)[128:] == b"DICM"

@@ -1,4 +1,4 @@
-"""A surface (PLY, STL, OBJ): size, closedness, volume."""
+"""Describe a surface (PLY, STL, OBJ): size, volume, whether it is closed."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -14,14 +14,14 @@ _SIZE_MM = (1.0, 2000.0)
 
 
 def surface_facts(path: Path) -> FileFacts:
-    """Facts of a mesh file; DataError if it cannot be read or holds no faces."""
+    """Describe a mesh file. DataError if it cannot be read or has no faces."""
     try:
         mesh = cast(trimesh.Trimesh, trimesh.load(path, force="mesh"))
         vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
     except Exception as error:  # the parsers of three formats raise anything
         raise DataError(f"{path}: not a readable mesh, truncated or damaged ({error})") from error
     if len(faces) == 0 or faces.ndim != 2:
-        raise DataError(f"{path}: the file holds no faces; a point cloud is no surface")
+        raise DataError(f"{path}: the file holds no faces; a point cloud is not a surface")
     facts: dict[str, Any] = {"vertices": len(vertices), "faces": len(faces)}
     if not np.isfinite(vertices).all():
         return FileFacts(str(path), "mesh", facts, ["cannot be used: vertices are NaN or infinite"])
@@ -46,9 +46,11 @@ def _warnings(mesh: trimesh.Trimesh, vertices: np.ndarray, closed: bool) -> list
     found = []
     size = float(np.ptp(vertices, axis=0).max())
     if not _SIZE_MM[0] <= size <= _SIZE_MM[1]:
-        found.append(f"cannot be used: {size:.3g} across is no size in mm: scale it to millimetres")
+        found.append(
+            f"cannot be used: {size:.3g} across is not a size in mm: scale it to millimetres"
+        )
     if not closed:
         found.append("the surface is not closed: volumes and overlaps cannot be computed")
     elif mesh.volume < 0.0:
-        found.append("the faces look inward: turn them round")
+        found.append("the faces point inward: flip them")
     return found

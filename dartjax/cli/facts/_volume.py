@@ -1,4 +1,4 @@
-"""A CT or a mask (NIfTI): its grid, its place in the world, and its values."""
+"""Describe a CT or a mask (NIfTI): its grid, its position in the world, and its values."""
 
 import zlib
 from pathlib import Path
@@ -14,15 +14,15 @@ from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS
 from dartjax.cli.facts._facts import FileFacts, rounded
 
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, ImageFileError)
-_MANY_VOXELS = 30_000_000  # of which only the middle slices are read, to answer at once
+_MANY_VOXELS = 30_000_000  # above this, only the middle slices are read, to be fast
 _MAX_LABEL = 255
 _MANY_LABELS = 130  # TotalSegmentator has 117
-_CHUNK = 1_000_000  # voxels counted at a time: counting makes them eight bytes each
+_CHUNK = 1_000_000  # voxels counted at a time, since counting takes eight bytes each
 _SPACING_MM = (0.02, 20.0)
 
 
 def volume_facts(path: Path) -> FileFacts:
-    """Facts of a NIfTI file; DataError if it cannot be read."""
+    """Describe a NIfTI file. DataError if it cannot be read."""
     try:
         image = cast(SpatialImage, nib.load(path))
         affine = np.array(image.affine, np.float64)
@@ -49,7 +49,7 @@ def volume_facts(path: Path) -> FileFacts:
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """The three axes of a 3D image, which may have further ones of length 1."""
+    """Return the shape of a 3D image, which may have further axes of length 1, or None."""
     single = len(shape) >= 3 and all(n == 1 for n in shape[3:])
     return cast(tuple[int, int, int], tuple(shape[:3])) if single and 0 not in shape else None
 
@@ -57,7 +57,7 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
 def _sample(
     image: SpatialImage, shape: tuple[int, int, int] | None
 ) -> tuple[np.ndarray | None, str]:
-    """Values to describe, and which part of the image they are of if it is a large one."""
+    """Read the values to describe and, for a large image, the name of the part that was read."""
     if shape is None:
         return None, ""
     further = (0,) * (len(image.shape) - 3)
@@ -66,7 +66,7 @@ def _sample(
     half = max(int(_MANY_VOXELS / 2 / (shape[0] * shape[1])), 1)
     first, last = max(shape[2] // 2 - half // 2, 0), min(shape[2] // 2 + half // 2 + 1, shape[2])
     middle = np.asanyarray(image.dataobj[(slice(None), slice(None), slice(first, last), *further)])
-    if _label_counts(middle) is not None:  # mostly zeros: quickly read, and every level counts
+    if _label_counts(middle) is not None:  # mostly zeros: fast to read, and every level counts
         return np.asanyarray(image.dataobj[(..., *further)]), ""
     return middle, f"slices {first} to {last - 1} of {shape[2]}"
 
@@ -96,7 +96,7 @@ def _grid(shape: tuple[int, int, int], affine: np.ndarray) -> dict[str, Any]:
 
 
 def _label_counts(values: np.ndarray) -> np.ndarray | None:
-    """How often 0 to 255 occur in a mask; None for other images: not whole, or too many values."""
+    """Count the values 0 to 255 of a mask; None for an image that is not a mask."""
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         return None
     if not 0 <= values.min() <= values.max() <= _MAX_LABEL:
@@ -123,8 +123,8 @@ def _mask(counts: np.ndarray) -> tuple[str, dict[str, Any], list[str]]:
     warnings = []
     if foreign:
         warnings.append(
-            f"cannot be used: {foreign[:8]} are no VerSe numbers (C1-C7 = 1-7, T1-T12 = 8-19, "
-            "L1-L6 = 20-25, T13 = 28): translate the mask first, as one of TotalSegmentator"
+            f"cannot be used: {foreign[:8]} are not VerSe numbers (C1-C7 = 1-7, T1-T12 = 8-19, "
+            "L1-L6 = 20-25, T13 = 28): translate the mask first, as for TotalSegmentator"
         )
     elif not levels:
         warnings.append("cannot be used: the mask holds no vertebra")
@@ -145,6 +145,6 @@ def _ct(values: np.ndarray) -> tuple[str, dict[str, Any], list[str]]:
         {"value_range": rounded([low, high], 3)},
         [
             f"cannot be used as a CT: values {low:g} to {high:g} are not Hounsfield units (air "
-            "-1000, water 0, bone above 200); nor as a mask"
+            "-1000, water 0, bone above 200), and not a mask either"
         ],
     )

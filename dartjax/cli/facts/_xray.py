@@ -1,4 +1,4 @@
-"""An X-ray image: size, bits, range, and what its pixels can be."""
+"""Describe an X-ray image: size, bits, range, and the possible meaning of its pixels."""
 
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,18 @@ from PIL import Image
 from dartjax._errors import DataError
 from dartjax.cli.facts._facts import FileFacts, rounded
 
-# As the loader of radiographs converts them (docs/input_formats.md).
+# The same as in the loader of radiographs (docs/input_formats.md).
 FULL_SCALE = 8.0
 OPEN_BEAM_PERCENTILE = 99.5
 MAX_LINE_INTEGRAL = 50.0
 COLOR_TOLERANCE = 0.02
 _MIN_SIDE = 16
 _FAINT = 1.5  # line integrals of a torso reach 3 to 8
-_CLEAR = 0.05  # of the range, between the middle and the border
+_CLEAR = 0.05  # least difference of middle and border, as a share of the range
 
 
 def xray_facts(path: Path) -> FileFacts:
-    """Facts of a PNG, TIFF or .npy file; DataError if it is no readable image."""
+    """Describe a PNG, TIFF or .npy file. DataError if it is not a readable image."""
     pixels, about = _read(path)
     facts = {**about, "image_size": list(pixels.shape[:2]), "pixel_type": str(pixels.dtype)}
     gray, problem = _gray(pixels)
@@ -33,7 +33,7 @@ def xray_facts(path: Path) -> FileFacts:
     facts |= _pixels(gray)
     height, width = gray.shape
     notes = [
-        "image_size is [height, width]; the file says nothing of the geometry: give a camera in "
+        "image_size is [height, width]; the file has no geometry: give a camera in "
         f'--cameras=cameras.json with "image_size": [{height}, {width}]',
     ]
     return FileFacts(str(path), "X-ray image", facts, _warnings(facts, about), notes)
@@ -51,14 +51,14 @@ def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _gray(pixels: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """The grey image, or None and what is wrong."""
+    """Return the grey image, or None and the problem."""
     if not np.issubdtype(pixels.dtype, np.number) or np.iscomplexobj(pixels):
-        return None, f"pixels of type {pixels.dtype} are no X-ray intensities"
+        return None, f"pixels of type {pixels.dtype} are not X-ray intensities"
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2, 3, 4):
         channels = pixels[..., : 1 if pixels.shape[2] < 3 else 3]
         full = _full_range(pixels) if _is_whole(pixels) else np.abs(channels).max()
         if np.ptp(channels.astype(np.float64), axis=2).max() > COLOR_TOLERANCE * full:
-            return None, "it is a colour image; an X-ray is grey: save it as grey"
+            return None, "colour image, but an X-ray is grey: save it as greyscale"
         pixels = channels[..., 0]
     if pixels.ndim != 2 or min(pixels.shape) < _MIN_SIDE:
         return None, f"one grey image of at least {_MIN_SIDE} x {_MIN_SIDE} pixels is needed"
@@ -87,7 +87,7 @@ def _range(gray: np.ndarray) -> dict[str, Any]:
 
 
 def _pixels(gray: np.ndarray) -> dict[str, Any]:
-    """Which --pixels are possible, which one it looks like, and what each would make of it."""
+    """Return the likely value of --pixels, the reason, and the result of every possible value."""
     readings = [reading for reading in (_as_line_integral(gray), _as_intensity(gray)) if reading]
     possible = [reading["pixels"] for reading in readings]
     likely, why = _polarity(gray)
@@ -99,7 +99,7 @@ def _pixels(gray: np.ndarray) -> dict[str, Any]:
 
 
 def _as_line_integral(gray: np.ndarray) -> dict[str, Any] | None:
-    """How --pixels=line_integral reads the image; None if it cannot."""
+    """Describe the image read with --pixels=line_integral; None if that is impossible."""
     low, high = float(gray.min()), float(gray.max())
     if _is_whole(gray):
         full, possible = _full_range(gray), low >= 0.0
@@ -114,7 +114,7 @@ def _as_line_integral(gray: np.ndarray) -> dict[str, Any] | None:
 
 
 def _as_intensity(gray: np.ndarray) -> dict[str, Any] | None:
-    """How --pixels=intensity reads the image; None if it cannot."""
+    """Describe the image read with --pixels=intensity; None if that is impossible."""
     beam, low = float(np.percentile(gray, OPEN_BEAM_PERCENTILE)), float(gray.min())
     if low < 0.0 or beam <= 0.0:
         return None
@@ -125,7 +125,10 @@ def _as_intensity(gray: np.ndarray) -> dict[str, Any] | None:
 
 
 def _polarity(gray: np.ndarray) -> tuple[str | None, str]:
-    """Bone or air bright? The middle of an X-ray of a spine attenuates more than its border."""
+    """Decide whether bone or air is bright.
+
+    The middle of an X-ray of a spine attenuates more than its border.
+    """
     height, width = gray.shape
     rows, columns = max(height // 20, 1), max(width // 20, 1)
     border = np.concatenate(
@@ -140,9 +143,9 @@ def _polarity(gray: np.ndarray) -> tuple[str | None, str]:
     low, high = np.percentile(gray, [1.0, 99.0])
     difference = (float(np.median(middle)) - float(np.median(border))) / max(high - low, 1e-12)
     if difference > _CLEAR:
-        return "line_integral", "the middle is brighter than the border, as where bone is bright"
+        return "line_integral", "the middle is brighter than the border, so bone is bright"
     if difference < -_CLEAR:
-        return "intensity", "the middle is darker than the border, as where air is bright"
+        return "intensity", "the middle is darker than the border, so air is bright"
     return None, "not clear from the values: line_integral if bone is bright, intensity if air is"
 
 
@@ -160,7 +163,7 @@ def _warnings(facts: dict[str, Any], about: dict[str, Any]) -> list[str]:
         )
     if facts["pixels"] == "intensity":
         found.append(
-            "the open-beam intensity is taken from the image: right only if some of it shows air"
+            "the open-beam intensity is estimated from the image: part of it must show air"
         )
     return found
 
@@ -170,5 +173,5 @@ def _is_whole(pixels: np.ndarray) -> bool:
 
 
 def _full_range(pixels: np.ndarray) -> int:
-    """255 or 65535; Pillow reads some 16 bit files as 32 bit integers."""
+    """Return 255 or 65535. Pillow reads some 16 bit files as 32 bit integers."""
     return 255 if pixels.dtype == np.uint8 else 65535

@@ -1,11 +1,11 @@
-"""Cohorts of scans: VerSe, CTSpine1K, manifests, cases, data sets of radiographs."""
+"""Cohorts of scans (VerSe, CTSpine1K), manifests, cases and data sets of radiographs."""
 
 from dartjax.data.cohorts._case import Case as Case
 from dartjax.data.cohorts._case import DatasetKind as DatasetKind
 from dartjax.data.cohorts._case import build_case as build_case
+from dartjax.data.cohorts._case import complete_levels as complete_levels
 from dartjax.data.cohorts._case import content_hash as content_hash
 from dartjax.data.cohorts._case import ids_hash as ids_hash
-from dartjax.data.cohorts._case import judge_levels as judge_levels
 from dartjax.data.cohorts._case import names_of as names_of
 from dartjax.data.cohorts._case import patient_of as patient_of
 from dartjax.data.cohorts._centroids import load_centroids as load_centroids

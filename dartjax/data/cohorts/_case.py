@@ -1,4 +1,4 @@
-"""One subject ready for use: attenuation, labels, and which vertebrae are whole."""
+"""Build the case of one subject: attenuation, labels and complete vertebrae."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ from dartjax.image import Volume
 
 DatasetKind = Literal["synthetic", "real_ct_drr"]
 
-BORDER_MM = 2.0  # a whole vertebra keeps this clear of the image's border, at least one voxel
+BORDER_MM = 2.0  # between a complete vertebra and the image border, and at least one voxel
 MIN_VOLUME_CM3, MAX_VOLUME_CM3 = 4.0, 150.0
 MIN_LARGEST_PART = 0.95
 
@@ -27,11 +27,10 @@ _ENTITIES = re.compile(r"_(?:split|dir|ses|acq|run|rec|ce)-[^_]+|_ct$", re.IGNOR
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A CT with its vertebra labels on the same grid.
+    """CT with its vertebra labels on the same grid.
 
-    `levels` are the complete vertebrae from head to foot, `rejected` says of every other
-    labelled vertebra why it may not be used. `parents` are the real people a synthetic subject
-    was made from.
+    `levels` are the complete vertebrae from head to foot. `rejected` gives the reason for every
+    other labelled vertebra. `parents` are the real people a synthetic subject was made from.
     """
 
     subject: str
@@ -46,13 +45,15 @@ class Case:
     parents: tuple[str, ...] = ()
 
     def label_of(self, level: str) -> int:
-        """Label of a complete level of this case; DataError if it is absent or incomplete."""
+        """Return the label of a level. DataError if the level is absent or incomplete."""
         label = label_of(level)
         if level in self.levels:
             return label
         why = self.rejected.get(level, "its label is not in the mask")
-        whole = ", ".join(self.levels) or "none"
-        raise DataError(f"subject {self.subject}: {level} cannot be used: {why}; whole: {whole}")
+        complete = ", ".join(self.levels) or "none"
+        raise DataError(
+            f"subject {self.subject}: {level} cannot be used: {why}; complete levels: {complete}"
+        )
 
 
 def build_case(
@@ -66,8 +67,8 @@ def build_case(
     split: str = "",
     parents: tuple[str, ...] = (),
 ) -> Case:
-    """Case of arrays already in memory: judges which levels are whole and hashes the CT."""
-    levels, rejected = judge_levels(labels, affine)
+    """Build a case from arrays: find its complete levels and hash the CT."""
+    levels, rejected = complete_levels(labels, affine)
     return Case(
         subject=subject,
         ct=formats.to_volume(hu, affine),
@@ -82,13 +83,14 @@ def build_case(
     )
 
 
-def judge_levels(
+def complete_levels(
     labels: UInt8[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Complete levels, head to foot, and the reason against each other one.
+    """Find the complete levels from head to foot, and the reason why each other level is not.
 
-    Complete: at least 2 mm and one voxel away from the image's border, one dominant connected
-    part (95 %), 4 to 150 cm^3, and T1 or below (the shape models have no neck).
+    A complete vertebra lies at least 2 mm and one voxel from the image border, has 95 % of its
+    voxels in one connected part, a volume of 4 to 150 cm^3, and is T1 or below (the shape models
+    do not cover the neck).
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     boxes = ndimage.find_objects(labels)
@@ -97,19 +99,19 @@ def judge_levels(
         box = boxes[label - 1] if label <= len(boxes) else None
         if box is not None:
             inside = labels[box] == label
-            reasons[level] = _reason_against(level, inside, box, labels.shape, spacing)
+            reasons[level] = _reason_incomplete(level, inside, box, labels.shape, spacing)
     complete = tuple(level for level, reason in reasons.items() if not reason)
     return complete, {level: reason for level, reason in reasons.items() if reason}
 
 
-def _reason_against(
+def _reason_incomplete(
     level: str,
     inside: Bool[np.ndarray, "a b c"],
     box: tuple[slice, slice, slice],
     shape: tuple[int, ...],
     spacing: Float[np.ndarray, "3"],
 ) -> str:
-    """Why a vertebra is not complete; "" if it is."""
+    """Return why a vertebra is not complete, or "" if it is complete."""
     margin = np.maximum(np.ceil(BORDER_MM / spacing - 1e-3), 1)
     low = np.array([side.start for side in box])
     high = np.array(shape) - np.array([side.stop for side in box])
@@ -128,29 +130,36 @@ def _reason_against(
 
 
 def ids_hash(ids: Iterable[str]) -> str:
-    """Fingerprint of a set of subject ids, whatever their order: 16 hex digits of SHA-256."""
+    """Hash a set of subject ids, independent of their order: 16 hex digits of SHA-256."""
     return hashlib.sha256("\n".join(sorted(set(ids))).encode()).hexdigest()[:16]
 
 
 def patient_of(subject: str) -> str:
-    """The person behind a scan id. VerSe names several scans of one person after the person:
-    "verse400_split-verse253" and "verse400_verse253_CT-iso" -> "verse400". Elsewhere only
-    BIDS entities and "_ct" are dropped: "p1_dir-ax" -> "p1", "liver_106" as it is."""
+    """Return the patient of a scan id.
+
+    VerSe names several scans of one patient after the patient: "verse400_split-verse253" and
+    "verse400_verse253_CT-iso" -> "verse400". From other ids only BIDS entities and "_ct" are
+    dropped: "p1_dir-ax" -> "p1", and "liver_106" is unchanged.
+    """
     name = subject.removeprefix("sub-")
     found = _VERSE_ID.match(name)
     return found[0] if found else _ENTITIES.sub("", name)
 
 
 def names_of(subject: str) -> frozenset[str]:
-    """Every name one scan goes by, in lower case: its id, its person, and the number the same
-    scan has in another release, so that "verse400_split-verse253" meets "verse253"."""
+    """Return all names of a scan in lower case: its id, its patient, its numbers in VerSe releases.
+
+    "verse400_split-verse253" therefore shares a name with "verse253".
+    """
     name = subject.removeprefix("sub-").lower()
     return frozenset({name, patient_of(name), *_VERSE_ID.findall(name)})
 
 
 def content_hash(array: Shaped[np.ndarray, "i j k"]) -> str:
-    """SHA-256 of an array's shape, type and values in NIfTI's order (first index fastest): the
-    same for any file name, compression and header."""
+    """Hash the shape, type and values of an array in NIfTI order (first index fastest).
+
+    The SHA-256 does not depend on the file name, the compression or the header.
+    """
     digest = hashlib.sha256(f"{array.shape}{array.dtype.str}".encode())
     digest.update(np.ascontiguousarray(array.T).data)
     return digest.hexdigest()

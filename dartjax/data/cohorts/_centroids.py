@@ -1,4 +1,4 @@
-"""Centroids of the vertebrae of a cohort's scan."""
+"""Load the vertebra centroids of a scan of a cohort."""
 
 from typing import cast
 
@@ -13,15 +13,15 @@ from dartjax.data.formats import Centroids, read_centroids
 
 
 def load_centroids(subject: Subject) -> Centroids:
-    """Centroid of every vertebra of a scan's file by level, head to foot, in world RAS+ mm.
+    """Load the centroids of a scan by level, from head to foot, in world RAS+ mm.
 
-    Only the CT's header is read. DataError without a file (`mask_centroids` needs none), and as
-    `read_centroids`.
+    Of the CT, only the header is read. DataError if the scan has no centroid file
+    (`mask_centroids` needs none), and as for `read_centroids`.
     """
     if subject.centroids_path is None:
         raise DataError(
-            f"subject {subject.id}: no centroid file (*_ctd.json) beside {subject.mask_path}: add "
-            "it, or use the centroids of the mask (dartjax.data.mask_centroids)"
+            f"subject {subject.id}: no centroid file (*_ctd.json) next to {subject.mask_path}: "
+            "add it, or use the centroids of the mask (dartjax.data.mask_centroids)"
         )
     try:
         image = cast(SpatialImage, nib.load(subject.ct_path))

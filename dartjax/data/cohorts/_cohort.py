@@ -1,8 +1,8 @@
-"""The scans of a cohort, whatever its layout.
+"""Find the scans of a cohort in any supported layout.
 
-Understood, at any depth and mixed: VerSe's subject folders and flat pairs (`_verse`), CTSpine1K's
-parallel folders (`_ctspine1k`), other pairs of NIfTI files named alike, and a manifest written by
-`save_manifest`.
+The layouts may be mixed, at any depth: VerSe's subject folders and flat pairs (`_verse`),
+CTSpine1K's parallel folders (`_ctspine1k`), and other pairs of NIfTI files with the same stem. A
+manifest written by `save_manifest` is supported too.
 """
 
 import csv
@@ -21,7 +21,7 @@ from dartjax.data.cohorts._subject import Layout, Split, Subject
 from dartjax.data.cohorts._verse import (
     CT_NAME,
     MASK_NAME,
-    centroids_beside,
+    centroid_file_of,
     dataset_root,
     is_segmentation,
     is_verse,
@@ -40,8 +40,8 @@ Key = tuple[Path, str]  # (dataset root, prefix): CT and mask of one scan share 
 Keyed = dict[Key, Path]
 
 
-class _About(NamedTuple):
-    """What the files beside a dataset say of it."""
+class _DatasetFacts(NamedTuple):
+    """Metadata files of a dataset."""
 
     description: dict[str, Any]  # dataset_description.json
     participants: dict[str, dict[str, str]]  # rows of participants.tsv by subject
@@ -49,11 +49,10 @@ class _About(NamedTuple):
 
 
 def find_subjects(cohort: formats.PathLike) -> list[Subject]:
-    """Scans of a cohort folder or manifest that have a CT and a vertebra mask, sorted by id.
+    """Find the scans of a cohort folder or manifest that have a CT and a mask, sorted by id.
 
-    A CT without a mask is left out with a warning. DataError if nothing is found, a folder
-    cannot be read, or one id occurs twice (VerSe'19 and VerSe'20 share scans: point at one of
-    them).
+    A CT without a mask is skipped with a warning. DataError if nothing is found, a folder cannot
+    be read, or one id occurs twice (VerSe'19 and VerSe'20 share scans: give one of the two).
     """
     root = Path(cohort)
     if root.is_file() and root.suffix == ".json":
@@ -69,9 +68,9 @@ def find_subjects(cohort: formats.PathLike) -> list[Subject]:
     cts |= _by_key(root, images, CT_NAME)
     _report_unpaired(root, cts, masks)
     paired = sorted(cts.keys() & masks.keys())
-    abouts = {group: _about(root, group) for group, _ in paired}
+    facts = {group: _dataset_facts(root, group) for group, _ in paired}
     subjects = [
-        _subject(root, key, cts[key], masks[key], abouts[key[0]], is_parallel=key in parallel)
+        _subject(root, key, cts[key], masks[key], facts[key[0]], is_parallel=key in parallel)
         for key in paired
     ]
     subjects.sort(key=lambda subject: subject.id)
@@ -80,12 +79,12 @@ def find_subjects(cohort: formats.PathLike) -> list[Subject]:
 
 
 def _nifti_files(root: Path) -> list[Path]:
-    def refuse(error: OSError) -> NoReturn:
+    def raise_data_error(error: OSError) -> NoReturn:
         raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})")
 
     found = [
         Path(folder, name)
-        for folder, _, names in os.walk(root, onerror=refuse)
+        for folder, _, names in os.walk(root, onerror=raise_data_error)
         for name in names
         if name.endswith((".nii", ".nii.gz"))
     ]
@@ -98,25 +97,25 @@ def _by_key(root: Path, files: Sequence[Path], name: re.Pattern[str]) -> Keyed:
 
 
 def _subject(
-    root: Path, key: Key, ct_path: Path, mask_path: Path, about: _About, *, is_parallel: bool
+    root: Path, key: Key, ct_path: Path, mask_path: Path, facts: _DatasetFacts, *, is_parallel: bool
 ) -> Subject:
     group, prefix = key
     subject_id = prefix.removeprefix("sub-")
     layout = _layout_of(root, group, subject_id, mask_path, is_parallel)
-    row = about.participants.get(subject_id, {})
-    synthetic = bool(about.description.get("Synthetic")) or subject_id.startswith("synth")
+    row = facts.participants.get(subject_id, {})
+    synthetic = bool(facts.description.get("Synthetic")) or subject_id.startswith("synth")
     return Subject(
         id=subject_id,
         ct_path=ct_path,
         mask_path=mask_path,
-        centroids_path=centroids_beside(mask_path, prefix),
-        dataset=str(about.description.get("Name", _default_name(root, group, layout))),
+        centroids_path=centroid_file_of(mask_path, prefix),
+        dataset=str(facts.description.get("Name", _default_name(root, group, layout))),
         dataset_kind="synthetic" if synthetic else "real_ct_drr",
-        split=_listed_split(subject_id, row)
-        or about.splits.get(prefix)
+        split=_split_in_table(subject_id, row)
+        or facts.splits.get(prefix)
         or split_of(root, mask_path),
         layout=layout,
-        parents=tuple(_listed(row, "parents").replace(",", " ").split()),
+        parents=tuple(_cell(row, "parents").replace(",", " ").split()),
     )
 
 
@@ -136,30 +135,30 @@ def _default_name(root: Path, group: Path, layout: Layout) -> str:
     return (group if layout == "bids" else root).resolve().name
 
 
-def _listed(row: dict[str, str], column: str) -> str:
+def _cell(row: dict[str, str], column: str) -> str:
     value = row.get(column) or ""
     return "" if value == "n/a" else value  # BIDS' word for a missing value
 
 
-def _listed_split(subject_id: str, row: dict[str, str]) -> Split:
-    listed = _listed(row, "split")
-    if listed not in ("", *_SPLITS):
+def _split_in_table(subject_id: str, row: dict[str, str]) -> Split:
+    split = _cell(row, "split")
+    if split not in ("", *_SPLITS):
         raise DataError(
-            f"participants.tsv: the split {listed!r} of {subject_id} is none of "
+            f"participants.tsv: the split {split!r} of {subject_id} is not one of "
             f"{', '.join(_SPLITS)}"
         )
-    return cast(Split, listed)
+    return cast(Split, split)
 
 
-def _about(root: Path, group: Path) -> _About:
-    """The descriptions that are nearest above a dataset's files, none above the cohort's root."""
+def _dataset_facts(root: Path, group: Path) -> _DatasetFacts:
+    """Read the nearest metadata files, from the dataset's folder up to the cohort's root."""
     folders = [group, *(folder for folder in group.parents if folder.is_relative_to(root))]
     description = _nearest(folders, "dataset_description.json")
     participants = _nearest(folders, "participants.tsv")
     splits = next((found for f in folders if (found := read_splits(f))), {})
-    facts = read_json(description) if description else {}
+    content = read_json(description) if description else {}
     rows = _participants(participants) if participants else {}
-    return _About(facts if isinstance(facts, dict) else {}, rows, splits)
+    return _DatasetFacts(content if isinstance(content, dict) else {}, rows, splits)
 
 
 def _nearest(folders: Sequence[Path], name: str) -> Path | None:
@@ -176,14 +175,14 @@ def _participants(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _report_unpaired(root: Path, cts: Keyed, masks: Keyed) -> None:
-    lonely = [cts[key] for key in sorted(cts.keys() - masks.keys())]
+    unpaired = [cts[key] for key in sorted(cts.keys() - masks.keys())]
     if not cts.keys() & masks.keys():
         found = f"{len(cts)} CT images and {len(masks)} vertebra masks, none of them a pair"
-        example = f", such as {lonely[0]}" if lonely else ""
+        example = f", such as {unpaired[0]}" if unpaired else ""
         raise DataError(f"{root}: found {found}{example}: {_LAYOUTS}")
-    if lonely:
-        names = ", ".join(path.name for path in lonely[:5])
+    if unpaired:
+        names = ", ".join(path.name for path in unpaired[:5])
         warnings.warn(
-            f"{root}: {len(lonely)} CT images without a vertebra mask are left out: {names}",
+            f"{root}: {len(unpaired)} CT images without a vertebra mask are skipped: {names}",
             stacklevel=3,
         )

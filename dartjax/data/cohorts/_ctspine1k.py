@@ -1,12 +1,13 @@
-"""CTSpine1K's layout: images and masks in parallel folders, one folder per source.
+"""Read the layout of CTSpine1K: images and masks in parallel folders, one per source.
 
     CTSpine1K/                                     also data/ or images/, label/ or masks/
     ├── volumes/COLONOG/1.3.6.1.4.1.9328.50.4.0001.nii.gz
     ├── labels/COLONOG/1.3.6.1.4.1.9328.50.4.0001_seg.nii.gz
     └── metadata/data_split.txt
 
-Labels are numbered as in VerSe, C1-L5 = 1-24 and L6 = 25; the sacrum is not labelled. Vertebrae
-that leave the image ARE labelled, unlike in VerSe. Its masks of VerSe scans keep VerSe's names.
+Labels are numbered as in VerSe: C1-L5 = 1-24 and L6 = 25; the sacrum is not labelled. Unlike in
+VerSe, vertebrae that are cut by the image border are labelled. Masks of VerSe scans keep their
+VerSe names.
 Sources: github.com/MIRACLE-Center/CTSpine1K (README, data_split.txt, Task056_VerSe2019.py) and
 huggingface.co/datasets/alexanderdann/CTSpine1K (folders; public test = validation).
 """
@@ -29,15 +30,17 @@ _SECTIONS: dict[str, Split] = {
     "test_public:": "validation",
     "test_private:": "test",
 }
-# The four sources as its README spells them; other parallel folders are plain pairs.
+# The four sources as the README spells them; other parallel folders are treated as pairs.
 _SOURCE = re.compile(r"colon(og)?|hnscc(-3dct-rt)?|msd[ _-]?t10|covid-?19", re.IGNORECASE)
 
 Keyed = dict[tuple[Path, str], Path]
 
 
 def parallel_folders(root: Path, files: Iterable[Path]) -> tuple[Keyed, Keyed]:
-    """Images and masks of parallel folders by (home/source, stem); files elsewhere are in
-    neither."""
+    """Sort files of parallel folders into images and masks, by (home/source, stem).
+
+    Files outside such folders are in neither result.
+    """
     placed = [(place, path) for path in files if (place := _place(root, path))]
     homes = {home for (kind, home, _), _ in placed if kind == "label"}
     cts: Keyed = {}
@@ -50,15 +53,19 @@ def parallel_folders(root: Path, files: Iterable[Path]) -> tuple[Keyed, Keyed]:
 
 
 def is_ctspine1k(root: Path, group: Path) -> bool:
-    """Whether home/source of parallel folders is CTSpine1K's: by the name of the source, or of
-    a folder above it up to the cohort's."""
+    """Return whether a home/source folder belongs to CTSpine1K.
+
+    This is decided by the name of the source, or of a folder above it up to the cohort's root.
+    """
     above = (root.resolve().name, *group.relative_to(root).parts)
     return bool(_SOURCE.fullmatch(group.name)) or any("ctspine1k" in x.lower() for x in above)
 
 
 def read_splits(home: Path) -> dict[str, Split]:
-    """Split by stem from `data_split.txt` in `home` or its `metadata` folder; {} without one.
-    DataError for a file without its three headings."""
+    """Read the split by stem from `data_split.txt` in `home` or its `metadata` folder.
+
+    {} if there is no such file. DataError for a file without the three headings.
+    """
     for path in (home / name for name in SPLIT_FILES):
         if path.is_file():
             return _parse_splits(path)
@@ -66,8 +73,7 @@ def read_splits(home: Path) -> dict[str, Split]:
 
 
 def _place(root: Path, path: Path) -> tuple[str, Path, str] | None:
-    """(kind, home, source) of a file that lies at most one folder below an image or label
-    folder."""
+    """Return (kind, home, source) of a file at most one folder below an image or label folder."""
     folders = path.relative_to(root).parent.parts
     for depth in range(1, min(2, len(folders)) + 1):
         name = folders[-depth].lower()
@@ -84,16 +90,18 @@ def _parse_splits(path: Path) -> dict[str, Split]:
     try:
         lines = path.read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}): fetch it again or remove it") from error
+        raise DataError(
+            f"{path}: cannot be read ({error}): download it again or remove it"
+        ) from error
     splits: dict[str, Split] = {}
     section: Split = ""
     for line in lines:
         section = _SECTIONS.get(line.strip().lower(), section)
-        # The published file glues two names together in its last line.
+        # In the last line of the published file, two names are not separated.
         for name in re.findall(r"\S+?\.nii(?:\.gz)?", line):
             stem = _STEM.fullmatch(name)
             if stem is not None and section:
                 splits[stem["key"]] = section
     if not splits:
-        raise DataError(f"{path}: no scan below any of {', '.join(_SECTIONS)}: not a split file")
+        raise DataError(f"{path}: not a split file: no scan under {', '.join(_SECTIONS)}")
     return splits

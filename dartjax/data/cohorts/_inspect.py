@@ -1,4 +1,4 @@
-"""What one scan of a cohort holds, and whether it may be used."""
+"""Inspect a scan of a cohort: its levels, axes and centroids, and what cannot be used."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from dartjax.anatomy import label_of
-from dartjax.data.cohorts._case import judge_levels
+from dartjax.data.cohorts._case import complete_levels
 from dartjax.data.cohorts._centroids import load_centroids
 from dartjax.data.cohorts._subject import Scan, Subject
 from dartjax.data.cohorts._verse_small import foreign_material
@@ -21,13 +21,13 @@ CentroidSource = Literal["auto", "file", "mask"]
 
 @dataclasses.dataclass(frozen=True)
 class Inspected:
-    """What was found in one scan."""
+    """Result of inspecting one scan."""
 
     subject: Subject  # with the hashes of its CT and mask
     levels: tuple[str, ...]
     rejected: Mapping[str, str]
     spacing_mm: tuple[float, float, float]
-    orientation: str  # of the closest axes, such as "PIR"
+    orientation: str  # closest anatomical axes, such as "PIR"
     oblique_deg: float  # largest angle between a voxel axis and the closest axis of the world
     centroids: Mapping[str, Float[np.ndarray, "3"]]  # world mm
     centroid_source: str
@@ -41,13 +41,13 @@ def inspect_scan(
     centroids: CentroidSource = "auto",
     drop_foreign_material: bool = False,
 ) -> Inspected:
-    """Inspect a scan that was read: its axes, its whole levels, and the reasons against others.
+    """Inspect a scan: its axes, its complete levels, and the reasons why other levels are not.
 
-    Centroids come from the subject's file, from the mask, or ("auto") from the file where there
-    is one. With `drop_foreign_material` vertebrae with metal or cement are rejected too.
-    DataError for a file of centroids that is missing or damaged.
+    Centroids come from the subject's file, from the mask, or ("auto") from the file if there is
+    one. With `drop_foreign_material`, vertebrae with metal or cement are rejected too. DataError
+    for a centroid file that is missing or damaged.
     """
-    levels, rejected = judge_levels(scan.labels, scan.affine)
+    levels, rejected = complete_levels(scan.labels, scan.affine)
     if drop_foreign_material:
         foreign = foreign_material(scan.hu, scan.labels)
         rejected = {**rejected, **{x: "foreign material" for x in foreign if x in levels}}
@@ -71,8 +71,10 @@ def inspect_scan(
 
 
 def centroid_error_mm(scan: Scan, centroids: Mapping[str, Float[np.ndarray, "3"]]) -> float:
-    """Largest distance from a centroid to the nearest voxel of its own vertebra; 0 where the
-    mask has no such vertebra."""
+    """Compute the largest distance of a centroid from its own vertebra, mm.
+
+    Centroids of vertebrae that the mask does not contain are ignored.
+    """
     boxes = ndimage.find_objects(scan.labels)
     worst = 0.0
     for level, point in centroids.items():

@@ -1,4 +1,4 @@
-"""The manifest of a cohort: which scans, of whom, with which content; and leakage between two.
+"""Load and save the manifest of a cohort, and find leaks between two cohorts.
 
     {"format": "dartjax cohort", "version": 1, "name": "...", "ids_hash": "...",
      "subjects": [{"id": "verse400_split-verse253", "patient": "verse400", "split": "test",
@@ -6,9 +6,9 @@
                    "ct": "../data/..._ct.nii.gz", "mask": "...", "centroids": null,
                    "ct_hash": "...", "mask_hash": "...", "parents": [], "levels": ["T12", "L1"]}]}
 
-Paths are relative to the manifest's folder. Hashes are `content_hash` of the CT's whole HU and of
-the labels, so renaming, recompressing or another header does not hide a scan; cropping, flipping
-or resampling it does.
+Paths are relative to the manifest's folder. Hashes are `content_hash` of the CT's rounded HU and of
+the labels. A scan is therefore recognised after renaming, recompression or a change of its header,
+but not after cropping, flipping or resampling.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ _CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The scans of a cohort with the hashes of their content, and the levels used of each."""
+    """Scans of a cohort with the hashes of their content, and the levels used of each scan."""
 
     name: str
     subjects: tuple[Subject, ...]
@@ -45,12 +45,12 @@ class Manifest:
 
     @property
     def ids_hash(self) -> str:
-        """Fingerprint of the set of ids, as result files record it."""
+        """Hash of the set of ids, as recorded in result files."""
         return ids_hash(subject.id for subject in self.subjects)
 
 
 class Leak(NamedTuple):
-    """Two scans that must not stand on both sides of a comparison, and what they share."""
+    """Two scans that must not be in training and test data, and what they share."""
 
     first: str
     second: str
@@ -60,13 +60,16 @@ class Leak(NamedTuple):
 def save_manifest(
     path: PathLike, manifest: Manifest, *, final_folder: PathLike | None = None
 ) -> None:
-    """Write a manifest, whole or not at all. `final_folder` is where it will lie if its folder is
-    still to be renamed. DataError for a subject without hashes and when it cannot be written."""
+    """Write a manifest atomically.
+
+    Give `final_folder` if the folder of `path` will be renamed afterwards. DataError for a subject
+    without hashes, and when the file cannot be written.
+    """
     path = Path(path)
     folder = Path(final_folder) if final_folder is not None else path.parent
-    bare = [s.id for s in manifest.subjects if s.ct_hash is None or s.mask_hash is None]
-    if bare:
-        raise DataError(f"{path}: {bare[0]} has no content hash: read the scan first")
+    unhashed = [s.id for s in manifest.subjects if s.ct_hash is None or s.mask_hash is None]
+    if unhashed:
+        raise DataError(f"{path}: {unhashed[0]} has no content hash: read the scan first")
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -78,18 +81,21 @@ def save_manifest(
 
 
 def load_manifest(path: PathLike) -> Manifest:
-    """Read a manifest. The content of its files is checked when a scan is read.
+    """Load a manifest. The content of the files is checked later, when a scan is read.
 
-    DataError if it is no manifest, an entry is wrong, an id occurs twice, or files are missing.
+    DataError if the file is not a manifest, an entry is invalid, an id occurs twice, or files are
+    missing.
     """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(
-            f'{path}: not a cohort manifest (no "format": "{FORMAT}"): write one by '
+            f'{path}: not a cohort manifest (no "format": "{FORMAT}"): write one with '
             "dartjax.data.save_manifest"
         )
     if content.get("version") != VERSION:
-        raise DataError(f"{path}: version {content.get('version')!r}, this reads {VERSION}")
+        raise DataError(
+            f"{path}: version {content.get('version')!r} is not supported, only {VERSION}"
+        )
     check_keys(str(path), content, ("format", "version", "name", "ids_hash", "subjects"), ())
     entries = content["subjects"]
     if not isinstance(entries, list) or not entries:
@@ -103,21 +109,22 @@ def load_manifest(path: PathLike) -> Manifest:
 
 
 def check_unique(subjects: Iterable[Subject]) -> None:
-    """DataError if an id occurs twice."""
+    """Raise DataError if an id occurs twice."""
     seen: dict[str, Subject] = {}
     for subject in subjects:
         if subject.id in seen:
             raise DataError(
                 f"subject {subject.id} occurs twice, in {seen[subject.id].ct_path} and "
-                f"{subject.ct_path}: point at one of the two datasets"
+                f"{subject.ct_path}: give one of the two datasets"
             )
         seen[subject.id] = subject
 
 
 def leaks(first: Manifest, second: Manifest) -> list[Leak]:
-    """Every pair of scans, one of each manifest, that share their id, person, CT, mask or parent,
-    with all reasons. Ids are compared with every number VerSe gave the scan. Empty if nothing
-    leaks.
+    """Find all pairs of scans, one from each manifest, that share data or a person.
+
+    Scans leak if they share their id, person, CT, mask or parent; every reason is given. Ids are
+    compared under all numbers that VerSe gave a scan. The list is empty if nothing leaks.
     """
     traits = [(subject, _traits(subject)) for subject in second.subjects]
     found = []
@@ -132,8 +139,7 @@ def leaks(first: Manifest, second: Manifest) -> list[Leak]:
 
 
 def leaks_into_model(manifest: Manifest, card: Mapping[str, Any]) -> list[Leak]:
-    """Every scan of a manifest that the shape models behind a card have seen: by id, person,
-    parent or CT."""
+    """Find the scans that the shape models of a card have seen, by id, person, parent or CT."""
     found = []
     for subject in manifest.subjects:
         own = _traits(subject)
@@ -160,7 +166,7 @@ def _traits(subject: Subject) -> _Traits:
 
 
 def _shared(a: _Traits, b: _Traits) -> list[str]:
-    """What two scans share, in words; empty if nothing."""
+    """Return what two scans share, in words; empty if they share nothing."""
     same = {
         "same id": a.id == b.id,
         "same person": bool(a.names & b.names),
@@ -194,7 +200,7 @@ def _subject(where: str, entry: Any, folder: Path) -> Subject:
             raise DataError(f"{where}: {name} must be a text, not {entry[name]!r}")
     for name, choices in _CHOICES.items():
         if entry[name] not in choices:
-            raise DataError(f"{where}: {name} {entry[name]!r} is none of {', '.join(choices)}")
+            raise DataError(f"{where}: {name} {entry[name]!r} is not one of {', '.join(choices)}")
     centroids = entry["centroids"]
     return Subject(
         **{name: entry[name] for name in _TEXTS},
@@ -211,7 +217,7 @@ def _check_present(path: PathLike, subjects: Sequence[Subject]) -> None:
     if missing:
         raise DataError(
             f"{path}: {len(missing)} of {len(files)} files are missing, such as {missing[0]}: its "
-            "paths are relative to its folder, so move both together or write a new one"
+            "paths are relative to its folder, so move both together or write a new manifest"
         )
 
 

@@ -1,4 +1,4 @@
-"""All vertebrae below a folder at once, and whose they are."""
+"""Load all training vertebrae of a folder, with the people they come from."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,33 +21,35 @@ from dartjax.data.packaged import same_subject
 def collect_shapes(
     folder: PathLike, *, without: Sequence[str] = (), progress: Progress = no_progress
 ) -> tuple[list[TrainingShape], list[Rejected]]:
-    """Load every vertebra below a folder that passes the screens of `load_shapes`, except of the
-    subjects `without`; also the reasons against the others.
+    """Load every vertebra in a folder that passes the checks of `load_shapes`.
 
-    DataError when none is left.
+    Subjects in `without` are skipped. The second result lists the rejected vertebrae and files.
+    DataError when no vertebra remains.
     """
     sources = [s for s in find_shapes(folder) if not same_subject(s.subject, without)]
     if not sources:
-        raise DataError(f"{folder}: nothing is left without {', '.join(without)}")
+        raise DataError(f"{folder}: no vertebra remains without {', '.join(without)}")
     shapes: list[TrainingShape] = []
     rejected: list[Rejected] = []
     taken: dict[tuple[str, str], Path] = {}
     with progress("vertebrae", len(sources)) as step:
         for source in sources:
-            found, refused = load_shapes(source, taken)
+            found, failed = load_shapes(source, taken)
             shapes += found
-            rejected += refused
+            rejected += failed
             taken |= {(shape.subject, shape.level): shape.source for shape in found}
-            reasons = "".join(f"; {r.level or 'file'} left out: {r.reason}" for r in refused)
+            reasons = "".join(f"; {r.level or 'file'} rejected: {r.reason}" for r in failed)
             step(f"{source.subject}: {len(found)} kept{reasons}")
     if not shapes:
-        raise DataError(f"{folder}: no vertebra passes the screens: {rejected[0].reason}")
+        raise DataError(f"{folder}: no vertebra passes the checks: {rejected[0].reason}")
     return shapes, rejected
 
 
 def people_behind(folder: PathLike, subjects: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Whom models must not have seen, by subject of a folder: itself, and for synthetic subjects
-    of a cohort the real people they are made from."""
+    """Return the people that models must not have seen, by subject of a folder.
+
+    These are the subject itself and, for a synthetic subject, the real people it was made from.
+    """
     scans = {scan.id: scan for scan in _scans(folder)}
     return {
         subject: (subject, *(scans[subject].parents if subject in scans else ()))
@@ -56,21 +58,26 @@ def people_behind(folder: PathLike, subjects: Iterable[str]) -> dict[str, tuple[
 
 
 def kind_of_shapes(folder: PathLike, subjects: Iterable[str]) -> DatasetKind:
-    """ "synthetic" if a subject of the folder is, by its cohort or by its name (masks alone)."""
+    """Return "synthetic" if any subject of the folder is synthetic, else "real_ct_drr".
+
+    The cohort says so, or the name of the subject does (in folders of masks only).
+    """
     synthetic = any(scan.dataset_kind == "synthetic" for scan in _scans(folder))
     synthetic |= any(subject.startswith("synth") for subject in subjects)
     return "synthetic" if synthetic else "real_ct_drr"
 
 
 def ct_hashes(folder: PathLike, subjects: Iterable[str]) -> list[str]:
-    """Content hashes of the CTs of these subjects, where the folder has them: so that a subject
-    is recognised under another name."""
+    """Return the content hashes of the subjects' CTs, where the folder has them.
+
+    By its hash a subject is recognised under another name.
+    """
     wanted = set(subjects)
     return sorted(load_case(scan).ct_hash for scan in _scans(folder) if scan.id in wanted)
 
 
 def _scans(folder: PathLike) -> list[Subject]:
-    """The scans with a CT; none in a folder of masks or meshes alone."""
+    """Find the scans with a CT; none in a folder of masks or meshes only."""
     try:
         return find_subjects(folder)
     except DataError:

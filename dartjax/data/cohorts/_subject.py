@@ -1,4 +1,4 @@
-"""One scan of a cohort on disk: where its files lie, what is known of it, and reading it."""
+"""Describe and read one scan of a cohort on disk."""
 
 import dataclasses
 from pathlib import Path
@@ -17,10 +17,10 @@ Layout = Literal["bids", "challenge", "ctspine1k", "pairs"]
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """Where the files of one scan lie; `id` is the file's prefix without "sub-".
+    """Files and metadata of one scan; `id` is the file's prefix without "sub-".
 
-    `split` is "" where the cohort has none. `parents` are the real people a synthetic subject
-    was made from. The hashes are set for subjects of a manifest and then checked on reading.
+    `split` is "" if the cohort has none. `parents` are the real people a synthetic subject was made
+    from. The hashes are set for subjects of a manifest; they are checked when the scan is read.
     """
 
     id: str
@@ -37,12 +37,12 @@ class Subject:
 
     @property
     def patient(self) -> str:
-        """The person behind this scan; people may have several."""
+        """Patient of this scan; a patient may have several scans."""
         return patient_of(self.id)
 
 
 class Scan(NamedTuple):
-    """The arrays of one scan as they are stored, checked but not judged."""
+    """Arrays of one scan as stored; the files are checked, the completeness of levels is not."""
 
     hu: Int16[np.ndarray, "i j k"]
     labels: UInt8[np.ndarray, "i j k"]  # VerSe numbers, 0 = background
@@ -52,8 +52,11 @@ class Scan(NamedTuple):
 
 
 def read_scan(subject: Subject) -> Scan:
-    """CT and mask of one scan. DataError for files that cannot be used, CT and mask on different
-    grids, a mask without any vertebra, and content that is not what the manifest says."""
+    """Read the CT and the mask of one scan.
+
+    DataError for files that cannot be used, CT and mask on different grids, a mask without any
+    vertebra, and content that differs from the manifest's hashes.
+    """
     hu, affine = formats.read_hu(subject.ct_path)
     labels, mask_affine = formats.load_labels(subject.mask_path)
     formats.check_same_grid(
@@ -68,7 +71,7 @@ def read_scan(subject: Subject) -> Scan:
 
 
 def load_case(subject: Subject) -> Case:
-    """Read one scan of any layout and judge its levels. DataError as `read_scan`."""
+    """Read one scan of any layout and find its complete levels. DataError as for `read_scan`."""
     scan = read_scan(subject)
     return build_case(
         subject.id,
@@ -85,7 +88,7 @@ def load_case(subject: Subject) -> Case:
 def _check_unchanged(path: Path, expected: str | None, found: str) -> None:
     if expected is not None and expected != found:
         raise DataError(
-            f"{path}: its content is not what the manifest was written for (SHA-256 {found[:12]}, "
-            f"recorded {expected[:12]}): restore the file, or write a new manifest by "
+            f"{path}: its content changed after the manifest was written (SHA-256 {found[:12]}, "
+            f"recorded {expected[:12]}): restore the file, or write a new manifest with "
             "dartjax.data.save_manifest"
         )

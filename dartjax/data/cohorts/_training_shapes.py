@@ -1,6 +1,6 @@
-"""Every complete vertebra below a folder as a closed surface, to build and test shape models on.
+"""Load complete vertebrae as closed surfaces, to build and test shape models.
 
-Understood, at any depth and mixed:
+Files are found at any depth; their kinds may be mixed:
 - vertebra masks, with or without their CT: `*_seg-vert_msk.nii.gz` (VerSe), `*_seg.nii.gz` (old
   VerSe, CTSpine1K), and any NIfTI in a folder named `label` or `labels`;
 - meshes named by level (L1.ply, T12.stl); the subject is the name of their folder.
@@ -10,8 +10,8 @@ Understood, at any depth and mixed:
         shapes, rejected = load_shapes(source, taken)
         taken |= {(shape.subject, shape.level): shape.source for shape in shapes}
 
-Axes that were flipped show in the bone, except one: a vertebra mirrored left to right looks like
-another vertebra. Where a header is in doubt, compare with the aorta or the liver of the CT.
+A flipped axis is detected from the shape of the bone, except a left/right flip: a mirrored vertebra
+looks like another vertebra. If a header is in doubt, check the side of the liver in the CT.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from dartjax import mesh, ssm
 from dartjax._errors import DataError
 from dartjax.anatomy import LABEL_OF_LEVEL, LEVEL_OF_LABEL, MODELLED_LEVELS, label_of
 from dartjax.data import formats
-from dartjax.data.cohorts._case import MAX_VOLUME_CM3, MIN_VOLUME_CM3, judge_levels, patient_of
+from dartjax.data.cohorts._case import MAX_VOLUME_CM3, MIN_VOLUME_CM3, complete_levels, patient_of
 from dartjax.data.cohorts._truth import surface_of
 from dartjax.data.cohorts._verse import MASK_NAME
 from dartjax.data.formats import SUFFIXES, load_mesh
@@ -52,13 +52,13 @@ _NIFTI = re.compile(r"(?P<key>.+?)\.nii(\.gz)?")
 _LABEL_FOLDERS = ("label", "labels")
 
 
-class _Unfit(ValueError):
-    """Why a surface is no training shape."""
+class _SurfaceRejected(ValueError):
+    """Reason why a surface is not used as a training shape."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ShapeSource:
-    """One file with vertebrae: a mask of several levels (`level` is None), or the mesh of one."""
+    """File with vertebrae: a mask of several levels (`level` is None), or the mesh of one level."""
 
     subject: str
     path: Path
@@ -67,8 +67,10 @@ class ShapeSource:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingShape:
-    """One complete vertebra. The surface is closed, of one part, in world RAS+ mm, with faces
-    outward; `sha256` is that of the file `source`."""
+    """Complete vertebra as a closed surface of one part, in world RAS+ mm, with faces outward.
+
+    `sha256` is the hash of the file `source`.
+    """
 
     subject: str
     level: str
@@ -79,7 +81,7 @@ class TrainingShape:
 
 @dataclasses.dataclass(frozen=True)
 class Rejected:
-    """A vertebra that is not used, and why; `level` is "" where the whole file is not."""
+    """Rejected vertebra with the reason; `level` is "" where the whole file is rejected."""
 
     subject: str
     level: str
@@ -88,10 +90,10 @@ class Rejected:
 
 
 def find_shapes(folder: formats.PathLike) -> list[ShapeSource]:
-    """Files with vertebrae below a folder, meshes first, each kind by subject and level.
+    """Find the files with vertebrae in a folder: meshes first, then masks, by subject and level.
 
-    Nothing is read yet. The subject is the person: VerSe's scans of one patient
-    ("verse400_split-verse253") share it. DataError if the folder is missing or holds none.
+    The files are not read. The subject is the patient: several VerSe scans of one patient
+    ("verse400_split-verse253") share it. DataError if the folder is missing or has no such file.
     """
     root = Path(folder).absolute()
     if not root.is_dir():
@@ -108,16 +110,16 @@ def find_shapes(folder: formats.PathLike) -> list[ShapeSource]:
 def load_shapes(
     source: ShapeSource, taken: Mapping[tuple[str, str], Path] | None = None
 ) -> tuple[list[TrainingShape], list[Rejected]]:
-    """The vertebrae of one file that pass every screen, and the reason against each other one.
+    """Load the vertebrae of one file that pass all checks, and the reasons for rejecting others.
 
-    `taken` maps (subject, level) to the file it was taken from before: those are rejected. A
-    file that cannot be used is one `Rejected`, without a level if it is a mask. About 2 s per
-    vertebra.
+    `taken` maps (subject, level) to the file it was already loaded from; such a vertebra is
+    rejected. A file that cannot be used gives one `Rejected`, without a level if it is a mask.
+    Takes about 2 s per vertebra.
 
-    A shape is whole (`judge_levels`), has at least 2,000 faces, is watertight, has no island
-    above 5 % of its volume, faces outward, has one body and one open canal without further
-    tunnels, stands upright with the body in front, and has lengths (`ssm.build.measure`) within
-    `plausible_range`. Smaller islands are dropped.
+    A shape must be complete (`complete_levels`), have at least 2,000 faces, be watertight with
+    faces outward, have no island above 5 % of its volume (smaller ones are removed), have one body
+    and one open canal without further tunnels, be upright with the body in front, and have lengths
+    (`ssm.build.measure`) within `plausible_range`.
     """
     try:
         surfaces, reasons = (_of_mask if source.level is None else _of_mesh)(source, taken or {})
@@ -128,10 +130,10 @@ def load_shapes(
     shapes = []
     for level, surface in surfaces.items():
         try:
-            whole = _screened(surface, level)
-            shapes.append(TrainingShape(source.subject, level, whole, source.path, sha256))
-        except _Unfit as unfit:
-            reasons[level] = str(unfit)
+            checked = _checked(surface, level)
+            shapes.append(TrainingShape(source.subject, level, checked, source.path, sha256))
+        except _SurfaceRejected as rejection:
+            reasons[level] = str(rejection)
     rejected = [Rejected(source.subject, *item) for item in _in_order(reasons, source.path)]
     return shapes, rejected
 
@@ -147,7 +149,8 @@ def _source_of(path: Path) -> ShapeSource | None:
 
 
 def _subject_of(key: str) -> str:
-    """Person of a mask's name: "sub-verse500_dir-ax" -> "verse500", "GL003_CT_ax" -> "GL003"."""
+    """Return the patient of a mask's name: "sub-verse500_dir-ax" -> "verse500", "GL003_CT_ax" ->
+    "GL003"."""
     if key.startswith("sub-"):
         return patient_of(key)
     return re.sub(r"_ct(_.*)?$", "", key, flags=re.IGNORECASE)
@@ -176,9 +179,9 @@ def _of_mesh(
 def _of_mask(
     source: ShapeSource, taken: Mapping[tuple[str, str], Path]
 ) -> tuple[dict[str, TriangleMesh], dict[str, str]]:
-    """Surfaces of a mask's complete levels, and reasons against the others."""
+    """Return the surfaces of a mask's complete levels, and the reasons for rejecting others."""
     labels, affine = formats.load_labels(source.path)
-    complete, reasons = judge_levels(labels, affine)
+    complete, reasons = complete_levels(labels, affine)
     if not complete and not reasons:
         raise DataError(f"{source.path}: the mask holds no vertebra label")
     if _runs_upward(labels, affine):
@@ -194,7 +197,7 @@ def _of_mask(
 
 
 def _runs_upward(labels: UInt8[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) -> bool:
-    """Whether the lowest level of a mask lies above its highest one."""
+    """Return whether the lowest level of a mask lies above its highest level."""
     boxes = ndimage.find_objects(labels)
     found = [boxes[k - 1] for k in LEVEL_OF_LABEL if k <= len(boxes) and boxes[k - 1] is not None]
     centers = [[(side.start + side.stop - 1) / 2 for side in box] for box in found]
@@ -206,20 +209,22 @@ def _already(path: Path) -> str:
     return f"already taken from {path}"
 
 
-def _screened(surface: TriangleMesh, level: str) -> TriangleMesh:
-    """The surface's main part; _Unfit says what is wrong with it."""
+def _checked(surface: TriangleMesh, level: str) -> TriangleMesh:
+    """Return the main part of a surface. _SurfaceRejected if a check fails."""
     if len(surface.faces) < MIN_FACES:
-        raise _Unfit(f"only {len(surface.faces)} faces: too coarse, {MIN_FACES:,} are needed")
+        raise _SurfaceRejected(
+            f"only {len(surface.faces)} faces: too coarse, {MIN_FACES:,} are needed"
+        )
     vertices, faces = _main_part(np.asarray(surface.vertices, float), np.asarray(surface.faces))
-    upright = ssm.upright(vertices)
+    upright = ssm.align_to_mirror_plane(vertices)
     _check_parts(upright, faces)
     _check_topology(faces)
     _check_axes(upright)
     try:
-        posed = ssm.in_own_frame(vertices, faces)
+        posed = ssm.to_vertebra_frame(vertices, faces)
         calipers = build.measure(posed, faces)
     except (ValueError, IndexError) as error:
-        raise _Unfit(f"cannot be measured: {error}") from error
+        raise _SurfaceRejected(f"cannot be measured: {error}") from error
     _check_head_up(posed, calipers)
     _check_lengths(calipers, level)
     return TriangleMesh(jnp.asarray(vertices, jnp.float32), jnp.asarray(faces, jnp.int32))
@@ -228,12 +233,14 @@ def _screened(surface: TriangleMesh, level: str) -> TriangleMesh:
 def _main_part(
     vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
 ) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
-    """The largest connected part by volume, watertight and with faces outward."""
-    # Reading a file merges the vertices of slivers: triangles without area are left.
+    """Return the largest connected part by volume, watertight and with faces outward."""
+    # Reading a file merges the vertices of slivers, which leaves triangles without area.
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
     surface = trimesh.Trimesh(vertices, faces, process=False)
     if not (surface.is_watertight and surface.is_winding_consistent):
-        raise _Unfit("not watertight: an edge has not two faces, or two that disagree")
+        raise _SurfaceRejected(
+            "not watertight: an edge does not have two faces of consistent orientation"
+        )
     links = sparse.coo_matrix(
         (np.ones(3 * len(faces)), (faces.ravel(), np.roll(faces, 1, axis=1).ravel())),
         shape=(len(vertices),) * 2,
@@ -243,23 +250,23 @@ def _main_part(
     volumes = np.bincount(part_of, np.linalg.det(corners) / 6.0)
     largest = int(np.argmax(np.abs(volumes)))
     if volumes[largest] < 0.0:
-        raise _Unfit("faces point inward: one axis of the coordinates was mirrored")
+        raise _SurfaceRejected("faces point inward: one axis of the coordinates was mirrored")
     others = np.delete(np.abs(volumes), largest)
     if len(others) and others.max() > MAX_SECOND_PART * volumes[largest]:
         share = others.max() / np.abs(volumes).sum()
-        raise _Unfit(f"in pieces: the second largest is {share:.0%} of the bone")
+        raise _SurfaceRejected(f"in pieces: the second largest is {share:.0%} of the bone")
     used, kept = np.unique(faces[part_of == largest], return_inverse=True)
     return vertices[used], kept.reshape(-1, 3)
 
 
 def _check_parts(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
-    """One vertebra: of its size, and with one body and one spinous process on the midline."""
+    """Check for one vertebra: its volume, and one body and one spinous process on the midline."""
     volume = float(np.linalg.det(vertices[faces] - vertices.mean(0)).sum()) / 6000.0
     if not MIN_VOLUME_CM3 <= volume <= MAX_VOLUME_CM3:
-        raise _Unfit(f"implausible volume of {volume:.1f} cm3")
+        raise _SurfaceRejected(f"implausible volume of {volume:.1f} cm3")
     areas = ssm.midline_areas(vertices, faces)
     if (areas > 0.2 * areas.max(initial=0)).sum() > 2:
-        raise _Unfit(
+        raise _SurfaceRejected(
             "merged with a neighbour: more than a body and a spinous process on the midline"
         )
 
@@ -267,27 +274,29 @@ def _check_parts(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3
 def _check_topology(faces: Int[np.ndarray, "f 3"]) -> None:
     tunnels = 1 - mesh.euler_characteristic(faces) // 2
     if tunnels == 0:
-        raise _Unfit("no tunnel: the canal is filled or the arch is open")
+        raise _SurfaceRejected("no tunnel: the canal is filled or the arch is open")
     if tunnels > 1:
-        raise _Unfit(f"{tunnels - 1} tunnels besides the canal")
+        raise _SurfaceRejected(f"{tunnels - 1} tunnels in addition to the canal")
 
 
 def _check_axes(vertices: Float[np.ndarray, "v 3"]) -> None:
-    """The front end of the bone, the body, is wider than the tip of the spinous process."""
+    """Check that the front end of the bone, the body, is wider than the spinous process."""
     x, y = vertices[:, 0], vertices[:, 1]
     front, back = (np.ptp(x[np.abs(y - end) < 6.0]) for end in (y.max(), y.min()))
     if front < back:
-        raise _Unfit(
+        raise _SurfaceRejected(
             "the spinous process lies in front of the body: the y axis is flipped (LPS is not RAS)"
         )
 
 
 def _check_head_up(vertices: Float[np.ndarray, "v 3"], calipers: dict[str, build.Caliper]) -> None:
-    """Pedicles spring from the upper half of the body, the spinous process points down."""
+    """Check that pedicles leave the upper half of the body and the spinous process points down."""
     pedicles = np.mean([calipers[f"pedicle_width_{side}"].ends[:, 2] for side in SIDES])
     spinous_tip = vertices[int(np.argmin(vertices[:, 1])), 2]
     if pedicles < 0.0 < spinous_tip:
-        raise _Unfit("upside down: low pedicles, high spinous process: the z axis is flipped")
+        raise _SurfaceRejected(
+            "upside down: low pedicles, high spinous process: the z axis is flipped"
+        )
 
 
 def _check_lengths(calipers: dict[str, build.Caliper], level: str) -> None:
@@ -297,7 +306,7 @@ def _check_lengths(calipers: dict[str, build.Caliper], level: str) -> None:
             merged = (
                 ", merged with a neighbour?" if "height" in name and caliper.value > high else ""
             )
-            raise _Unfit(
-                f"{name} of {caliper.value:.1f} mm, {low:.0f} to {high:.0f} mm are plausible at "
-                f"{level}{merged}"
+            raise _SurfaceRejected(
+                f"{name} of {caliper.value:.1f} mm is not plausible at {level}, where {low:.0f} to "
+                f"{high:.0f} mm are{merged}"
             )

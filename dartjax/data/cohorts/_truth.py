@@ -1,8 +1,8 @@
-"""The true surface and solid of a labelled vertebra, from one smooth signed distance.
+"""Extract the ground-truth surface and solid of a labelled vertebra.
 
 A label image is a staircase, coarse along thick slices. Its signed distance, sampled every
 0.7 mm along the image's own axes, is smooth across slices (shape-based interpolation, Raya and
-Udupa 1990), and its zero level is the truth that surfaces, solids and landmarks come from.
+Udupa 1990). Its zero level is the ground truth for surfaces, solids and landmarks.
 """
 
 from typing import cast
@@ -26,10 +26,10 @@ SMOOTHING_MM = 0.8
 def surface_of(
     labels: UInt8[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"], label: int
 ) -> TriangleMesh:
-    """Closed surface of a label in world mm, faces outward, about 0.7 mm between vertices.
+    """Extract the closed surface of a label: world mm, faces outward, vertices 0.7 mm apart.
 
     Marching cubes on the smooth signed distance, then Taubin smoothing, which keeps volume.
-    Only the largest connected part is kept; a part cut by the image's border is closed there.
+    Only the largest connected part is kept; where the image border cuts it, it is closed.
     DataError if the label is absent.
     """
     distance, world_from_fine = _signed_distance(labels, affine, label)
@@ -53,8 +53,10 @@ def solid_of(
     shape: tuple[int, int, int],
     spacing: float = 1.0,
 ) -> Bool[np.ndarray, "x y z"]:
-    """The same truth as `surface_of` on a grid along the world's axes: voxel (i, j, k) has its
-    centre at origin + spacing (i, j, k), mm, as in `mesh.voxelize`."""
+    """Sample the solid enclosed by `surface_of` on a grid along the world's axes.
+
+    Voxel (i, j, k) has its centre at origin + spacing (i, j, k), mm, as in `mesh.voxelize`.
+    """
     distance, world_from_fine = _signed_distance(labels, affine, label)
     fine_from_world = np.linalg.inv(world_from_fine)
     matrix = fine_from_world[:3, :3] * spacing
@@ -68,7 +70,7 @@ def solid_of(
 def grid_around(
     vertices: Float[np.ndarray, "vertex 3"], *, margin_mm: float = 5.0, spacing: float = 1.0
 ) -> tuple[Float[np.ndarray, "3"], tuple[int, int, int]]:
-    """Origin and shape of the world-aligned grid that holds the points with a margin."""
+    """Return origin (mm) and shape of the world-aligned grid that encloses points with a margin."""
     low = np.floor(vertices.min(0) - margin_mm).astype(float)
     count = np.ceil((vertices.max(0) + margin_mm - low) / spacing).astype(int) + 1
     return low, (int(count[0]), int(count[1]), int(count[2]))
@@ -77,8 +79,10 @@ def grid_around(
 def _signed_distance(
     labels: UInt8[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"], label: int
 ) -> tuple[Float[np.ndarray, "a b c"], Float[np.ndarray, "4 4"]]:
-    """Signed distance in mm, negative inside, on a 0.7 mm grid along the image's axes around
-    the label, with that grid's world_from_voxel."""
+    """Compute the signed distance to a label in mm, negative inside, and its world_from_voxel.
+
+    The grid has steps of 0.7 mm along the image's axes and covers the label.
+    """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     mask, start = _padded_mask(labels, label, np.ceil(MARGIN_MM / spacing).astype(int))
     coarse = _distance_of(mask, spacing)
@@ -88,7 +92,7 @@ def _signed_distance(
     fine = ndimage.gaussian_filter(fine, SMOOTHING_MM / STEP_MM)
     fine = _restore_volume(fine, mask.sum() / step.prod())
     world_from_fine = affine @ _scale_and_shift(step, start)
-    return _off_zero(_one_solid(fine)), world_from_fine
+    return _away_from_zero(_one_solid(fine)), world_from_fine
 
 
 def _distance_of(
@@ -101,14 +105,16 @@ def _distance_of(
 def _restore_volume(
     distance: Float[np.ndarray, "a b c"], num_inside: float
 ) -> Float[np.ndarray, "a b c"]:
-    """Shift the zero level so that the label's own volume lies inside: smoothing shrinks
-    convex parts, some 2 % of a vertebra."""
+    """Shift the zero level so that the label keeps its volume.
+
+    Smoothing shrinks convex parts, by about 2 % of a vertebra.
+    """
     count = round(num_inside)
     return distance - np.partition(distance.ravel(), count)[count]
 
 
-def _off_zero(distance: Float[np.ndarray, "a b c"]) -> Float[np.ndarray, "a b c"]:
-    """No sample within a micrometre of zero, where marching cubes makes slivers and pinches."""
+def _away_from_zero(distance: Float[np.ndarray, "a b c"]) -> Float[np.ndarray, "a b c"]:
+    """Move samples 1e-3 mm away from zero, where marching cubes makes slivers and pinches."""
     tiny = np.float32(1e-3)
     return np.where(np.abs(distance) < tiny, np.where(distance < 0.0, -tiny, tiny), distance)
 
@@ -116,7 +122,7 @@ def _off_zero(distance: Float[np.ndarray, "a b c"]) -> Float[np.ndarray, "a b c"
 def _padded_mask(
     labels: UInt8[np.ndarray, "i j k"], label: int, margin: np.ndarray
 ) -> tuple[Bool[np.ndarray, "a b c"], Float[np.ndarray, "3"]]:
-    """The label's box with an empty margin all round, and the index of its first voxel."""
+    """Crop the mask of a label with an empty margin; also return the index of its first voxel."""
     mask = labels == label
     if not mask.any():
         raise DataError(f"label {label} is not in the mask")
@@ -134,8 +140,10 @@ def _scale_and_shift(
 
 
 def _one_solid(distance: Float[np.ndarray, "a b c"]) -> Float[np.ndarray, "a b c"]:
-    """Push every part but the largest, every cavity, and tunnels as thin as one sample (a
-    lamina with a pinhole is no second canal) to the other side of zero."""
+    """Keep the largest part only; fill its cavities and tunnels of one sample.
+
+    A lamina with a pinhole must not look like a second canal.
+    """
     parts, count = cast(tuple[np.ndarray, int], ndimage.label(distance < 0.0))
     if count == 0:
         raise DataError("the label is too small or thin to give a surface")

@@ -1,7 +1,7 @@
-"""VerSe's names: which file is what, which split and which release a scan belongs to.
+"""Interpret file names of VerSe: kind of file, split and release of a scan.
 
 Two releases of the same scans exist. The subject-based one (BIDS) has `rawdata/sub-X/*_ct.nii.gz`
-beside `derivatives/sub-X/*_seg-vert_msk.nii.gz`, below folders named after the split
+next to `derivatives/sub-X/*_seg-vert_msk.nii.gz`, below folders named after the split
 (`training`, `dataset-verse19validation`, `03_test`). The challenges' has flat pairs: VerSe'19
 `verse014.nii.gz`, `verse014_seg.nii.gz`, `verse014_ctd.json`; VerSe'20 `GL017_CT_ax.nii.gz`,
 `GL017_CT_ax_seg.nii.gz`, `GL017_CT_ax_iso-ctd.json`.
@@ -26,12 +26,12 @@ _FIRST_OF_VERSE20 = 450
 
 
 def is_segmentation(path: Path) -> bool:
-    """Whether a NIfTI file is a mask of any kind, by its name."""
+    """Return whether a NIfTI file is a mask of any kind, by its name."""
     return _SEGMENTATION.search(path.name) is not None
 
 
 def dataset_root(root: Path, path: Path) -> Path:
-    """The folder above rawdata or derivatives, else the file's own folder."""
+    """Return the folder above rawdata or derivatives, else the file's own folder."""
     for parent in path.relative_to(root).parents:
         if parent.name in ("rawdata", "derivatives"):
             return root / parent.parent
@@ -39,8 +39,7 @@ def dataset_root(root: Path, path: Path) -> Path:
 
 
 def split_of(root: Path, path: Path) -> Split:
-    """Split named by the folders around a file, innermost first, up to the cohort's own; "" if
-    none does."""
+    """Return the split in the names of a file's folders, innermost first; "" if there is none."""
     folders = [*reversed(path.relative_to(root).parent.parts), root.resolve().name]
     for name in folders:
         if found := _SPLIT.search(name):
@@ -48,21 +47,23 @@ def split_of(root: Path, path: Path) -> Split:
     return ""
 
 
-def centroids_beside(mask_path: Path, key: str) -> Path | None:
-    """The centroid file of a mask: `KEY_seg-subreg_ctd.json`, `KEY_ctd.json`,
-    `KEY_iso-ctd.json`."""
+def centroid_file_of(mask_path: Path, key: str) -> Path | None:
+    """Find the centroid file of a mask, or None.
+
+    Its name is `KEY_seg-subreg_ctd.json`, `KEY_ctd.json` or `KEY_iso-ctd.json`.
+    """
     named = re.compile(re.escape(key) + r"(_seg-[a-z]+)?[_-](iso-)?ctd(-iso)?\.json")
     found = [p for p in sorted(mask_path.parent.glob("*.json")) if named.fullmatch(p.name)]
     return found[0] if found else None
 
 
 def is_verse(subject_id: str) -> bool:
-    """Whether an id is one of VerSe's, `verseNNN` or `GLNNN`."""
+    """Return whether an id is from VerSe: `verseNNN` or `GLNNN`."""
     return re.match(r"(verse|gl)\d{3}(?!\d)", subject_id, re.IGNORECASE) is not None
 
 
 def is_verse19(subject_id: str) -> bool:
-    """Whether a scan is one of VerSe'19's: any of its VerSe numbers is below 450."""
+    """Return whether a scan is from VerSe'19: one of its VerSe numbers is below 450."""
     numbers = _verse_numbers(names_of(subject_id))
     return is_verse(subject_id) and any(n < _FIRST_OF_VERSE20 for n in numbers)
 

@@ -1,8 +1,9 @@
-"""The papers' test set "VerSe-small", as far as it is known: 140 scans with 1,407 vertebrae.
+"""Select the scans of the papers' test set "VerSe-small": 140 scans with 1,407 vertebrae.
 
-Which scans was never published. The rule: VerSe'19, at least one complete vertebra from T1 to L5
-or L6, cervical vertebrae and those that touch the image's border dropped. What "complete" means
-here is `judge_levels`. Only a selection of exactly that size is given the name.
+The list of scans was never published. The papers' rule: scans of VerSe'19 with at least one
+complete vertebra from T1 to L5 or L6, without cervical vertebrae and those that touch the image
+border. "Complete" means `complete_levels` here. Only a selection of exactly that size is named
+VerSe-small.
 """
 
 import json
@@ -30,11 +31,12 @@ def verse_small(
     levels: Mapping[str, tuple[str, ...]],
     ids: Sequence[str] | None = None,
 ) -> Manifest:
-    """The scans of a cohort that the rule keeps, or those of a list of ids, with a true name.
+    """Select the scans of a cohort by the papers' rule, or by a list of ids.
 
-    `levels` are the complete levels by subject id. The name is "VerSe-small" only for real CTs of
-    VerSe, 140 scans with 1,407 vertebrae; otherwise it says the rule and the counts. DataError if
-    nothing is kept, and for ids that the cohort lacks or that hold no complete vertebra.
+    `levels` are the complete levels by subject id. The manifest is named "VerSe-small" only for
+    140 real CTs of VerSe with 1,407 vertebrae; otherwise its name states the rule and the counts.
+    DataError if no scan is selected, and for ids that are not in the cohort or have no complete
+    vertebra.
     """
     kept = _by_rule(subjects, levels) if ids is None else _by_list(subjects, levels, ids)
     counted = {subject.id: tuple(levels[subject.id]) for subject in kept}
@@ -47,14 +49,16 @@ def verse_small(
 
 
 def is_verse_small(subjects: Sequence[Subject], num_vertebrae: int) -> bool:
-    """Whether a selection may bear the name: real CTs of VerSe, in exactly the papers' numbers."""
+    """Return whether a selection is VerSe-small: real CTs of VerSe in the papers' exact numbers."""
     real = all(s.dataset_kind == "real_ct_drr" and is_verse(s.id) for s in subjects)
     return real and (len(subjects), num_vertebrae) == (NUM_SCANS, NUM_VERTEBRAE)
 
 
 def read_ids(path: PathLike) -> list[str]:
-    """Ids of a text file, one per line ("#" starts a comment), or of a JSON list; without "sub-".
-    DataError for a file that cannot be read or holds none."""
+    """Read subject ids from a text file (one per line, "#" starts a comment) or a JSON list.
+
+    "sub-" is removed. DataError for a file that cannot be read or has no id.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
         entries = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
@@ -63,14 +67,14 @@ def read_ids(path: PathLike) -> list[str]:
     lines = [str(entry).split("#")[0].strip().removeprefix("sub-") for entry in entries]
     ids = list(dict.fromkeys(line for line in lines if line))
     if not ids:
-        raise DataError(f"{path}: holds no id: one per line is needed")
+        raise DataError(f"{path}: the file has no id: give one per line")
     return ids
 
 
 def foreign_material(
     hu: Int16[np.ndarray, "i j k"], labels: UInt8[np.ndarray, "i j k"]
 ) -> tuple[str, ...]:
-    """Levels with metal or cement: more than 0.5 % of their voxels above 2000 HU."""
+    """Find levels with metal or cement: more than 0.5 % of their voxels are above 2000 HU."""
     boxes = ndimage.find_objects(labels)
     found = []
     for label, level in LEVEL_OF_LABEL.items():
@@ -86,8 +90,8 @@ def _by_rule(subjects: Sequence[Subject], levels: Mapping[str, tuple[str, ...]])
     verse19 = [s for s in subjects if is_verse19(s.id) and s.dataset_kind == "real_ct_drr"]
     if not verse19:
         raise DataError(
-            f"none of {len(subjects)} scans is a real one of VerSe'19 (ids verse000 to verse449): "
-            "the rule is for that data set"
+            f"none of {len(subjects)} scans is a real CT of VerSe'19 (ids verse000 to verse449): "
+            "the rule applies to that data set only"
         )
     kept = [subject for subject in verse19 if levels[subject.id]]
     if not kept:
@@ -107,5 +111,5 @@ def _by_list(
         )
     empty = [name for name in ids if not levels[name]]
     if empty:
-        raise DataError(f"listed, but without a complete vertebra: {', '.join(empty[:5])}")
+        raise DataError(f"listed ids without a complete vertebra: {', '.join(empty[:5])}")
     return sorted((known[name] for name in ids), key=lambda subject: subject.id)

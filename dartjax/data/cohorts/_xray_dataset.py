@@ -1,7 +1,7 @@
-"""Data sets of simulated radiographs: the packed format, a reader by row, and a shuffled loader.
+"""Read data sets of simulated radiographs: packed format, access by row, shuffled loader.
 
-docs/xray_datasets.md describes the folder. Every unit of it holds `radiographs.npy`, a NumPy
-array with one record per radiograph (no pickle), which is read through a memory map.
+docs/xray_datasets.md describes the folder. Every unit holds `radiographs.npy`, a NumPy array with
+one record per radiograph (no pickle), which is memory-mapped.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from dartjax.transforms import from_matrix
 XRAY_FORMAT = "dartjax-xrays-1"
 PACKED = "radiographs.npy"
 _WHITE = 65535
-# Fields with one entry per vertebra of the scan: padded to one number in a batch.
+# Fields with one entry per vertebra of the scan: padded to the same number in a batch.
 _PER_VERTEBRA = (
     "labels",
     "masks",
@@ -40,24 +40,24 @@ _PER_VERTEBRA = (
 
 
 def encode_radiograph(image: Float[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
-    """Line integrals as 16 bit pixels, 0 to 65535 for 0 to 8, as `load_radiograph` reads them.
+    """Encode line integrals 0 to 8 as 16 bit pixels 0 to 65535, as `load_radiograph` reads them.
 
-    Steps of 0.00012; what lies outside (noise in air below 0, no light at all) is clipped.
+    The step is 0.00012. Values outside (noise in air below 0, pixels without signal) are clipped.
     """
     scaled = np.clip(image * (_WHITE / FULL_SCALE), 0.0, _WHITE)
     return np.rint(scaled).astype(np.uint16)
 
 
 def decode_radiograph(pixels: UInt16[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """Line integrals (float32) of 16 bit pixels: inverse of `encode_radiograph`."""
+    """Decode 16 bit pixels to float32 line integrals: the inverse of `encode_radiograph`."""
     return pixels.astype(np.float32) * np.float32(FULL_SCALE / _WHITE)
 
 
 def radiograph_record(image_size: tuple[int, int], num_vertebrae: int) -> np.dtype:
-    """Type of one record of `radiographs.npy`: a radiograph and what is true of it.
+    """Return the type of one record of `radiographs.npy`: a radiograph and its ground truth.
 
-    Pixels are (u, v), world is mm; what is not known is NaN. `masks` are bits, packed along the
-    rows (`np.packbits`); `open_field` is (u0, v0, u1, v1) between the collimator's jaws.
+    Pixels are (u, v), world coordinates are in mm, unknown values are NaN. `masks` are bits packed
+    along the rows (`np.packbits`); `open_field` is (u0, v0, u1, v1) between the collimator's jaws.
     """
     (height, width), count = image_size, num_vertebrae
     return np.dtype(
@@ -82,24 +82,24 @@ def radiograph_record(image_size: tuple[int, int], num_vertebrae: int) -> np.dty
 
 
 def pack_masks(masks: Bool[np.ndarray, "vertebra h w"]) -> UInt8[np.ndarray, "vertebra h b"]:
-    """Masks, which may overlap, as one bit per pixel."""
+    """Pack masks, which may overlap, into one bit per pixel."""
     return np.packbits(masks, axis=-1)
 
 
 def unpack_masks(
     packed: UInt8[np.ndarray, "vertebra h b"], width: int
 ) -> Bool[np.ndarray, "vertebra h w"]:
-    """Inverse of `pack_masks` for images `width` pixels wide."""
+    """Unpack masks of images `width` pixels wide: the inverse of `pack_masks`."""
     return np.unpackbits(packed, axis=-1, count=width).astype(bool)
 
 
 @dataclasses.dataclass(frozen=True)
 class XrayDataset:
-    """The radiographs of a data set, by row: `dataset[i]` is a dictionary of arrays.
+    """Radiographs of a data set by row: `dataset[i]` is a dictionary of arrays.
 
     It holds the fields of `radiograph_record`, with `image` as line integrals, `masks` unpacked
-    and everything per vertebra padded with label 0 to `num_vertebrae`, and `scan`, the index of
-    the subject in `subjects`. Only the row asked for is read.
+    and the fields per vertebra padded with label 0 to `num_vertebrae`, and `scan`, the index of
+    the subject in `subjects`. Only the requested row is read.
     """
 
     root: Path
@@ -123,8 +123,10 @@ class XrayDataset:
         return {**fields, "scan": np.asarray(scan, np.int32)}
 
     def pairs(self) -> list[tuple[int, int, float]]:
-        """Pairs of views of one vertebra: two indices, and the angle between the beams in deg.
-        DataError for a unit whose pairs cannot be read."""
+        """Return pairs of views of one vertebra: two rows and the angle between the beams in deg.
+
+        DataError for a unit whose pairs cannot be read.
+        """
         index_of = {(unit, row): index for index, (_, unit, row) in enumerate(self.rows)}
         found = []
         for unit, folder in enumerate(self.units):
@@ -135,7 +137,7 @@ class XrayDataset:
         return found
 
     def camera(self, index: int) -> Camera:
-        """Camera of a radiograph."""
+        """Return the camera of a radiograph."""
         _, unit, row = self.rows[index]
         record = _packed(self.root / self.units[unit] / PACKED)[row]
         size = (int(record["image"].shape[0]), int(record["image"].shape[1]))
@@ -146,18 +148,17 @@ class XrayDataset:
 def open_xrays(
     folder: PathLike, *, subjects: Collection[str] | None = None, split: str | None = None
 ) -> XrayDataset:
-    """Open a data set that `experiments.simulate_xrays` has finished; some subjects or one split
-    (training, validation, test) of it if asked.
+    """Open a finished data set of `experiments.simulate_xrays`.
 
-    DataError for a folder that is none, one with shards missing, and an unknown subject or
-    split.
+    It can be limited to some subjects, or to one split (training, validation, test). DataError for
+    a folder that is not a data set or is not finished, and for an unknown subject or split.
     """
     root = Path(folder)
     manifest = read_json(root / "dataset.json")
     if not isinstance(manifest, dict) or manifest.get("format") != XRAY_FORMAT:
         raise DataError(f"{root}: dataset.json is not of the format {XRAY_FORMAT}")
     if not manifest.get("finished"):
-        raise DataError(f"{root} is not finished: run simulate_xrays on it until every shard is")
+        raise DataError(f"{root} is not finished: run simulate_xrays for the remaining shards")
     scans = _chosen(root, manifest["scans"], subjects, split)
     units = [(index, unit) for index, scan in enumerate(scans) for unit in scan["units"]]
     return XrayDataset(
@@ -185,22 +186,24 @@ def xray_loader(
     subjects: Collection[str] | None = None,
     split: str | None = None,
 ) -> Any:
-    """Batches of a data set, shuffled anew every epoch and read ahead, as a grain IterDataset.
+    """Make a grain IterDataset of batches, shuffled anew in every epoch and prefetched.
 
-    `iter` of it gives dictionaries of arrays with a leading batch axis (see `XrayDataset`).
-    `iterator.get_state()` after some batches and `set_state` on a new iterator of the same
-    loader go on with the very next batch. `num_epochs` None repeats for ever; the last batch
-    of an epoch that is not full is dropped. Reads in threads, with `num_workers` in that many
-    processes, which changes neither content nor order. DataError as `open_xrays`, without
-    grain, and when there are fewer radiographs than one batch.
+    Its iterator yields dictionaries of arrays with a leading batch axis (see `XrayDataset`). To
+    resume with the next batch, pass `iterator.get_state()` to `set_state` of a new iterator of the
+    same loader. `num_epochs` None repeats for ever; an incomplete last batch of an epoch is
+    dropped. Files are read in threads, or in `num_workers` processes; content and order are the
+    same. DataError as for `open_xrays`, if grain is not installed, and if there are fewer
+    radiographs than one batch.
     """
     reader = grain()
     dataset = open_xrays(folder, subjects=subjects, split=split)
     if not 1 <= batch_size <= len(dataset):
-        raise DataError(f"{folder} has {len(dataset)} radiographs, no batch of {batch_size}")
+        raise DataError(
+            f"{folder} has {len(dataset)} radiographs: a batch of {batch_size} is not possible"
+        )
     rows = reader.MapDataset.source(dataset).seed(seed)
     rows = rows.shuffle() if shuffle else rows
-    # Batched before repeated: a batch never mixes two epochs.
+    # Batch before repeating: a batch never mixes two epochs.
     batches = rows.batch(batch_size, drop_remainder=True).repeat(num_epochs)
     batches = batches.to_iter_dataset(reader.ReadOptions(num_threads=4, prefetch_buffer_size=8))
     if num_workers:
@@ -212,7 +215,7 @@ def xray_loader(
 
 
 def grain() -> Any:
-    """The module that reads ahead; DataError where it is not installed."""
+    """Import grain, the prefetching loader. DataError if it is not installed."""
     try:
         return importlib.import_module("grain")
     except ImportError as error:
@@ -223,11 +226,13 @@ def _packed(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is missing or damaged ({error}): write it again") from error
+        raise DataError(
+            f"{path} is missing or damaged ({error}): run simulate_xrays again"
+        ) from error
 
 
 def _padded(values: np.ndarray, count: int) -> np.ndarray:
-    """More vertebrae of label 0, with empty masks and nothing known of them."""
+    """Pad with vertebrae of label 0, with empty masks and unknown values."""
     fill = np.nan if np.issubdtype(values.dtype, np.floating) else 0
     more = [(0, count - len(values))] + [(0, 0)] * (values.ndim - 1)
     return np.pad(values, more, constant_values=fill)
@@ -245,9 +250,11 @@ def _chosen(
             raise DataError(f"{root}: {unknown_name('subject', subject, known)}")
     splits = sorted({scan["split"] for scan in scans if scan["split"]})
     if split is not None and split not in splits:
-        raise DataError(f"{root}: no split {split!r}; there are: {', '.join(splits) or 'none'}")
+        raise DataError(
+            f"{root}: no split {split!r}; its splits are: {', '.join(splits) or 'none'}"
+        )
     chosen = [s for s in scans if subjects is None or s["subject"] in subjects]
     chosen = [s for s in chosen if split is None or s["split"] == split]
     if not chosen:
-        raise DataError(f"{root}: no subject is left of {len(scans)}")
+        raise DataError(f"{root}: none of {len(scans)} subjects is selected")
     return chosen

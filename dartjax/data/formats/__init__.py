@@ -1,6 +1,6 @@
-"""Files: NIfTI, images, meshes, cameras, centroids, plans."""
+"""Read and write files: NIfTI, radiographs, meshes, cameras, centroids, needle paths."""
 
-from dartjax.data.formats._cameras import InitialGuess as InitialGuess
+from dartjax.data.formats._cameras import InitialEstimate as InitialEstimate
 from dartjax.data.formats._cameras import camera_entry as camera_entry
 from dartjax.data.formats._cameras import load_cameras as load_cameras
 from dartjax.data.formats._cameras import load_init as load_init

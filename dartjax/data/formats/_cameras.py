@@ -1,4 +1,7 @@
-"""Cameras and start poses from JSON files. docs/input_formats.md shows every form."""
+"""Read and write cameras and initial estimates of vertebrae as JSON.
+
+docs/input_formats.md shows every form.
+"""
 
 import dataclasses
 import json
@@ -34,8 +37,8 @@ _ANY_FORM = (*_MATRIX_KEYS, *_CARM_KEYS[1:4], *_ANGLE_KEYS, "in_plane_deg", "vie
 
 
 @dataclasses.dataclass(frozen=True)
-class InitialGuess:
-    """A first guess of one vertebra's place: a centre, or landmarks seen in 3D."""
+class InitialEstimate:
+    """Initial estimate of one vertebra's pose: a centre, or 3D landmarks, and its orientation."""
 
     center_world: Float[np.ndarray, "3"] | None  # body centroid, mm
     axes_world: Float[np.ndarray, "3 3"]  # columns: its right, anterior, superior axes
@@ -44,13 +47,14 @@ class InitialGuess:
 
 
 def load_cameras(path: PathLike) -> list[Camera]:
-    """Cameras of a JSON file: a list of objects, or {"cameras": [...]}, one per image.
+    """Load cameras from a JSON file: a list of objects, or {"cameras": [...]}, one per image.
 
     Each object gives a camera by matrix (`K`, `camera_from_world`, `sdd`, `image_size`), by
     C-arm angles (`primary_deg`, `secondary_deg`, optional `in_plane_deg`) or by a named `view`
-    (AP, PA, LAT_L, LAT_R), the last two with `sdd`, `source_to_isocenter`, `isocenter`,
-    `pixel_spacing` and `image_size`. mm and deg, world RAS+. DataError names the camera and
-    the key: an unknown key, a pose that is not rigid, or numbers that look like other units.
+    (AP, PA, LAT_L, LAT_R). The last two forms also need `sdd`, `source_to_isocenter`, `isocenter`,
+    `pixel_spacing` and `image_size`. Units are mm and deg, the world is RAS+. DataError, with the
+    camera and the key, for an unknown key, a pose that is not rigid, and numbers that look like
+    other units.
     """
     data = read_json(path)
     if isinstance(data, dict) and "cameras" in data:
@@ -63,12 +67,12 @@ def load_cameras(path: PathLike) -> list[Camera]:
 
 
 def save_cameras(path: PathLike, cameras: Sequence[Camera]) -> None:
-    """Write cameras as `load_cameras` reads them, in one order with their images."""
+    """Write cameras in the format of `load_cameras`, in the order of their images."""
     _write(path, [camera_entry(camera) for camera in cameras])
 
 
 def camera_entry(camera: Camera, name: str | None = None) -> dict[str, Any]:
-    """A camera as `load_cameras` reads it, to the last bit of its pose and intrinsics."""
+    """Convert a camera to the JSON object of `load_cameras`, exact in float32."""
     entry = {
         "K": _shortest(camera.intrinsics),
         "camera_from_world": _shortest(camera.camera_from_world.as_matrix()),
@@ -79,8 +83,7 @@ def camera_entry(camera: Camera, name: str | None = None) -> dict[str, Any]:
 
 
 def save_starts(path: PathLike, poses: Mapping[str, SE3]) -> None:
-    """Write where vertebrae roughly are (T_world_vertebra by level, mm) as `load_starts` reads
-    it."""
+    """Write start poses by level (T_world_vertebra, mm) in the format of `load_starts`."""
     entries = [
         {
             "level": level,
@@ -98,41 +101,46 @@ def _write(path: PathLike, entries: list[dict[str, Any]]) -> None:
 
 
 def _shortest(values: Any) -> Any:
-    """float32 numbers as the shortest decimals that give them back."""
+    """Convert float32 numbers to the shortest decimals that represent them exactly."""
     array = np.asarray(values, np.float32)
     shortest = [float(np.format_float_positional(v, unique=True)) for v in array.reshape(-1)]
     return np.reshape(shortest, array.shape).tolist()
 
 
-def load_starts(path: PathLike) -> dict[str, InitialGuess]:
-    """Where the vertebrae of a patient roughly are, by level: a JSON list of objects as
-    `load_init` reads, each with its `level`, or one such object. DataError names the object and
-    the key, a level that is missing, or one that is there twice."""
+def load_starts(path: PathLike) -> dict[str, InitialEstimate]:
+    """Load the initial estimates of a patient's vertebrae by level.
+
+    The JSON file holds a list of objects in the form of `load_init`, each with its `level`, or one
+    such object. DataError, with the object and the key, for an invalid object, a missing level, and
+    a level that occurs twice.
+    """
     content = read_json(path)
     entries = content if isinstance(content, list) else [content]
-    starts: dict[str, InitialGuess] = {}
+    starts: dict[str, InitialEstimate] = {}
     for number, entry in enumerate(entries, 1):
         where = f"{path}: vertebra {number}"
         start = _initial(where, entry)
         if start.level is None:
             raise DataError(f'{where}: give its level, such as "level": "L3"')
         if start.level in starts:
-            raise DataError(f"{where}: {start.level} is there twice")
+            raise DataError(f"{where}: {start.level} occurs twice")
         starts[start.level] = start
     if not starts:
         raise DataError(f"{path}: the list is empty: one object per vertebra is needed")
     return starts
 
 
-def load_init(path: PathLike) -> InitialGuess:
-    """Initial estimate of one vertebra's pose from JSON: `center_world` [x, y, z] or
-    `landmarks_world` {name: [x, y, z]} with at least three of the ten landmarks, and optionally
-    `axes_world` (3 x 3, columns right, anterior, superior), or `rotation_deg` [x, y, z] (turned
-    about world x, then y, then z), and `level`. mm, world RAS+."""
+def load_init(path: PathLike) -> InitialEstimate:
+    """Load the initial estimate of one vertebra's pose from JSON; mm, world RAS+.
+
+    The object has `center_world` [x, y, z] or `landmarks_world` {name: [x, y, z]} with at least
+    three of the ten landmarks. Optional are `level` and the orientation: `axes_world` (3 x 3,
+    columns right, anterior, superior) or `rotation_deg` [x, y, z] (about world x, then y, then z).
+    """
     return _initial(str(path), read_json(path))
 
 
-def _initial(where: str, entry: Any) -> InitialGuess:
+def _initial(where: str, entry: Any) -> InitialEstimate:
     optional = ["center_world", "landmarks_world", "axes_world", "rotation_deg", "level"]
     check_keys(where, entry, [], optional)
     if "center_world" not in entry and "landmarks_world" not in entry:
@@ -143,7 +151,7 @@ def _initial(where: str, entry: Any) -> InitialGuess:
     level = entry.get("level")
     if level is not None:
         label_of(str(level))
-    return InitialGuess(
+    return InitialEstimate(
         center_world=None if center is None else array_of(f"{where}: center_world", center, (3,)),
         axes_world=_axes(where, entry),
         landmarks_world=_landmarks(f"{where}: landmarks_world", entry.get("landmarks_world")),

@@ -1,10 +1,10 @@
-"""Centroids of vertebrae: VerSe's JSON files, in and out, as points in world RAS+ mm.
+"""Read and write VerSe's centroid files (JSON) as points in world RAS+ mm.
 
-A file is a list of {"label", "X", "Y", "Z"}, and mostly one {"direction": ["P", "I", "R"]}. The
-numbers are voxel indices of the image turned to that direction (axis X runs toward posterior,
-...). The challenges' files have no direction and count millimetres from the first voxel instead:
+A file is a list of {"label", "X", "Y", "Z"}, usually with one {"direction": ["P", "I", "R"]}. The
+numbers are voxel indices of the image reoriented to that direction (axis X runs toward posterior,
+...). The challenges' files have no direction; they count millimetres from the first voxel instead:
 VerSe'20's `*_iso-ctd.json` along P, I, R, VerSe'19's `*_ctd.json` along I, P, L. They were rounded
-to a 1 mm grid, so they are good to about 1 mm, along thick slices to half a slice.
+to a 1 mm grid, so they are accurate to about 1 mm, along thick slices to half a slice.
 Sources: osf.io/b2wxj (wiki), verse2020.grand-challenge.org/VerSe_at_MICCAI19, and
 github.com/anjany/verse (utils/data_utilities.py: `rescale_centroids`; its
 `reorient_centroids_to` is one voxel off along flipped axes).
@@ -37,11 +37,11 @@ _OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
 def read_centroids(path: PathLike, shape: tuple[int, ...], affine: Affine) -> Centroids:
-    """Centroids of one file, for the image of that shape and affine, in world RAS+ mm.
+    """Read the centroids of one file by level, in world RAS+ mm.
 
-    Entries with NaN and sacrum or coccyx are left out. DataError for a file that is no such list,
-    a direction that is none, a label outside 1-28, a level that occurs twice, and a centroid
-    more than 5 mm outside the image.
+    `shape` and `affine` are those of the image. Entries with NaN, sacrum and coccyx are skipped.
+    DataError for a file that is not such a list, an invalid direction, a label outside 1-28, a
+    level that occurs twice, and a centroid more than 5 mm outside the image.
     """
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
@@ -71,8 +71,10 @@ def save_centroids(
     *,
     direction: tuple[str, str, str] | None = None,
 ) -> None:
-    """Write centroids (world RAS+ mm) in VerSe's format, voxel indices with two decimals along
-    `direction`, by default the image's own axes."""
+    """Write centroids (world RAS+ mm) in VerSe's format.
+
+    The numbers are voxel indices with two decimals along `direction`, by default the image's axes.
+    """
     axes = direction or cast(tuple[str, str, str], nib.aff2axcodes(affine))
     file_from_world = np.linalg.inv(_world_from_file(shape, affine, axes, is_iso=False))
     entries: list[dict[str, Any]] = [{"direction": list(axes)}]
@@ -83,10 +85,10 @@ def save_centroids(
 
 
 def mask_centroids(labels: UInt8[np.ndarray, "i j k"], affine: Affine) -> Centroids:
-    """Centre of mass of every vertebra of a mask by level, head to foot, in world RAS+ mm.
+    """Compute the centre of mass of every vertebra of a mask by level, in world RAS+ mm.
 
-    The whole vertebra with its processes counts, so these lie behind VerSe's centroids, which
-    stand in the vertebral body.
+    The processes are included. These points therefore lie posterior to VerSe's centroids, which are
+    in the vertebral body.
     """
     boxes = ndimage.find_objects(labels)
     found = {}
@@ -101,7 +103,7 @@ def mask_centroids(labels: UInt8[np.ndarray, "i j k"], affine: Affine) -> Centro
 def _world_from_file(
     shape: tuple[int, ...], affine: Affine, direction: tuple[str, ...], *, is_iso: bool
 ) -> Affine:
-    """Map from a file's numbers to world mm."""
+    """Return the affine map from a file's numbers to world mm."""
     turn = orientations.ornt_transform(
         orientations.io_orientation(affine), orientations.axcodes2ornt(direction)
     )
@@ -117,18 +119,19 @@ def _checked_direction(path: PathLike, direction: Any) -> tuple[str, str, str]:
     pairs = {frozenset((letter, _OPPOSITE.get(letter, ""))) for letter in letters}
     if len(letters) != 3 or len(pairs) != 3 or not set(letters) <= set(_OPPOSITE):
         raise DataError(
-            f'{path}: the direction {direction!r} is none: three of R/L, A/P, S/I, as ["P","I","R"]'
+            f"{path}: the direction {direction!r} is invalid: give one each of R/L, A/P and S/I, "
+            'such as ["P", "I", "R"]'
         )
     return letters
 
 
 def _point(path: PathLike, entry: dict[str, Any]) -> tuple[str, Float[np.ndarray, "3"]] | None:
-    """Level and coordinates of an entry; None for one without a place, and for the sacrum."""
+    """Parse level and coordinates of an entry; None without coordinates, and for the sacrum."""
     try:
         label = int(entry["label"])
         point = np.array([float(entry[axis]) for axis in "XYZ"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: {entry} is no centroid, needed are label, X, Y, Z") from error
+        raise DataError(f"{path}: {entry} must have label, X, Y and Z") from error
     if label in SACRUM_LABELS or not all(map(math.isfinite, point)):
         return None
     try:
@@ -144,5 +147,6 @@ def _check_inside(path: PathLike, found: Centroids, shape: tuple[int, ...], affi
         if (voxel < -margin).any() or (voxel > np.array(shape) - 1 + margin).any():
             raise DataError(
                 f"{path}: the centroid of {level} lies outside the image, at voxel "
-                f"{voxel.round(1).tolist()} of {tuple(shape)}: it is of another image or release"
+                f"{voxel.round(1).tolist()} of {tuple(shape)}: the file belongs to another "
+                "image or release"
             )

@@ -1,4 +1,4 @@
-"""Small checks for hand-written JSON: every message names the file and the key."""
+"""Check hand-written JSON; every message names the file and the key."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from dartjax.data.formats._nifti import PathLike
 
 
 def read_json(path: PathLike) -> Any:
-    """Parsed JSON; DataError for a missing file or one that does not parse."""
+    """Parse a JSON file. DataError for a missing or invalid file."""
     try:
         return json.loads(Path(path).read_text())
     except OSError as error:
@@ -24,7 +24,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def check_keys(where: str, entry: Any, required: Sequence[str], optional: Sequence[str]) -> None:
-    """DataError unless `entry` is an object with all required and no unknown keys."""
+    """Raise DataError unless `entry` is an object with all required and no unknown keys."""
     if not isinstance(entry, dict):
         raise DataError(
             f"{where}: a JSON object with keys {', '.join([*required, *optional])} is needed"
@@ -38,14 +38,14 @@ def check_keys(where: str, entry: Any, required: Sequence[str], optional: Sequen
 
 
 def number_in(where: str, value: Any, low: float, high: float, unit: str) -> float:
-    """A number between two bounds."""
+    """Return a number between two bounds. DataError for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise DataError(f"{where}: {value!r} is not a number from {low:g} to {high:g} {unit}")
     return float(value)
 
 
 def array_of(where: str, value: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-    """A finite array of a fixed shape."""
+    """Return a finite array of a fixed shape. DataError for other values."""
     kind = " x ".join(map(str, shape))
     try:
         array = np.array(value, np.float64)
@@ -57,12 +57,12 @@ def array_of(where: str, value: Any, shape: tuple[int, ...]) -> Float[np.ndarray
 
 
 def rotation_of(where: str, value: Any) -> Float[np.ndarray, "3 3"]:
-    """A proper rotation matrix, to 1e-3."""
+    """Return a proper rotation matrix, orthonormalised. DataError if it is off by over 1e-3."""
     rotation = array_of(where, value, (3, 3))
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
         raise DataError(
-            f"{where}: not a rotation (its rows are not orthonormal): scaling, units or a "
-            "rounded matrix? give at least 4 decimals"
+            f"{where}: not a rotation (its rows are not orthonormal): check scaling and units, and "
+            "give at least 4 decimals"
         )
     if np.linalg.det(rotation) < 0.0:
         raise DataError(f"{where}: a mirror (determinant -1), not a rotation: flip one axis")

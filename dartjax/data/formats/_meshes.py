@@ -1,4 +1,4 @@
-"""Surface files (PLY, STL, OBJ) in millimetres, world RAS+."""
+"""Read and write surfaces (PLY, STL, OBJ) in world RAS+ mm."""
 
 from pathlib import Path
 from typing import cast
@@ -16,10 +16,10 @@ SUFFIXES = (".ply", ".stl", ".obj")
 
 
 def load_mesh(path: PathLike) -> TriangleMesh:
-    """Surface of a PLY, STL or OBJ file, as it is: coordinates are taken to be world mm.
+    """Load the surface of a PLY, STL or OBJ file; its coordinates are taken as world mm.
 
-    Vertices that coincide are merged (STL repeats them) and polygons split into triangles.
-    DataError for a missing or damaged file, one without faces, and a size that is not one of
+    Coincident vertices are merged (STL repeats them) and polygons are split into triangles.
+    DataError for a missing or damaged file, one without faces, and a size that cannot be in
     millimetres.
     """
     if not Path(path).is_file():
@@ -32,15 +32,15 @@ def load_mesh(path: PathLike) -> TriangleMesh:
     except Exception as error:  # the parsers of three formats raise anything
         raise DataError(f"{path}: not a readable mesh ({error})") from error
     if len(faces) == 0 or faces.ndim != 2:
-        raise DataError(f"{path}: the file holds no faces; a point cloud is no surface")
+        raise DataError(f"{path}: the file holds no faces; a point cloud is not a surface")
     _check_size(path, vertices)
     return TriangleMesh(jnp.asarray(vertices, jnp.float32), jnp.asarray(faces, jnp.int32))
 
 
 def load_meshes(folder: PathLike) -> dict[str, TriangleMesh]:
-    """Meshes of a folder by level, from head to foot; files are named L1.ply, T12.stl, ...
+    """Load the meshes of a folder by level, from head to foot; files are named L1.ply, T12.stl, ...
 
-    DataError if the folder has no mesh named by a level.
+    DataError if the folder has no mesh named by its level.
     """
     files = {path.stem.upper(): path for path in sorted(Path(folder).glob("*")) if path.is_file()}
     meshes = {
@@ -70,6 +70,6 @@ def _check_size(path: PathLike, vertices: np.ndarray) -> None:
         )
     if size > 2000.0:
         raise DataError(
-            f"{path}: the mesh is {size:.0f} across, which is no size in mm for a body part: "
+            f"{path}: the mesh is {size:.0f} across, too large for a body part in mm: "
             "scale it to millimetres"
         )

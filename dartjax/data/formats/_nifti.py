@@ -1,7 +1,7 @@
-"""NIfTI in: a CT as attenuation and a label image, each with its full affine.
+"""Read CTs and label images from NIfTI files, with their full affines.
 
-The world is the file's own RAS+ frame in mm. Oblique, flipped and anisotropic grids are kept
-as they are: nothing is recentred, reoriented or resampled.
+The world is the file's own RAS+ frame in mm. Oblique, flipped and anisotropic grids are kept:
+images are not recentred, reoriented or resampled.
 """
 
 import os
@@ -30,7 +30,7 @@ _UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, ImageFileErr
 
 
 def hu_to_attenuation(hu: Num[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Linear attenuation in 1/mm of Hounsfield units: mu_water (1 + HU / 1000), not below 0.
+    """Convert Hounsfield units to linear attenuation in 1/mm: mu_water (1 + HU / 1000), at least 0.
 
     HU outside [-1024, 3071], such as padding and metal, are clipped first.
     """
@@ -41,10 +41,10 @@ def hu_to_attenuation(hu: Num[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shap
 
 
 def load_ct(path: PathLike) -> Volume:
-    """CT in Hounsfield units (NIfTI) -> volume of linear attenuation, 1/mm, float32.
+    """Load a CT in Hounsfield units (NIfTI) as a volume of linear attenuation, 1/mm, float32.
 
-    DataError for a missing, damaged or 4D file, a singular affine, voxels that are NaN, and
-    values that are not HU.
+    DataError for a missing, damaged or 4D file, a singular affine, NaN voxels, and values that are
+    not HU.
     """
     hu, affine = read_hu(path)
     return to_volume(hu, affine)
@@ -53,22 +53,22 @@ def load_ct(path: PathLike) -> Volume:
 def load_labels(
     path: PathLike,
 ) -> tuple[UInt8[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
-    """Vertebra labels (NIfTI, VerSe numbers) and the affine world_from_voxel.
+    """Load vertebra labels (NIfTI, VerSe numbers) and the affine world_from_voxel.
 
-    Sacrum and coccyx become background. DataError as `load_ct`, and for values that are no
-    VerSe label (a TotalSegmentator mask has to be translated first).
+    Sacrum and coccyx become background. DataError as for `load_ct`, and for values that are not
+    VerSe labels (translate a TotalSegmentator mask first).
     """
     values, affine = _read(path)
     if values.min() < 0 or values.max() > 255:
-        raise DataError(f"{path}: values {values.min():g} to {values.max():g} are no VerSe labels")
+        raise DataError(f"{path}: values {values.min():g} to {values.max():g} are not VerSe labels")
     labels = values.astype(np.uint8)
     if np.issubdtype(values.dtype, np.floating) and not np.array_equal(labels, values):
-        raise DataError(f"{path}: a label image holds whole numbers, this one holds fractions")
+        raise DataError(f"{path}: labels must be whole numbers, but this image holds fractions")
     present = present_labels(labels)
     foreign = [label for label in present if label not in (*LEVEL_OF_LABEL, *SACRUM_LABELS)]
     if foreign:
         raise DataError(
-            f"{path}: values {foreign[:8]} are no VerSe labels (C1-C7 = 1-7, T1-T12 = 8-19, "
+            f"{path}: values {foreign[:8]} are not VerSe labels (C1-C7 = 1-7, T1-T12 = 8-19, "
             "L1-L6 = 20-25, T13 = 28): translate the mask to these numbers first"
         )
     for sacrum in set(SACRUM_LABELS) & set(present):
@@ -77,18 +77,23 @@ def load_labels(
 
 
 def present_labels(labels: UInt8[np.ndarray, "i j k"]) -> list[int]:
-    """Labels other than 0 that occur, ascending. One pass over the bounding boxes: counting
-    every voxel of a whole-body CT takes seconds."""
+    """Find the labels other than 0 in an image, ascending.
+
+    This uses bounding boxes, because counting every voxel of a whole-body CT takes seconds.
+    """
     boxes = ndimage.find_objects(labels)
     return [label + 1 for label, box in enumerate(boxes) if box is not None]
 
 
 def read_hu(path: PathLike) -> tuple[Int16[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
-    """Whole HU, clipped to [-1024, 3071], and the affine of a CT, checked as `load_ct` says."""
+    """Read the HU of a CT, rounded and clipped to [-1024, 3071], and its affine.
+
+    DataError as for `load_ct`.
+    """
     hu, affine = _read(path)
     low, high = float(hu.min()), float(hu.max())
     if low >= high:
-        raise DataError(f"{path}: every voxel is {low:g}, so this is no CT")
+        raise DataError(f"{path}: not a CT, because every voxel is {low:g}")
     if low >= -50.0:
         hint = "subtract 1024" if high > 1000.0 else "store it in Hounsfield units"
         raise DataError(
@@ -97,20 +102,20 @@ def read_hu(path: PathLike) -> tuple[Int16[np.ndarray, "i j k"], Float[np.ndarra
         )
     if high <= 150.0:
         raise DataError(
-            f"{path}: the largest value is {high:g} but bone lies above 200 HU: this is no CT in "
-            "Hounsfield units"
+            f"{path}: not a CT in Hounsfield units: the largest value is {high:g}, but bone is "
+            "above 200 HU"
         )
     return whole_hu(hu), affine
 
 
 def whole_hu(hu: Num[np.ndarray, "i j k"]) -> Int16[np.ndarray, "i j k"]:
-    """HU rounded and clipped to [-1024, 3071]."""
+    """Round HU and clip them to [-1024, 3071]."""
     clipped = np.clip(hu, *HU_RANGE)
     return (np.rint(clipped) if np.issubdtype(hu.dtype, np.floating) else clipped).astype(np.int16)
 
 
 def to_volume(hu: Num[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) -> Volume:
-    """Volume of attenuation from HU and world_from_voxel."""
+    """Build a volume of attenuation from HU and world_from_voxel."""
     return Volume(jnp.asarray(hu_to_attenuation(hu)), jnp.asarray(affine, jnp.float32))
 
 
@@ -118,7 +123,7 @@ def check_same_grid(
     ct: tuple[PathLike, tuple[int, ...], Float[np.ndarray, "4 4"]],
     mask: tuple[PathLike, tuple[int, ...], Float[np.ndarray, "4 4"]],
 ) -> None:
-    """DataError unless two (path, shape, affine) place the same voxels within 0.1 mm."""
+    """Raise DataError unless two (path, shape, affine) have the same grid within 0.1 mm."""
     (ct_path, ct_shape, ct_affine), (mask_path, mask_shape, mask_affine) = ct, mask
     remedy = "resample the mask onto the CT's grid"
     if ct_shape != mask_shape:
@@ -150,7 +155,7 @@ def _read(path: PathLike) -> tuple[Num[np.ndarray, "i j k"], Float[np.ndarray, "
 
 
 def _values_of(image: SpatialImage) -> Shaped[np.ndarray, "..."]:
-    """Stored values; those with a scale come as float32, half of nibabel's memory and time."""
+    """Read the stored values; scaled ones as float32, with half of nibabel's memory and time."""
     data = cast(ArrayProxy, image.dataobj)
     if (data.slope, data.inter) == (1.0, 0.0):
         return np.asanyarray(data)
@@ -161,7 +166,7 @@ def _checked_affine(path: PathLike, image: SpatialImage) -> Float[np.ndarray, "4
     affine = np.array(image.affine, np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError(
-            f"{path}: the affine is singular, so voxels have no place in the world: "
+            f"{path}: the affine is singular, so voxels have no position in the world: "
             "repair the header's sform or qform"
         )
     spacing = np.linalg.norm(affine[:3, :3], axis=0)

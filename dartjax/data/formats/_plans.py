@@ -1,4 +1,4 @@
-"""The needle paths that a run of `reconstruct` left in its folder."""
+"""Read the needle paths and the record of a reconstruction run."""
 
 import json
 import pathlib
@@ -11,13 +11,13 @@ import numpy as np
 from dartjax._errors import DataError
 from dartjax.observations import SIDES, NeedlePath
 
-NEEDLE_RADIUS_MM = 2.5  # the 5 mm cannula of Spine-DART: a path is feasible if no wall is nearer
+NEEDLE_RADIUS_MM = 2.5  # 5 mm cannula of Spine-DART; a path is feasible if no wall is closer
 
 RECORD_FIELDS = ("dataset", "dataset_kind", "ssm_excludes", "ssm_leak")
 
 
 class PlannedPaths(NamedTuple):
-    """The paths of one vertebra from one pair of views, world mm, in the order of `SIDES`."""
+    """Needle paths of one vertebra from one pair of views, world mm, in the order of `SIDES`."""
 
     subject: str
     level: str
@@ -26,26 +26,26 @@ class PlannedPaths(NamedTuple):
 
 
 def read_plans(run: pathlib.Path) -> list[PlannedPaths]:
-    """paths.json of a run, in its order; DataError if it cannot be read or holds none."""
+    """Read paths.json of a run, in file order. DataError if it cannot be read or has no path."""
     found = _of_run(run, "paths.json", "paths")
     if not found:
-        raise DataError(f"{run}: the run planned no path")
+        raise DataError(f"{run}: the run has no needle paths")
     return [_planned(run, name, ends) for name, ends in found.items()]
 
 
 def read_record(run: pathlib.Path) -> dict[str, Any]:
-    """What the run says of its data; DataError if it cannot be read or does not say it."""
+    """Read the record of a run. DataError if it cannot be read or lacks a field."""
     record = _of_run(run, "metrics.json", "record")
     if missing := [key for key in RECORD_FIELDS if key not in record]:
         raise DataError(
             f"{run}/metrics.json: the record lacks {', '.join(missing)}: give the run folder "
-            "of a finished reconstruction, such as `dartjax demo` leaves"
+            "of a finished reconstruction, such as `dartjax demo` writes"
         )
     return record
 
 
 def needle(entry: np.ndarray, target: np.ndarray) -> NeedlePath:
-    """A path of the usual radius."""
+    """Build a needle path of the default radius from its entry and target points."""
     return NeedlePath(
         jnp.asarray(entry, jnp.float32),
         jnp.asarray(target, jnp.float32),
@@ -59,14 +59,14 @@ def _of_run(run: pathlib.Path, file: str, key: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{run / file} cannot be read ({error}): give the run folder of a finished "
-            "reconstruction, such as `dartjax demo` leaves"
+            "reconstruction, such as `dartjax demo` writes"
         ) from error
 
 
 def _planned(run: pathlib.Path, name: str, ends: Any) -> PlannedPaths:
     parts = re.fullmatch(r"(.+)_([A-Z]\d+)_pair(\d+)", name)
     if parts is None:
-        raise DataError(f"{run}/paths.json: {name!r} is not SUBJECT_LEVEL_pairN")
+        raise DataError(f"{run}/paths.json: {name!r} is not of the form SUBJECT_LEVEL_pairN")
     left, right = (_path(run, ends, side) for side in SIDES)
     return PlannedPaths(parts[1], parts[2], int(parts[3]), (left, right))
 

@@ -1,4 +1,4 @@
-"""X-ray images of the user's own: PNG, TIFF or NumPy files to line integrals.
+"""Read radiographs (PNG, TIFF or NumPy files) as line integrals.
 
 A line-integral image is dimensionless and 0 where nothing attenuates, so bone is bright. A
 detector's raw intensity I becomes -log(I / I0), with I0 the intensity of the open beam.
@@ -31,15 +31,15 @@ _COLOR_TOLERANCE = 0.02  # of full scale, between the channels of a grey image s
 def load_radiograph(
     path: PathLike, kind: Kind = "line_integral", *, open_beam: float | None = None
 ) -> Image:
-    """Line integrals (h, w), float32, of an 8 or 16 bit PNG, a TIFF or a .npy file.
+    """Load line integrals (h, w), float32, from an 8 or 16 bit PNG, a TIFF or a .npy file.
 
-    kind "line_integral": floats are taken as they are; whole numbers from 0 to the largest of
-    their type (255 or 65535) stand for 0 to 8.
-    kind "intensity" (air is bright): -log(I / I0) with I0 = `open_beam`, in the file's own
-    units, or else the 99.5th percentile of the image; zero counts are taken as one half.
+    kind "line_integral": floats are used unchanged; whole numbers from 0 to the largest of their
+    type (255 or 65535) represent 0 to 8.
+    kind "intensity" (air is bright): -log(I / I0) with I0 = `open_beam`, in the file's
+    units, or else the 99.5th percentile of the image; zero counts are replaced by one half.
 
-    DataError for a missing or damaged file, colour, NaN, a constant or black image, and values
-    that cannot be of the kind.
+    DataError for a missing or damaged file, a colour image, NaN, a constant image, and values that
+    are not possible for the kind.
     """
     if kind not in get_args(Kind):
         raise DataError(unknown_name("kind of radiograph", str(kind), list(get_args(Kind))))
@@ -60,11 +60,14 @@ def load_radiographs(
     *,
     open_beam: float | None = None,
 ) -> list[Radiograph]:
-    """One radiograph per path with its camera, in the same order. Images may differ in size if
-    each has the size its own camera states; else DataError."""
+    """Load one radiograph per path with its camera, in the same order.
+
+    Images may differ in size. DataError if an image does not have the size of its camera.
+    """
     if len(paths) != len(cameras):
         raise DataError(
-            f"{len(paths)} images but {len(cameras)} cameras: one camera per image, in one order"
+            f"{len(paths)} images but {len(cameras)} cameras: give one camera per image, in the "
+            "same order"
         )
     images = [load_radiograph(path, kind, open_beam=open_beam) for path in paths]
     for number, (path, image, camera) in enumerate(zip(paths, images, cameras, strict=True), 1):
@@ -72,8 +75,8 @@ def load_radiographs(
             sizes = sorted({image.shape for image in images})
             different = f" (images of different sizes: {sizes})" if len(sizes) > 1 else ""
             raise DataError(
-                f"{path}: the image is {image.shape} (height, width) but camera {number} states "
-                f"{camera.image_size}{different}: correct image_size and K, do not resize"
+                f"{path}: the image is {image.shape} (height, width) but camera {number} is for "
+                f"{camera.image_size}{different}: correct image_size and K; do not resize the image"
             )
     return [Radiograph(image, camera) for image, camera in zip(images, cameras, strict=True)]
 
@@ -95,13 +98,13 @@ def _read(path: PathLike) -> Shaped[np.ndarray, "..."]:
 
 def _gray(path: PathLike, pixels: Shaped[np.ndarray, "..."]) -> Num[np.ndarray, "h w"]:
     if not (np.issubdtype(pixels.dtype, np.number) and not np.iscomplexobj(pixels)):
-        raise DataError(f"{path}: pixels of type {pixels.dtype} are no X-ray intensities")
+        raise DataError(f"{path}: pixels of type {pixels.dtype} are not X-ray intensities")
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2, 3, 4):
         channels = pixels[..., : 1 if pixels.shape[2] < 3 else 3]  # alpha is dropped
         spread = np.ptp(channels.astype(np.float64), axis=2).max()
         full = np.iinfo(pixels.dtype).max if _is_integer(pixels) else np.abs(channels).max()
         if spread > _COLOR_TOLERANCE * full:
-            raise DataError(f"{path}: a colour image; an X-ray is grey: save it as grey")
+            raise DataError(f"{path}: colour image, but an X-ray is grey: save it as greyscale")
         pixels = channels[..., 0]
     if pixels.ndim != 2 or min(pixels.shape) < 16:
         raise DataError(
@@ -116,18 +119,18 @@ def _check_pixels(path: PathLike, pixels: Num[np.ndarray, "h w"]) -> None:
         raise DataError(f"{path}: {count} pixels are NaN or infinite: repair or fill them")
     if pixels.min() == pixels.max():
         what = "black (all 0)" if pixels.min() == 0 else f"constant ({pixels.min():g} everywhere)"
-        raise DataError(f"{path}: the image is {what}: nothing can be registered to it")
+        raise DataError(f"{path}: the image is {what}: it cannot be used for registration")
 
 
 def _from_line_integral(path: PathLike, pixels: Num[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     if _is_integer(pixels):
         if pixels.min() < 0:
-            raise DataError(f"{path}: negative pixels are no line integrals")
+            raise DataError(f"{path}: line integrals must not be negative")
         return pixels * (FULL_SCALE / _full_range(pixels))
     if pixels.max() > MAX_LINE_INTEGRAL or pixels.min() < -1.0:
         raise DataError(
-            f"{path}: values {pixels.min():g} to {pixels.max():g} are no line integrals (a body "
-            'gives 0 to 10): is this a raw image, kind "intensity"?'
+            f"{path}: values {pixels.min():g} to {pixels.max():g} are not line integrals (a body "
+            'gives 0 to 10): for a raw image use kind "intensity"'
         )
     return pixels.astype(np.float64)
 
@@ -136,7 +139,7 @@ def _from_intensity(
     path: PathLike, pixels: Num[np.ndarray, "h w"], open_beam: float | None
 ) -> Float[np.ndarray, "h w"]:
     if pixels.min() < 0:
-        raise DataError(f"{path}: negative intensities: is this a line-integral image?")
+        raise DataError(f"{path}: negative intensities: use kind line_integral, or repair them")
     beam = np.percentile(pixels, OPEN_BEAM_PERCENTILE) if open_beam is None else open_beam
     if not beam > 0:
         raise DataError(f"{path}: the open-beam intensity I0 is {beam:g}: give open_beam above 0")
@@ -149,5 +152,5 @@ def _is_integer(pixels: Num[np.ndarray, "..."]) -> bool:
 
 
 def _full_range(pixels: Num[np.ndarray, "h w"]) -> int:
-    """255 or 65535. Pillow reads some 16 bit files as 32 bit integers."""
+    """Return 255 or 65535. Pillow reads some 16 bit files as 32 bit integers."""
     return 255 if pixels.dtype == np.uint8 else 65535

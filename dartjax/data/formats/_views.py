@@ -1,4 +1,4 @@
-"""Are the cameras usable together? Checks on the geometry of a set of views."""
+"""Check the geometry of a set of views."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,8 +16,10 @@ MIN_ANGLE_DEG = 20.0
 
 
 def angle_between(first: Camera, second: Camera) -> float:
-    """Angle between two central beams in degrees, 0 to 180; opposed beams, 180 apart, see the
-    same silhouette mirrored."""
+    """Compute the angle between two central beams in degrees, 0 to 180.
+
+    Opposed beams, 180 deg apart, show the same silhouette mirrored.
+    """
     cosine = np.asarray(first.beam, np.float64) @ np.asarray(second.beam, np.float64)
     return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
@@ -25,15 +27,15 @@ def angle_between(first: Camera, second: Camera) -> float:
 def check_views(
     cameras: Sequence[Camera], body: Volume | Float[np.ndarray, "3"] | None = None
 ) -> list[str]:
-    """Warnings about a set of views, empty if there is nothing to warn of.
+    """Check a set of views and return warnings.
 
-    `body` is the CT, or a world point in the vertebra (mm). One view leaves depth unknown and
-    beams less than 20 deg from parallel nearly so: both are allowed with a warning.
-    DataError for no view, an X-ray source inside the CT's box, or a body that a view cannot
-    see (behind the source, beyond the detector, or for a point outside the image).
+    `body` is the CT, or a world point in the vertebra (mm). With one view, or beams less than
+    20 deg from parallel, depth is poorly known; this gives a warning. DataError for no view, an
+    X-ray source inside the CT's box, a body behind the source or beyond the detector, and a point
+    outside the image.
     """
     if not cameras:
-        raise DataError("no view given: at least one camera with its image is needed")
+        raise DataError("no view: give at least one camera with its image")
     for number, camera in enumerate(cameras, 1):
         if isinstance(body, Volume):
             _check_source_outside(number, camera, body)
@@ -45,17 +47,19 @@ def check_views(
         return ["only one view: the position along its beam is nearly unknown"]
     pairs = itertools.combinations(enumerate(cameras, 1), 2)
     angles = [(angle_between(a, b), i, j) for (i, a), (j, b) in pairs]
-    return [_near_parallel(*pair) for pair in angles if _from_parallel(pair[0]) < MIN_ANGLE_DEG]
+    return [
+        _near_parallel(*pair) for pair in angles if _angle_from_parallel(pair[0]) < MIN_ANGLE_DEG
+    ]
 
 
-def _from_parallel(angle_deg: float) -> float:
+def _angle_from_parallel(angle_deg: float) -> float:
     return min(angle_deg, 180.0 - angle_deg)
 
 
 def _near_parallel(angle_deg: float, first: int, second: int) -> str:
     return (
         f"views {first} and {second} are {angle_deg:.0f} deg apart, nearly parallel: depth is "
-        f"poorly known (20 to 160 deg is sound)"
+        f"poorly known (use 20 to 160 deg)"
     )
 
 
@@ -66,7 +70,7 @@ def _check_source_outside(number: int, camera: Camera, volume: Volume) -> None:
         place = np.round(np.asarray(camera.source), 1).tolist()
         raise DataError(
             f"view {number}: the X-ray source at {place} mm lies inside the body (the CT's box): "
-            "check source_to_isocenter, the isocenter and that poses are camera_from_world in mm"
+            "check source_to_isocenter and isocenter, and that poses are camera_from_world in mm"
         )
 
 

@@ -1,4 +1,4 @@
-"""What comes with dartjax: shape models, weights, the failure model, published sizes."""
+"""Files packaged with dartjax: shape models, weights, failure model, published morphometry."""
 
 from dartjax.data.packaged._failure_model import StoredFailureModel as StoredFailureModel
 from dartjax.data.packaged._failure_model import load_failure_model as load_failure_model

@@ -1,7 +1,8 @@
-"""The model that says how likely a reconstruction failed, as it is shipped: numbers and a card.
+"""Load and save the failure model: its numbers and its card.
 
-`model.npz` (no pickle) holds the arrays, `card.json` the names of the features, what the model was
-fitted on, the command, and how well it did on subjects left out.
+The model gives the probability that a reconstruction failed. `model.npz` (no pickle) holds the
+arrays. `card.json` holds the names of the features, the subjects the model was fitted on, the
+command, and its quality on held-out subjects.
 """
 
 import pathlib
@@ -17,7 +18,7 @@ FAILURE_MODEL = pathlib.Path(__file__).parents[2] / "assets" / "failure"
 _MODEL = "model.npz"
 _ROWS = ("mean", "scale", "weights")
 _NUMBERS = ("bias", "threshold")
-_PAIRS = ("inflation", "path_inflation")  # of answers that are given, and of those refused
+_PAIRS = ("inflation", "path_inflation")  # of given answers, and of abstentions
 _ARRAYS = (*_ROWS, *_NUMBERS, *_PAIRS)
 _FIELDS = {"name", "features", "subjects_included", "max_risk", "command", "quality"}
 
@@ -25,14 +26,15 @@ _FIELDS = {"name", "features", "subjects_included", "max_risk", "command", "qual
 class StoredFailureModel(NamedTuple):
     """Logistic regression: probability = sigmoid(bias + weights . (features - mean) / scale).
 
-    `threshold` is the highest probability to accept, chosen where the model was fitted.
-    `inflation` multiplies the standard deviations of distances to the surface, `path_inflation`
-    those of points of the needle paths; of answers up to the threshold, and of those beyond.
+    `threshold` is the highest failure probability to accept, chosen when the model was fitted.
+    `inflation` multiplies the standard deviations of the distance to the surface,
+    `path_inflation` those of the points of needle paths. Each holds two factors: the first for
+    answers up to the threshold, the second for answers above it.
     """
 
     features: tuple[str, ...]
     mean: Float[np.ndarray, " feature"]
-    scale: Float[np.ndarray, " feature"]  # inf where the feature had a single value
+    scale: Float[np.ndarray, " feature"]  # inf for a constant feature
     weights: Float[np.ndarray, " feature"]
     bias: float
     threshold: float
@@ -42,13 +44,13 @@ class StoredFailureModel(NamedTuple):
 
 
 def load_failure_model(path: str | pathlib.Path | None = None) -> StoredFailureModel:
-    """The packaged model, or the one in a folder written by `experiments.fit_failure_model`.
+    """Load the packaged failure model, or one that `experiments.fit_failure_model` wrote.
 
-    DataError when it is missing, damaged, or its parts do not belong together.
+    DataError when it is missing or damaged, or when its parts do not match.
     """
     folder = FAILURE_MODEL if path is None else pathlib.Path(path)
     card = read_card(
-        folder, beside=_MODEL, fields=_FIELDS, what="a failure model", maker="save_failure_model"
+        folder, data_file=_MODEL, fields=_FIELDS, what="a failure model", maker="save_failure_model"
     )
     with open_arrays(folder / _MODEL) as stored_arrays:
         arrays = {name: stored_arrays[name] for name in _ARRAYS}
@@ -60,7 +62,7 @@ def load_failure_model(path: str | pathlib.Path | None = None) -> StoredFailureM
 
 
 def save_failure_model(folder: str | pathlib.Path, stored: StoredFailureModel) -> None:
-    """Write a model; `features` and the card must agree."""
+    """Write a failure model and its card to a folder."""
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
@@ -72,7 +74,7 @@ def save_failure_model(folder: str | pathlib.Path, stored: StoredFailureModel) -
 
 def _number(array: np.ndarray, folder: pathlib.Path) -> float:
     if array.size != 1:
-        raise DataError(f"{folder / _MODEL} holds numbers that are no failure model")
+        raise DataError(f"{folder / _MODEL} does not hold a valid failure model")
     return float(array.reshape(()))
 
 
@@ -85,4 +87,4 @@ def _check(stored: StoredFailureModel, folder: pathlib.Path) -> None:
     sound = all(np.isfinite(number).all() for number in finite)
     sound = sound and all(f.shape == (2,) and (f > 0.0).all() for f in factors)
     if not sound or not (stored.scale > 0.0).all():
-        raise DataError(f"{folder / _MODEL} holds numbers that are no failure model")
+        raise DataError(f"{folder / _MODEL} does not hold a valid failure model")

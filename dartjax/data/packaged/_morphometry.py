@@ -1,8 +1,8 @@
-"""Published lengths of vertebrae by level: `assets/morphometry.json`, each entry with its source.
+"""Read published lengths of vertebrae by level from `assets/morphometry.json`.
 
-The names are those of `ssm.build.MEASURES`, so that a measured bone and the tables compare; a width
-published for "the pedicle" stands for either side. Nothing is interpolated: a level or measure
-that no source gives is absent.
+Every entry has its source. The names are those of `ssm.build.MEASURES`, so that a measured bone
+can be compared with the tables. A width published for "the pedicle" is used for both sides.
+Nothing is interpolated: a level or measure without a source is absent.
 """
 
 import functools
@@ -19,14 +19,17 @@ Sex = Literal["all", "male", "female"]
 
 TABLES = pathlib.Path(__file__).parents[2] / "assets" / "morphometry.json"
 NUM_SPREADS = 4.0
-# Spread over mean where a source gives none: the largest of the same kind with one (pedicles
-# 0.26 at L1 to L3, other lengths 0.14).
+# Relative standard deviation where a source gives none: the largest published one of the same
+# kind (pedicles 0.26 at L1 to L3, other lengths 0.14).
 _SPREAD_OF_PEDICLES, _SPREAD_OF_OTHERS = 0.26, 0.14
 
 
 class Published(NamedTuple):
-    """One table entry, mm. `source` is the citation; CTSpinoPelvic1K gives median and 1.4826
-    times the median absolute deviation for mean and sd."""
+    """Published length, mm, with its citation.
+
+    For CTSpinoPelvic1K, `mean` is the median and `sd` is 1.4826 times the median absolute
+    deviation.
+    """
 
     mean: float
     sd: float | None
@@ -34,12 +37,13 @@ class Published(NamedTuple):
 
 
 def published(level: str, sex: Sex = "all") -> dict[str, Published]:
-    """What is published of a level by measure, mm; empty where nothing is (T13, L6, C1 to C7).
+    """Return the published lengths of a level by measure, mm.
 
-    Heights, widths and spans of T11 to L5 by CTSpinoPelvic1K (802 CT), also by sex; body heights
-    T1 to T10 and thoracic pedicle widths by Kaur 2016; lumbar pedicle widths by Zindrick 1987.
-    `interpedicular_width` (T4, T5) is Kaur's own measure, wider than `canal_width`.
-    DataError for a name that is no level.
+    The result is empty for levels without a source (T13, L6, C1 to C7). Heights, widths and spans
+    of T11 to L5 are from CTSpinoPelvic1K (802 CT), also by sex. Body heights of T1 to T10 and
+    thoracic pedicle widths are from Kaur 2016, lumbar pedicle widths from Zindrick 1987.
+    `interpedicular_width` (T4, T5) is Kaur's own measure, wider than `canal_width`. DataError for
+    an unknown level.
     """
     label_of(level)
     tables = _tables()
@@ -52,7 +56,7 @@ def published(level: str, sex: Sex = "all") -> dict[str, Published]:
 
 
 def published_targets() -> dict[str, dict[str, Target]]:
-    """The published lengths of every level that shape models cover, as targets of a build."""
+    """Return the published lengths of all modelled levels, as targets of a shape model build."""
     levels = [level for levels in LEVELS_OF_REGION.values() for level in levels]
     return {
         level: {name: Target(entry.mean, entry.sd) for name, entry in published(level).items()}
@@ -61,9 +65,10 @@ def published_targets() -> dict[str, dict[str, Target]]:
 
 
 def plausible_range(level: str, measure: str) -> tuple[float, float]:
-    """Mean -+ 4 sd in mm, to screen for gross errors; (0, inf) where nothing is published.
+    """Return mean - 4 sd and mean + 4 sd in mm, to detect outliers.
 
-    Where the source gives no sd it is 0.26 (pedicles) or 0.14 (others) of the mean.
+    (0, inf) where nothing is published. A missing sd is taken as 0.26 (pedicles) or 0.14 (other
+    lengths) of the mean.
     """
     entry = published(level).get(measure)
     if entry is None:

@@ -1,8 +1,8 @@
-"""Shape models shipped with the package, and the cards that say what is in them.
+"""Load and save sets of shape models and their cards.
 
 A set is a folder with `models.npz` (no pickle) and `card.json` (subjects, sources with licences,
-command, quality). Several sets are shipped, which differ in the subjects they were built from,
-so that for every subject a number is reported on there is one that has not seen it.
+command, quality). Several sets are packaged. They were built from different subjects, so that for
+every subject with reported results there is a set that has not seen it.
 
 In `models.npz`: `faces`, `mirror`, `parts` (common to all levels); per region `REGION/modes`;
 per level `LEVEL/mean_shape` and its annotations. Lengths are integers in units of 0.05
@@ -25,7 +25,7 @@ from dartjax.ssm.build import Template, Topology
 SHAPE_MODELS = pathlib.Path(__file__).parents[2] / "assets" / "ssm"
 TEMPLATE = SHAPE_MODELS / "template.npz"
 _MODELS = "models.npz"
-# Levels some people have beside the usual ones, and whose model they take.
+# Levels that only some people have, and the level whose shape model they use.
 SUPERNUMERARY = {"T13": "T12", "L6": "L5"}
 _COMMON = ("faces", "mirror", "parts")
 _POINTS = ("landmark_points", "backup_points", "path_points", "isthmus_points")
@@ -40,12 +40,12 @@ def load_shape_model(
     path: PathLike | None = None,
     num_modes: int = 15,
 ) -> ShapeModel:
-    """The shape model of one level ("T1" to "L5"; "T13" and "L6" take the level above).
+    """Load the shape model of one level ("T1" to "L5"; "T13" and "L6" use the level above).
 
-    From the packaged set with the most subjects that has not seen any of `exclude`, or from the
-    set in the folder `path`. The mean is the level's, the modes are the region's. DataError for
-    a set that is missing or damaged, an unknown level, subjects that every set has seen (a
-    given `path` included), and more modes than are stored.
+    The model comes from the set in the folder `path`, or else from the packaged set with the most
+    subjects that has seen none of `exclude`. The mean belongs to the level, the modes to its
+    region. DataError for a missing or damaged set, an unknown level, excluded subjects that every
+    set (or the one in `path`) has seen, and more modes than are stored.
     """
     folder = shape_model_set(exclude, path=path)
     stored = SUPERNUMERARY.get(level, level)
@@ -53,14 +53,17 @@ def load_shape_model(
     if num_modes > model.num_modes:
         raise DataError(
             f"{folder} holds {model.num_modes} modes per region, not {num_modes}: build a set "
-            "with more (dartjax.ssm.build; docs/shape_models.md), or ask for fewer"
+            "with more (dartjax.ssm.build; docs/shape_models.md), or request fewer"
         )
     return truncate(model, num_modes)
 
 
 def shape_model_set(exclude: Iterable[str] = (), *, path: PathLike | None = None) -> pathlib.Path:
-    """Folder of the packaged set with the most subjects and none of `exclude`; with `path` that
-    folder, if it has none of them. DataError if there is no such set."""
+    """Return the folder of the set of shape models that has seen none of `exclude`.
+
+    Among the packaged sets, it is the one with the most subjects; with `path`, it is that folder.
+    DataError if no such set exists.
+    """
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     folders = [pathlib.Path(path)] if path is not None else _packaged_sets()
     cards = {folder: shape_model_card(folder) for folder in folders}
@@ -69,45 +72,51 @@ def shape_model_set(exclude: Iterable[str] = (), *, path: PathLike | None = None
     if not unseen:
         raise DataError(
             f"the shape models in {folders[0] if path is not None else SHAPE_MODELS} were built "
-            f"with {', '.join(seen[folders[0]])}: numbers on them would leak; build a set without "
+            f"with {', '.join(seen[folders[0]])}: results on them would leak; build a set without "
             "them (dartjax.ssm.build; docs/shape_models.md) and give its folder"
         )
     return max(unseen, key=lambda folder: len(cards[folder]["subjects_included"]))
 
 
 def shape_model_levels(path: PathLike | None = None) -> tuple[str, ...]:
-    """The levels a set has, from head to foot."""
+    """Return the levels of a set, from head to foot."""
     return tuple(shape_model_card(path)["levels"])
 
 
 def shape_model_card(path: PathLike | None = None) -> dict[str, Any]:
-    """The card of a set, by default the packaged one with most subjects: name,
-    subjects_included, sources, levels, quality. DataError when it is missing, damaged or no
-    such card."""
+    """Read the card of a set, by default of the packaged set with the most subjects.
+
+    The card holds name, subjects_included, sources, levels and quality. DataError when it is
+    missing or damaged, or is another kind of card.
+    """
     folder = shape_model_set() if path is None else pathlib.Path(path)
     return read_card(
-        folder, beside=_MODELS, fields=_FIELDS, what="shape models", maker="save_shape_models"
+        folder, data_file=_MODELS, fields=_FIELDS, what="shape models", maker="save_shape_models"
     )
 
 
 def includes_subject(card: Mapping[str, Any], subject: str, ct_hash: str | None = None) -> bool:
-    """Whether a model behind this card has seen a subject: by id (without "sub-" and case) or
-    by the hash of its CT."""
+    """Return whether the model of this card was made with a subject.
+
+    Subjects are compared by id (ignoring "sub-" and case) or by the hash of their CT.
+    """
     if ct_hash is not None and ct_hash in card.get("ct_hashes", ()):
         return True
     return same_subject(subject, card["subjects_included"])
 
 
 def same_subject(subject: str, names: Iterable[str]) -> bool:
-    """Whether a subject is among names, without "sub-" and case."""
+    """Return whether a subject is among names, ignoring "sub-" and case."""
     return _plain(subject) in {_plain(name) for name in names}
 
 
 def save_shape_models(
     folder: PathLike, models: Mapping[str, ShapeModel], card: Mapping[str, Any]
 ) -> None:
-    """Write a set: models by level, which share faces, mirror and parts, and per region the
-    modes."""
+    """Write a set of shape models by level.
+
+    All levels share faces, mirror and parts; the levels of a region share its modes.
+    """
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {}
@@ -124,7 +133,7 @@ def save_shape_models(
 
 
 def save_template(file: PathLike, template: Template) -> None:
-    """Write the template that shapes are registered with."""
+    """Write the template mesh that training shapes are registered with."""
     arrays: dict[str, Any] = {
         name: getattr(template.topology, name).astype(np.int16) for name in _COMMON
     }
@@ -133,8 +142,8 @@ def save_template(file: PathLike, template: Template) -> None:
 
 
 def load_template(file: PathLike = TEMPLATE) -> Template:
-    """The packaged template, or the one in a file; DataError if it is missing or damaged."""
-    with open_arrays(file, otherwise="is no template, or damaged") as arrays:
+    """Load the packaged template mesh, or one from a file. DataError if missing or damaged."""
+    with open_arrays(file, problem="is not a template, or damaged") as arrays:
         topology = Topology(*(arrays[name].astype(np.int64) for name in _COMMON))
         levels = [name for name in arrays.files if name not in _COMMON]
         return Template(topology, {level: arrays[level] * _STEP_MM for level in levels})
@@ -152,7 +161,7 @@ def _packaged_sets() -> list[pathlib.Path]:
 
 
 def as_stored(lengths: np.ndarray) -> np.ndarray:
-    """Lengths as they come back from a file, mm."""
+    """Round lengths in mm to the precision of the file format."""
     return _quantized(lengths) * _STEP_MM
 
 

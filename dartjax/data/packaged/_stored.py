@@ -1,4 +1,4 @@
-"""Reading what dartjax has written: arrays without pickle, and the card beside them."""
+"""Read arrays (without pickle) and cards that dartjax has written."""
 
 import contextlib
 import json
@@ -17,27 +17,32 @@ CARD = "card.json"
 
 @contextlib.contextmanager
 def open_arrays(
-    file: PathLike, *, otherwise: str = "is damaged", remedy: str = "install dartjax again"
+    file: PathLike, *, problem: str = "is damaged", remedy: str = "install dartjax again"
 ) -> Iterator[Any]:
-    """The arrays of an npz by name, read without pickle. What goes wrong while they are used
-    (a damaged file, a missing name) becomes one DataError: the file `otherwise`, and the
-    `remedy`."""
+    """Open the arrays of an npz by name, without pickle.
+
+    An error while they are used (a damaged file, a missing name) becomes a DataError: the file
+    and the `problem`, then the `remedy`.
+    """
     try:
         with np.load(file, allow_pickle=False) as arrays:
             yield arrays
     except DataError:
         raise
     except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{file} {otherwise} ({error}): {remedy}") from error
+        raise DataError(f"{file} {problem} ({error}): {remedy}") from error
 
 
 def read_card(
-    folder: PathLike, *, beside: str, fields: Collection[str], what: str, maker: str
+    folder: PathLike, *, data_file: str, fields: Collection[str], what: str, maker: str
 ) -> dict[str, Any]:
-    """The card of what was written into a folder. DataError when it, or the file `beside` it, is
-    missing, or when it is damaged or lacks one of the fields."""
+    """Read the card of a folder.
+
+    DataError when the card or the `data_file` is missing, and when the card is damaged or lacks one
+    of the fields.
+    """
     source = pathlib.Path(folder)
-    for name in (beside, CARD):
+    for name in (data_file, CARD):
         if not (source / name).is_file():
             raise DataError(f"no {name} in {source}: give a folder written by dartjax.data.{maker}")
     try:
@@ -47,10 +52,10 @@ def read_card(
     missing = set(fields) - set(card) if isinstance(card, dict) else set(fields)
     if missing:
         lacking = ", ".join(sorted(missing))
-        raise DataError(f"{source / CARD} lacks {lacking}: not the card of {what}")
+        raise DataError(f"{source / CARD} lacks {lacking}: it is not the card of {what}")
     return card
 
 
 def write_card(folder: pathlib.Path, card: dict[str, Any]) -> None:
-    """Write the card of a folder."""
+    """Write a card into a folder."""
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

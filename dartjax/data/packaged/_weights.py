@@ -1,4 +1,4 @@
-"""Parameters of a network on disk: one npz without pickle and a card that says what they are."""
+"""Load and save the weights of a network: one npz without pickle, and a card."""
 
 import pathlib
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _SEPARATOR = "/"
 def save_weights(
     folder: str | pathlib.Path, params: Mapping[str, Any], card: Mapping[str, Any]
 ) -> None:
-    """Write nested parameters as half-precision floats."""
+    """Write nested parameters as half-precision floats, with their card."""
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(leaf, np.float16) for name, leaf in _flat(params)}
@@ -29,32 +29,34 @@ def save_weights(
 def load_weights(
     folder: str | pathlib.Path, like: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters with the structure and shapes of `like`, float32, and the card.
+    """Load float32 parameters with the structure and shapes of `like`, and their card.
 
-    DataError when something is missing, damaged, or belongs to another network.
+    DataError when a file is missing or damaged, or belongs to another network.
     """
     source = pathlib.Path(folder)
     card = read_card(source)
-    with _stored.open_arrays(source / _WEIGHTS, remedy="train or install again") as arrays:
+    with _stored.open_arrays(
+        source / _WEIGHTS, remedy="train again, or install dartjax again"
+    ) as arrays:
         found = {name: np.asarray(arrays[name], np.float32) for name in arrays.files}
     expected = {name: tuple(leaf.shape) for name, leaf in _flat(like)}
     shapes = {name: array.shape for name, array in found.items()}
     if shapes != expected:
         other = sorted(set(shapes.items()) ^ set(expected.items()))[0][0]
         raise DataError(
-            f"{source / _WEIGHTS} holds another network than preset {card['preset']} (at {other}): "
-            "train again"
+            f"{source / _WEIGHTS} does not fit the network of preset {card['preset']} "
+            f"(at {other}): train again"
         )
     if not all(np.isfinite(array).all() for array in found.values()):
-        raise DataError(f"{source / _WEIGHTS} holds numbers that are not finite: train again")
+        raise DataError(f"{source / _WEIGHTS} holds NaN or infinite numbers: train again")
     return _nested(found), card
 
 
 def read_card(folder: str | pathlib.Path) -> dict[str, Any]:
-    """What the weights in a folder are; DataError if there are none."""
+    """Read the card of the weights in a folder. DataError if there are none."""
     return _stored.read_card(
         folder,
-        beside=_WEIGHTS,
+        data_file=_WEIGHTS,
         fields=_FIELDS,
         what="a network",
         maker="save_weights",

@@ -1,5 +1,5 @@
-"""Studies of the main job: failures and their repair, robustness, fractures, learned terms, and
-what a shape model could reach at best."""
+"""Studies of the reconstruction pipeline: failure detection and recovery, robustness, fractures,
+learned similarity, and the shape oracle (the best fit of a shape model)."""
 
 from dartjax.pipeline.studies._failure_fit import (
     cross_validate_failure_model as cross_validate_failure_model,

@@ -1,4 +1,4 @@
-"""Fitting the failure model that assesses answers: cross-validated, with calibrated intervals."""
+"""Fit of the failure model of the quality assessment: cross-validated, calibrated intervals."""
 
 from collections.abc import Sequence
 
@@ -22,14 +22,14 @@ def cross_validate_failure_model(
     failed: Bool[np.ndarray, " case"],
     subject: np.ndarray,
 ) -> tuple[float, Float[np.ndarray, " case"]]:
-    """The ridge of `RIDGES` with the best likelihood on held-out subjects, and the failure
-    probabilities it gave there."""
+    """Choose the ridge of `RIDGES` with the best likelihood on held-out subjects; also return its
+    failure probabilities there."""
     best, best_loss = (RIDGES[0], np.full(len(failed), np.nan)), np.inf
     for ridge in RIDGES:
         probability = np.full(len(failed), np.nan)
         for name in np.unique(subject):
             held_out = subject == name
-            # Rows that are not finite are left out: every subject in turn in one shape.
+            # The fit skips rows that are not finite, so all folds have the same shape.
             stored = _logistic(np.where(held_out[:, None], np.nan, features), failed, ridge)
             probability[held_out] = failure_probabilities(features[held_out], stored)
         clipped = np.clip(probability, 1e-4, 1.0 - 1e-4)
@@ -46,15 +46,18 @@ def fit_calibrated_failure_model(
     ridge: float,
     max_risk: float,
 ) -> data.StoredFailureModel:
-    """Fit the failure model to all subjects, without a card yet. Threshold (for a share of failures
-    up to `max_risk` among the answers given) and inflations come from the cross-validated
-    `probability`, so that they hold for unseen subjects. The intervals are calibrated apart for
-    the answers up to the threshold and for those beyond it."""
+    """Fit the failure model to all subjects, with an empty card.
+
+    The threshold (for a share of failures up to `max_risk` among the accepted estimates) and the
+    inflation factors come from the cross-validated `probability`, so that they hold for unseen
+    subjects. The intervals are calibrated separately for estimates up to the threshold and beyond
+    it.
+    """
     threshold = max(
         abstention_threshold(probability, trials.failed.astype(float), max_risk=max_risk), 0.0
     )
     kinds = [probability <= threshold, probability > threshold]
-    # With none of a kind, all of them stand in.
+    # If one kind is empty, calibrate it on all estimates.
     kinds = [kind if kind.any() else np.ones_like(kind) for kind in kinds]
     return _logistic(trials.features, trials.failed, ridge)._replace(
         threshold=threshold,
@@ -66,8 +69,7 @@ def fit_calibrated_failure_model(
 def _logistic(
     features: Float[np.ndarray, "case feature"], failed: Bool[np.ndarray, " case"], ridge: float
 ) -> data.StoredFailureModel:
-    """The regression alone, on the rows with a finite number; its threshold and inflations are
-    still to be found."""
+    """Fit the regression to the finite rows; threshold and inflation factors are placeholders."""
     rows = fill_scene_features(features, np.nanmean(features, axis=0))
     model = _fit(jnp.asarray(rows, jnp.float32), jnp.asarray(failed), ridge=ridge)
     mean, scale, weights = map(np.asarray, (model.mean, model.scale, model.weights))

@@ -1,4 +1,4 @@
-"""Fractured vertebrae fitted with the fracture modes off and on, and heights of their bodies."""
+"""Study of fractures: fits with the fracture modes off and on, and heights of the bodies."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from dartjax.simulation import Disturbance
 
 MODES_OFF, MODES_ON = "fracture modes off", "fracture modes on"
 OCCUPANCY_SPACING_MM = 0.5
-_LOSS_SD = 0.2  # of a fracture mode
-# Where a height is measured, as a share of the way from the middle of the body to its front.
+_LOSS_SD = 0.2  # loss of height of one standard deviation of a fracture mode
+# Where a height is measured, as a share of the distance from the middle of the body to its front.
 BODY_PLACES: Mapping[str, float] = {"anterior": 0.6, "middle": 0.0}
 
 
 class FractureAnswer(NamedTuple):
-    """A task and what a fit made of it."""
+    """Task with the estimate of a fit."""
 
     task: Task
     estimate: Estimate
@@ -38,8 +38,8 @@ def fracture_tasks(
     seed: int,
     progress: Progress = no_progress,
 ) -> list[Task]:
-    """The `fractured` levels of a synthetic subject that are complete, and some of the intact ones,
-    evenly along the spine, in one pair of views."""
+    """Make the tasks of a synthetic subject in one pair of views: the complete `fractured` levels,
+    and `num_intact` intact levels spread evenly along the spine."""
     levels = [level for level in fractured if level in case.levels]
     others = [level for level in case.levels if level not in fractured]
     places = np.linspace(0, len(others) - 1, num_intact + 2)[1:-1]
@@ -63,26 +63,26 @@ def fracture_tasks(
 def fit_fractures(
     tasks: Sequence[Task], arm: str, progress: Progress = no_progress
 ) -> list[FractureAnswer]:
-    """Fit every vertebra alone, the fracture modes off or on (`arm`)."""
+    """Fit every vertebra separately, with the fracture modes off or on (`arm`)."""
     tasks = with_fracture_modes(tasks) if arm == MODES_ON else list(tasks)
     options = dataclasses.replace(
         registration.FIT_OPTIONS[registration.ALONE],
         nonnegative_modes=len(ssm.FRACTURE_NAMES) if arm == MODES_ON else 0,
     )
     with progress(f"fits, {arm}") as step:
-        each, _ = run_cases(
+        results, _ = run_cases(
             lambda model, seen, start: fit(model, seen, start, options),
             *fit_arguments(tasks),
             step=step,
         )
     return [
-        FractureAnswer(task, Estimate(own.pose, own.coefficients, int(own.status), np.nan))
-        for task, own in zip(tasks, each, strict=True)
+        FractureAnswer(task, Estimate(found.pose, found.coefficients, int(found.status), np.nan))
+        for task, found in zip(tasks, results, strict=True)
     ]
 
 
 def with_fracture_modes(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks with the fracture modes beside those of their shape models."""
+    """Append the fracture modes to the shape models of the tasks."""
     extended = jax.jit(lambda model: ssm.with_fracture_modes(model, _LOSS_SD))
     return [dataclasses.replace(task, model=extended(task.model)) for task in tasks]
 
@@ -93,8 +93,8 @@ def fracture_cases(
     answers: Mapping[str, Sequence[FractureAnswer]],
     progress: Progress = no_progress,
 ) -> list[dict[str, Any]]:
-    """Grade every vertebra in every arm, the heights of its body among the grades. `fractures`
-    holds kind, grade and loss of each (see `synthverse.subject_facts`), nothing where intact."""
+    """Grade every vertebra in every arm, with the errors of its body heights. `fractures` holds
+    kind, grade and loss of each (see `synthverse.subject_facts`), empty if intact."""
     cases = []
     with progress("grades", len(tasks)) as step:
         for i, (task, fracture) in enumerate(zip(tasks, fractures, strict=True)):
@@ -133,9 +133,9 @@ def _case(
 
 
 def body_heights(surface: TriangleMesh, pose: transforms.SE3) -> dict[str, float]:
-    """Height of the bone along z of the vertebra frame `pose` (T_world_vertebra), mm: the mean
-    over columns within 4 mm of the midline, in front (0.6 of the way to the anterior wall) and
-    in the middle of the body, each over 3 mm."""
+    """Measure the height of the bone along z of the vertebra frame `pose` (T_world_vertebra), mm:
+    the mean over columns within 4 mm of the midline, at 0.6 of the distance to the anterior wall
+    and in the middle of the body, each over 3 mm."""
     solid, origin = vertebra_occupancy(surface, pose)
     x, y = (origin[i] + OCCUPANCY_SPACING_MM * np.arange(solid.shape[i]) for i in (0, 1))
     column = solid[np.abs(x) <= 4.0].sum(2).mean(0) * OCCUPANCY_SPACING_MM  # by y
@@ -149,8 +149,8 @@ def body_heights(surface: TriangleMesh, pose: transforms.SE3) -> dict[str, float
 def vertebra_occupancy(
     surface: TriangleMesh, pose: transforms.SE3
 ) -> tuple[Bool[np.ndarray, "x y z"], Float[np.ndarray, "3"]]:
-    """Occupancy of a surface in the vertebra frame `pose` (T_world_vertebra) on a grid of
-    `OCCUPANCY_SPACING_MM`, and the centre of its first voxel, mm."""
+    """Compute the occupancy of a surface in the vertebra frame `pose` (T_world_vertebra) on a grid
+    of `OCCUPANCY_SPACING_MM`, and the centre of its first voxel, mm."""
     local = transforms.apply(pose.inverse(), jnp.asarray(surface.vertices, jnp.float32))
     vertices = np.asarray(local, np.float64)
     spacing = OCCUPANCY_SPACING_MM

@@ -1,4 +1,4 @@
-"""What a trained similarity and its one-shot start are worth on vertebrae they have not seen."""
+"""Evaluation of a trained similarity and its one-shot start on unseen vertebrae."""
 
 import functools
 import time
@@ -45,14 +45,14 @@ from dartjax.training import (
 LEARNED_SIMILARITY = "learned"
 _LANDMARK_SIGMA_MM = 3.0
 REFINING_STEPS = (0, 1, 5, 20)
-CAPTURED_MM = 2.0  # a fit that ends nearer than this has been captured
+CAPTURED_MM = 2.0  # a fit that ends closer to the truth than this is captured
 _DEG_PER_MM = 1.5  # of a disturbed start
 _DISTURBED_FITS = 4  # of every vertebra, for the predictions
 Row = dict[str, Any]
 
 
 class SimilarityCase(NamedTuple):
-    """One vertebra in two views, and the truth."""
+    """One vertebra in two views, with its ground truth."""
 
     name: Row  # subject and level
     model: ShapeModel
@@ -62,8 +62,8 @@ class SimilarityCase(NamedTuple):
 
 
 def similarity_cases(crops: Crops, models: ShapeModel, seed: int) -> list[SimilarityCase]:
-    """Make a case of every vertebra of crops that `training.with_best_fits` has fitted: its first
-    two views, and landmarks with a noise of 3 mm."""
+    """Make a case of every vertebra of crops from `training.with_best_fits`: its first two views,
+    and landmarks with 3 mm noise."""
     batch = two_view_batch(crops)
     cases = []
     for i, level in enumerate(crops.level):
@@ -87,7 +87,7 @@ def similarity_cases(crops: Crops, models: ShapeModel, seed: int) -> list[Simila
 
 
 def compared_similarities(folder: str) -> dict[str, FitOptions]:
-    """The fits by a similarity of the image and nothing else, the learned one first."""
+    """Make the options of fits with an image similarity alone, the learned one first."""
     images = ObjectiveWeights(silhouette=0.0, landmarks=0.0)
     alone, xvr = (registration.FIT_OPTIONS[name] for name in (registration.ALONE, "xvr"))
     return {
@@ -100,8 +100,8 @@ def compared_similarities(folder: str) -> dict[str, FitOptions]:
 def evaluate_predictions(
     folder: str, cases: Sequence[SimilarityCase], seed: int, step: Step
 ) -> list[Row]:
-    """Ask the similarity in a folder about wrong fits of every vertebra: the predicted and the true
-    distance, and the cosine of each descent's direction with the way to the truth."""
+    """Evaluate the similarity in a folder on disturbed fits of every vertebra: the predicted and
+    the true distance, and the cosine between each descent direction and the step to the truth."""
     keys = [
         jax.random.fold_in(jax.random.key(seed), i) for i in range(len(cases) * _DISTURBED_FITS)
     ]
@@ -119,18 +119,18 @@ def _prediction(folder: str):
     net, params = similarity_network(folder)
 
     def one(model: ShapeModel, seen: Observations, true: Fit, vertices: jax.Array, key: jax.Array):
-        guess = disturbed_fit(true, FitErrors(), key=key)
-        said = predicted_error(net, params, model, seen, guess)
-        way = step_to_truth(true, guess)
+        wrong = disturbed_fit(true, FitErrors(), key=key)
+        predicted = predicted_error(net, params, model, seen, wrong)
+        to_truth = step_to_truth(true, wrong)
         row = {
-            "predicted_mm": jnp.expm1(said.log_masd),
-            "predicted_log_std": jnp.exp(0.5 * said.log_variance),
-            "true_mm": _distance(model, guess, vertices),
+            "predicted_mm": jnp.expm1(predicted.log_masd),
+            "predicted_log_std": jnp.exp(0.5 * predicted.log_variance),
+            "true_mm": _distance(model, wrong, vertices),
         }
         for name, options in compared_similarities(folder).items():
-            towards = descent_direction(model, seen, guess.pose, guess.coefficients, options)
-            row[f"cosine {name}"] = _cosine(towards, way)
-            row[f"cosine of the pose, {name}"] = _cosine(towards[:6], way[:6])
+            descent = descent_direction(model, seen, wrong.pose, wrong.coefficients, options)
+            row[f"cosine {name}"] = _cosine(descent, to_truth)
+            row[f"cosine of the pose, {name}"] = _cosine(descent[:6], to_truth[:6])
         return row
 
     return one
@@ -143,8 +143,9 @@ def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
 def evaluate_captures(
     folder: str, cases: Sequence[SimilarityCase], starts_mm: Sequence[float], seed: int, step: Step
 ) -> list[Row]:
-    """Fit by one similarity alone from starts moved away from the best fit by so many mm and 1.5
-    degrees per mm, in random directions; from 0 it shows by how much the optimum is displaced."""
+    """Fit with each similarity alone from starts displaced from the best fit by `starts_mm` and 1.5
+    degrees per mm, in random directions. A start at 0 mm measures how far the optimum of a
+    similarity is displaced."""
     rows: list[Row] = []
     for name, options in compared_similarities(folder).items():
         chosen = [(case, start) for start in starts_mm for case in cases]
@@ -177,21 +178,21 @@ def _descent(options: FitOptions):
         shift, axis = (v / safe_norm(v) for v in jax.random.normal(key, (2, 3)))
         pose = transforms.perturb(true.pose, jnp.deg2rad(_DEG_PER_MM * far) * axis, far * shift)
         found = fit(model, seen, pose, options, coefficients=true.coefficients)
-        off = true.pose.inverse() @ found.pose
+        error = true.pose.inverse() @ found.pose
         return {
             "masd_mm": _distance(model, found, vertices),
             "oracle_masd_mm": _distance(model, true, vertices),
             "shift_mm": safe_norm(found.pose.translation() - true.pose.translation()),
-            "turn_deg": jnp.rad2deg(safe_norm(off.rotation().log())),
+            "turn_deg": jnp.rad2deg(safe_norm(error.rotation().log())),
         }
 
     return one
 
 
 def evaluate_one_shot_starts(folder: str, cases: Sequence[SimilarityCase], step: Step) -> list[Row]:
-    """Measure what is left after the fit of the landmarks, with and without the step that the
-    network asks for, and so many steps of the classical fit; and the milliseconds for one vertebra
-    by itself."""
+    """Measure the error after the landmark fit, with and without the step that the network
+    predicts, and after 0 to 20 steps of the classical fit; and the milliseconds for one
+    vertebra."""
     refine = {steps: jax.jit(_refinement(steps)) for steps in REFINING_STEPS if steps}
     rows: list[Row] = []
     for shot in (False, True):
@@ -224,7 +225,7 @@ def _beginning(folder: str, shot: bool):
 
 
 def _refinement(steps: int):
-    """Of the classical fit of one vertebra alone."""
+    """Make a fit of one vertebra by a number of steps with the options of `ALONE`."""
     alone = registration.FIT_OPTIONS[registration.ALONE]
     scales = (Scale(64, 1.2, steps, 0.08),)
     options = FitOptions(alone.similarity[:1], scales, crop_width_mm=CROP_WIDTH_MM)
@@ -237,15 +238,15 @@ def _refinement(steps: int):
 
 
 def _distance(model: ShapeModel, found: Fit | Reconstruction, vertices: jax.Array) -> jax.Array:
-    """Of the surface to the true one, mm."""
+    """Compute the distance between the fitted and the true surface, mm."""
     return surface_error(posed(model, found.pose, found.coefficients), vertices, model.faces)
 
 
 def _timed(program: Callable[..., PyTree], arguments: Sequence[PyTree]) -> tuple[PyTree, float]:
-    """The result, and the shortest of three calls after compilation."""
+    """Run a program; return its result, and the shortest time of three calls after compilation."""
     value, clock = jax.block_until_ready(program(*arguments)), []
     for _ in range(3):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         jax.block_until_ready(program(*arguments))
-        clock.append(time.perf_counter() - begun)
+        clock.append(time.perf_counter() - started)
     return value, min(clock)

@@ -1,4 +1,4 @@
-"""What repairs an answer that is abstained from: another start, or a third view."""
+"""Study of recovery: abstained vertebrae fitted from other starts, or with a third view."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from dartjax.pipeline.studies._stress import (
 
 
 class Repair(NamedTuple):
-    """One answer that is abstained from, before and after every way of trying again."""
+    """Abstained vertebra: its error before and after each kind of recovery."""
 
     subject: str
     level: str
@@ -50,8 +50,8 @@ def try_repairs(
     seed: int,
     progress: Progress = no_progress,
 ) -> list[Repair]:
-    """Try again wherever an answer to the scenes of a case is abstained from: by `recover`, and
-    by the one further X-ray that promises most."""
+    """Recover all abstained vertebrae in the scenes of a case: by `recover`, and by one further
+    X-ray with the least expected uncertainty."""
     repairs: list[Repair] = []
     with progress(f"recovery of {case.subject}") as step:
         for scene in scenes:
@@ -71,14 +71,16 @@ def _repairs(
     tasks, options = scene.tasks, registration.FIT_OPTIONS[method]
     qualities = assess_quality(measures, stored)
     reasons = abstention_reasons(qualities, stored.threshold)
-    doubtful = [
-        i for i, why in enumerate(reasons) if why and not no_answer_reason(tasks[i], answers[i])
+    abstained = [
+        i
+        for i, reason in enumerate(reasons)
+        if reason and not no_answer_reason(tasks[i], answers[i])
     ]
-    if not doubtful:
+    if not abstained:
         return []
-    again = recover(tasks, answers, measures, options, stored, neighbours, seed=seed, step=step)
-    wider, expected = _with_third_view(case, assessed, doubtful, method, seed, step)
-    with_third, _ = run_method(method, wider, num_starts=1, seed=seed, step=step)
+    recovered = recover(tasks, answers, measures, options, stored, neighbours, seed=seed, step=step)
+    three_views, expected = _with_third_view(case, assessed, abstained, method, seed, step)
+    with_third, _ = run_method(method, three_views, num_starts=1, seed=seed, step=step)
     return [
         Repair(
             subject=tasks[i].subject,
@@ -87,13 +89,13 @@ def _repairs(
             camera_severity=scene.severity,
             failure_probability=qualities[i].probability,
             masd_mm=_masd(tasks[i], answers[i]),
-            masd_recovered_mm=_masd(tasks[i], again.estimates[i]),
-            failure_probability_recovered=again.assessments[i].probability,
-            recovered_by=again.how[i],
+            masd_recovered_mm=_masd(tasks[i], recovered.estimates[i]),
+            failure_probability_recovered=recovered.assessments[i].probability,
+            recovered_by=recovered.how[i],
             masd_third_view_mm=_masd(tasks[i], third),
             path_std_ratio_third_view=expected,
         )
-        for i, third in zip(doubtful, with_third, strict=True)
+        for i, third in zip(abstained, with_third, strict=True)
     ]
 
 
@@ -104,17 +106,17 @@ def _masd(task: Task, estimate: Estimate) -> float:
 def _with_third_view(
     case: data.Case,
     assessed: AssessedScene,
-    doubtful: Sequence[int],
+    abstained: Sequence[int],
     method: str,
     seed: int,
     step: Step,
 ) -> tuple[list[Task], float]:
-    """The doubtful tasks with the one further X-ray that promises most for them together, taken
-    and looked at by the same detector; and the expected ratio of the path points' deviation."""
+    """Add the best further X-ray of the scene to the abstained tasks, with detections of the same
+    detector; also return the expected ratio of the path points' deviation."""
     all_tasks = assessed.scene.tasks
     middle = np.mean([np.asarray(t.start.translation()) for t in all_tasks], axis=0)
-    view, expected = _most_promising_view(assessed, doubtful, middle, method, step)
-    third = _detected_in(case, assessed, doubtful, view, middle, seed)
+    view, expected = _best_view(assessed, abstained, middle, method, step)
+    third = _detected_in(case, assessed, abstained, view, middle, seed)
     both = [
         dataclasses.replace(
             all_tasks[i],
@@ -122,29 +124,29 @@ def _with_third_view(
                 lambda a, b: jnp.concatenate([a, b]), _detected(all_tasks[i]), other.observations
             ),
         )
-        for i, other in zip(doubtful, third, strict=True)
+        for i, other in zip(abstained, third, strict=True)
     ]
     started, _ = initialise_tasks(both)
     return started, expected
 
 
-def _most_promising_view(
+def _best_view(
     assessed: AssessedScene,
-    doubtful: Sequence[int],
+    abstained: Sequence[int],
     middle: Float[np.ndarray, "3"],
     method: str,
     step: Step,
 ) -> tuple[Camera, float]:
-    """The candidate with the least expected deviation of the path points, and the ratio of that
-    to the median candidate's."""
+    """Find the candidate with the least expected deviation of the path points, and its ratio to
+    the median of the candidates."""
     scene, answers, neighbours, _ = assessed
     candidates = candidate_views(middle, scene.radiographs[0].camera)
     found = next_views(
-        [scene.tasks[i] for i in doubtful],
-        [answers[i] for i in doubtful],
+        [scene.tasks[i] for i in abstained],
+        [answers[i] for i in abstained],
         registration.FIT_OPTIONS[method],
         candidates,
-        None if neighbours is None else [neighbours[i] for i in doubtful],
+        None if neighbours is None else [neighbours[i] for i in abstained],
         step=step,
     )
     best = int(np.argmin(np.median(found / np.median(found, axis=1, keepdims=True), axis=0)))
@@ -155,14 +157,15 @@ def _most_promising_view(
 def _detected_in(
     case: data.Case,
     assessed: AssessedScene,
-    doubtful: Sequence[int],
+    abstained: Sequence[int],
     view: Camera,
     middle: Float[np.ndarray, "3"],
     seed: int,
 ) -> list[Task]:
-    """The doubtful tasks in one further X-ray, with a camera as wrong as the scene's others."""
+    """Make the abstained tasks in one further X-ray, with a camera misplaced as severely as the
+    other cameras of the scene."""
     scene = assessed.scene
-    tasks = [scene.tasks[i] for i in doubtful]
+    tasks = [scene.tasks[i] for i in abstained]
     (radiograph,) = simulation.simulate(case.ct, [view], simulation.CarmSetup())
     third = detected_tasks(
         case.subject,
@@ -177,5 +180,5 @@ def _detected_in(
 
 
 def _detected(task: Task) -> Observations:
-    """With the landmarks that disagree with the start."""
+    """Return all detections of a task, with the outliers of its start."""
     return task.observations if task.detected is None else task.detected

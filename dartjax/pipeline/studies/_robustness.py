@@ -1,4 +1,4 @@
-"""Starts, fits and grades of the robustness curves; cameras are refined first where asked for."""
+"""Starts, fits and grades of the robustness curves, with refined cameras in one of the arms."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ _refine = jax.jit(refine_cameras)
 
 @dataclasses.dataclass(frozen=True)
 class CameraResidual:
-    """What refinement made of the second view: how far it still is from where it stood."""
+    """Error of the second view's camera after refinement."""
 
     angle_left_deg: float
     shift_left_mm: float
@@ -35,32 +35,33 @@ class CameraResidual:
 def start_robustness_scenes(
     scenes: Sequence[RobustnessScene], evidence: float, step: Step = no_step
 ) -> tuple[list[RobustnessScene], list[CameraResidual]]:
-    """Find starts for all vertebrae, cameras refined first where the arm says so (and the
-    evidence for it exceeds what `CameraPrior` calls by that name)."""
+    """Initialise all vertebrae; in the arm REFINED the cameras are refined first, with the
+    threshold `evidence` (see `CameraPrior`)."""
     # Neighbours are those of the same scene.
     numbered = [_numbered(own, i) for i, own in enumerate(scenes)]
     first = _initialised(numbered, step)
     moved, residuals = [], []
-    for own, begun in zip(numbered, first, strict=True):
-        motions = transforms.SE3.identity((_num_views(own),))
+    for scene, started in zip(numbered, first, strict=True):
+        motions = transforms.SE3.identity((_num_views(scene),))
         status = ""
-        if own.arm == REFINED:
-            motions, status = _refined(own.tasks, [task.start for task in begun.tasks], evidence)
-            step(f"{own.curve} {own.value:g}: {status}")
-        moved.append(dataclasses.replace(own, tasks=tasks_with_motions(own.tasks, motions)))
-        residuals.append(_residual(own, motions, status))
-    chosen = [i for i, own in enumerate(moved) if own.arm == REFINED]
+        if scene.arm == REFINED:
+            starts = [task.start for task in started.tasks]
+            motions, status = _refined(scene.tasks, starts, evidence)
+            step(f"{scene.curve} {scene.value:g}: {status}")
+        moved.append(dataclasses.replace(scene, tasks=tasks_with_motions(scene.tasks, motions)))
+        residuals.append(_residual(scene, motions, status))
+    chosen = [i for i, scene in enumerate(moved) if scene.arm == REFINED]
     if chosen:
         second = _initialised([moved[i] for i in chosen], step)
-        for i, own in zip(chosen, second, strict=True):
-            first[i] = own
+        for i, scene in zip(chosen, second, strict=True):
+            first[i] = scene
     return first, residuals
 
 
 def only_levels(
     scenes: Sequence[RobustnessScene], levels: Collection[str]
 ) -> list[RobustnessScene]:
-    """The scenes with the vertebrae of these levels."""
+    """Keep the vertebrae of these levels in every scene."""
     return [
         dataclasses.replace(own, tasks=[task for task in own.tasks if task.level in levels])
         for own in scenes
@@ -73,7 +74,7 @@ def fit_robustness_scenes(
     seed: int,
     progress: Progress = no_progress,
 ) -> list[dict[str, Any]]:
-    """Fit every vertebra by itself and grade it: one case per vertebra and scene."""
+    """Fit every vertebra separately and grade it: one case per vertebra and scene."""
     cases: list[dict[str, Any]] = []
     views_of = [_num_views(own) for own in scenes]
     for num_views in sorted(set(views_of)):
@@ -81,22 +82,22 @@ def fit_robustness_scenes(
         tasks = [task for i in chosen for task in scenes[i].tasks]
         with progress(f"fits in {num_views} views") as step:
             estimates, _ = run_method(registration.ALONE, tasks, num_starts=1, seed=seed, step=step)
-        answers = iter(estimates)
+        remaining = iter(estimates)
         with progress("grades", len(chosen)) as step:
             for i in chosen:
-                own = [(task, next(answers)) for task in scenes[i].tasks]
+                own = [(task, next(remaining)) for task in scenes[i].tasks]
                 cases += _cases(scenes[i], residuals[i], own)
                 step()
     return cases
 
 
 def _cases(
-    scene: RobustnessScene, residual: CameraResidual, answers: Sequence[tuple[Task, Estimate]]
+    scene: RobustnessScene, residual: CameraResidual, estimates: Sequence[tuple[Task, Estimate]]
 ) -> list[dict[str, Any]]:
-    """One case per vertebra of a scene."""
-    cases = [_case(scene, residual, task, estimate) for task, estimate in answers]
+    """Make one case per vertebra of a scene."""
+    cases = [_case(scene, residual, task, estimate) for task, estimate in estimates]
     if scene.curve in CAMERA_CURVES:
-        aligned = _scene_aligned_grades(answers)
+        aligned = _scene_aligned_grades(estimates)
         cases = [case | more for case, more in zip(cases, aligned, strict=True)]
     return cases
 
@@ -111,7 +112,7 @@ def _case(
         "value": scene.value,
         "arm": scene.arm,
         "repeat": scene.repeat,
-        "rung": task.tier,
+        "tier": task.tier,
         "status": status_text(task, estimate),
         "flagged": bool(task.abstention) or estimate.status != 0,
         "angle_deg": task.angle_deg,
@@ -122,10 +123,10 @@ def _case(
     }
 
 
-def _scene_aligned_grades(answers: Sequence[tuple[Task, Estimate]]) -> list[dict[str, Any]]:
-    """Grades after one rigid motion of the whole scene onto the truth: what is left when it does
-    not matter where the scene is, which the first view alone cannot tell."""
-    given = [(task, found) for task, found in answers if not no_answer_reason(task, found)]
+def _scene_aligned_grades(estimates: Sequence[tuple[Task, Estimate]]) -> list[dict[str, Any]]:
+    """Grade the estimates after one rigid alignment of the whole scene with the ground truth: the
+    error of shape and relative pose, without the error of the scene's position."""
+    given = [(task, found) for task, found in estimates if not no_answer_reason(task, found)]
     motion = transforms.SE3.identity()
     if given:
         corners = jnp.concatenate([30.0 * jnp.eye(3), -30.0 * jnp.eye(3)])
@@ -133,7 +134,7 @@ def _scene_aligned_grades(answers: Sequence[tuple[Task, Estimate]]) -> list[dict
         true = [transforms.apply(t.truth.pose, corners) for t, _ in given if t.truth is not None]
         motion = transforms.align_points(fitted, jnp.concatenate(true))
     rows = []
-    for task, found in answers:
+    for task, found in estimates:
         graded = grade_estimate(task, found._replace(pose=motion @ found.pose))
         rows.append({f"scene_aligned_{key}": graded[key] for key in ("dice", "masd_mm")})
     return rows
@@ -150,7 +151,7 @@ def _num_views(own: RobustnessScene) -> int:
 
 
 def _initialised(scenes: Sequence[RobustnessScene], step: Step) -> list[RobustnessScene]:
-    """Scenes of the same number of views are initialised together."""
+    """Initialise the scenes, those with the same number of views in one batch."""
     done: dict[int, RobustnessScene] = {}
     for num_views in sorted({_num_views(own) for own in scenes}):
         chosen = [i for i, own in enumerate(scenes) if _num_views(own) == num_views]
@@ -165,10 +166,10 @@ def _initialised(scenes: Sequence[RobustnessScene], step: Step) -> list[Robustne
 def _refined(
     tasks: Sequence[Task], starts: Sequence[transforms.SE3], evidence: float
 ) -> tuple[transforms.SE3, str]:
-    """Motions of the cameras, from all that was detected of all vertebrae of a scene."""
+    """Refine the cameras of a scene from all detections of all its vertebrae."""
     models, seen = stack([t.model for t in tasks]), stack([t.observations for t in tasks])
     coefficients = jnp.zeros(models.modes.shape[:2])
-    # Traced, so that one program serves every prior.
+    # The prior is traced, so one compiled program serves all priors.
     prior = jax.tree.map(jnp.asarray, CameraPrior(evidence=evidence))
     found = _refine(models, seen, stack(list(starts)), coefficients, prior)
     return found.motions, CAMERA_STATUS[int(found.status)]

@@ -1,6 +1,6 @@
-"""The scenes behind the robustness curves: the same vertebrae, one thing made worse at a time.
+"""Scenes of the robustness curves: the same vertebrae, with one factor degraded at a time.
 
-Everything else stays as it is, random numbers included, so the points of a curve are paired.
+All other factors are the same, random numbers included, so the points of a curve are paired.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from dartjax.simulation import Detector, TrueVertebra
 AS_GIVEN, REFINED = "cameras as given", "cameras refined"
 CAMERA_CURVES = ("camera_angle", "camera_shift")
 MAX_VIEWS = 4
-# What each curve is drawn over: degrees and mm of the second view's misplacement, number of views,
-# degrees between two views, mm of landmark noise, Dice of the masks.
+# Values on the x axis of each curve: degrees and mm of the second view's misplacement, number of
+# views, degrees between two views, mm of landmark noise, Dice of the masks.
 ROBUSTNESS_VALUES: Mapping[str, tuple[int | float, ...]] = {
     "camera_angle": (0.0, 1.0, 2.0, 3.0),
     "camera_shift": (0.0, 3.0, 6.0, 10.0),
@@ -35,19 +35,19 @@ ROBUSTNESS_VALUES: Mapping[str, tuple[int | float, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class RobustnessScene:
-    """All vertebrae of one point of one curve in one set of views."""
+    """One point of a robustness curve: all vertebrae in one set of views."""
 
     curve: str
     value: int | float
     arm: str  # AS_GIVEN or REFINED
     repeat: int
     tasks: Sequence[Task]
-    wrong_motion: transforms.SE3  # of the second view; the identity where it is right
+    wrong_motion: transforms.SE3  # error of the second view; the identity if it is correct
     isocenter: np.ndarray
 
 
 class RobustnessSetup:
-    """One subject and one draw of views and errors, from which every curve is made."""
+    """Setup of the curves of one subject: one draw of views and errors."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class RobustnessSetup:
         seed: int,
         repeat: int,
     ):
-        """`truths` are all vertebrae there are; only `levels` are fitted, but cameras are refined
-        with all of them."""
+        """Draw the views and errors. `truths` are all vertebrae; only `levels` are fitted, but the
+        cameras are refined with all vertebrae."""
         self.case, self.truths, self.seed, self.repeat = case, truths, seed, repeat
         self._own = [truth for truth in truths if truth.level in levels]
         self.isocenter = simulation.middle_of(truths)
@@ -70,7 +70,7 @@ class RobustnessSetup:
         self._seen: list[Radiograph] = []
 
     def scenes(self, curve: str) -> Iterator[RobustnessScene]:
-        """The points of one curve of `ROBUSTNESS_VALUES`."""
+        """Make the points of one curve of `ROBUSTNESS_VALUES`."""
         makers: dict[str, Callable[[str], Iterator[RobustnessScene]]] = {
             "camera_angle": self._wrong_cameras,
             "camera_shift": self._wrong_cameras,
@@ -117,7 +117,8 @@ class RobustnessSetup:
             yield self._scene(curve, value, self._detected(self._radiographs(2), detector))
 
     def motion(self, angle_deg: float, shift_mm: float) -> transforms.SE3:
-        """A C-arm's error about the isocentre: sizes as given, directions those of this draw."""
+        """Make the error of a C-arm about the isocentre, of the given size, in the directions of
+        this draw."""
         turn = jnp.asarray(np.deg2rad(angle_deg) * self._turn_axis, jnp.float32)
         shift = jnp.asarray(shift_mm * self._shift_axis, jnp.float32)
         return carm_motion(jnp.asarray(self.isocenter, jnp.float32), turn, shift)
@@ -138,7 +139,7 @@ class RobustnessSetup:
         return simulation.carm_view(rotation, self.isocenter, self._setup)
 
     def _radiographs(self, num_views: int) -> list[Radiograph]:
-        """The first of the random views, each made once."""
+        """Simulate the first random views; each view is simulated once."""
         made = len(self._seen)
         if made < num_views:
             self._seen += self._simulated(self._views[made:num_views])
@@ -172,9 +173,9 @@ def robustness_scenes(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[RobustnessScene]:
-    """All points of the named `curves` (see `ROBUSTNESS_VALUES`) for one subject, in `repeats`
-    draws of views and errors, for these levels (all if empty). The scenes of wrong cameras hold
-    every complete level, since all of them help to refine the cameras."""
+    """Make all points of the named `curves` (see `ROBUSTNESS_VALUES`) for one subject, in `repeats`
+    draws of views and errors, for these levels (all if empty). Scenes with wrong cameras contain
+    every complete level, because all of them contribute to the camera refinement."""
     with progress(f"true shapes of {case.subject}") as step:
         wanted = () if set(curves) & set(CAMERA_CURVES) else levels
         truths = simulation.true_vertebrae(case, wanted, step)
@@ -191,12 +192,12 @@ def robustness_scenes(
 
 
 def second_view_motions(motion: transforms.SE3) -> transforms.SE3:
-    """Motions of two cameras of which only the second moves."""
+    """Make the motions of two cameras of which only the second moves."""
     return stack([transforms.SE3.identity(), motion])
 
 
 def tasks_with_motions(tasks: Sequence[Task], motions: transforms.SE3) -> list[Task]:
-    """The tasks of a scene with each camera moved (leading axis view)."""
+    """Move the cameras of all tasks of a scene (leading axis view)."""
     return [
         dataclasses.replace(t, observations=with_moved_cameras(t.observations, motions))
         for t in tasks

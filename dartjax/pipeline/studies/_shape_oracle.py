@@ -1,4 +1,4 @@
-"""What a shape model could reach at best: its fit to true surfaces, and the paths it carries."""
+"""Shape oracle: the best fit of a shape model to true surfaces, and its needle paths."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dartjax import data, metrics, planning, ssm
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import SIDES, NeedlePath
 
-# Cylinders whose way through the pedicles is graded, mm: Spine-DART's, and an 11 gauge needle.
+# Diameters of the cylinders through the pedicles, mm: Spine-DART's, and an 11 gauge needle.
 ORACLE_DIAMETERS_MM = (5.0, 3.2)
 ORACLE_METRICS = ("dice", "nsd_1mm", "hd95_mm", "masd_mm")
 _clearance, _best_corridor = jax.jit(planning.clearance), jax.jit(planning.best_corridor)
@@ -25,8 +25,9 @@ def fit_shape_oracle(
     num_modes: int,
     folder: pathlib.Path,
 ) -> tuple[dict[str, Any], ssm.Registration, Int[np.ndarray, "face 3"]]:
-    """Best fit of one vertebra: its grades, and how the paths it carries lie in the true bone,
-    whose distance field is `field`; the fit itself and its triangles."""
+    """Fit the shape model to the true surface of one vertebra; return the grades with the
+    clearance of its paths in the true bone (distance field `field`), the fit, and its
+    triangles."""
     model = data.load_shape_model(shape.level, path=folder, num_modes=num_modes)
     vertices, faces = np.asarray(shape.surface.vertices, float), np.asarray(shape.surface.faces)
     fit = ssm.register_surface(model, vertices, faces)
@@ -40,8 +41,8 @@ def fit_shape_oracle(
 def carried_path_clearances(
     paths: Float[Array, "2 2 3"], field: planning.DistanceField
 ) -> dict[str, float]:
-    """Room of a cylinder about each carried path to the wall of the true bone, negative where
-    it breaks through, and of the best straight path nearby; by side and diameter, mm."""
+    """Compute the clearance of a cylinder around each path in the true bone, negative for a
+    breach, and that of the best straight path nearby; by side and diameter, mm."""
     grades = {}
     for diameter in ORACLE_DIAMETERS_MM:
         for side, (entry, target) in zip(SIDES, paths, strict=True):
@@ -54,7 +55,7 @@ def carried_path_clearances(
 
 
 def shape_oracle_summary(cases: Sequence[dict[str, Any]], modes: Sequence[int]) -> dict[str, float]:
-    """Median, mean and worst of the grades for each number of modes."""
+    """Summarise the grades for each number of modes: median, mean and worst value."""
     summary = {}
     for num_modes in modes:
         own = [case for case in cases if case["modes"] == num_modes]
@@ -69,8 +70,8 @@ def shape_oracle_summary(cases: Sequence[dict[str, Any]], modes: Sequence[int]) 
         }
         for diameter in ORACLE_DIAMETERS_MM:
             for kind in ("clearance", "best_clearance"):
-                room = [case[f"{kind}_{side}_{diameter:g}_mm"] for case in own for side in SIDES]
+                values = [case[f"{kind}_{side}_{diameter:g}_mm"] for case in own for side in SIDES]
                 name = "carried" if kind == "clearance" else "feasible"
-                share = float(np.mean(np.array(room) >= 0.0))
+                share = float(np.mean(np.array(values) >= 0.0))
                 summary[f"paths_{name}_share_{diameter:g}_mm_{num_modes}"] = share
     return summary

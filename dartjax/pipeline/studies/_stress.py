@@ -1,7 +1,7 @@
-"""Reconstructions that may fail, and by how much they did: detections of any quality, cameras
-that are not where they are said to be.
+"""Stress set of failure models: reconstructions from detections of varying quality and misplaced
+cameras, with their errors.
 
-What a failure model is fitted on and evaluated with.
+Failure models are fitted to these trials and evaluated on them.
 """
 
 import dataclasses
@@ -40,9 +40,9 @@ from dartjax.simulation import TrueVertebra
 
 @dataclasses.dataclass(frozen=True)
 class CameraMisplacement:
-    """How wrong the cameras are that the fit is given, in every second scene: a severity is drawn
-    from [0, 1]; every view is turned about the middle of the scene by up to severity x turn_deg
-    and shifted by up to severity x shift_mm, both in random directions."""
+    """Size of the camera errors in every second scene. A severity is drawn from [0, 1]; every view
+    is turned about the middle of the scene by up to severity x turn_deg and shifted by up to
+    severity x shift_mm, both in random directions."""
 
     turn_deg: float = 3.0
     shift_mm: float = 10.0
@@ -58,7 +58,7 @@ class StressScene(NamedTuple):
 
 
 class AssessedScene(NamedTuple):
-    """A method's answers to a scene, and what was measured of them."""
+    """Estimates of a method for a scene, with their quality measures."""
 
     scene: StressScene
     answers: list[Estimate]
@@ -67,7 +67,7 @@ class AssessedScene(NamedTuple):
 
 
 class FailureTrials(NamedTuple):
-    """Answers, what was measured of them, and how wrong they are; leading axis case."""
+    """Quality measures and errors of many estimates; leading axis case."""
 
     kind: np.ndarray  # of the data: synthetic, real_ct_drr or real_xray
     subject: np.ndarray
@@ -84,7 +84,7 @@ class FailureTrials(NamedTuple):
 
     @property
     def failed(self) -> Bool[np.ndarray, " case"]:
-        """Is the MASD above 2 mm?"""
+        """Return whether the MASD is above 2 mm."""
         return self.masd_mm > FAILURE_MM
 
 
@@ -99,9 +99,9 @@ def collect_failure_trials(
     misplacement: CameraMisplacement = CameraMisplacement(),
     progress: Progress = no_progress,
 ) -> tuple[FailureTrials, list[AssessedScene]]:
-    """Reconstruct one case in random pairs of views, and measure the answers against the truth.
+    """Reconstruct one case in random pairs of views, and compare the results with the ground truth.
 
-    Every detector (of `simulation.DETECTORS`) sees the same X-rays. Where an image does not show
+    Every detector (of `simulation.DETECTORS`) gets the same X-rays. If an image does not show
     the whole spine, every part has its `pairs`. `method` is one of `registration.FIT_OPTIONS`.
     """
     scenes: list[StressScene] = []
@@ -120,7 +120,7 @@ def collect_failure_trials(
                 step=step,
             )
     with progress(f"answers of {case.subject}") as step:
-        assessed = [_assessed(own, method, seed, step) for own in scenes]
+        assessed = [_assessed(scene, method, seed, step) for scene in scenes]
     return _trials_of(case.dataset_kind, assessed), assessed
 
 
@@ -134,7 +134,7 @@ def stress_scenes(
     misplacement: CameraMisplacement,
     step: Step = no_step,
 ) -> list[StressScene]:
-    """One random pair of views of a case: a scene for every detector, all on the same X-rays."""
+    """Make the scenes of one random pair of views: one for each detector, on the same X-rays."""
     rng = np.random.default_rng([seed, pair, *case.subject.encode()])
     setup = simulation.CarmSetup()
     isocenter = simulation.middle_of(true)
@@ -166,7 +166,7 @@ def with_misplaced_cameras(
     misplacement: CameraMisplacement,
     rng: np.random.Generator,
 ) -> list[Task]:
-    """The tasks of a scene with cameras that stand elsewhere than the X-rays were taken from."""
+    """Move the cameras of a scene away from the true ones, about `middle` (world mm)."""
     num_views = len(tasks[0].observations.view_valid)
     motions = stack([_carm_error(middle, severity, misplacement, rng) for _ in range(num_views)])
     return [
@@ -190,7 +190,7 @@ def _carm_error(
 
 
 def _vector_within(rng: np.random.Generator, length: float) -> Float[jax.Array, "3"]:
-    """A vector of random direction, its length uniform up to `length`."""
+    """Draw a vector of random direction, with a length uniform up to `length`."""
     direction = rng.normal(size=3)
     vector = rng.uniform(0.0, 1.0) * length * direction / np.linalg.norm(direction)
     return jnp.asarray(vector, jnp.float32)
@@ -205,21 +205,22 @@ def _assessed(scene: StressScene, method: str, seed: int, step: Step) -> Assesse
 
 
 def _trials_of(kind: str, scenes: Sequence[AssessedScene]) -> FailureTrials:
-    """What was measured, and the errors. Tasks without an answer are left out."""
+    """Collect quality measures and errors; tasks without a result are skipped."""
     rows = []
     for scene, answers, _, measures in scenes:
         for i, (task, estimate) in enumerate(zip(scene.tasks, answers, strict=True)):
             if no_answer_reason(task, estimate):
                 continue
             masd, distance, path = _errors(task, estimate)
-            who = (kind, task.subject, task.level, task.pair, scene.detector, scene.severity)
+            case = (kind, task.subject, task.level, task.pair, scene.detector, scene.severity)
             measured = (masd, measures.features[i], measures.vertex_std[i], distance)
-            rows.append((*who, *measured, measures.path_std[i], path))
+            rows.append((*case, *measured, measures.path_std[i], path))
     return FailureTrials(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
 def _errors(task: Task, estimate: Estimate) -> tuple[float, np.ndarray, np.ndarray]:
-    """MASD, signed distances of the vertices to the true surface, errors of the path points."""
+    """Compute MASD, signed distances of the vertices to the true surface, and errors of the path
+    points."""
     assert task.truth is not None
     found = estimated_surface(task, estimate)
     masd = grade_estimate(task, estimate)["masd_mm"]
@@ -229,21 +230,23 @@ def _errors(task: Task, estimate: Estimate) -> tuple[float, np.ndarray, np.ndarr
 
 
 def join_failure_trials(parts: Sequence[FailureTrials]) -> FailureTrials:
-    """Several as one."""
+    """Concatenate several sets of trials."""
     return FailureTrials(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def save_failure_trials(file: str | pathlib.Path, trials: FailureTrials) -> None:
-    """Write to an npz without pickle."""
+    """Write trials to an npz file without pickle."""
     np.savez_compressed(file, **trials._asdict())
 
 
 def load_failure_trials(file: str | pathlib.Path) -> FailureTrials:
-    """Read what `save_failure_trials` wrote; DataError if it is something else."""
+    """Read a file of `save_failure_trials`; DataError if its content is invalid."""
     with data.open_arrays(
-        file, otherwise="holds no trials, or is damaged", remedy="collect them again"
+        file, problem="holds no trials, or is damaged", remedy="collect them again"
     ) as arrays:
         trials = FailureTrials(*(arrays[name] for name in FailureTrials._fields))
     if trials.features.shape[1] != len(ALL_FEATURE_NAMES):
-        raise data.DataError(f"{file} holds other features than today's: make it again")
+        raise data.DataError(
+            f"{file} has other features than this version of dartjax: collect the trials again"
+        )
     return trials

@@ -1,5 +1,5 @@
-"""Kinematics of the robots: serial chains, the hybrid spine robot, the six-leg guide robot; path
-following and where to put the base."""
+"""Robot kinematics: serial arms, the hybrid spine robot, the six-leg guide robot; path following
+and base placement."""
 
 from dartjax.robot.arms._base_placement import CART as CART
 from dartjax.robot.arms._base_placement import Placement as Placement

@@ -1,4 +1,4 @@
-"""Where to stand the robot so that it reaches a set of planned paths, by gradient."""
+"""Optimisation of the robot's base placement for a set of planned paths, by gradient."""
 
 import equinox as eqx
 import jax
@@ -13,16 +13,16 @@ from dartjax.robot.arms._hybrid import HybridRobot
 from dartjax.robot.arms._tool_clearance import SignedDistance, ToolShape
 from dartjax.transforms import SE3, SO3
 
-BaseMove = Float[Array, "6"]  # shift in mm, turn in rad, along the base's axes
-_SOFTNESS = 0.02  # of the least margin
-_CLEARANCE_UNIT_MM = 50.0  # room to the patient that weighs as a whole half range of a joint
-CART = (True, True, True, False, False, True)  # a cart with a lift
+BaseMove = Float[Array, "6"]  # translation in mm, rotation in rad, along the base's axes
+_SOFTNESS = 0.02  # temperature of the soft minimum of margins
+_CLEARANCE_UNIT_MM = 50.0  # clearance that counts as a margin of 1
+CART = (True, True, True, False, False, True)  # free motions of a cart with a lift
 
 
 class PlacementOptions(eqx.Module):
-    """How a placement is sought."""
+    """Options of the base placement."""
 
-    wanted_margin: float = 0.4  # of every path; more is not asked for
+    wanted_margin: float = 0.4  # of every path; a larger margin gives no further improvement
     num_steps: int = 200
     step_size: float = 0.05  # of the units below, per step of Adam
     unit_mm: float = 100.0
@@ -33,17 +33,20 @@ class PlacementOptions(eqx.Module):
 
 
 class Placement(eqx.Module):
-    """A place of the base, and how well it serves every path."""
+    """Placement of the base with the margin of every path."""
 
     T_base_patient: SE3
-    move: BaseMove  # of the base from where it stood
-    margin: Float[Array, " path"]  # soft least margin, clearance included
+    move: BaseMove  # of the base from its start
+    margin: Float[Array, " path"]  # soft minimum of margins, clearance included
     history: Float[Array, " step"]  # the loss
 
 
 def moved_base(T_base_patient: SE3, move: BaseMove, pivot: Point) -> SE3:
-    """T_base_patient after the base has turned about a point of its own frame (mm) by the
-    rotation vector move[3:], then shifted by move[:3]."""
+    """Compute T_base_patient after a motion of the base.
+
+    The base rotates about `pivot`, a point of its own frame (mm), by the rotation vector move[3:],
+    then translates by move[:3].
+    """
     turn = SO3.exp(move[3:])
     T_old_new = SE3.from_rotation_and_translation(turn, pivot - turn.apply(pivot) + move[:3])
     return T_old_new.inverse() @ T_base_patient
@@ -58,11 +61,11 @@ def reachability(
     tool: ToolShape,
     options: ApproachOptions = ApproachOptions(),
 ) -> Scalar:
-    """Soft least margin of one path: positive where the robot reaches it with room to spare.
+    """Compute the soft minimum of the margins of one path; positive if the robot reaches it.
 
-    -t log sum exp(-m / t) over the margins of `approach_margins` and the tool's clearance in
-    units of 50 mm, t = 0.02; at most the least of them. Differentiable in T_base_patient, in
-    reach or not.
+    -t log sum exp(-m / t) over the margins of `approach_margins` and the tool's clearance in units
+    of 50 mm, with t = 0.02; never above the smallest margin. Differentiable in T_base_patient, also
+    out of reach.
     """
     margins = approach_margins(path, T_base_patient, robot, options=options)
     approach, _ = plan_approach(path, T_base_patient, robot, body=body, tool=tool, options=options)
@@ -80,11 +83,12 @@ def place_base(
     approach: ApproachOptions = ApproachOptions(),
     options: PlacementOptions = PlacementOptions(),
 ) -> Placement:
-    """Move the base so that all paths (leading axis) are reached, starting where it stands.
+    """Optimise the base placement so that all paths (leading axis) are reached.
 
-    Adam on the mean of max(wanted - reachability, 0)^2, over the shifts and turns that
-    `may_move` frees: by default the three shifts and the turn about the base's z, as a cart
-    with a lift allows. The best step is kept. Local: vmap over several starts.
+    Adam minimises the mean of max(wanted - reachability, 0)^2 from the given placement, over the
+    translations and rotations that `may_move` frees: by default the three translations and the
+    rotation about the base's z, as for a cart with a lift. The best step is kept. The optimisation
+    is local: use vmap over several starts.
     """
     unit = jnp.array(3 * [options.unit_mm] + 3 * [options.unit_rad])
     unit = jnp.where(jnp.array(options.may_move), unit, 0.0)

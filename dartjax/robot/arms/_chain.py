@@ -1,4 +1,4 @@
-"""Any serial arm as a product of exponentials: forward kinematics, Jacobian, redundancy.
+"""Serial arms as products of exponentials: forward kinematics, Jacobian, redundancy.
 
 T_base_tool(q) = exp(S_1 q_1) ... exp(S_n q_n) M (Lynch, Park, Modern Robotics, 2017, chapter 4).
 A screw S = (v, w) is given in the base frame at q = 0: for a revolute joint w is the axis and
@@ -20,7 +20,7 @@ Jacobian = Float[Array, "6 joint"]
 
 
 class SerialChain(eqx.Module):
-    """A serial arm; limits may be infinite."""
+    """Serial arm: screws, home pose and joint limits, which may be infinite."""
 
     screws: Float[Array, "joint 6"]
     home: SE3  # M = T_base_tool at q = 0
@@ -30,13 +30,15 @@ class SerialChain(eqx.Module):
 
     @property
     def is_revolute(self) -> Bool[Array, " joint"]:
-        """Which joints turn; the others slide."""
+        """Mask of the revolute joints; the others are prismatic."""
         return jnp.any(self.screws[:, 3:] != 0.0, axis=1)
 
 
 def chain_forward(q: JointPositions, chain: SerialChain) -> tuple[SE3, Status]:
-    """T_base_tool of joint positions. Status: BAD_PARAMETER (not finite), JOINT_LIMIT (the
-    pose is given all the same)."""
+    """Compute T_base_tool of joint positions.
+
+    Status: BAD_PARAMETER (not finite), JOINT_LIMIT (the pose is returned in either case).
+    """
     finite = jnp.all(jnp.isfinite(q)) & jnp.all(jnp.isfinite(chain.screws))
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~finite),
@@ -46,14 +48,14 @@ def chain_forward(q: JointPositions, chain: SerialChain) -> tuple[SE3, Status]:
 
 
 def tool_pose(q: JointPositions, chain: SerialChain) -> SE3:
-    """T_base_tool alone."""
-    return _moved(q, chain)[0] @ chain.home
+    """Compute T_base_tool of joint positions without a status."""
+    return _products(q, chain)[0] @ chain.home
 
 
 def chain_jacobian(q: JointPositions, chain: SerialChain) -> Jacobian:
-    """Geometric Jacobian: (velocity of the tool's origin, angular velocity), both along the
-    base's axes, per joint rate."""
-    after, before = _moved(q, chain)
+    """Compute the geometric Jacobian: (velocity of the tool's origin, angular velocity) per joint
+    rate, both along the base's axes."""
+    after, before = _products(q, chain)
     origin = (after @ chain.home).translation()
 
     def column(T_base_moved: SE3, screw: Float[Array, "6"]) -> Float[Array, "6"]:
@@ -65,52 +67,56 @@ def chain_jacobian(q: JointPositions, chain: SerialChain) -> Jacobian:
     return jax.vmap(column)(before, chain.screws).T
 
 
-def _moved(q: JointPositions, chain: SerialChain) -> tuple[SE3, SE3]:
-    """The product of all exponentials, and those of the joints before each joint (stacked)."""
+def _products(q: JointPositions, chain: SerialChain) -> tuple[SE3, SE3]:
+    """Product of all exponentials, and the products of those before each joint (stacked)."""
     motions = jax.vmap(SE3.exp)(chain.screws * q[:, None])
-    still = SE3.exp(0.0 * chain.screws[0])
-    return jax.lax.scan(lambda before, motion: (before @ motion, before), still, motions)
+    identity = SE3.exp(0.0 * chain.screws[0])
+    return jax.lax.scan(lambda before, motion: (before @ motion, before), identity, motions)
 
 
 def pose_error(T_base_tool: SE3, target: SE3) -> Float[Array, "6"]:
-    """The twist along the base's axes that carries the tool to the target: shift of its
-    origin in mm, rotation vector in rad."""
+    """Compute the error of the tool's pose: shift (mm) and rotation vector (rad) that move the tool
+    to the target, along the base's axes."""
     turn = target.rotation() @ T_base_tool.rotation().inverse()
     return jnp.concatenate([target.translation() - T_base_tool.translation(), turn.log()])
 
 
 def chain_excess(q: JointPositions, chain: SerialChain) -> JointPositions:
-    """By how much each joint is beyond its range, 0 within it."""
+    """Compute the excess of each joint beyond its range; 0 within the range."""
     return jnp.maximum(jnp.maximum(chain.lower - q, q - chain.upper), 0.0)
 
 
 def manipulability(jacobian: Jacobian) -> Scalar:
-    """sqrt(det(J J^T)) (Yoshikawa 1985): 0 at a singularity. In the units of J."""
+    """Compute the manipulability sqrt(det(J J^T)) (Yoshikawa 1985): 0 at a singularity. In the
+    units of J."""
     return jnp.sqrt(jnp.maximum(jnp.linalg.det(jacobian @ jacobian.T), 0.0))
 
 
 def null_space_projector(jacobian: Jacobian, damping: Scalar | float) -> Float[Array, "j j"]:
-    """N = I - J^+ J with the damped inverse: joint rates N z leave the tool where it is. Exact
-    for damping 0 away from singularities; 0 for an arm without redundancy."""
+    """Compute N = I - J^+ J with the damped inverse: joint rates N z do not move the tool.
+
+    Exact for damping 0 away from singularities; 0 for an arm without redundancy.
+    """
     return jnp.eye(jacobian.shape[1]) - damped_inverse(jacobian, damping) @ jacobian
 
 
 def damped_inverse(jacobian: Jacobian, damping: Scalar | float) -> Float[Array, "joint 6"]:
-    """J^T (J J^T + damping^2 I)^-1 (Nakamura, Hanafusa 1986), in the units of J."""
+    """Compute the damped inverse J^T (J J^T + damping^2 I)^-1 (Nakamura, Hanafusa 1986), in the
+    units of J."""
     square = jacobian @ jacobian.T + damping**2 * jnp.eye(6)
     return jnp.linalg.solve(square, jacobian).T
 
 
 def to_middle(q: JointPositions, chain: SerialChain) -> JointPositions:
-    """Joint motion toward the middle of the ranges, for the null space; 0 for a joint without
-    limits."""
+    """Compute the joint motion toward the middle of the ranges, for use in the null space; 0 for a
+    joint without limits."""
     bounded = jnp.isfinite(chain.lower) & jnp.isfinite(chain.upper)
     middle = 0.5 * (jnp.where(bounded, chain.lower, 0.0) + jnp.where(bounded, chain.upper, 0.0))
     return jnp.where(bounded, middle - q, 0.0)
 
 
 def sample_chain(chain: SerialChain, *, key: Array) -> JointPositions:
-    """Joint positions drawn evenly within limits, within +-pi where a joint has none."""
+    """Draw joint positions uniformly within limits, or within +-pi for a joint without limits."""
     lower = jnp.where(jnp.isfinite(chain.lower), chain.lower, -jnp.pi)
     upper = jnp.where(jnp.isfinite(chain.upper), chain.upper, jnp.pi)
     share = jax.random.uniform(key, lower.shape, lower.dtype)

@@ -1,4 +1,4 @@
-"""Serial arms from Denavit-Hartenberg tables and URDF files, on the host."""
+"""Import of serial arms from Denavit-Hartenberg tables and URDF files, on the host."""
 
 import pathlib
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ _MM_PER_M = 1000.0
 
 
 class DHRow(NamedTuple):
-    """One joint of a Denavit-Hartenberg table; mm and rad.
+    """Row of a Denavit-Hartenberg table for one joint; mm and rad.
 
-    For a revolute joint `theta` is the offset of its position, for a prismatic one `d` is.
+    The offset of the joint's position is `theta` for a revolute joint, `d` for a prismatic one.
     """
 
     a: float
@@ -38,15 +38,15 @@ def chain_from_dh(
     convention: Literal["standard", "modified"] = "standard",
     T_last_tool: SE3 | None = None,
 ) -> SerialChain:
-    """A chain from a table of a, alpha, d, theta.
+    """Build a chain from a Denavit-Hartenberg table of a, alpha, d, theta.
 
     "standard" (Denavit, Hartenberg 1955): T_i = Rz(theta) Tz(d) Tx(a) Rx(alpha), joint i about z of
     frame i-1. "modified" (Craig): T_i = Rx(alpha) Tx(a) Rz(theta) Tz(d), joint i about z of
     frame i. Raises BadParameter for an empty table, numbers that are not finite, reversed limits,
-    or angles that can only be degrees.
+    or angles beyond 2 pi, which are in degrees.
     """
     if not rows:
-        raise BadParameter("the table has no rows: give one per joint")
+        raise BadParameter("the table has no rows: give one row per joint")
     frame, axes = np.eye(4), []
     for number, row in enumerate(rows, 1):
         _check_row(row, number)
@@ -69,12 +69,12 @@ def chain_from_dh(
 def chain_from_urdf(
     path: str | pathlib.Path, *, base_link: str | None = None, tool_link: str | None = None
 ) -> SerialChain:
-    """The chain from `base_link` (default: the root) to `tool_link` (default: the only leaf)
-    of a URDF file, metres turned to mm. Needs yourdfpy (`pip install dartjax[robot]`).
+    """Read a chain from a URDF file; metres are converted to mm.
 
-    Fixed joints are folded into their neighbours. Raises BadParameter when the file or a link is
-    not there, the file is no URDF, the tool is not chosen among several leaves, or a joint is
-    of a kind a serial chain has not (floating, planar, mimic).
+    The chain goes from `base_link` (default: the root) to `tool_link` (default: the only leaf).
+    Needs yourdfpy (`pip install dartjax[robot]`). Fixed joints are merged into their neighbours.
+    Raises BadParameter if the file or a link does not exist, the file is not a URDF, `tool_link` is
+    not given for several leaves, or the type of a joint is not supported (floating, planar, mimic).
     """
     model = _read_urdf(pathlib.Path(path))
     joints = _joints_between(model.robot.joints, base_link, tool_link)
@@ -86,7 +86,10 @@ def chain_from_urdf(
         if joint.type == "fixed":
             continue
         if joint.type not in _MOVING or joint.mimic is not None:
-            raise BadParameter(f"joint {joint.name!r} is {joint.type} or mimics another one")
+            raise BadParameter(
+                f"joint {joint.name!r} is {joint.type} or mimics another joint: only revolute, "
+                "continuous and prismatic joints are supported"
+            )
         kind = "prismatic" if joint.type == "prismatic" else "revolute"
         axis = np.array([1.0, 0.0, 0.0] if joint.axis is None else joint.axis, float)
         axis = frame[:3, :3] @ (axis / np.linalg.norm(axis))
@@ -94,7 +97,7 @@ def chain_from_urdf(
         limits.append(_urdf_limits(joint))
         names.append(joint.name)
     if not screws:
-        raise BadParameter(f"{path}: no moving joint between the base and the tool link")
+        raise BadParameter(f"{path}: no moving joint between base and tool link: give other links")
     return _chain(screws, frame, limits, tuple(names))
 
 
@@ -104,37 +107,41 @@ def _read_urdf(path: pathlib.Path) -> Any:
     except ImportError as error:
         raise ImportError("URDF files need yourdfpy: pip install 'dartjax[robot]'") from error
     if not path.is_file():
-        raise BadParameter(f"{path} is no file: give the path of a URDF")
+        raise BadParameter(f"{path} is not a file: give the path of a URDF file")
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
-        raise BadParameter(f"{path} is no XML: {error}") from error
+        raise BadParameter(f"{path} is not XML: {error}") from error
     if root.tag != "robot":
-        raise BadParameter(f"{path} is no URDF: its first tag is <{root.tag}>, not <robot>")
+        raise BadParameter(f"{path} is not a URDF file: its first tag is <{root.tag}>, not <robot>")
     return yourdfpy.URDF.load(
         str(path), build_scene_graph=False, load_meshes=False, build_collision_scene_graph=False
     )
 
 
 def _joints_between(joints: Sequence[Any], base: str | None, tool: str | None) -> list[Any]:
-    """The joints from base to tool, in order, walking up from the tool."""
+    """Joints from base to tool, in order."""
     above = {joint.child: joint for joint in joints}
     parents = {joint.parent for joint in joints}
     links = parents | set(above)
     for link in (base, tool):
         if link is not None and link not in links:
-            raise BadParameter(f"no link {link!r}: the links are {', '.join(sorted(links))}")
+            raise BadParameter(f"unknown link {link!r}: choose one of {', '.join(sorted(links))}")
     if tool is None:
         leaves = sorted(set(above) - parents)
         if len(leaves) != 1:
-            raise BadParameter(f"choose tool_link among the ends {', '.join(leaves)}")
+            raise BadParameter(
+                f"there are several end links: set tool_link to one of {', '.join(leaves)}"
+            )
         tool = leaves[0]
     path = []
     while tool != base and tool in above:
         path.append(above[tool])
         tool = above[tool].parent
     if base is not None and tool != base:
-        raise BadParameter(f"link {base!r} is not on the way from the tool to the root")
+        raise BadParameter(
+            f"link {base!r} is not between the root and the tool link: give another base_link"
+        )
     return path[::-1]
 
 
@@ -149,7 +156,9 @@ def _check_row(row: DHRow, number: int) -> None:
     if not np.isfinite([row.a, row.alpha, row.d, row.theta]).all():
         raise BadParameter(f"row {number} of the table is not finite: {row}")
     if row.lower > row.upper:
-        raise BadParameter(f"row {number}: lower limit {row.lower} above upper {row.upper}")
+        raise BadParameter(
+            f"row {number}: the lower limit {row.lower} is above the upper limit {row.upper}"
+        )
     angles = [row.alpha, row.theta]
     if max(abs(angle) for angle in angles) > 2.0 * np.pi:
         raise BadParameter(f"row {number}: alpha, theta = {angles} look like degrees; give rad")

@@ -1,7 +1,7 @@
-"""Inverse kinematics of a serial arm by iteration: damped least squares, Levenberg-Marquardt.
+"""Iterative inverse kinematics of a serial arm: damped least squares, Levenberg-Marquardt.
 
-Both take a fixed number of steps, so thousands of targets run in one vmap, and both keep within the
-joint limits. They are local: give several starts (vmap) where one may be caught.
+Both take a fixed number of steps, so thousands of targets run in one vmap, and both stay within the
+joint limits. They are local: use several start positions (vmap) to avoid local minima.
 """
 
 import equinox as eqx
@@ -23,16 +23,16 @@ from dartjax.robot.arms._chain import (
 from dartjax.transforms import SE3
 
 _REACHED_MM, _REACHED_RAD = 1e-3, 1e-5
-_DAMPING_SHARE = 1e-3  # of the error's own size, so that the last steps are Newton's
-_SINGULAR_SHARE = 1e-3  # least over greatest singular value of the scaled Jacobian
+_DAMPING_SHARE = 1e-3  # damping over the error's norm, so that the last steps are Newton steps
+_SINGULAR_SHARE = 1e-3  # smallest over largest singular value of the scaled Jacobian
 
 
 class ChainSolution(eqx.Module):
-    """Joint positions found for a target; see `status` before use."""
+    """Joint positions for a target; check the status before use."""
 
     q: JointPositions
-    distance_mm: Scalar  # left to the target
-    angle_rad: Scalar
+    distance_mm: Scalar  # remaining to the target
+    angle_rad: Scalar  # remaining to the target
 
 
 def solve_damped(
@@ -45,13 +45,14 @@ def solve_damped(
     longest_step_rad: float = 0.3,
     centering: Scalar | float = 0.05,
 ) -> tuple[ChainSolution, Status]:
-    """Damped least squares with the middle of the joint ranges sought in the null space.
+    """Solve inverse kinematics by damped least squares, with centering of the joints in the null
+    space.
 
-    Each step is J^+ e + centering N (middle - q), e the error scaled to mm by the
-    characteristic length, damping a thousandth of that length plus a share of |e|. The last
-    quarter of the steps leaves the null space alone so that the target is met.
-    Status: BAD_PARAMETER, UNREACHABLE_POSE (more than 1e-3 mm or 1e-5 rad left; ten times as
-    much in float32), SINGULAR_CONFIGURATION; the joints found are given in every case.
+    Each step is J^+ e + centering N (middle - q), with the error e scaled to mm by the
+    characteristic length and a damping of 1e-3 |e| + 1e-3. The last quarter of the steps has no
+    centering, so that the target is reached.
+    Status: BAD_PARAMETER, UNREACHABLE_POSE (more than 1e-3 mm or 1e-5 rad remain; ten times as much
+    in float32), SINGULAR_CONFIGURATION; the joints are returned in every case.
     """
     scale = _row_scale(characteristic_length_mm)
     step_limit = _step_limit(chain, longest_step_rad, characteristic_length_mm)
@@ -79,10 +80,10 @@ def solve_levenberg_marquardt(
     num_steps: int = 60,
     characteristic_length_mm: float = 200.0,
 ) -> tuple[ChainSolution, Status]:
-    """Levenberg-Marquardt on the pose error, damped more after a step that does not help.
+    """Solve inverse kinematics by Levenberg-Marquardt on the pose error.
 
-    A joint at a limit that the step would leave is held for that step (active set), so that
-    the others do its part. Status as `solve_damped`.
+    A joint at a limit that the step would exceed is fixed for that step (active set), and the other
+    joints compensate. Status as in `solve_damped`.
     """
     scale = _row_scale(characteristic_length_mm)
 
@@ -127,8 +128,8 @@ def _limited_move(
 def _solution(
     q: JointPositions, target: SE3, chain: SerialChain, scale: Float[Array, "6"]
 ) -> tuple[ChainSolution, Status]:
-    left = pose_error(tool_pose(q, chain), target)
-    distance, angle = jnp.linalg.norm(left[:3]), jnp.linalg.norm(left[3:])
+    error = pose_error(tool_pose(q, chain), target)
+    distance, angle = jnp.linalg.norm(error[:3]), jnp.linalg.norm(error[3:])
     slack = 1.0 if q.dtype == jnp.float64 else 10.0
     reached = (distance < slack * _REACHED_MM) & (angle < slack * _REACHED_RAD)
     values = jnp.linalg.svd(scale[:, None] * chain_jacobian(q, chain), compute_uv=False)

@@ -1,7 +1,7 @@
-"""Kinematics on the host with named errors: what was wrong, which joint or value, what to do.
+"""Kinematics on the host with named errors: which joint or value is wrong, and what to do.
 
-Thin wrappers for scripts: they check shape, unit and finiteness, call the pure function and
-raise what its status says. Inside jit use the pure functions.
+Wrappers for scripts: they check shape, unit and finiteness, call the pure function and raise the
+error of its status. Inside jit use the pure functions.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ from dartjax.transforms import SE3
 Numbers = Sequence[float | int] | Float[np.ndarray, "..."] | Float[Array, "..."]
 _POSE_NAMES = ("x", "y", "z", "tilt_x", "tilt_y")
 _LENGTH_NAMES = ("l12", "l13", "L1", "L2")
-_LEAST_LENGTH_MM = 5.0  # a spine robot's link is no shorter: these are metres
+_LEAST_LENGTH_MM = 5.0  # a shorter link indicates metres
 _GREATEST_ANGLE = 2.0 * np.pi
 
 _hybrid_forward = jax.jit(hybrid_forward)
@@ -51,10 +51,10 @@ _chain_inverse = jax.jit(solve_levenberg_marquardt)
 
 
 def checked_hybrid_forward(q: Numbers, robot: HybridRobot) -> ToolPose:
-    """`hybrid_forward` that raises BadParameter, UnreachablePose, SingularConfiguration or
+    """Call `hybrid_forward`; raise BadParameter, UnreachablePose, SingularConfiguration or
     JointLimit with the joint and its value."""
     _check_robot(robot)
-    joints = _numbers(q, JOINT_NAMES[:5], "joint", angles=("th4", "th5"))
+    joints = _checked_array(q, JOINT_NAMES[:5], "joint", angles=("th4", "th5"))
     pose, status = _hybrid_forward(joints, robot)
     problem = {
         StatusCode.UNREACHABLE_POSE: f"the links do not close at l11 = {joints[0]:.1f}, "
@@ -71,10 +71,10 @@ def checked_hybrid_forward(q: Numbers, robot: HybridRobot) -> ToolPose:
 def checked_hybrid_inverse(
     pose: Numbers, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
 ) -> Joints:
-    """`hybrid_inverse` that raises BadParameter, UnreachablePose, SingularConfiguration or
+    """Call `hybrid_inverse`; raise BadParameter, UnreachablePose, SingularConfiguration or
     JointLimit with the axis or joint and its value."""
     _check_robot(robot)
-    target = _numbers(pose, _POSE_NAMES, "pose value", angles=("tilt_x", "tilt_y"))
+    target = _checked_array(pose, _POSE_NAMES, "pose value", angles=("tilt_x", "tilt_y"))
     sides = jnp.asarray(branch, float)
     q, status = _hybrid_inverse(target, robot, branch=sides)
     reach, rise = (float(ratio) for ratio in _reach_ratios(target, robot, branch=sides))
@@ -91,7 +91,7 @@ def checked_hybrid_inverse(
 
 
 def checked_guide_inverse(T_base_platform: SE3, robot: GuideRobot) -> Float[Array, "6"]:
-    """`guide_inverse` that raises BadParameter, SingularConfiguration or JointLimit with the
+    """Call `guide_inverse`; raise BadParameter, SingularConfiguration or JointLimit with the
     leg and its length."""
     _check_pose(T_base_platform)
     legs, status = _guide_inverse(T_base_platform, robot)
@@ -100,51 +100,51 @@ def checked_guide_inverse(T_base_platform: SE3, robot: GuideRobot) -> Float[Arra
 
 
 def checked_guide_forward(legs: Numbers, robot: GuideRobot) -> SE3:
-    """`guide_forward` that raises BadParameter, UnreachablePose, SingularConfiguration or
+    """Call `guide_forward`; raise BadParameter, UnreachablePose, SingularConfiguration or
     JointLimit with the leg and its length."""
-    lengths = _numbers(legs, tuple(f"leg {i}" for i in range(1, 7)), "leg")
+    lengths = _checked_array(legs, tuple(f"leg {i}" for i in range(1, 7)), "leg")
     pose, status = _guide_forward(lengths, robot)
     _raise_for_legs(lengths, pose, int(status), robot)
     return pose
 
 
 def checked_chain_forward(q: Numbers, chain: SerialChain) -> SE3:
-    """`chain_forward` that raises BadParameter or JointLimit with the joint and its value."""
-    turning = [n for n, turns in zip(chain.names, chain.is_revolute, strict=True) if turns]
-    joints = _numbers(q, chain.names, "joint")
+    """Call `chain_forward`; raise BadParameter or JointLimit with the joint and its value."""
+    revolute = [n for n, turns in zip(chain.names, chain.is_revolute, strict=True) if turns]
+    joints = _checked_array(q, chain.names, "joint")
     pose, status = _chain_forward(joints, chain)
     excess = np.asarray(chain_excess(joints, chain))
     worst = int(np.argmax(excess))
     name, value = chain.names[worst], float(joints[worst])
-    doubt = "; is it in degrees?" if name in turning and abs(value) > _GREATEST_ANGLE else ""
+    hint = "; is it in degrees?" if name in revolute and abs(value) > _GREATEST_ANGLE else ""
     message = (
         f"joint {name} = {value:.4g} is {excess[worst]:.4g} beyond "
-        f"[{float(chain.lower[worst]):.4g}, {float(chain.upper[worst]):.4g}]{doubt}"
+        f"[{float(chain.lower[worst]):.4g}, {float(chain.upper[worst]):.4g}]{hint}"
     )
     raise_for_status(status, message)
     return pose
 
 
 def checked_chain_inverse(target: SE3, chain: SerialChain, start: Numbers) -> Float[Array, " j"]:
-    """`solve_levenberg_marquardt` that raises BadParameter, UnreachablePose or
-    SingularConfiguration with the distance left."""
+    """Call `solve_levenberg_marquardt`; raise BadParameter, UnreachablePose or
+    SingularConfiguration with the remaining distance."""
     _check_pose(target)
-    first = _numbers(start, chain.names, "joint")
+    first = _checked_array(start, chain.names, "joint")
     found, status = _chain_inverse(target, chain, first)
     message = (
-        f"{float(found.distance_mm):.3g} mm and {float(found.angle_rad):.3g} rad are left to the "
-        "target: try other starts, or a pose in reach"
+        f"{float(found.distance_mm):.3g} mm and {float(found.angle_rad):.3g} rad remain to the "
+        "target: try other start positions, or a pose in reach"
     )
     if int(status) == StatusCode.SINGULAR_CONFIGURATION:
-        message = "the arm is singular at the target: its joint rates run away; move the base"
+        message = "the arm is singular at the target: move the base or choose another pose"
     raise_for_status(status, message)
     return found.q
 
 
-def _numbers(
+def _checked_array(
     values: Numbers, names: tuple[str, ...], kind: str, angles: tuple[str, ...] = ()
 ) -> Float[Array, " n"]:
-    """The values as an array, or BadParameter for a wrong count, NaN, or evident degrees."""
+    """Values as an array; BadParameter for a wrong count, NaN, or angles in degrees."""
     array = np.asarray(values, float)
     if array.shape != (len(names),):
         raise BadParameter(f"{kind}s have the shape {array.shape}: give {', '.join(names)}")
@@ -172,7 +172,9 @@ def _check_robot(robot: HybridRobot) -> None:
 def _check_pose(pose: SE3) -> None:
     matrix = np.asarray(pose.as_matrix())
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise BadParameter(f"the pose is not one finite rigid transform: shape {matrix.shape}")
+        raise BadParameter(
+            f"the pose is not one finite rigid transform: its shape is {matrix.shape}"
+        )
 
 
 def _limit_message(q: Joints, robot: HybridRobot) -> str:
@@ -190,11 +192,14 @@ def _raise_for_legs(legs: Float[Array, "6"], pose: SE3, status: int, robot: Guid
     worst = int(np.argmax(excess))
     limits = f"[{float(robot.shortest_leg):.4g}, {float(robot.longest_leg):.4g}] mm"
     problem = {
-        StatusCode.UNREACHABLE_POSE: "no pose reached from neutral has these leg lengths",
+        StatusCode.UNREACHABLE_POSE: "the robot reaches no pose with these leg lengths "
+        "from its neutral pose: choose another pose",
         StatusCode.JOINT_LIMIT: f"leg {worst + 1} = {float(legs[worst]):.4g} mm is "
         f"{excess[worst]:.4g} beyond {limits}",
     }
     if status == StatusCode.SINGULAR_CONFIGURATION:
         condition = float(guide_condition(pose, robot))
-        problem[StatusCode.SINGULAR_CONFIGURATION] = f"condition {condition:.3g} is above 50"
+        problem[StatusCode.SINGULAR_CONFIGURATION] = (
+            f"the condition {condition:.3g} of the pose is above 50: choose another pose"
+        )
     raise_for_status(status, problem.get(StatusCode(status), "the legs are not finite"))

@@ -1,7 +1,7 @@
-"""From a planned needle path to the motion of the hybrid robot that follows it.
+"""Motion of the hybrid robot along a planned needle path.
 
-The guide sleeve's end (the tool point) is brought along the path's own line to a standoff before
-the bone; from there only the feed moves, so the wire advances straight into the pedicle.
+The end of the guide sleeve (the tool point) moves along the line of the path to a standoff in front
+of the bone. From there only the feed moves, so the wire advances straight into the pedicle.
 """
 
 from collections.abc import Sequence
@@ -32,24 +32,24 @@ _LINE_SAMPLES = 5  # of the approach, from the retreat to the standoff
 
 
 class ApproachOptions(eqx.Module):
-    """Distances along the path's line before its entry point, mm."""
+    """Distances of the approach along the path's line before its entry point, mm."""
 
-    standoff_mm: float = 10.0  # of the sleeve's end when the wire is fed
-    retreat_mm: float = 60.0  # farther back: where the straight approach begins
+    standoff_mm: float = 10.0  # of the sleeve's end during the feed
+    retreat_mm: float = 60.0  # from the standoff back to the start of the straight approach
 
 
 class Approach(eqx.Module):
-    """How the robot follows one path; base frame, mm and rad."""
+    """Approach of the robot to one path; base frame, mm and rad."""
 
     entry_point: Point
     target_point: Point
     pose: ToolPose  # at the standoff
-    q: Joints
-    retreat_q: Joints  # where the straight approach begins
+    q: Joints  # at the standoff
+    retreat_q: Joints  # at the start of the straight approach
     feed_at_entry: Scalar  # mm
     feed_at_target: Scalar
-    margin: Scalar  # least of all along the approach, joints, reach and feed; > 0 = reachable
-    clearance: Scalar  # least room between tool and patient along the approach, mm
+    margin: Scalar  # smallest of joints, reach and feed along the approach; > 0 = reachable
+    clearance: Scalar  # smallest distance of tool and patient along the approach, mm
 
 
 def plan_approach(
@@ -61,13 +61,13 @@ def plan_approach(
     tool: ToolShape,
     options: ApproachOptions = ApproachOptions(),
 ) -> tuple[Approach, Status]:
-    """Joints, feed, margin and clearance for a path in patient coordinates (world RAS+ mm).
+    """Plan the approach to a path in patient coordinates (world RAS+ mm).
 
-    `body` is the patient's signed distance in patient coordinates. Status of the worst sample
-    along the straight approach: BAD_PARAMETER (not finite, or a path without length),
-    UNREACHABLE_POSE (its joints are NaN), SINGULAR_CONFIGURATION, JOINT_LIMIT (also a feed too
-    long). A collision is no status: read `clearance`. vmap over paths; differentiable in
-    T_base_patient.
+    Computes joints, feed, margin and clearance. `body` is the patient's signed distance in patient
+    coordinates. Status of the worst sample along the straight approach: BAD_PARAMETER (not finite,
+    or a path of length 0), UNREACHABLE_POSE (its joints are NaN), SINGULAR_CONFIGURATION,
+    JOINT_LIMIT (also for a feed that is too long). A collision does not change the status: check
+    `clearance`. Use vmap for several paths; differentiable in T_base_patient.
     """
     entry, target = T_base_patient.apply(path.entry_point), T_base_patient.apply(path.target_point)
     back = jnp.linspace(options.retreat_mm, 0.0, _LINE_SAMPLES) + options.standoff_mm
@@ -79,7 +79,7 @@ def plan_approach(
         (robot.upper[5] - feed) / (0.5 * (robot.upper[5] - robot.lower[5])),
     )
     patient = in_patient(T_base_patient, body)
-    room = jax.vmap(lambda pose: tool_clearance(tool_frame(pose), tool, patient))(poses)
+    clearances = jax.vmap(lambda pose: tool_clearance(tool_frame(pose), tool, patient))(poses)
     approach = Approach(
         entry_point=entry,
         target_point=target,
@@ -89,9 +89,9 @@ def plan_approach(
         feed_at_entry=jnp.asarray(options.standoff_mm, feed.dtype),
         feed_at_target=feed,
         margin=jnp.min(margins),
-        clearance=jnp.min(room),
+        clearance=jnp.min(clearances),
     )
-    return approach, _worst(status, feed, robot)
+    return approach, _worst_status(status, feed, robot)
 
 
 def approach_margins(
@@ -101,8 +101,10 @@ def approach_margins(
     *,
     options: ApproachOptions = ApproachOptions(),
 ) -> Float[Array, "14"]:
-    """The robot's margins (see `hybrid_margins`) at both ends of the approach: what a base
-    placement can improve. Differentiable, also where the path is out of reach."""
+    """Compute the robot's margins (see `hybrid_margins`) at both ends of the approach.
+
+    Base placement maximises them. Differentiable, also for a path out of reach.
+    """
     entry, target = T_base_patient.apply(path.entry_point), T_base_patient.apply(path.target_point)
     back = options.standoff_mm + jnp.array([0.0, options.retreat_mm])
     poses = jax.vmap(lambda distance: _pose_before(entry, target, distance))(back)
@@ -118,9 +120,12 @@ def follow(
     options: ApproachOptions = ApproachOptions(),
     num_samples: int = 51,
 ) -> Trajectory:
-    """Six-joint trajectory from `start`: joints straight to the retreat, tool straight along the
-    path's line to the standoff, then the feed alone to the target. NaN for an approach out of
-    reach; within limits when `start` and the approach are."""
+    """Compute a six-joint trajectory from `start` along an approach to the target.
+
+    The joints move straight to the retreat, the tool moves straight along the path's line to the
+    standoff, and then only the feed moves to the target. NaN for an approach out of reach; within
+    limits if `start` and the approach are.
+    """
     still = jnp.zeros((1,), start.dtype)
 
     def along_line(u: Scalar) -> Float[Array, "6"]:
@@ -137,19 +142,19 @@ def follow(
 
 
 def stack_paths(paths: Sequence[NeedlePath]) -> NeedlePath:
-    """Paths with a leading axis, for vmap. Raises ValueError when there are none."""
+    """Stack paths along a leading axis, for vmap. Raises ValueError for an empty sequence."""
     if not paths:
-        raise ValueError("there are no paths to stack")
+        raise ValueError("there are no paths to stack: give at least one")
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *paths)
 
 
 def _pose_before(entry: Point, target: Point, distance: Scalar) -> ToolPose:
-    """The tool on the path's line, `distance` mm before the entry."""
+    """Pose of the tool on the path's line, `distance` mm before the entry."""
     direction = normalize(target - entry)
     return wire_pose(entry - distance * direction, direction)
 
 
-def _worst(status: Int[Array, " sample"], feed: Scalar, robot: HybridRobot) -> Status:
+def _worst_status(status: Int[Array, " sample"], feed: Scalar, robot: HybridRobot) -> Status:
     order = (
         StatusCode.BAD_PARAMETER,
         StatusCode.UNREACHABLE_POSE,

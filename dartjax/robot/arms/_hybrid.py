@@ -2,13 +2,13 @@
 
 Source: [L] Li, Du, Yu, IEEE Access 8 (2020), equations 1-11. Two sliders drive a planar
 five-bar (PRRRP) in the base's y-z plane: B = (-l11, 0) and D = (0, -l14) carry links of length
-l12 and l13 that meet in the hinge C. On link CD stands an arm that ends in O3; from there a slider
-along x (l3), a turn about x (th4) and a turn about y (th5) carry the tool, and the K-wire
-is fed along it. The hinge is solved in closed form, which [L] leaves implicit.
+l12 and l13 that meet in the hinge C. An arm fixed to link CD ends in O3. From there a slider along
+x (l3), a rotation about x (th4) and a rotation about y (th5) carry the tool, along which the K-wire
+is fed. The hinge is solved in closed form; [L] gives only an implicit equation.
 
 Joint positions q = (l11, l14, l3, th4, th5), mm and rad. A pose is (x, y, z, tilt_x, tilt_y): the
 tool point in the base frame in mm, and the tool's rotation Rx(tilt_x) Ry(tilt_y). The wire
-leaves the tool point along -z of the tool; the feed is a pure advance along it.
+leaves the tool point along -z of the tool; the feed advances it in this direction.
 """
 
 import equinox as eqx
@@ -26,27 +26,30 @@ ToolPose = Float[Array, "5"]  # (x, y, z, tilt_x, tilt_y), mm and rad
 Branch = tuple[int, int] | Float[Array, "2"]
 WORKING_BRANCH: Branch = (1, 1)
 
-_LEAST_SINE = 0.05  # of the angle between arm and reach, and between the two links
-_GREATEST_RISE = 0.98  # of the hinge, as a share of l12
+_LEAST_SINE = 0.05  # of the angles that vanish at a singularity: arm to reach, link to link
+_GREATEST_RISE = 0.98  # largest height of the hinge, as a fraction of l12
 
 
 class HybridRobot(eqx.Module):
-    """Structure parameters and joint limits, mm and rad, in the symbols of [L]."""
+    """Hybrid robot: structure parameters and joint limits, mm and rad, in the symbols of [L]."""
 
     l12: Scalar  # link from slider B to the hinge C
     l13: Scalar  # link from slider D to the hinge C
     L1: Scalar  # arm from the hinge to O3
     L2: Scalar  # tool point below the last axis
-    gamma: Scalar  # from link CD to the arm
-    theta: Scalar  # from the arm to the zero of th4
+    gamma: Scalar  # angle from link CD to the arm
+    theta: Scalar  # angle from the arm to the zero of th4
     d: Scalar  # tool point in front of the last axis
     lower: Float[Array, "6"]  # limits of (l11, l14, l3, th4, th5, feed)
     upper: Float[Array, "6"]
 
 
 def spine_hybrid() -> HybridRobot:
-    """The robot used throughout: [L] prints no dimensions, so these come from a search over
-    60,000 candidates for conditioning, stroke and compactness, rounded."""
+    """Build the default hybrid robot.
+
+    [L] prints no dimensions. These come from a search over 60,000 candidates for conditioning,
+    stroke and compactness, rounded.
+    """
     lengths = {"l12": 590.0, "l13": 440.0, "L1": 450.0, "L2": 220.0, "d": 70.0}
     angles = {"gamma": jnp.deg2rad(-30.0), "theta": jnp.deg2rad(-40.0)}
     turn4, turn5 = jnp.deg2rad(45.0), jnp.deg2rad(40.0)
@@ -58,12 +61,12 @@ def spine_hybrid() -> HybridRobot:
 
 
 def hybrid_forward(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> tuple[ToolPose, Status]:
-    """Pose of the tool ([L] equation 10) from joint positions.
+    """Compute the pose of the tool from joint positions ([L] equation 10).
 
-    `assembly` is +1 for the machine's own side of the line BD, -1 for the mirrored hinge.
-    Status: BAD_PARAMETER (not finite, a length not positive) and UNREACHABLE_POSE (the links
-    do not close) give NaN; SINGULAR_CONFIGURATION (the links nearly in line) and JOINT_LIMIT
-    leave the pose as it is.
+    `assembly` selects the side of the line BD on which the hinge lies: +1 as built, -1 mirrored.
+    Status: BAD_PARAMETER (not finite, a length not positive) and UNREACHABLE_POSE (the links do not
+    close) give NaN; SINGULAR_CONFIGURATION (the links nearly collinear) and JOINT_LIMIT still
+    return the pose.
     """
     hinge_y, hinge_z, closes = _hinge(q, robot, assembly)
     _, l14, l3, th4, th5 = q
@@ -92,12 +95,12 @@ def hybrid_forward(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> tuple
 def hybrid_inverse(
     pose: ToolPose, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
 ) -> tuple[Joints, Status]:
-    """Joint positions of a pose in closed form ([L] equation 11, with what it leaves out).
+    """Compute the joint positions of a pose in closed form ([L] equation 11, completed).
 
-    `branch` = (arm, slider), each +1 or -1: the side to which the arm bends, and the side of
+    `branch` = (arm, slider), each +1 or -1, selects the side to which the arm bends and the side of
     slider B's link. Only (1, 1) is within the limits of `spine_hybrid`.
-    Status: BAD_PARAMETER and UNREACHABLE_POSE give NaN; SINGULAR_CONFIGURATION (arm or
-    slider link nearly straight) and JOINT_LIMIT leave the joints as they are.
+    Status: BAD_PARAMETER and UNREACHABLE_POSE give NaN; SINGULAR_CONFIGURATION (arm or slider link
+    nearly straight) and JOINT_LIMIT still return the joints.
     """
     q, reach, rise = _inverse(pose, robot, branch)
     valid = _is_valid(pose, robot)
@@ -115,12 +118,11 @@ def hybrid_inverse(
 def hybrid_margins(
     pose: ToolPose, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
 ) -> Float[Array, "7"]:
-    """How far a pose is from what the robot cannot do: all positive = reachable, singularities
-    and limits kept clear.
+    """Compute the margins of a pose to the robot's limits; all are positive for a reachable pose.
 
-    Two margins of reach (1 - |reach| and 1 - |rise|, less what is singular), then one for
-    each joint as a share of half its range. Finite and differentiable for unreachable poses
-    too, so that a placement can be improved from there.
+    The first two are margins of reach (1 - |reach| and 1 - |rise|, reduced near singularities). The
+    others are margins of the joints as fractions of half their range. All are finite and
+    differentiable also for unreachable poses, so that a base placement can be optimised from there.
     """
     q, reach, rise = _inverse(pose, robot, branch)
     straight = 1.0 - (1.0 - _LEAST_SINE**2) ** 0.5
@@ -133,29 +135,29 @@ def hybrid_margins(
 def reach_ratios(
     pose: ToolPose, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
 ) -> tuple[Scalar, Scalar]:
-    """(reach, rise): the arm's stretch in y as a share of its greatest, and the hinge's height as
-    a share of l12. Beyond +-1 the pose is unreachable."""
+    """Compute (reach, rise): the arm's extension in y relative to the largest possible one, and the
+    hinge's height relative to l12. A pose with a ratio beyond +-1 is unreachable."""
     _, reach, rise = _inverse(pose, robot, branch)
     return reach, rise
 
 
 def closing_sine(q: Joints, robot: HybridRobot) -> Scalar:
-    """Sine of the angle between the two links, at least 0: at 0 they are in line and the sliders
-    no longer move the hinge."""
+    """Compute the sine of the angle between the two links, at least 0. At 0 the links are collinear
+    and the configuration is singular."""
     hinge_y, hinge_z, closes = _hinge(q, robot, 1)
     cross = (hinge_y + q[0]) * (hinge_z + q[1]) - hinge_y * hinge_z
     return jnp.where(closes, jnp.abs(cross) / (robot.l12 * robot.l13), 0.0)
 
 
 def limit_excess(q: Float[Array, " joint"], robot: HybridRobot) -> Float[Array, " joint"]:
-    """By how much each joint is beyond its range, 0 within it; of the five joints, or of six
+    """Compute the excess of each joint beyond its range, 0 within it; for the five joints, or six
     with the feed."""
     lower, upper = robot.lower[: len(q)], robot.upper[: len(q)]
     return jnp.maximum(jnp.maximum(lower - q, q - upper), 0.0)
 
 
 def branch_of(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> Float[Array, "2"]:
-    """The branch of `hybrid_inverse` that leads back to these joint positions."""
+    """Compute the branch with which `hybrid_inverse` returns these joint positions."""
     hinge_y, hinge_z, _ = _hinge(q, robot, assembly)
     _, bend = arm_triangle(robot)
     th13 = jnp.arctan2(hinge_z + q[1], hinge_y)
@@ -164,28 +166,28 @@ def branch_of(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> Float[Arra
 
 
 def wire_direction(tilts: Float[Array, "2"]) -> Point:
-    """Unit vector in the base frame along which the wire advances, Rx Ry (0, 0, -1)."""
+    """Compute the unit vector of the wire's feed in the base frame, Rx Ry (0, 0, -1)."""
     x, y = tilts
     return jnp.array([-jnp.sin(y), jnp.sin(x) * jnp.cos(y), -jnp.cos(x) * jnp.cos(y)])
 
 
 def wire_tip(pose: ToolPose, feed: Scalar | float) -> Point:
-    """Where the tip of the wire is after a feed in mm, base frame."""
+    """Compute the tip of the wire after a feed (mm), base frame."""
     return pose[:3] + feed * wire_direction(pose[3:])
 
 
 def wire_pose(point: Point, direction: Point) -> ToolPose:
-    """The pose whose wire passes from `point` along a unit `direction`, base frame.
+    """Compute the pose whose wire starts at `point` along a unit `direction`, base frame.
 
-    The turn about the wire is the robot's own; directions with a component along +z (out of
-    the patient) have none within limits.
+    The rotation about the wire follows from the robot's axes. Directions with a component along +z
+    (out of the patient) have no pose within limits.
     """
     tilt_x = jnp.arctan2(direction[1], -direction[2])
     return jnp.concatenate([point, jnp.array([tilt_x, -jnp.arcsin(direction[0])])])
 
 
 def tool_frame(pose: ToolPose) -> SE3:
-    """T_base_tool: origin at the tool point, wire along -z."""
+    """Compute T_base_tool of a pose: origin at the tool point, wire along -z."""
     rotation = SO3.from_x_radians(pose[3]) @ SO3.from_y_radians(pose[4])
     return SE3.from_rotation_and_translation(rotation, pose[:3])
 
@@ -193,7 +195,7 @@ def tool_frame(pose: ToolPose) -> SE3:
 def sample_joints(
     robot: HybridRobot, num_samples: int, *, key: Array
 ) -> tuple[Float[Array, "sample 5"], Float[Array, "sample 5"], Int[Array, " sample"]]:
-    """Joint positions drawn evenly within limits, their poses and their statuses."""
+    """Draw joint positions uniformly within limits; also returns their poses and statuses."""
     share = jax.random.uniform(key, (num_samples, 5), robot.lower.dtype)
     q = robot.lower[None, :5] + share * (robot.upper - robot.lower)[None, :5]
     poses, status = jax.vmap(lambda each: hybrid_forward(each, robot))(q)
@@ -201,14 +203,14 @@ def sample_joints(
 
 
 def _hinge(q: Joints, robot: HybridRobot, assembly: int) -> tuple[Scalar, Scalar, Bool[Array, ""]]:
-    """(y, z) of the hinge C, and whether the links close: where two circles meet."""
+    """Intersection of two circles: (y, z) of the hinge C, and whether the links close."""
     l11, l14 = q[0], q[1]
     squared = l11**2 + l14**2
-    apart = squared > 0.0
-    base = jnp.sqrt(jnp.where(apart, squared, 1.0))
+    distinct = squared > 0.0
+    base = jnp.sqrt(jnp.where(distinct, squared, 1.0))
     along = (robot.l13**2 - robot.l12**2 + squared) / (2.0 * base)
     height_squared = robot.l13**2 - along**2
-    closes = apart & (height_squared >= 0.0)
+    closes = distinct & (height_squared >= 0.0)
     height = assembly * jnp.sqrt(jnp.where(height_squared > 0.0, height_squared, 1.0))
     height = jnp.where(height_squared > 0.0, height, 0.0)
     y = (-along * l11 + height * l14) / base
@@ -217,7 +219,7 @@ def _hinge(q: Joints, robot: HybridRobot, assembly: int) -> tuple[Scalar, Scalar
 
 
 def _inverse(pose: ToolPose, robot: HybridRobot, branch: Branch) -> tuple[Joints, Scalar, Scalar]:
-    """Joints, and the two ratios that must lie within +-1; finite beyond them as well."""
+    """Joints, and the ratios of `reach_ratios`; finite also for unreachable poses."""
     arm_side, slider_side = branch[0], branch[1]
     x, y, z, tilt_x, tilt_y = pose
     drop = hinge_drop(tilt_y, robot)
@@ -241,19 +243,20 @@ def _inverse(pose: ToolPose, robot: HybridRobot, branch: Branch) -> tuple[Joints
 
 
 def hinge_drop(tilt_y: Scalar, robot: HybridRobot) -> Scalar:
-    """f1 of [L]: from the last axis to the tool point, across that axis."""
+    """Compute f1 of [L]: the distance from the last axis to the tool point, perpendicular to the
+    axis."""
     return robot.L2 * jnp.cos(tilt_y) + robot.d * jnp.sin(tilt_y)
 
 
 def arm_triangle(robot: HybridRobot) -> tuple[Scalar, Scalar]:
-    """l13 cos(a) + L1 cos(a + gamma) = R cos(a + phi): (R, phi)."""
+    """Compute (R, phi) with l13 cos(a) + L1 cos(a + gamma) = R cos(a + phi)."""
     across = robot.l13 + robot.L1 * jnp.cos(robot.gamma)
     up = robot.L1 * jnp.sin(robot.gamma)
     return jnp.hypot(across, up), jnp.arctan2(up, across)
 
 
 def _within_one(ratio: Scalar) -> Scalar:
-    """The ratio kept off +-1, where arccos and sqrt have no derivative; gradient 0 beyond."""
+    """Clip a ratio inside +-1, where arccos and sqrt have no derivative; gradient 0 beyond."""
     most = 1.0 - 4.0 * jnp.finfo(ratio.dtype).eps
     return jnp.clip(ratio, -most, most)
 

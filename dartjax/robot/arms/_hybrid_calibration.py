@@ -1,9 +1,8 @@
-"""Self-calibration of the hybrid robot: which structure parameters measurements determine, the
-poses that determine all of them, and their estimate.
+"""Calibration of the hybrid robot's structure parameters: identifiability, poses, estimation.
 
-A tracker measures the tool point in its own frame while the joints stand at known positions.
-Legs (distances between successive points) need no common frame but see less: with the tool
-held parallel to itself L2, d and theta shift all points alike and drop out.
+A tracker measures the tool point in its own frame at known joint positions. Legs (distances between
+successive points) need no common frame but determine less: if the orientation of the tool is
+constant, L2, d and theta shift all points equally and cannot be determined.
 """
 
 import dataclasses
@@ -31,24 +30,27 @@ from dartjax.transforms import SE3
 
 STRUCTURE_NAMES: tuple[str, ...] = ("l12", "l13", "L1", "L2", "gamma", "theta", "d")
 Structure = Float[Array, "7"]
-_UNIT_MM, _UNIT_RAD = 1.0, 2e-3  # errors of machining that weigh alike, for scaling
-_LEAST_SINGULAR = 1e-2  # of the greatest: below it a direction is not seen
+_UNIT_MM, _UNIT_RAD = 1.0, 2e-3  # manufacturing errors of similar effect, for scaling
+_LEAST_SINGULAR = 1e-2  # of the largest: below it a direction is not identifiable
 _NUM_STEPS = 12
-_CLEAR_SINE, _CLEAR_REACH = 0.4, 0.03  # kept from singularities by planned poses
+_CLEAR_SINE, _CLEAR_REACH = 0.4, 0.03  # distance of planned poses from singularities
 
 
 class Identifiability(eqx.Module):
-    """What measurements say about each parameter, by the singular values of their Jacobian with
-    parameters in units of 1 mm and 2 mrad. A direction a hundred times less visible than the
-    best counts as not seen: noise would throw it farther than any error of machining."""
+    """Identifiability of parameters from measurements.
+
+    From the singular values of the Jacobian with parameters in units of 1 mm and 2 mrad. A
+    direction with a singular value below 1 % of the largest is not identifiable: noise would change
+    it by more than any manufacturing error.
+    """
 
     singular_values: Float[Array, " n"]  # descending, mm per unit
     rank: Int[Array, ""]
-    seen: Float[Array, " n"]  # share of each parameter in the seen directions, 0 to 1
+    seen: Float[Array, " n"]  # fraction of each parameter in identifiable directions, 0 to 1
 
 
 class HybridCalibration(eqx.Module):
-    """A calibrated robot; `sigma` holds standard deviations in mm and rad."""
+    """Result of a calibration; `sigma` has the standard deviations in mm and rad."""
 
     robot: HybridRobot
     T_tracker_base: SE3
@@ -58,12 +60,12 @@ class HybridCalibration(eqx.Module):
 
 
 def structure_of(robot: HybridRobot) -> Structure:
-    """The seven structure parameters, in the order of STRUCTURE_NAMES."""
+    """Return the seven structure parameters in the order of STRUCTURE_NAMES."""
     return jnp.stack([getattr(robot, name) for name in STRUCTURE_NAMES])
 
 
 def with_structure(robot: HybridRobot, structure: Structure) -> HybridRobot:
-    """The robot with other structure parameters."""
+    """Replace the structure parameters of a robot."""
     named = zip(STRUCTURE_NAMES, structure, strict=True)
     return dataclasses.replace(robot, **dict(named))
 
@@ -71,30 +73,30 @@ def with_structure(robot: HybridRobot, structure: Structure) -> HybridRobot:
 def perturbed(
     robot: HybridRobot, sigma_mm: Scalar | float, sigma_rad: Scalar | float, *, key: Array
 ) -> HybridRobot:
-    """A robot as built: normal errors on every structure parameter."""
+    """Simulate a robot as built: add normal errors to every structure parameter."""
     sigma = jnp.where(_is_angle(), sigma_rad, sigma_mm)
     nominal = structure_of(robot)
     return with_structure(robot, nominal + sigma * jax.random.normal(key, (7,), nominal.dtype))
 
 
 def tool_points(q: Float[Array, "n 5"], robot: HybridRobot) -> Points:
-    """Tool points in the base frame, mm."""
+    """Compute tool points of joint positions in the base frame, mm."""
     return jax.vmap(lambda each: hybrid_forward(each, robot)[0][:3])(q)
 
 
 def leg_lengths(points: Points) -> Float[Array, " leg"]:
-    """Distances between successive points, mm."""
+    """Compute the distances between successive points, mm."""
     return jnp.linalg.norm(jnp.diff(points, axis=0), axis=1)
 
 
 def calibrate_from_points(
     q: Float[Array, "n 5"], points_tracker: Points, nominal: HybridRobot
 ) -> tuple[HybridCalibration, Status]:
-    """Structure parameters and T_tracker_base from tool points measured by a tracker (mm).
+    """Calibrate structure parameters and T_tracker_base from tool points of a tracker (mm).
 
-    Levenberg-Marquardt over 7 + 6 unknowns, started at the nominal robot laid on the points.
-    `sigma` comes from the residuals. Status: BAD_PARAMETER (not finite), DEGENERATE_GEOMETRY
-    (the poses leave a direction undetermined: vary the tilts); the unseen stay nominal.
+    Levenberg-Marquardt over 7 + 6 unknowns, from the nominal robot aligned with the points. `sigma`
+    is estimated from the residuals. Status: BAD_PARAMETER (not finite), DEGENERATE_GEOMETRY (the
+    poses do not determine all directions: vary the tilts); undetermined directions stay nominal.
     """
     start = transforms.align_points(tool_points(q, nominal), points_tracker)
 
@@ -122,10 +124,10 @@ def calibrate_from_points(
 def calibrate_from_legs(
     q: Float[Array, "n 5"], legs: Float[Array, " leg"], nominal: HybridRobot
 ) -> tuple[HybridRobot, Identifiability, Status]:
-    """Structure parameters from measured distances between successive tool points, mm.
+    """Calibrate structure parameters from distances between successive tool points, mm.
 
-    Directions that the legs do not see stay nominal, and the status is DEGENERATE_GEOMETRY
-    then: the robot repeats these legs well, and no more than that is known.
+    Directions that the legs do not determine stay nominal, with status DEGENERATE_GEOMETRY. The
+    robot then reproduces these legs, but its accuracy elsewhere is unknown.
     """
 
     def residual(x: Structure) -> Float[Array, " leg"]:
@@ -143,19 +145,20 @@ def calibrate_from_legs(
 
 
 def identifiability_of_legs(q: Float[Array, "n 5"], robot: HybridRobot) -> Identifiability:
-    """What the legs between these joint positions say of the seven structure parameters."""
+    """Compute the identifiability of the seven structure parameters from legs between these joint
+    positions."""
     of_structure = jax.jacfwd(lambda p: leg_lengths(tool_points(q, with_structure(robot, p))))
     return identifiability_of(of_structure(structure_of(robot)) * _units()[None, :])
 
 
 def identifiability_of_points(q: Float[Array, "n 5"], robot: HybridRobot) -> Identifiability:
-    """What tool points in a tracker's frame say of the structure (first seven) and of the
-    tracker's pose (turn, then shift)."""
+    """Compute the identifiability of the structure (first seven) and of the tracker's pose
+    (rotation, then translation) from tool points in a tracker's frame."""
     return identifiability_of(jax.vmap(lambda each: _point_rows(each, robot))(q).reshape(-1, 13))
 
 
 def identifiability_of(jacobian: Float[Array, "m n"]) -> Identifiability:
-    """Rank and seen directions of a scaled Jacobian."""
+    """Compute the rank and the identifiable directions of a scaled Jacobian."""
     _, values, rows = jnp.linalg.svd(jacobian, full_matrices=False)
     is_seen: Bool[Array, " n"] = values > _LEAST_SINGULAR * values[0]
     seen = jnp.sum(jnp.where(is_seen[:, None], rows**2, 0.0), axis=0)
@@ -165,15 +168,15 @@ def identifiability_of(jacobian: Float[Array, "m n"]) -> Identifiability:
 def plan_calibration(
     robot: HybridRobot, num_poses: int = 40, *, key: Array, num_candidates: int = 600
 ) -> Float[Array, "pose 5"]:
-    """Joint positions, tilts varied, whose tool points determine all parameters best.
+    """Plan joint positions with varied tilts whose tool points determine all parameters best.
 
-    Greedy D-optimal design: of candidates drawn within limits each next pose is the one that
-    raises log det of the information matrix of the 13 unknowns most. Poses near a singularity are
-    left out: the robot as built may not close there.
+    Greedy D-optimal design: of random candidates within limits, each next pose maximises log det of
+    the information matrix of the 13 unknowns. Poses near a singularity are excluded, because the
+    links of the robot as built may not close there.
     """
     q, poses, _ = sample_joints(robot, num_candidates, key=key)
     rows = jax.vmap(lambda each: _point_rows(each, robot))(q)  # (candidate, 3, 13)
-    usable = jax.vmap(lambda each, pose: _keeps_clear(each, pose, robot))(q, poses)
+    usable = jax.vmap(lambda each, pose: _is_clear_of_singularities(each, pose, robot))(q, poses)
     rows = jnp.where(usable[:, None, None], jnp.nan_to_num(rows), 0.0)
 
     def choose(state, _):
@@ -191,25 +194,25 @@ def plan_calibration(
 def _solve(
     residual: Callable[[Float[Array, " n"]], Float[Array, " m"]], start: Float[Array, " n"]
 ) -> tuple[LeastSquares, Identifiability]:
-    """Least squares over the directions that are seen at the start; the others stay there."""
+    """Least squares over the directions that are identifiable at `start`; the others are fixed."""
     jacobian = jax.jacfwd(residual)(start)
     _, values, rows = jnp.linalg.svd(jacobian, full_matrices=False)
     kept = jnp.where((values > _LEAST_SINGULAR * values[0])[:, None], rows, 0.0)
-    onto_seen = kept.T @ kept
+    projector = kept.T @ kept
     found = levenberg_marquardt(
-        lambda x: residual(start + onto_seen @ (x - start)), start, num_steps=_NUM_STEPS
+        lambda x: residual(start + projector @ (x - start)), start, num_steps=_NUM_STEPS
     )
-    x = start + onto_seen @ (found.x - start)
+    x = start + projector @ (found.x - start)
     return dataclasses.replace(found, x=x), identifiability_of(jacobian)
 
 
-def _keeps_clear(q: Joints, pose: ToolPose, robot: HybridRobot) -> Bool[Array, ""]:
+def _is_clear_of_singularities(q: Joints, pose: ToolPose, robot: HybridRobot) -> Bool[Array, ""]:
     of_reach = hybrid_margins(pose, robot)[:2]
     return (closing_sine(q, robot) > _CLEAR_SINE) & jnp.all(of_reach > _CLEAR_REACH)
 
 
 def _point_rows(q: Joints, robot: HybridRobot) -> Float[Array, "3 13"]:
-    """How one tool point moves with the unknowns, tracker frame = base frame."""
+    """Jacobian of one tool point in the 13 unknowns, for tracker frame = base frame."""
 
     def point(x: Float[Array, "13"]) -> Float[Array, "3"]:
         moved = with_structure(robot, structure_of(robot) + _units() * x[:7])
@@ -220,7 +223,7 @@ def _point_rows(q: Joints, robot: HybridRobot) -> Float[Array, "3 13"]:
 
 
 def _inverse_diagonal(jacobian: Float[Array, "m n"]) -> Float[Array, " n"]:
-    """Diagonal of (J^T J)^-1; infinite for what is not seen."""
+    """Diagonal of (J^T J)^-1; infinite for parameters that are not identifiable."""
     _, values, rows = jnp.linalg.svd(jacobian, full_matrices=False)
     is_seen = values > _LEAST_SINGULAR * values[0]
     inverse = jnp.where(is_seen, 1.0 / jnp.where(is_seen, values, 1.0) ** 2, 0.0)

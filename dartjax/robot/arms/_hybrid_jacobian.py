@@ -1,8 +1,8 @@
-"""Jacobian of the hybrid robot, its inverse in closed form, and how well it is conditioned.
+"""Jacobian of the hybrid robot, its inverse in closed form, and its conditioning.
 
-Appendix A of [L] prints a Jacobian with a wrong sign in the tool's offset and the derivative of
-another angle in its last row; appendix B is cut short. Here the Jacobian is the derivative of the
-forward kinematics itself, and the closed inverse is derived anew.
+The Jacobian in appendix A of [L] has a wrong sign in the tool's offset and the derivative of
+another angle in its last row; appendix B is incomplete. Here the Jacobian is the derivative of the
+forward kinematics, and the closed inverse is derived independently.
 """
 
 import equinox as eqx
@@ -27,24 +27,29 @@ Matrix5 = Float[Array, "5 5"]
 
 
 class Conditioning(eqx.Module):
-    """How the tool's motion answers the joints' at one configuration."""
+    """Conditioning of the Jacobian at one configuration."""
 
     least_singular_value: Scalar  # of the 5 x 5 Jacobian, angles scaled by a length
     condition: Scalar  # of the same
-    slider_condition: Scalar  # of d(x, y, z) / d(l11, l14, l3), free of any scale
+    slider_condition: Scalar  # of d(x, y, z) / d(l11, l14, l3), which needs no scale
     determinant: Scalar  # of the unscaled Jacobian; 0 at a singularity
 
 
 def hybrid_jacobian(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> Matrix5:
-    """d pose / d q, mm and rad; rows x, y, z, tilt_x, tilt_y. NaN where the links do not close."""
+    """Compute d pose / d q, mm and rad; rows x, y, z, tilt_x, tilt_y.
+
+    NaN if the links do not close.
+    """
     return jax.jacfwd(lambda each: hybrid_forward(each, robot, assembly=assembly)[0])(q)
 
 
 def hybrid_inverse_jacobian(
     pose: ToolPose, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
 ) -> Matrix5:
-    """d q / d pose in closed form, rows l11, l14, l3, th4, th5. NaN for an unreachable pose;
-    it grows without bound toward a singularity."""
+    """Compute d q / d pose in closed form, rows l11, l14, l3, th4, th5.
+
+    NaN for an unreachable pose; unbounded near a singularity.
+    """
     q, _ = hybrid_inverse(pose, robot, branch=branch)
     tilt_x, tilt_y = pose[3], pose[4]
     sin_x, cos_x = jnp.sin(tilt_x), jnp.cos(tilt_x)
@@ -71,8 +76,11 @@ def hybrid_inverse_jacobian(
 def conditioning(
     q: Joints, robot: HybridRobot, *, characteristic_length_mm: float = 200.0
 ) -> Conditioning:
-    """Conditioning of the Jacobian at joint positions. Tilts and turns are multiplied by the
-    length so that all rows and columns are in mm; the default is about the tool's."""
+    """Compute the conditioning of the Jacobian at joint positions.
+
+    Angles are multiplied by the characteristic length, so that all rows and columns are in mm; the
+    default is about the length of the tool.
+    """
     jacobian = hybrid_jacobian(q, robot)
     scale = jnp.array([1.0, 1.0, 1.0, characteristic_length_mm, characteristic_length_mm])
     values = _singular_values(scale[:, None] * jacobian / scale[None, :])

@@ -1,8 +1,8 @@
-"""Room between the tool and the patient: capsules on the tool against any signed distance.
+"""Clearance between tool and patient: capsules of the tool against a signed distance.
 
-The patient is a function of base-frame points (n, 3) that returns their signed distances to it
-in mm, negative inside: `tube_distance` for a torso, or `planning.signed_distance` of a
-`DistanceField` after mapping the points into the patient's frame (see `in_patient`).
+The patient is a function of points (n, 3) in the base frame that returns their signed distances in
+mm, negative inside: `tube_distance` for a torso, or `planning.signed_distance` of a `DistanceField`
+after mapping the points into the patient's frame (see `in_patient`).
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _SAMPLES = 9  # along each capsule
 
 
 class ToolShape(eqx.Module):
-    """Capsules in the tool's frame (wire along -z): axis ends and radii, mm."""
+    """Shape of a tool: capsules in its frame (wire along -z), by axis ends and radii, mm."""
 
     starts: Float[Array, "capsule 3"]
     ends: Float[Array, "capsule 3"]
@@ -29,8 +29,11 @@ class ToolShape(eqx.Module):
 
 
 def guide_tool() -> ToolShape:
-    """A wire driver behind a slim guide sleeve. The sleeve, 80 mm long, may enter the patient
-    and is left out; counted are the driver's body and the bracket that carries it."""
+    """Build the shape of a wire driver behind a slim guide sleeve.
+
+    It consists of the driver's body and the bracket that carries it. The sleeve, 80 mm long, is
+    excluded, because it may enter the patient.
+    """
     return ToolShape(
         starts=jnp.array([[0.0, 0.0, 105.0], [0.0, 0.0, 170.0]]),
         ends=jnp.array([[0.0, 0.0, 200.0], [-70.0, 0.0, 220.0]]),
@@ -39,10 +42,10 @@ def guide_tool() -> ToolShape:
 
 
 def tool_clearance(T_base_tool: SE3, tool: ToolShape, patient: SignedDistance) -> Scalar:
-    """Least distance from the tool's capsules to the patient in mm; negative = collision.
+    """Compute the smallest distance of the tool from the patient, mm; negative = collision.
 
-    Nine samples along each capsule; between them the distance is at most half their spacing
-    less for a patient of any shape. Differentiable at the one nearest sample.
+    Takes nine samples along each capsule; between samples the distance is smaller by at most half
+    their spacing. The gradient is that of the nearest sample.
     """
     share = jnp.linspace(0.0, 1.0, _SAMPLES)[None, :, None]
     points = tool.starts[:, None] + share * (tool.ends - tool.starts)[:, None]
@@ -51,7 +54,7 @@ def tool_clearance(T_base_tool: SE3, tool: ToolShape, patient: SignedDistance) -
 
 
 def in_patient(T_base_patient: SE3, distance: SignedDistance) -> SignedDistance:
-    """A signed distance of patient coordinates as one of base coordinates."""
+    """Convert a signed distance in patient coordinates to base coordinates."""
     T_patient_base = T_base_patient.inverse()
     return lambda points: distance(transforms.apply(T_patient_base, points))
 
@@ -59,9 +62,11 @@ def in_patient(T_base_patient: SE3, distance: SignedDistance) -> SignedDistance:
 def tube_distance(
     points: Points, *, nodes: Float[Array, "tube node 3"], radius: Scalar | float
 ) -> Float[Array, " n"]:
-    """Signed distance to round tubes of one radius along polylines, mm: a torso that follows
-    the curve of the spine is some of them side by side. Inside where tubes overlap the depth is
-    that in the deepest tube."""
+    """Compute the signed distance (mm) to round tubes of one radius along polylines.
+
+    Several parallel tubes model a torso that follows the curve of the spine. Where tubes overlap,
+    the depth is that in the deepest tube.
+    """
     starts, along = nodes[:, :-1].reshape(-1, 3), jnp.diff(nodes, axis=1).reshape(-1, 3)
     length = jnp.maximum(jnp.sum(along**2, axis=1), 1e-12)
     away = points[:, None] - starts[None]

@@ -1,7 +1,7 @@
-"""Motion along a given path in joint space, timed to stay within rate and acceleration limits.
+"""Time parametrisation of a path in joint space within rate and acceleration limits.
 
-Along the path u goes from 0 to 1 as the quintic 10 s^3 - 15 s^4 + 6 s^5 of s = t / T, at rest at
-both ends. T is the least duration for which every joint keeps its limits at every sample.
+The path parameter u goes from 0 to 1 as the quintic 10 s^3 - 15 s^4 + 6 s^5 of s = t / T, at rest
+at both ends. T is the shortest duration for which every joint is within its limits at every sample.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ _SHORTEST_S = 1e-3
 
 
 class MotionLimits(eqx.Module):
-    """Greatest rate and acceleration of every joint, per s and s^2 in mm or rad."""
+    """Largest rate and acceleration of every joint, in mm or rad per s and per s^2."""
 
     rate: Float[Array, " joint"]
     acceleration: Float[Array, " joint"]
 
 
 class Trajectory(eqx.Module):
-    """Joint motion at sample times from 0 to `duration`, s."""
+    """Joint trajectory at sample times from 0 to `duration`, s."""
 
     times: Float[Array, " sample"]
     positions: Float[Array, "sample joint"]
@@ -35,17 +35,19 @@ class Trajectory(eqx.Module):
 
 
 def spine_motion_limits() -> MotionLimits:
-    """Limits of (l11, l14, l3, th4, th5, feed): sliders 50 mm/s, turns 0.3 rad/s, feed 5 mm/s,
-    each reached in half a second."""
+    """Return the limits of (l11, l14, l3, th4, th5, feed) of the hybrid robot.
+
+    Sliders 50 mm/s, rotations 0.3 rad/s, feed 5 mm/s, each reached in half a second.
+    """
     rate = jnp.array([50.0, 50.0, 50.0, 0.3, 0.3, 5.0])
     return MotionLimits(rate, 2.0 * rate)
 
 
 def timed(path: JointPath, limits: MotionLimits, *, num_samples: int = 101) -> Trajectory:
-    """The path with the shortest duration that the quintic allows within the limits.
+    """Time a path with the shortest duration of the quintic within the limits.
 
-    Joint positions stay where the path is, so a straight path between positions within range
-    stays within range. A path that does not move takes a millisecond.
+    The joint positions do not leave the path, so a straight path between positions within range
+    stays within range. A path without motion takes a millisecond.
     """
     s = jnp.linspace(0.0, 1.0, num_samples)
     u = s**3 * (10.0 + s * (6.0 * s - 15.0))
@@ -65,12 +67,12 @@ def timed(path: JointPath, limits: MotionLimits, *, num_samples: int = 101) -> T
 
 
 def straight(start: Float[Array, " joint"], end: Float[Array, " joint"]) -> JointPath:
-    """The straight line between two joint positions."""
+    """Build the straight path between two joint positions."""
     return lambda u: start + u * (end - start)
 
 
 def joined(*parts: Trajectory) -> Trajectory:
-    """Trajectories one after the other; each begins where the one before came to rest."""
+    """Join trajectories in sequence; each must begin where the previous one ended."""
     durations = jnp.stack([part.duration for part in parts])
     ends = jnp.cumsum(durations)
     return Trajectory(

@@ -1,5 +1,4 @@
-"""The C-arm as a measuring device: calibration, distortion, markers in images, pose from one
-image."""
+"""The C-arm as a measuring device: calibration, distortion, fiducial detection, pose estimation."""
 
 from dartjax.robot.carm._balls import BallOptions as BallOptions
 from dartjax.robot.carm._balls import Balls as Balls
@@ -44,7 +43,7 @@ from dartjax.robot.carm._phantoms import calibration_phantom as calibration_phan
 from dartjax.robot.carm._phantoms import drill_guide as drill_guide
 from dartjax.robot.carm._phantoms import locking_nail as locking_nail
 from dartjax.robot.carm._plate import PLATE_BALLS as PLATE_BALLS
-from dartjax.robot.carm._plate import Calibrated as Calibrated
+from dartjax.robot.carm._plate import PlateCalibration as PlateCalibration
 from dartjax.robot.carm._plate import calibrate_from_balls as calibrate_from_balls
 from dartjax.robot.carm._plate import ideal_pixels as ideal_pixels
 from dartjax.robot.carm._pose import PoseFit as PoseFit

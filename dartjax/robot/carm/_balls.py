@@ -1,7 +1,7 @@
-"""Steel balls in a radiograph: found, classified, and their centres to a few hundredths of a pixel.
+"""Detection of steel balls in a radiograph, with centres accurate to a few hundredths of a pixel.
 
-The order of work is that of [Y] section III and of the detector that [L] uses: candidate regions,
-edge points, circles by RANSAC, votes, the overlap rule. All arrays have a fixed size and a mask.
+The steps are those of [Y] section III and of the detector in [L]: candidate regions, edge points,
+circles by RANSAC, votes, overlap rule. All arrays have a fixed size and a mask.
 """
 
 import equinox as eqx
@@ -16,28 +16,32 @@ from dartjax.robot.carm._sampling import sample, steepest_rise
 
 NUM_RAYS = 24
 _RAY_STEP = 0.5  # px
-_SHRUNK = 0.933  # radius of half brightness of a steel ball over its own radius
+_HALF_BRIGHTNESS = 0.933  # radius of half brightness of a steel ball's shadow over its radius
 _DARK = 4.0  # grey value added before the logarithm
 _BLUR = 1.0  # px, of the image
 
 
 class BallOptions(eqx.Module):
-    """`radius_px` is the expected radius of a shadow; others may differ from it by
-    `radius_range`, from one ball to the next by `radius_spread` of the common one."""
+    """Options of the ball detector.
+
+    `radius_px` is the expected radius of a shadow. The common radius of all balls may differ from
+    it by the factors `radius_range`; single balls may differ from the common radius by the fraction
+    `radius_spread`.
+    """
 
     radius_px: float = eqx.field(static=True, default=6.0)
     radius_range: tuple[float, float] = eqx.field(static=True, default=(0.75, 1.35))
     radius_spread: float = eqx.field(static=True, default=0.12)
     candidates: int = eqx.field(static=True, default=128)
     capacity: int = eqx.field(static=True, default=64)
-    support: float = eqx.field(static=True, default=0.7)  # share of the circle that has an edge
+    support: float = eqx.field(static=True, default=0.7)  # fraction of the circle with an edge
     tolerance_px: float = eqx.field(static=True, default=0.7)  # of an edge from the circle
-    contrast: float = eqx.field(static=True, default=0.02)  # per px, of the log of grey values
+    contrast: float = eqx.field(static=True, default=0.02)  # least slope of log grey, per px
     refine_steps: int = eqx.field(static=True, default=6)
 
 
 class Balls(eqx.Module):
-    """Balls in an image, best first. `support` is the share of the circle with an edge on it."""
+    """Balls in an image, best first. `support` is the fraction of the circle with an edge."""
 
     centers: Pixels  # px of the recorded image
     radius: Float[Array, " n"]  # px
@@ -46,15 +50,15 @@ class Balls(eqx.Module):
 
 
 def detect_balls(image: Image, options: BallOptions = BallOptions()) -> Balls:
-    """Dark round shadows of about the expected radius in an image (grey values 0 to 255).
+    """Detect dark round shadows of the expected radius in an image (grey values 0 to 255).
 
     1. Candidates: the strongest local maxima of a difference of Gaussians of the image's log.
-    2. Around each, edge points where 24 radial profiles rise most; a circle through three of
-       them with the most others within `tolerance_px` (RANSAC with fixed triples), refitted.
-    3. Votes: a circle stays if it has the support, the contrast and the common radius, taken
-       from the five best.
-    4. Overlap: of two circles that share more than 60 % of their area the better stays.
-    5. Centres: a blurred disc on a plane of grey fitted to the pixels, far ones down-weighted.
+    2. Circles: edge points at the steepest rise of 24 radial profiles; RANSAC with fixed triples
+       takes the circle with the most edges within `tolerance_px` and refits it.
+    3. Votes: a circle needs the support, the contrast and the common radius, which is the median of
+       the five best.
+    4. Overlap: of two circles that share more than 60 % of their area, the better one is kept.
+    5. Centres: a blurred disc on a plane of grey is fitted to the pixels with robust weights.
     """
     log = jnp.log(image + _DARK)
     start = _candidates(log, options)
@@ -69,11 +73,11 @@ def detect_balls(image: Image, options: BallOptions = BallOptions()) -> Balls:
     valid = (quality > 0.0) & _common_radius(radius, quality, options.radius_spread)
     valid &= _is_best_of_overlap(center, radius, valid)
     center, radius, good = jax.vmap(lambda c, r: _refined(image, c, r, options))(center, radius)
-    return Balls(center, radius / _SHRUNK, support, valid & good)
+    return Balls(center, radius / _HALF_BRIGHTNESS, support, valid & good)
 
 
 def _candidates(log: Image, options: BallOptions) -> Pixels:
-    """Middles of dark blobs, px, at half the resolution."""
+    """Centres of dark blobs, px, detected at half the resolution."""
     height, width = (side // 2 for side in log.shape)
     half = log[: 2 * height, : 2 * width].reshape(height, 2, width, 2).mean(axis=(1, 3))
     sigma = 0.25 * options.radius_px
@@ -83,7 +87,7 @@ def _candidates(log: Image, options: BallOptions) -> Pixels:
     inner = response[border:-border, border:-border]
     around = jax.lax.reduce_window(inner, -jnp.inf, jax.lax.max, (3, 3), (1, 1), "SAME")
     peaks = jnp.where(inner >= around, inner, -1.0)
-    # The best of every 4 x 4 block: two balls are never that near, and the list gets short.
+    # Keep the best of every 4 x 4 block: two balls are never that close, and the list is shorter.
     rows, columns = peaks.shape[0] // 4, peaks.shape[1] // 4
     blocks = peaks[: 4 * rows, : 4 * columns].reshape(rows, 4, columns, 4)
     blocks = blocks.transpose(0, 2, 1, 3).reshape(rows * columns, 16)
@@ -99,7 +103,7 @@ def _angles() -> Float[Array, " ray"]:
 
 
 def _triples() -> np.ndarray:
-    """Fixed samples of three rays well apart."""
+    """Fixed samples of three well-separated rays."""
     first = np.arange(NUM_RAYS)
     pairs = ((8, 16), (6, 13))
     both = [np.stack([first, first + a, first + b], axis=1) for a, b in pairs]
@@ -109,8 +113,8 @@ def _triples() -> np.ndarray:
 def _circles(
     log: Image, start: Pixels, options: BallOptions
 ) -> tuple[Pixels, Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
-    """Circle, support and contrast at every candidate; edges are found twice, the second time
-    from the first circle's centre."""
+    """Circle, support and contrast of every candidate. Edges are detected twice, the second time
+    from the centre of the first circle."""
     angles = _angles()
     direction = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
     reach = 1.45 * options.radius_range[1] * options.radius_px
@@ -137,13 +141,13 @@ def _circles(
 def _ransac_circle(
     points: Float[Array, "ray 2"], slope: Float[Array, " ray"], options: BallOptions
 ) -> tuple[Float[Array, "2"], Scalar, Scalar, Scalar]:
-    """Circle through three edge points with the most others near it, refitted to those; the share
-    of edges near it and their mean slope."""
+    """RANSAC circle of edge points, refitted to its inliers; fraction of inliers and their mean
+    slope."""
     strong = slope > 0.3 * jnp.mean(jnp.maximum(slope, 0.0))
 
     def near(center: Float[Array, "2"], radius: Scalar) -> Bool[Array, " ray"]:
-        off = jnp.sqrt(jnp.sum((points - center[None]) ** 2, axis=1) + 1e-9) - radius
-        return (jnp.abs(off) < options.tolerance_px) & strong
+        distance = jnp.sqrt(jnp.sum((points - center[None]) ** 2, axis=1) + 1e-9) - radius
+        return (jnp.abs(distance) < options.tolerance_px) & strong
 
     centers, radii = jax.vmap(_circle_through)(points[jnp.asarray(_triples())])
     votes = jnp.sum(jax.vmap(near)(centers, radii), axis=1)
@@ -151,9 +155,9 @@ def _ransac_circle(
     votes = jnp.where((radii > 0.9 * low) & (radii < 1.1 * high), votes, 0)
     best = jnp.argmax(votes)
     inlier = near(centers[best], radii[best]).astype(points.dtype)
-    center, radius = _circle_of(points, inlier)
+    center, radius = _fit_circle(points, inlier)
     inlier = near(center, radius).astype(points.dtype)
-    center, radius = _circle_of(points, inlier)
+    center, radius = _fit_circle(points, inlier)
     count = jnp.sum(inlier)
     return center, radius, count / NUM_RAYS, jnp.sum(inlier * slope) / jnp.maximum(count, 1.0)
 
@@ -167,11 +171,11 @@ def _circle_through(corners: Float[Array, "3 2"]) -> tuple[Float[Array, "2"], Sc
     return corners[0] + offset, jnp.sqrt(jnp.sum(offset**2))
 
 
-def _circle_of(
+def _fit_circle(
     points: Float[Array, "ray 2"], weight: Float[Array, " ray"]
 ) -> tuple[Float[Array, "2"], Scalar]:
-    """Algebraic (Kasa) circle of weighted points; unbiased here, where most of the circle is
-    there."""
+    """Algebraic (Kasa) circle fit to weighted points; unbiased because most of the circle is
+    covered."""
     total = jnp.maximum(jnp.sum(weight), 1e-6)
     mean = jnp.sum(weight[:, None] * points, axis=0) / total
     p = points - mean[None]
@@ -187,7 +191,7 @@ def _circle_of(
 def _common_radius(
     radius: Float[Array, " n"], quality: Float[Array, " n"], spread: float
 ) -> Bool[Array, " n"]:
-    """Radius near the median of the five best."""
+    """Whether each radius is close to the median of the five best."""
     best = jnp.where(quality[:5] > 0.0, radius[:5], jnp.nan)
     common = jnp.nanmedian(best)
     return jnp.abs(radius - common) < spread * common
@@ -196,8 +200,8 @@ def _common_radius(
 def _is_best_of_overlap(
     center: Pixels, radius: Float[Array, " n"], valid: Bool[Array, " n"]
 ) -> Bool[Array, " n"]:
-    """False where a better circle (earlier in the list) covers more than 60 % of this one: circles
-    of one radius do when their centres are less than 0.64 radii apart."""
+    """False where a better circle (earlier in the list) covers more than 60 % of this one, that is,
+    for circles of one radius, where the centres are less than 0.64 radii apart."""
     distance = jnp.sqrt(jnp.sum((center[:, None] - center[None]) ** 2, axis=-1) + 1e-9)
     near = (distance < 0.64 * radius[:, None]) & valid[None, :]
     return ~jnp.any(jnp.tril(near, -1), axis=1)
@@ -206,8 +210,11 @@ def _is_best_of_overlap(
 def _refined(
     image: Image, center: Float[Array, "2"], radius: Scalar, options: BallOptions
 ) -> tuple[Float[Array, "2"], Scalar, Bool[Array, ""]]:
-    """Centre and radius of grey = plane x (1 - depth x disc), disc a step of `radius` blurred to
-    the image's sharpness. Damped Gauss-Newton with Cauchy weights; false if it ran away."""
+    """Refine centre and radius by fitting grey = plane x (1 - depth x disc) to the pixels.
+
+    `disc` is a step at `radius` with the image's blur. Damped Gauss-Newton with Cauchy weights; the
+    returned flag is false if the fit diverged.
+    """
     half = round(options.radius_px * options.radius_range[1]) + 3
     corner = jnp.clip(
         jnp.floor(center).astype(int) - half, 0, jnp.array(image.shape[::-1]) - (2 * half + 1)

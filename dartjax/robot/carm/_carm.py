@@ -1,4 +1,4 @@
-"""The C-arm as a pinhole camera, calibrated from an image of a phantom with two planes of balls."""
+"""The C-arm as a pinhole camera, and its calibration from a phantom with two planes of balls."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -7,18 +7,18 @@ from jaxtyping import Array, Bool, Float
 from dartjax._least_squares import levenberg_marquardt
 from dartjax._types import Matrix3, Pixels, Points, Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
-from dartjax.robot._small import nearest_rotation
+from dartjax.robot._small_matrices import nearest_rotation
 from dartjax.robot.carm._distortion import Intensifier, distort_points, undistort_points
 from dartjax.robot.carm._homography import normalisation
 from dartjax.transforms import SE3, SO3, apply
 
 MIN_POINTS = 12
-_MIN_SPREAD = 1e-3  # smallest over largest extent of the phantom: less is a plane
+_MIN_SPREAD = 1e-3  # smallest over largest extent of the points; below it they are coplanar
 
 
 class CarmView(eqx.Module):
-    """The C-arm in one pose: a pinhole, what its tube does to the image, and how it stands (which
-    the tube's distortion depends on)."""
+    """The C-arm in one pose: pinhole camera, distortion of the image intensifier, and orientation.
+    The distortion depends on the orientation."""
 
     K: Matrix3
     tube: Intensifier
@@ -26,19 +26,19 @@ class CarmView(eqx.Module):
     image_size: tuple[int, int] = eqx.field(static=True, default=(576, 768))
 
     def recorded(self, ideal: Pixels) -> Pixels:
-        """Ideal pixels to those of the recorded image."""
+        """Map ideal pixels to pixels of the recorded image."""
         return distort_points(self.tube, self.R_world_camera, ideal)
 
     def ideal(self, recorded: Pixels) -> Pixels:
-        """Pixels of the recorded image to those of the pinhole."""
+        """Map pixels of the recorded image to ideal pixels."""
         return undistort_points(self.tube, self.R_world_camera, recorded)
 
 
 class CarmCalibration(eqx.Module):
-    """K and pose of a C-arm, with the standard deviation of every parameter.
+    """Calibrated K and pose of a C-arm, with the covariance of all parameters.
 
-    `covariance` is that of (f, cx, cy, rotation (rad, 3), translation (mm, 3)); the motion is
-    the right-hand one, T exp(step).
+    `covariance` is that of (f, cx, cy, rotation (rad, 3), translation (mm, 3)), for the
+    right-hand perturbation T exp(step).
     """
 
     K: Matrix3
@@ -53,26 +53,26 @@ class CarmCalibration(eqx.Module):
 
 
 def intrinsics(focal_length: Scalar | float, principal_point: Float[Array, "2"]) -> Matrix3:
-    """K of square pixels, lengths in px."""
+    """Build K of a camera with square pixels, lengths in px."""
     f, (cx, cy) = focal_length, principal_point
     return jnp.array([[f, 0.0, cx], [0.0, f, cy], [0.0, 0.0, 1.0]])
 
 
 def project_points(K: Matrix3, T_camera_object: SE3, points: Points) -> Pixels:
-    """Pixels (n, 2) of points (n, 3) of an object. Points at depth 0 give infinite pixels."""
+    """Project points (n, 3) of an object to pixels (n, 2). Depth 0 gives infinite pixels."""
     in_camera = apply(T_camera_object, points)
     return in_camera[:, :2] / in_camera[:, 2:] @ K[:2, :2].T + K[None, :2, 2]
 
 
 def to_slopes(K: Matrix3, pixels: Pixels) -> Pixels:
-    """Pixels to slopes (x/z, y/z) of their rays, for a K without skew."""
+    """Convert pixels to slopes (x/z, y/z) of their rays, for a K without skew."""
     return (pixels - K[None, :2, 2]) / jnp.diag(K)[None, :2]
 
 
 def projection_dlt(points: Points, pixels: Pixels, valid: Bool[Array, " n"]) -> Float[Array, "3 4"]:
-    """P with pixels ~ P (points, 1), by the normalised direct linear transform.
+    """Fit P with pixels ~ P (points, 1), by the normalised direct linear transform.
 
-    Needs 6 valid points that are not in one plane; otherwise P is arbitrary.
+    Needs 6 valid points that are not coplanar; otherwise P is arbitrary.
     """
     weight = valid.astype(points.dtype)
     to_pixels = normalisation(pixels, weight)
@@ -92,8 +92,11 @@ def projection_dlt(points: Points, pixels: Pixels, valid: Bool[Array, " n"]) -> 
 
 
 def pose_of_projection(P: Float[Array, "3 4"]) -> SE3:
-    """Rigid pose nearest to P = s [R | t] of normalised pixels: polar projection of its left part,
-    sign chosen so that the determinant is positive."""
+    """Compute the rigid pose nearest to P = s [R | t] of normalised pixels.
+
+    R is the nearest rotation to the left part of P, with the sign that makes its determinant
+    positive.
+    """
     P = P * jnp.sign(jnp.linalg.det(P[:, :3]))
     rotation = nearest_rotation(P[:, :3])
     scale = jnp.sum(rotation * P[:, :3]) / 3.0
@@ -101,8 +104,10 @@ def pose_of_projection(P: Float[Array, "3 4"]) -> SE3:
 
 
 def split_projection(P: Float[Array, "3 4"]) -> tuple[Matrix3, SE3]:
-    """K and pose of a projection matrix, by RQ decomposition: K upper triangular with positive
-    diagonal and K[2, 2] = 1."""
+    """Split a projection matrix into K and pose by RQ decomposition.
+
+    K is upper triangular with positive diagonal and K[2, 2] = 1.
+    """
     P = P * jnp.sign(jnp.linalg.det(P[:, :3]))
     flip = jnp.eye(3)[::-1]
     q, r = jnp.linalg.qr((flip @ P[:, :3]).T)
@@ -113,19 +118,19 @@ def split_projection(P: Float[Array, "3 4"]) -> tuple[Matrix3, SE3]:
     return K / K[2, 2], SE3.from_rotation_and_translation(SO3.from_matrix(rotation), translation)
 
 
-# Of a step in f, cx, cy (px), the rotation (rad) and the translation (mm): what moves an image by
-# about as much.
+# Scales of f, cx, cy (px), rotation (rad) and translation (mm) that have similar effects on pixels.
 _UNITS = (10.0, 10.0, 10.0, 0.01, 0.01, 0.01, 1.0, 1.0, 1.0)
 
 
 def calibrate_carm(
     pixels: Pixels, points: Points, valid: Bool[Array, " n"], *, num_steps: int = 30
 ) -> tuple[CarmCalibration, Status]:
-    """K with square pixels and the pose of a phantom from its balls (mm) and their pixels.
+    """Fit K with square pixels and the pose of a phantom to its balls (mm) and their pixels.
 
-    DLT, RQ split, then all nine parameters on the reprojection. The covariance is
-    (J^T J)^-1 sigma^2 with sigma from the residual. TOO_FEW_FIDUCIALS below 12 valid points;
-    DEGENERATE_GEOMETRY for points in one plane; POSE_NOT_CONVERGED if the rms exceeds 2 px.
+    Starts with the DLT and an RQ decomposition, then minimises the reprojection error over all nine
+    parameters. The covariance is (J^T J)^-1 sigma^2 with sigma from the residual. Status
+    TOO_FEW_FIDUCIALS below 12 valid points, DEGENERATE_GEOMETRY for coplanar points,
+    POSE_NOT_CONVERGED if the rms exceeds 2 px.
     """
     K, pose = split_projection(projection_dlt(points, pixels, valid))
     weight = valid[:, None].astype(pixels.dtype)

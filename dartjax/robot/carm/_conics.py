@@ -1,4 +1,4 @@
-"""Circles from their images, and the common tangents of two ellipses."""
+"""Poses of circles from their images, and the common tangents of two ellipses."""
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,13 @@ _NEWTON_STEPS = 8
 def circle_poses(
     conic: Matrix3, K: Matrix3, radius: Scalar | float
 ) -> tuple[Float[Array, "2 3"], Float[Array, "2 3"]]:
-    """The two circles of a radius whose image is a conic: normals (n_z > 0) and centres, camera
-    frame.
+    """Compute the two circles of a given radius whose image is a conic: normals (n_z > 0) and
+    centres, camera frame.
 
     With Q' = K^T Q K scaled to determinant -1 and eigenvalues w0 < 0 < w1 <= w2:
     n = +-sqrt((w2 - w1) / (w2 - w0)) v2 + sqrt((w1 - w0) / (w2 - w0)) v0, the plane at distance
-    w1^(3/2) r, the centre along Q'^-1 n (Kanatani, Liu 1993). A conic that is no ellipse gives
-    NaN.
+    w1^(3/2) r, the centre along Q'^-1 n (Kanatani, Liu 1993). A conic that is not an ellipse
+    gives NaN.
     """
     Q = K.T @ conic @ K
     Q = Q / jnp.cbrt(-jnp.linalg.det(Q))
@@ -41,8 +41,10 @@ def agreeing_circles(
     first: tuple[Float[Array, "2 3"], Float[Array, "2 3"]],
     second: tuple[Float[Array, "2 3"], Float[Array, "2 3"]],
 ) -> tuple[Point, Float[Array, "2 3"]]:
-    """Normal and both centres of two parallel circles: of the four pairs of poses the one whose
-    normals agree best."""
+    """Select the poses of two parallel circles: the pair, of four, whose normals agree best.
+
+    `first` and `second` are results of `circle_poses`. Returns the mean normal and both centres.
+    """
     agreement = first[0] @ second[0].T
     best = jnp.argmax(agreement)
     i, j = best // 2, best % 2
@@ -51,9 +53,10 @@ def agreeing_circles(
 
 
 def bitangents(one: Ellipse, other: Ellipse) -> tuple[Pixels, Pixels]:
-    """The four common tangents of two separate ellipses by their contact points on each, (4, 2):
-    outer left, outer right, inner left, inner right, as seen from the first ellipse toward the
-    second ("left" of the first contact: counter-clockwise in coordinates x right, y up).
+    """Compute the contact points (4, 2) of the four common tangents on two separate ellipses.
+
+    The order is outer left, outer right, inner left, inner right, as seen from the first ellipse
+    toward the second ("left" of the first contact: counter-clockwise with x right, y up).
 
     A tangent with unit normal n(a) touches where n.x = n.c + s(n), s = sqrt(n^T shape n). So
     n.(c1 - c2) + s1 -+ s2 = 0 for outer and inner ones, solved by Newton's method from the two
@@ -68,7 +71,7 @@ def bitangents(one: Ellipse, other: Ellipse) -> tuple[Pixels, Pixels]:
         return e.center + e.shape @ n / jnp.sqrt(n @ e.shape @ n)
 
     def tangent(side: Array, kind: Array) -> tuple[Array, Array]:
-        def off(a: Scalar) -> Scalar:
+        def gap_at(a: Scalar) -> Scalar:
             n = jnp.array([jnp.cos(a), jnp.sin(a)])
             s1, s2 = jnp.sqrt(n @ one.shape @ n), jnp.sqrt(n @ other.shape @ n)
             return n @ -gap + s1 - kind * s2
@@ -77,7 +80,7 @@ def bitangents(one: Ellipse, other: Ellipse) -> tuple[Pixels, Pixels]:
         start = heading + side * jnp.arccos(jnp.where(jnp.abs(cosine) < 1.0, cosine, jnp.nan))
 
         def newton(a: Scalar, _):
-            value, slope = jax.value_and_grad(off)(a)
+            value, slope = jax.value_and_grad(gap_at)(a)
             return a - value / slope, None
 
         a, _ = jax.lax.scan(newton, start, length=_NEWTON_STEPS)
@@ -90,7 +93,7 @@ def bitangents(one: Ellipse, other: Ellipse) -> tuple[Pixels, Pixels]:
 def crossing(
     a: tuple[Float[Array, "2"], Float[Array, "2"]], b: tuple[Float[Array, "2"], Float[Array, "2"]]
 ) -> Float[Array, "2"]:
-    """Where the lines through two points each cross; infinite for parallel lines."""
+    """Intersect two lines, each given by two points; infinite for parallel lines."""
     (p, q), (r, s) = a, b
     d, e = q - p, s - r
     share = ((r - p)[0] * e[1] - (r - p)[1] * e[0]) / (d[0] * e[1] - d[1] * e[0])
@@ -100,9 +103,11 @@ def crossing(
 def tangent_points(
     centers: Float[Array, "2 2"], contacts: tuple[Pixels, Pixels]
 ) -> Float[Array, "15 2"]:
-    """The 15 points of two ellipses that a homography maps to those of two circles: 8 contacts, 5
-    crossings of their tangents (the outer pair is left out, in the world it is parallel), and the
-    projected centres of the circles, which are not those of the ellipses."""
+    """Compute the 15 points of two ellipses that a homography maps to those of two circles.
+
+    8 contacts, 5 intersections of their tangents (without the outer pair, which is parallel in the
+    world), and the projected centres of the circles, which are not the centres of the ellipses.
+    """
     on_one, on_other = contacts
     outer_left, outer_right, inner_left, inner_right = ((on_one[i], on_other[i]) for i in range(4))
     pairs = (

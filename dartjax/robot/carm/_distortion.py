@@ -1,7 +1,7 @@
-"""Distortion of an image intensifier: what it does to an image, and its correction from a plate
-of fiducials, by neighbouring control points or by one polynomial.
+"""Distortion of an image intensifier and its correction from a plate of fiducials.
 
-"Real" pixels are those of the recorded image, "ideal" ones those of a pinhole.
+The correction interpolates between control points (local) or uses one polynomial (global). "Real"
+pixels belong to the recorded image, "ideal" pixels to a pinhole camera.
 """
 
 import equinox as eqx
@@ -14,18 +14,19 @@ from dartjax._types import Image, Pixels, Point, Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.transforms import SO3
 
-CENTRE_NODES = 5  # the plate's middle, where an intensifier hardly distorts
+CENTRE_NODES = 5  # nodes along each side of the plate's middle, where distortion is small
 _FIXED_POINT_STEPS = 8
 _NEIGHBOURS = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0))
 
 
 class Intensifier(eqx.Module):
-    """How an image intensifier moves pixels. In units of the field's radius, at radius r = 1:
+    """Distortion model of an image intensifier, in units of the field's radius at radius r = 1.
 
-    `pincushion` moves points outward, `sigmoid` turns them (rad), the earth's magnetic field
-    `earth_field` (world axes) turns them by its component along the beam and shifts them by that
-    across it. `bump` moves points near `bump_center` outward, over a width of `bump_width`:
-    a fault of the tube that no low polynomial follows. All zero is a flat panel.
+    `pincushion` moves points outward; `sigmoid` rotates them (rad). The earth's magnetic field
+    `earth_field` (world axes) rotates them by its component along the beam and shifts them by its
+    component across the beam. `bump` moves points near `bump_center` outward, over a width of
+    `bump_width`: a local defect of the tube that a polynomial of low order cannot follow. A flat
+    panel has all parameters 0.
     """
 
     center: Float[Array, "2"]  # px
@@ -49,7 +50,7 @@ def intensifier(
     bump_center: tuple[float, float] = (0.4, 0.3),
     bump_width: float = 0.13,
 ) -> Intensifier:
-    """An intensifier of a 9 inch C-arm whose field of 576 px distorts by a few per cent."""
+    """Build the intensifier of a 9 inch C-arm: a field of 576 px, a few per cent of distortion."""
     return Intensifier(
         center=jnp.asarray(center, float),
         radius=jnp.asarray(radius, float),
@@ -63,15 +64,15 @@ def intensifier(
 
 
 def flat_panel(center: tuple[float, float] = (384.0, 288.0)) -> Intensifier:
-    """A detector that distorts nothing."""
+    """Build a detector without distortion."""
     return intensifier(center, pincushion=0.0, sigmoid=0.0, earth_field=(0.0, 0.0, 0.0))
 
 
 def distort_points(tube: Intensifier, R_world_camera: SO3, ideal: Pixels) -> Pixels:
-    """Where pixels (n, 2) of an ideal pinhole come to lie in the recorded image.
+    """Map pixels (n, 2) of an ideal pinhole camera to pixels of the recorded image.
 
-    The magnetic part depends on how the C-arm stands, so the distortion is another one in every
-    pose.
+    The magnetic part depends on the orientation of the C-arm, so the distortion differs between
+    poses.
     """
     along = R_world_camera.inverse().apply(tube.earth_field)
     p = (ideal - tube.center[None]) / tube.radius
@@ -91,7 +92,7 @@ def distort_points(tube: Intensifier, R_world_camera: SO3, ideal: Pixels) -> Pix
 
 
 def undistort_points(tube: Intensifier, R_world_camera: SO3, real: Pixels) -> Pixels:
-    """Inverse of `distort_points`, by fixed-point iteration (exact to 1e-3 px for 5 %)."""
+    """Invert `distort_points` by fixed-point iteration (exact to 1e-3 px for 5 % distortion)."""
 
     def step(ideal: Pixels, _):
         return ideal - (distort_points(tube, R_world_camera, ideal) - real), None
@@ -100,8 +101,8 @@ def undistort_points(tube: Intensifier, R_world_camera: SO3, real: Pixels) -> Pi
 
 
 class LocalDistortion(eqx.Module):
-    """Displacement of control points on a lattice: ideal node (i, j) = origin + (j, i) @ basis,
-    real node = ideal + displacement[i, j]."""
+    """Local distortion: displacements of control points on a lattice. Ideal node (i, j) = origin +
+    (j, i) @ basis, real node = ideal node + displacement[i, j]."""
 
     origin: Float[Array, "2"]
     basis: Float[Array, "2 2"]  # rows: one column further, one row further
@@ -112,12 +113,12 @@ class LocalDistortion(eqx.Module):
 def fit_local(
     real: Float[Array, "rows columns 2"], valid: Bool[Array, "rows columns"]
 ) -> tuple[LocalDistortion, Status]:
-    """The local correction from the nodes of a plate as they were found in an image.
+    """Fit the local distortion to the nodes of a plate detected in an image.
 
-    The ideal lattice is extrapolated from the 5 x 5 nodes in the middle, where the tube hardly
-    distorts. A missing node is predicted from its neighbours if at least three know it.
-    TOO_FEW_FIDUCIALS if fewer than 15 of the middle nodes were found, DEGENERATE_GEOMETRY if a
-    cell is folded.
+    The ideal lattice is extrapolated from the 5 x 5 nodes in the middle, where the distortion is
+    small. A missing node is predicted from its neighbours if at least three predictions exist.
+    Status TOO_FEW_FIDUCIALS if fewer than 15 of the middle nodes were detected,
+    DEGENERATE_GEOMETRY if a cell is folded.
     """
     rows, columns, _ = real.shape
     i, j = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
@@ -131,18 +132,18 @@ def fit_local(
     ideal = (design @ affine).reshape(rows, columns, 2)
     displacement = jnp.where(valid[..., None], known - ideal, 0.0)
     displacement, usable = _fill(displacement, valid, least=3)
-    ringed, _ = _fill(displacement, usable, least=1)  # for the cubic beyond the last cell
+    extended, _ = _fill(displacement, usable, least=1)  # for cubic interpolation in border cells
     status = first_status(
         (StatusCode.TOO_FEW_FIDUCIALS, jnp.sum(middle) < 15),
         (StatusCode.DEGENERATE_GEOMETRY, jnp.any(_folded(ideal + displacement, usable))),
     )
-    return LocalDistortion(affine[0], affine[1:], ringed, usable), status
+    return LocalDistortion(affine[0], affine[1:], extended, usable), status
 
 
 def _fill(
     values: Float[Array, "rows columns 2"], known: Bool[Array, "rows columns"], *, least: int
 ) -> tuple[Float[Array, "rows columns 2"], Bool[Array, "rows columns"]]:
-    """Unknown nodes by linear continuation of two nodes in a row, on one side or both."""
+    """Fill unknown nodes by linear inter- or extrapolation of two known nodes in line with them."""
     padded = jnp.pad(values, ((2, 2), (2, 2), (0, 0)))
     is_known = jnp.pad(known, 2)
     rows, columns = known.shape
@@ -153,14 +154,14 @@ def _fill(
     total, count = jnp.zeros_like(values), jnp.zeros((rows, columns))
     for i, j in _NEIGHBOURS:
         pairs = ((2 * i, 2 * j, 2.0, -1.0), (-i, -j, 0.5, 0.5))
-        for other_i, other_j, own, other in pairs:
+        for other_i, other_j, weight, other_weight in pairs:
             both = at(is_known, i, j) & at(is_known, other_i, other_j)
-            guess = own * at(padded, i, j) + other * at(padded, other_i, other_j)
-            total = total + jnp.where(both[..., None], guess, 0.0)
+            predicted = weight * at(padded, i, j) + other_weight * at(padded, other_i, other_j)
+            total = total + jnp.where(both[..., None], predicted, 0.0)
             count = count + both
     fill = ~known & (count >= least)
-    guess = total / jnp.maximum(count, 1.0)[..., None]
-    return jnp.where(fill[..., None], guess, values), known | fill
+    predicted = total / jnp.maximum(count, 1.0)[..., None]
+    return jnp.where(fill[..., None], predicted, values), known | fill
 
 
 def _folded(
@@ -172,7 +173,7 @@ def _folded(
 
 
 def real_of_ideal(lattice: LocalDistortion, ideal: Pixels) -> Pixels:
-    """Ideal to real pixels by the control points around each (Catmull-Rom); NaN outside."""
+    """Map ideal to real pixels by Catmull-Rom interpolation of control points; NaN outside."""
     index = jnp.linalg.solve(lattice.basis.T, (ideal - lattice.origin[None]).T)  # (column, row)
     rows, columns, _ = lattice.displacement.shape
     j = jnp.clip(jnp.floor(index[0]).astype(int), 0, columns - 2)
@@ -207,12 +208,12 @@ def _catmull_rom(t: Float[Array, " n"]) -> list[Float[Array, " n"]]:
 
 
 def ideal_of_real(lattice: LocalDistortion, real: Pixels) -> Pixels:
-    """Real to ideal pixels, the inverse of `real_of_ideal`; NaN outside the plate."""
+    """Map real to ideal pixels, the inverse of `real_of_ideal`; NaN outside the plate."""
 
     def step(ideal: Pixels, _):
-        ahead = real_of_ideal(lattice, ideal)
-        # A point that strays outside on its way stays where it is.
-        change = jnp.where(jnp.isfinite(ahead), ahead - real, 0.0)
+        distorted = real_of_ideal(lattice, ideal)
+        # A point that leaves the plate during the iteration keeps its value.
+        change = jnp.where(jnp.isfinite(distorted), distorted - real, 0.0)
         return ideal - change, None
 
     ideal = jax.lax.scan(step, real, length=_FIXED_POINT_STEPS)[0]
@@ -220,8 +221,7 @@ def ideal_of_real(lattice: LocalDistortion, real: Pixels) -> Pixels:
 
 
 def undistort_image(lattice: LocalDistortion, image: Image) -> Image:
-    """The image a pinhole would have taken: every ideal pixel looked up in the real image
-    (bilinear); 0 beyond the plate."""
+    """Resample a recorded image to that of a pinhole camera, bilinearly; 0 outside the plate."""
     height, width = image.shape
     u, v = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
     real = real_of_ideal(lattice, jnp.stack([u.reshape(-1), v.reshape(-1)], axis=1))
@@ -232,7 +232,7 @@ def undistort_image(lattice: LocalDistortion, image: Image) -> Image:
 
 
 class GlobalDistortion(eqx.Module):
-    """A polynomial in both pixel coordinates, real to ideal: the comparison to the local one."""
+    """Global distortion: a polynomial from real to ideal pixels, the baseline of the local one."""
 
     center: Float[Array, "2"]
     scale: Scalar  # px
@@ -243,7 +243,7 @@ class GlobalDistortion(eqx.Module):
 def fit_global(
     real: Pixels, ideal: Pixels, valid: Bool[Array, " n"], order: int
 ) -> GlobalDistortion:
-    """Least-squares polynomial of total `order` (5: 21 terms) from control points (n, 2)."""
+    """Fit a polynomial of total `order` (5: 21 terms) to control points (n, 2) by least squares."""
     weight = valid[:, None].astype(real.dtype)
     center = jnp.sum(weight * real, axis=0) / jnp.maximum(jnp.sum(weight), 1.0)
     scale = jnp.max(weight * jnp.abs(real - center[None]))
@@ -253,7 +253,7 @@ def fit_global(
 
 
 def ideal_of_real_global(fit: GlobalDistortion, real: Pixels) -> Pixels:
-    """Real to ideal pixels by the polynomial, which also continues beyond the plate."""
+    """Map real to ideal pixels by the polynomial, also outside the plate."""
     terms = _terms((real - fit.center[None]) / fit.scale, fit.order)
     return terms @ fit.coefficients * fit.scale + fit.center[None]
 

@@ -1,4 +1,4 @@
-"""Ellipses fitted to edge points of a hole, by the hull of the points or by consensus."""
+"""Ellipses fitted to edge points of a hole: convex-hull fit and RANSAC fit."""
 
 import equinox as eqx
 import jax
@@ -10,14 +10,14 @@ from dartjax._least_squares import levenberg_marquardt
 from dartjax._types import Matrix3, Pixels
 from dartjax.robot._errors import Status, StatusCode, first_status
 
-NUM_DIRECTIONS = 128  # in which a hull point must be the furthest
-_SAMPLES = 96  # of five points, for the consensus
+NUM_DIRECTIONS = 128  # of the convex hull: a hull point is the furthest in one of them
+_SAMPLES = 96  # of five points, for RANSAC
 _CONSENSUS_PX = 0.5
 MIN_HULL, MIN_AXIS_RATIO = 8, 0.5
 
 
 class Ellipse(eqx.Module):
-    """(x - center)^T shape^-1 (x - center) = 1; the semi-axes are the square roots of the
+    """Ellipse (x - center)^T shape^-1 (x - center) = 1; the semi-axes are the square roots of the
     eigenvalues of `shape`."""
 
     center: Float[Array, "2"]
@@ -25,17 +25,17 @@ class Ellipse(eqx.Module):
 
     @property
     def semi_axes(self) -> Float[Array, "2"]:
-        """Half lengths, shorter first."""
+        """Lengths of the semi-axes, shorter first."""
         return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(self.shape), 0.0))
 
     @property
     def aspect(self) -> Array:
-        """Shorter over longer axis: the cosine of the slant of a circle."""
+        """Shorter over longer axis: for the image of a circle, the cosine of its tilt."""
         return self.semi_axes[0] / self.semi_axes[1]
 
     @property
     def conic(self) -> Matrix3:
-        """Q with (x, y, 1) Q (x, y, 1)^T = 0 on the ellipse and negative inside."""
+        """Conic matrix Q: (x, y, 1) Q (x, y, 1)^T is 0 on the ellipse and negative inside."""
         inverse = jnp.linalg.inv(self.shape)
         linear = -inverse @ self.center
         constant = self.center @ inverse @ self.center - 1.0
@@ -44,8 +44,10 @@ class Ellipse(eqx.Module):
 
 
 def on_hull(points: Pixels, valid: Bool[Array, " n"]) -> Bool[Array, " n"]:
-    """Points of the convex hull: those furthest out in at least one of 128 directions. Inside an
-    opaque nail false edges can only lie within the hole, so the hull drops them."""
+    """Mark the points of the convex hull: the furthest in at least one of 128 directions.
+
+    A false edge of a hole in an opaque nail lies inside the hole, so the hull excludes it.
+    """
     angles = jnp.asarray(2.0 * np.pi * np.arange(NUM_DIRECTIONS) / NUM_DIRECTIONS)
     direction = jnp.stack([jnp.cos(angles), jnp.sin(angles)])
     reach = jnp.where(valid[:, None], points @ direction, -jnp.inf)
@@ -54,10 +56,10 @@ def on_hull(points: Pixels, valid: Bool[Array, " n"]) -> Bool[Array, " n"]:
 
 
 def fit_ellipse(points: Pixels, weight: Float[Array, " n"]) -> Ellipse:
-    """Ellipse with the least squared (Sampson) distance to weighted points.
+    """Fit an ellipse to weighted points by minimising the squared Sampson distance.
 
-    Starts from the linear conic fit whose trace is 1, in coordinates of mean 0 and size 1; at
-    least 5 points are needed. A conic that is no ellipse gives NaN.
+    The initial estimate is the linear conic fit with trace 1, in normalised coordinates. At least
+    5 points are needed. A conic that is not an ellipse gives NaN.
     """
     total = jnp.maximum(jnp.sum(weight), 1e-9)
     mean = jnp.sum(weight[:, None] * points, axis=0) / total
@@ -83,7 +85,7 @@ def fit_ellipse(points: Pixels, weight: Float[Array, " n"]) -> Ellipse:
 
 
 def ellipse_distance(ellipse: Ellipse, points: Pixels) -> Float[Array, " n"]:
-    """Signed (Sampson) distance of points from an ellipse, positive outside."""
+    """Compute the signed Sampson distance of points from an ellipse, positive outside."""
     offset = points - ellipse.center[None]
     pulled = offset @ jnp.linalg.inv(ellipse.shape)
     value = jnp.sum(offset * pulled, axis=1) - 1.0
@@ -91,22 +93,25 @@ def ellipse_distance(ellipse: Ellipse, points: Pixels) -> Float[Array, " n"]:
 
 
 def hull_ellipse(points: Pixels, valid: Bool[Array, " n"]) -> tuple[Ellipse, Status]:
-    """The model-based fit: hull points only. DETECTION_FAILED with fewer than 8 of them, for a
-    conic that is no ellipse, or an axis ratio below 0.5."""
+    """Fit an ellipse to the convex hull of edge points.
+
+    Status DETECTION_FAILED for fewer than 8 hull points, a conic that is not an ellipse, or an axis
+    ratio below 0.5.
+    """
     hull = on_hull(points, valid)
-    return _checked(fit_ellipse(points, hull.astype(points.dtype)), jnp.sum(hull))
+    return _with_status(fit_ellipse(points, hull.astype(points.dtype)), jnp.sum(hull))
 
 
 def consensus_ellipse(points: Pixels, valid: Bool[Array, " n"]) -> tuple[Ellipse, Status]:
-    """The fit by consensus: of 96 conics through five points the one with most points within half
-    a pixel, refitted to those. Same status as `hull_ellipse`."""
+    """Fit an ellipse by RANSAC: of 96 conics through five points, take the one with most points
+    within half a pixel and refit it to those. Same status as `hull_ellipse`."""
     weight = valid.astype(points.dtype)
 
     def through(five: Array) -> Ellipse:
         chosen = jnp.zeros(len(points)).at[five].set(1.0) * weight
         return fit_ellipse(points, chosen)
 
-    candidates = jax.vmap(through)(jnp.asarray(_fives(len(points))))
+    candidates = jax.vmap(through)(jnp.asarray(_random_samples(len(points))))
 
     def near(ellipse: Ellipse) -> Bool[Array, " n"]:
         return valid & (jnp.abs(ellipse_distance(ellipse, points)) < _CONSENSUS_PX)
@@ -114,15 +119,15 @@ def consensus_ellipse(points: Pixels, valid: Bool[Array, " n"]) -> tuple[Ellipse
     votes = jnp.sum(jax.vmap(near)(candidates), axis=1)
     best = jax.tree.map(lambda leaf: leaf[jnp.argmax(votes)], candidates)
     inlier = near(best)
-    return _checked(fit_ellipse(points, inlier.astype(points.dtype)), jnp.sum(inlier))
+    return _with_status(fit_ellipse(points, inlier.astype(points.dtype)), jnp.sum(inlier))
 
 
-def _fives(count: int) -> np.ndarray:
+def _random_samples(count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     return np.stack([rng.choice(count, 5, replace=False) for _ in range(_SAMPLES)])
 
 
-def _checked(ellipse: Ellipse, count: Array) -> tuple[Ellipse, Status]:
+def _with_status(ellipse: Ellipse, count: Array) -> tuple[Ellipse, Status]:
     axes = ellipse.semi_axes
     is_ellipse = jnp.all(jnp.isfinite(ellipse.shape)) & (axes[0] > 0.0)
     status = first_status(

@@ -1,4 +1,4 @@
-"""Maps between planes: fitted to points, refined on the transfer error."""
+"""Homographies between planes: linear fit to points, refinement of the transfer error."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -11,14 +11,15 @@ MAX_CONDITION = 1e6
 
 
 def apply_homography(H: Matrix3, points: Pixels) -> Pixels:
-    """Points (n, 2) mapped by (x, y, 1) -> H (x, y, 1). A point on the line that H sends to
-    infinity gives infinite coordinates."""
+    """Map points (n, 2) by (x, y, 1) -> H (x, y, 1). A point that H maps to infinity gives infinite
+    coordinates."""
     mapped = points @ H[:, :2].T + H[None, :, 2]
     return mapped[:, :2] / mapped[:, 2:]
 
 
 def normalisation(points: Pixels, weight: Float[Array, " n"]) -> Matrix3:
-    """Similarity that brings weighted points to mean 0 and mean distance sqrt(2) (Hartley)."""
+    """Compute the similarity that maps weighted points to mean 0 and mean distance sqrt(2)
+    (Hartley)."""
     total = jnp.maximum(jnp.sum(weight), 1e-9)
     center = jnp.sum(weight[:, None] * points, axis=0) / total
     distance = jnp.sqrt(jnp.sum((points - center[None]) ** 2, axis=1) + 1e-12)
@@ -31,10 +32,10 @@ def normalisation(points: Pixels, weight: Float[Array, " n"]) -> Matrix3:
 def homography_dlt(
     source: Pixels, target: Pixels, valid: Bool[Array, " n"]
 ) -> tuple[Matrix3, Status]:
-    """H with target ~ H source by the normalised direct linear transform, H[2, 2] = 1.
+    """Fit H with target ~ H source by the normalised direct linear transform, H[2, 2] = 1.
 
-    At least 4 valid points, no three on a line, are needed; else the status says
-    TOO_FEW_FIDUCIALS or DEGENERATE_GEOMETRY and H is not meaningful.
+    At least 4 valid points are needed, no three of them collinear. Otherwise the status is
+    TOO_FEW_FIDUCIALS or DEGENERATE_GEOMETRY, and H is not meaningful.
     """
     weight = valid.astype(source.dtype)
     to_source, to_target = normalisation(source, weight), normalisation(target, weight)
@@ -57,7 +58,7 @@ def homography_dlt(
 def homography_refine(
     H: Matrix3, source: Pixels, target: Pixels, valid: Bool[Array, " n"], *, num_steps: int = 6
 ) -> tuple[Matrix3, Scalar]:
-    """H that minimises the distances |target - H source|, and their rms per point."""
+    """Refine H by minimising the distances |target - H source|. Returns H and the rms distance."""
     weight = valid.astype(source.dtype)
     to_source, to_target = normalisation(source, weight), normalisation(target, weight)
     a, b = apply_homography(to_source, source), apply_homography(to_target, target)

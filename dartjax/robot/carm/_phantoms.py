@@ -1,7 +1,7 @@
-"""What the C-arm looks at: the drill guide's target, the nail, the calibration phantom. mm.
+"""Geometry of the objects in C-arm images: drill guide, nail and calibration phantom, mm.
 
-Every fiducial is a steel ball. The frames of guide and nail have the axis of the first hole as z,
-toward the X-ray source, and the second hole at (-30, 0, 0).
+Every fiducial is a steel ball. In the frames of guide and nail, z is the axis of the first hole and
+points to the X-ray source; the second hole is at (-30, 0, 0).
 """
 
 import equinox as eqx
@@ -14,8 +14,8 @@ from dartjax.robot._errors import BadParameter
 
 HOLE_SPACING = 30.0
 
-# Balls of the drill guide: 0 none, 1 in the plane z = 0, 2 in z = 20. Of all turns, mirrors and
-# shifts of this pattern none brings more than 13 of the 28 balls onto each other.
+# Balls of the drill guide: 0 none, 1 in the plane z = 0, 2 in z = 20. No rotation, reflection or
+# shift maps more than 13 of the 28 balls of this pattern onto each other.
 _GUIDE_PATTERN = np.array(
     [
         [0, 0, 0, 2, 0, 0, 0],
@@ -31,17 +31,17 @@ _GUIDE_BLOCK = ((-42.5, -4.0, 2.5), (12.5, 36.0, 17.5))  # 55 x 40 x 15 mm of De
 
 
 class DrillGuide(eqx.Module):
-    """A target of steel balls in two planes about a pair of drill holes."""
+    """Target of steel balls in two planes next to a pair of drill holes."""
 
     balls: Points
-    plane: Bool[Array, " n"]  # False: the plane z = 0, True: the other one
+    plane: Bool[Array, " n"]  # False: the plane z = 0, True: the plane z = 20
     radius: Scalar
-    block: Float[Array, "2 3"]  # corners of the plastic that holds the balls
+    block: Float[Array, "2 3"]  # opposite corners of the plastic block that holds the balls
 
 
 class Nail(eqx.Module):
-    """A round nail along x with two holes along z through its axis: at the origin and at x =
-    -spacing. `ends` are the x of its ends."""
+    """Round nail along x with two holes along z, at the origin and at x = -spacing. `ends` are
+    the x coordinates of its ends."""
 
     radius: Scalar
     hole_radius: Scalar
@@ -50,13 +50,13 @@ class Nail(eqx.Module):
 
     @property
     def hole_centers(self) -> Float[Array, "2 3"]:
-        """Middles of both holes."""
+        """Centres of both holes."""
         return jnp.stack([jnp.zeros(3), jnp.array([-1.0, 0.0, 0.0]) * self.spacing])
 
 
 class CalibrationPhantom(eqx.Module):
-    """A plate of balls on the intensifier (z = 0, a lattice) for the distortion, and a second
-    plane of balls toward the source for the focal length. z points away from the source."""
+    """Calibration phantom: a lattice of balls on the intensifier (z = 0) for the distortion, and a
+    second plane of balls toward the source for the focal length. z points away from the source."""
 
     plate: Float[Array, "rows columns 3"]
     on_plate: Bool[Array, "rows columns"]  # the field of an intensifier is round
@@ -66,10 +66,10 @@ class CalibrationPhantom(eqx.Module):
 
 
 def drill_guide(ball_diameter: float = 3.0) -> DrillGuide:
-    """The target: 28 balls of 3 mm on a lattice of 8 mm in two planes 20 mm apart, four rows of
-    them on one side of the two drill holes so that the nail's holes stay in sight.
+    """Build the drill guide's target: 28 balls on a lattice of 8 mm in two planes 20 mm apart.
 
-    BadParameter unless 0 < diameter < 8 mm.
+    The balls lie on one side of the two drill holes, so that the nail's holes stay visible.
+    Raises BadParameter unless 0 < diameter < 8 mm.
     """
     _check_balls(ball_diameter, GUIDE_PITCH)
     row, column = np.nonzero(_GUIDE_PATTERN)
@@ -87,12 +87,19 @@ def drill_guide(ball_diameter: float = 3.0) -> DrillGuide:
 def locking_nail(
     diameter: float = 12.0, hole_diameter: float = 5.0, ends: tuple[float, float] = (-160.0, 18.0)
 ) -> Nail:
-    """A femoral nail whose two locking holes are 30 mm apart. BadParameter if a hole is wider
-    than 0.8 of the nail or an end lies inside a hole."""
+    """Build a femoral nail with two locking holes 30 mm apart.
+
+    Raises BadParameter if a hole is wider than 0.8 of the nail or an end lies inside a hole.
+    """
     if not 0.0 < hole_diameter < 0.8 * diameter:
-        raise BadParameter(f"hole of {hole_diameter:g} mm in a nail of {diameter:g} mm")
+        raise BadParameter(
+            f"a hole of {hole_diameter:g} mm in a nail of {diameter:g} mm: "
+            "give a hole smaller than 0.8 of the nail's diameter"
+        )
     if not (ends[0] < -HOLE_SPACING - hole_diameter and ends[1] > hole_diameter):
-        raise BadParameter(f"nail ends at x = {ends} mm, which cuts a hole at 0 or -30 mm")
+        raise BadParameter(
+            f"the nail ends at x = {ends} mm cut a hole at 0 or -30 mm: give ends beyond both holes"
+        )
     return Nail(
         jnp.asarray(0.5 * diameter),
         jnp.asarray(0.5 * hole_diameter),
@@ -108,10 +115,10 @@ def calibration_phantom(
     plane_distance: float = 150.0,
     nominal_depth: float = 985.0,
 ) -> CalibrationPhantom:
-    """Plate and second plane. The balls of the second plane are placed so that, from a source at
-    `nominal_depth` above the plate, their shadows fall between those of the plate.
+    """Build the phantom: a plate of balls and a second plane.
 
-    BadParameter if neighbouring shadows would touch.
+    For a source at `nominal_depth` above the plate, the shadows of the second plane lie between
+    those of the plate. Raises BadParameter if neighbouring shadows would touch.
     """
     _check_balls(2.0 * ball_diameter, pitch)
     half = int(field_radius // pitch) + 1
@@ -133,10 +140,12 @@ def calibration_phantom(
 
 
 def axis_point(point: Point, direction: Point, z: Scalar | float) -> Point:
-    """Where the line through `point` along `direction` meets the plane of height z."""
+    """Intersect the line through `point` along `direction` with the plane of height z."""
     return point + direction * ((z - point[2]) / direction[2])
 
 
 def _check_balls(diameter: float, pitch: float) -> None:
     if not 0.0 < diameter < pitch:
-        raise BadParameter(f"balls of {diameter:g} mm at a pitch of {pitch:g} mm touch")
+        raise BadParameter(
+            f"balls of {diameter:g} mm at a pitch of {pitch:g} mm touch: give smaller balls"
+        )

@@ -1,6 +1,6 @@
-"""Pose of a known set of points from their pixels: linear start and least squares.
+"""Pose of known points from their pixels: linear initial estimate and least squares.
 
-Poses are T_camera_object. Weights are 0 for points that were not seen. [Y] section V.
+Poses are T_camera_object. Undetected points have weight 0. Source: [Y] section V.
 """
 
 from collections.abc import Callable
@@ -14,21 +14,21 @@ from dartjax._least_squares import levenberg_marquardt
 from dartjax._numerics import solve_positive
 from dartjax._types import Matrix3, Pixels, Points, Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
-from dartjax.robot._small import smallest_eigenvector
+from dartjax.robot._small_matrices import smallest_eigenvector
 from dartjax.robot.carm._carm import pose_of_projection, project_points, to_slopes
 from dartjax.transforms import SE3, SO3, apply
 
 MIN_POINTS = 6
 MAX_RMS_PX = 2.0
-# A step of a fit: translation in mm, rotation in units of 0.01 rad, which move an image alike.
+# Units of a step: translation in mm, rotation in 0.01 rad; both have similar effects on pixels.
 _UNITS = (1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
 
 
 class PoseFit(eqx.Module):
-    """A pose and how well it is known.
+    """Estimated pose with its uncertainty.
 
     `covariance` is that of (translation, rotation) in mm and rad, the rotation about the object's
-    origin, both along the camera's axes, for pixels with the noise that the residual shows.
+    origin, both along the camera's axes. The pixel noise is estimated from the residual.
     """
 
     T_camera_object: SE3
@@ -37,7 +37,7 @@ class PoseFit(eqx.Module):
 
 
 def move(T: SE3, step: Float[Array, "6"]) -> SE3:
-    """T exp(step), rotation in units of 0.01 rad."""
+    """Compute T exp(step), with the rotation in units of 0.01 rad."""
     return T @ SE3.exp(step * jnp.asarray(_UNITS))
 
 
@@ -48,12 +48,12 @@ def fit_pose(
     *,
     num_steps: int,
 ) -> tuple[SE3, Float[Array, " k"], Float[Array, "n n"], Scalar]:
-    """Pose and other unknowns with the least |residual(T, others)|^2.
+    """Fit a pose and other unknowns by minimising |residual(T, others)|^2.
 
-    Returns them, the normal matrix J^T J (pose in the units of `move` first) and the cost
-    |residual|^2 / 2. The derivative with respect to what `residual` closes over is that of one
-    last Gauss-Newton step at the solution: the implicit derivative, up to terms of the size of
-    the residual.
+    Returns the pose, the other unknowns, the normal matrix J^T J (pose first, in the units of
+    `move`) and the cost |residual|^2 / 2. The derivative with respect to variables that `residual`
+    closes over is that of a last Gauss-Newton step at the solution: the implicit derivative, up to
+    terms of the size of the residual.
     """
 
     def moved(T: SE3, x: Float[Array, " k"], step: Float[Array, " n"]) -> Float[Array, " m"]:
@@ -68,18 +68,18 @@ def fit_pose(
     jacobian = jax.vmap(along)(jnp.eye(size)).T
     normal = jacobian.T @ jacobian
     last = jnp.linalg.solve(jax.lax.stop_gradient(normal + 1e-9 * jnp.eye(size)), jacobian.T @ r)
-    # Zero in value: only its derivative is wanted, and in float32 a last step may be uphill.
+    # The value is zero: only the derivative is needed, and in float32 a step may increase the cost.
     last = jax.lax.stop_gradient(last) - last
     return move(T, last[:6]), x + last[6:], normal, fit.cost
 
 
 def pnp_dlt(pixels: Pixels, points: Points, valid: Bool[Array, " n"], K: Matrix3) -> SE3:
-    """Pose by the direct linear transform: P = [R | t] of 6 or more points without the constraint
-    that R be a rotation, then the nearest rotation. A start, not an estimate: its error is tens
-    of millimetres for a target of 40 mm.
+    """Estimate a pose by the direct linear transform (DLT).
 
-    The third row of R has unit length (Faugeras, Toscani 1986), so that all but that row can be
-    eliminated, and what is left is the least eigenvector of a 3 x 3 matrix.
+    Fits P = [R | t] to 6 or more points without constraining R, then takes the nearest rotation.
+    Use it as an initial estimate only: its error is tens of millimetres for a target of 40 mm.
+    The third row of R has unit length (Faugeras, Toscani 1986), so that all other unknowns are
+    eliminated, and the row is the smallest eigenvector of a 3 x 3 matrix.
     """
     slopes, weight = to_slopes(K, pixels), valid.astype(pixels.dtype)
     seen, middle = (_weighted_mean(each, weight) for each in (slopes, points))
@@ -117,10 +117,10 @@ def pnp_lm(
     *,
     num_steps: int = 10,
 ) -> tuple[PoseFit, Status]:
-    """Pose with the least weighted sum of squared reprojection errors, from a start.
+    """Refine a pose by minimising the weighted sum of squared reprojection errors.
 
-    TOO_FEW_FIDUCIALS below 6 points of weight, DEGENERATE_GEOMETRY if the points lie behind the
-    source, POSE_NOT_CONVERGED if the rms exceeds 2 px; the pose is returned all the same.
+    Status TOO_FEW_FIDUCIALS below 6 points with weight, DEGENERATE_GEOMETRY if points lie behind
+    the source, POSE_NOT_CONVERGED if the rms exceeds 2 px; the pose is returned in every case.
     Differentiable in the pixels (see `fit_pose`).
     """
     pose, normal, cost = _reprojection_steps(pixels, points, weight, K, start, num_steps)
@@ -137,15 +137,15 @@ def pnp_lm(
 
 
 class _Motion(eqx.Module):
-    """A pose as matrix and vector: cheaper than a quaternion for a batch of a million."""
+    """Pose as matrix and vector: cheaper than a quaternion for a batch of a million poses."""
 
     rotation: Matrix3
     translation: Float[Array, "3"]
 
 
 def _moved(pose: _Motion, step: Float[Array, "6"]) -> _Motion:
-    """Turned about its own origin by a rotation vector (by its Cayley map, which is a rotation
-    for any step), then shifted."""
+    """Pose after a step: rotated about its own origin by a rotation vector (with the Cayley map,
+    which is a rotation for any step), then shifted."""
     w = 0.5 * step[3:]
     cross = _cross_matrix(w)
     turn = jnp.eye(3) + 2.0 / (1.0 + jnp.sum(w**2)) * (cross + cross @ cross)
@@ -160,7 +160,7 @@ def _cross_matrix(w: Float[Array, "3"]) -> Matrix3:
 def _equations(
     pose: _Motion, pixels: Pixels, points: Points, weight: Float[Array, " n"], K: Matrix3
 ) -> tuple[Float[Array, "6 6"], Float[Array, "6"], Scalar]:
-    """J^T W J, J^T W r and the cost of the reprojection."""
+    """Normal equations J^T W J and J^T W r, and the cost, of the reprojection error."""
     turned = points @ pose.rotation.T
     x, y, z = (turned + pose.translation[None]).T
     a, b, c = turned.T
@@ -185,9 +185,9 @@ def _reprojection_steps(
     start: SE3,
     num_steps: int,
 ) -> tuple[SE3, Float[Array, "6 6"], Scalar]:
-    """Levenberg-Marquardt with the Jacobian written out, for batches of many poses.
+    """Levenberg-Marquardt with an analytic Jacobian, for large batches of poses.
 
-    The result's derivative is the implicit one at the solution, as in `fit_pose`.
+    The result has the implicit derivative at the solution, as in `fit_pose`.
     """
     data = jax.lax.stop_gradient((pixels, points, weight, K))
 
@@ -218,13 +218,13 @@ def _reprojection_steps(
 def estimate_pose(
     pixels: Pixels, points: Points, valid: Bool[Array, " n"], K: Matrix3, *, num_steps: int = 12
 ) -> tuple[PoseFit, Status]:
-    """Pose by DLT and least squares (NL-DLT): the estimator of choice for points in two planes.
+    """Estimate a pose by DLT and least squares (NL-DLT): the default for points in two planes.
 
-    A second start is the similar (parallel) projection, which noise of two pixels does not
-    upset as it does the DLT; the start with the lower residual is refined.
+    A second initial estimate is the scaled parallel projection, which tolerates noise of two pixels
+    better than the DLT. The initial estimate with the lower residual is refined.
     """
     weight = valid.astype(pixels.dtype)
-    starts = pnp_dlt(pixels, points, valid, K), _similar_pose(pixels, points, weight, K)
+    starts = pnp_dlt(pixels, points, valid, K), _parallel_projection_pose(pixels, points, weight, K)
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), *starts)
     cost = jax.vmap(lambda T: _cost(T, pixels, points, weight, K))(both)
     best = jnp.argmin(jnp.where(jnp.isfinite(cost), cost, jnp.inf))
@@ -233,21 +233,23 @@ def estimate_pose(
 
 
 def _cost(T: SE3, pixels: Pixels, points: Points, weight: Float[Array, " n"], K: Matrix3) -> Scalar:
-    """Squared reprojection error; infinite for a pose that puts points behind the source: a
-    target seen from behind with its relief turned inside out is the wrong minimum next door."""
-    off = project_points(K, T, points) - pixels
+    """Squared reprojection error; infinite for a pose with points behind the source, which is the
+    mirrored solution of a target seen from behind."""
+    error = project_points(K, T, points) - pixels
     behind = jnp.any(apply(T, points)[:, 2] <= 0.0)
-    return jnp.where(behind, jnp.inf, jnp.sum(weight * jnp.sum(off**2, axis=1)))
+    return jnp.where(behind, jnp.inf, jnp.sum(weight * jnp.sum(error**2, axis=1)))
 
 
-def _similar_pose(pixels: Pixels, points: Points, weight: Float[Array, " n"], K: Matrix3) -> SE3:
-    """Pose of the linear map of points to slopes, as if they were all equally far."""
+def _parallel_projection_pose(
+    pixels: Pixels, points: Points, weight: Float[Array, " n"], K: Matrix3
+) -> SE3:
+    """Pose from a scaled parallel projection: a linear map of points to slopes at equal depth."""
     slopes = to_slopes(K, pixels)
     seen, middle = (_weighted_mean(each, weight) for each in (slopes, points))
     X = points - middle[None]
     normal = X.T @ (weight[:, None] * X) + 1e-6 * jnp.eye(3)
     rows = solve_positive(normal, X.T @ (weight[:, None] * (slopes - seen[None]))).T
-    # The nearest pair of orthogonal unit rows, (M M^T)^-1/2 M; the scale is their mean length.
+    # Nearest pair of orthogonal unit rows, (M M^T)^-1/2 M; the scale is their mean length.
     (a, b), (_, d) = rows @ rows.T
     root = jnp.sqrt(jnp.maximum(a * d - b**2, 1e-30))
     double = jnp.sqrt(a + d + 2.0 * root)  # the sum of the two singular values
@@ -262,13 +264,13 @@ def _similar_pose(pixels: Pixels, points: Points, weight: Float[Array, " n"], K:
 def residual_2d_mm(
     pixels: Pixels, points: Points, K: Matrix3, T: SE3, pixel_spacing: float
 ) -> Float[Array, " n"]:
-    """Distance between seen and projected points on the detector, mm: the 2D error of [Y]."""
+    """Compute distances of detected from projected points on the detector, mm: 2D error of [Y]."""
     error = project_points(K, T, points) - pixels
     return jnp.linalg.norm(error, axis=1) * pixel_spacing
 
 
 def residual_3d_mm(pixels: Pixels, points: Points, K: Matrix3, T: SE3) -> Float[Array, " n"]:
-    """Distance of every point from the ray of its pixel, mm: the 3D error of [Y]."""
+    """Compute the distance of every point from the ray of its pixel, mm: the 3D error of [Y]."""
     slopes = to_slopes(K, pixels)
     ray = jnp.concatenate([slopes, jnp.ones_like(slopes[:, :1])], axis=1)
     ray = ray / jnp.linalg.norm(ray, axis=1, keepdims=True)

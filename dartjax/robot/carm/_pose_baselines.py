@@ -1,4 +1,4 @@
-"""Other estimators of a pose from points, for comparison: from distances, and by evolution."""
+"""Baseline estimators of a pose from points: from distances between points, and by evolution."""
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,13 @@ _POPULATION = 24
 
 
 def pnp_depths(pixels: Pixels, points: Points, chosen: Float[Array, "8"], K: Matrix3) -> SE3:
-    """Pose from the distances between points, linear and without a start (Ansar, Daniilidis 2003).
+    """Estimate a pose from distances between points, without an initial estimate.
 
-    Of the points those with the indices `chosen` are used. With unit rays p_i and depths l_i,
-    every distance says d_ij^2 = t_ii + t_jj - 2 t_ij p_i.p_j in the products t_ij = l_i l_j. These
-    lie in the kernel of that system; t_ii t_jk = t_ij t_ik, linear in the products of the
-    kernel's coordinates, picks them. The points at their depths are then aligned rigidly.
-    Differentiable where the solution is unique.
+    Linear method of Ansar and Daniilidis (2003) on the points with the indices `chosen`. With unit
+    rays p_i and depths l_i, every distance gives d_ij^2 = t_ii + t_jj - 2 t_ij p_i.p_j in the
+    products t_ij = l_i l_j. The solution lies in the kernel of that system; the constraints
+    t_ii t_jk = t_ij t_ik, linear in the products of the kernel's coordinates, select it. The points
+    at their depths are then aligned rigidly. Differentiable where the solution is unique.
     """
     chosen = chosen.astype(int)
     slopes = to_slopes(K, pixels[chosen])
@@ -33,7 +33,7 @@ def pnp_depths(pixels: Pixels, points: Points, chosen: Float[Array, "8"], K: Mat
 
 
 def _pairs() -> tuple[np.ndarray, np.ndarray]:
-    """Indices i <= j, and the number of each pair in a table."""
+    """Index pairs i <= j, and a table with the number of each pair."""
     n = DEPTH_POINTS
     pairs = np.array([(i, j) for i in range(n) for j in range(i, n)])
     number = np.zeros((n, n), int)
@@ -74,13 +74,13 @@ def _depths(rays: Points, X: Points) -> Float[Array, "8"]:
     coordinates = vectors[:, jnp.argmax(jnp.abs(values))]
     solution = kernel @ coordinates
     solution = solution / solution[-1] * scale  # the last unknown is 1
-    own = solution[number[np.arange(n), np.arange(n)]]
-    return jnp.sqrt(jnp.maximum(own, 1.0))
+    squared_depths = solution[number[np.arange(n), np.arange(n)]]
+    return jnp.sqrt(jnp.maximum(squared_depths, 1.0))
 
 
 def _kernel(rows: Float[Array, "row column"]) -> Float[Array, "column free"]:
-    """A basis N of the kernel of a wide matrix A of full rank. Which basis is arbitrary, so its
-    derivative is that of the space: dN = -A+ dA N. (JAX has none for a full decomposition.)"""
+    """Basis N of the kernel of a wide matrix A of full rank. The choice of basis is arbitrary, so
+    the derivative is that of the space: dN = -A+ dA N. (JAX has none for a full decomposition.)"""
     fixed = jax.lax.stop_gradient(rows)
     u, s, vt = jnp.linalg.svd(fixed, full_matrices=True)
     free, pseudo_inverse = vt[len(s) :].T, (vt[: len(s)].T / s[None]) @ u.T
@@ -98,10 +98,11 @@ def pnp_evolution(
     key: PRNGKeyArray,
     num_generations: int = 120,
 ) -> SE3:
-    """Pose by evolution of the reprojection error: CMA-ES with full covariance (Hansen 2016).
+    """Estimate a pose by evolution: CMA-ES with full covariance (Hansen 2016).
 
-    Populations of 24 about `start`, with standard deviations `spread` (translation in mm, rotation
-    in rad) at first. Needs no derivative, and no start nearer than its spread.
+    Minimises the reprojection error without derivatives. Populations of 24 start around `start`,
+    with standard deviations `spread` (translation in mm, rotation in rad), which should cover the
+    error of the initial estimate.
     """
     n, lam = 6, _POPULATION
     mu = lam // 2
@@ -121,8 +122,8 @@ def pnp_evolution(
         return SE3.from_rotation_and_translation(turn, start.translation() + step[:3])
 
     def cost(x: Float[Array, "6"]) -> Array:
-        off = project_points(K, pose(x), points) - pixels
-        return jnp.sum(weight * jnp.sum(off**2, axis=1))
+        error = project_points(K, pose(x), points) - pixels
+        return jnp.sum(weight * jnp.sum(error**2, axis=1))
 
     def generation(carry, key):
         mean, sigma, C, path_c, path_s = carry

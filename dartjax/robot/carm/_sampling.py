@@ -1,4 +1,4 @@
-"""Grey values between pixels, for the detectors."""
+"""Subpixel sampling of grey values, and subpixel edges in profiles."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -9,8 +9,10 @@ from dartjax._types import Image, Scalar
 def sample(
     image: Image, u: Float[Array, "*points"], v: Float[Array, "*points"]
 ) -> Float[Array, "*points"]:
-    """Bilinear grey values at pixels (u, v), pixel centres at +0.5; beyond the border that of the
-    border."""
+    """Interpolate grey values at pixels (u, v) bilinearly, pixel centres at +0.5.
+
+    Outside the image the value at the border is returned.
+    """
     height, width = image.shape
     x, y = jnp.clip(u - 0.5, 0.0, width - 1.001), jnp.clip(v - 0.5, 0.0, height - 1.001)
     column, row = jnp.floor(x), jnp.floor(y)
@@ -29,8 +31,11 @@ def sample(
 def steepest_rise(
     profiles: Float[Array, "ray sample"], step: Scalar | float
 ) -> tuple[Float[Array, " ray"], Float[Array, " ray"]]:
-    """Where every profile rises most steeply, with a parabola between samples, in units of `step`
-    from the first sample; and how steep it is there."""
+    """Find the steepest rise of every profile.
+
+    Returns its distance from the first sample in the unit of `step` (the spacing of the samples),
+    interpolated by a parabola, and the slope there.
+    """
     slope = profiles[:, 2:] - profiles[:, :-2]  # at samples 1 to n - 2
     best = jnp.clip(jnp.argmax(slope, axis=1), 1, slope.shape[1] - 2)
     rows = jnp.arange(slope.shape[0])

@@ -1,4 +1,4 @@
-"""A hand on the robot: tool-weight compensation, arm stiffness, variable admittance."""
+"""Hand guidance of a robot: tool-weight compensation, arm stiffness, variable admittance."""
 
 from dartjax.robot.cooperation._admittance import Admittance as Admittance
 from dartjax.robot.cooperation._admittance import ForceFilter as ForceFilter
@@ -11,11 +11,13 @@ from dartjax.robot.cooperation._admittance import limit_rates as limit_rates
 from dartjax.robot.cooperation._admittance import orientation_admittance as orientation_admittance
 from dartjax.robot.cooperation._admittance import stay_inside as stay_inside
 from dartjax.robot.cooperation._arm_stiffness import ArmEstimate as ArmEstimate
-from dartjax.robot.cooperation._arm_stiffness import LeastSquares as LeastSquares
+from dartjax.robot.cooperation._arm_stiffness import RecursiveLeastSquares as RecursiveLeastSquares
 from dartjax.robot.cooperation._arm_stiffness import arm_estimate_step as arm_estimate_step
 from dartjax.robot.cooperation._arm_stiffness import is_stable as is_stable
-from dartjax.robot.cooperation._arm_stiffness import least_squares_step as least_squares_step
 from dartjax.robot.cooperation._arm_stiffness import lowest_stable_damping as lowest_stable_damping
+from dartjax.robot.cooperation._arm_stiffness import (
+    recursive_least_squares_step as recursive_least_squares_step,
+)
 from dartjax.robot.cooperation._arm_stiffness import start_arm_estimate as start_arm_estimate
 from dartjax.robot.cooperation._damping import DampingLaw as DampingLaw
 from dartjax.robot.cooperation._damping import classical_rules as classical_rules
@@ -34,7 +36,6 @@ from dartjax.robot.cooperation._operator import simulate_drag as simulate_drag
 from dartjax.robot.cooperation._operator import stop_quality as stop_quality
 from dartjax.robot.cooperation._tool_identification import ReadingNoise as ReadingNoise
 from dartjax.robot.cooperation._tool_identification import ToolEstimate as ToolEstimate
-from dartjax.robot.cooperation._tool_identification import absorb as absorb
 from dartjax.robot.cooperation._tool_identification import check_payload as check_payload
 from dartjax.robot.cooperation._tool_identification import (
     fit_polynomial_tool as fit_polynomial_tool,
@@ -42,6 +43,9 @@ from dartjax.robot.cooperation._tool_identification import (
 from dartjax.robot.cooperation._tool_identification import fit_rigid_tool as fit_rigid_tool
 from dartjax.robot.cooperation._tool_identification import identify_tool as identify_tool
 from dartjax.robot.cooperation._tool_identification import residuals as residuals
+from dartjax.robot.cooperation._tool_identification import (
+    update_tool_estimate as update_tool_estimate,
+)
 from dartjax.robot.cooperation._tool_weight import HandWrench as HandWrench
 from dartjax.robot.cooperation._tool_weight import PolynomialTool as PolynomialTool
 from dartjax.robot.cooperation._tool_weight import RigidTool as RigidTool

@@ -1,8 +1,8 @@
-"""A hand moves the robot: from the hand's force to a velocity.
+"""Admittance control: from the force of the operator's hand to a velocity of the tool.
 
-Position is dragged in base axes, orientation in the axes of joint 5; a button chooses, never
-both at once. The same law serves both: `Admittance.per_si` is 1000 for positions in mm and 1 for
-angles in rad, everything else is SI.
+The hand moves the position in base axes or the orientation in the axes of joint 5; a button selects
+one of them. The same law serves both: `Admittance.per_si` is 1000 for positions in mm and 1 for
+angles in rad; everything else is in SI units.
 """
 
 import equinox as eqx
@@ -14,19 +14,19 @@ from dartjax._numerics import safe_norm
 from dartjax._types import Point, Scalar
 from dartjax.robot._errors import BadParameter, Status, StatusCode, first_status
 
-_REST = 1e-4  # of v_max: slower than this without a force is standing still
-_TWO_POLES = np.sqrt(np.sqrt(2.0) - 1.0)  # two equal poles pass half the power at this share
+_REST = 1e-4  # of max_speed: without a force, a slower robot is at rest
+_TWO_POLES = np.sqrt(np.sqrt(2.0) - 1.0)  # cutoff over pole frequency of two equal poles
 
 
 class Admittance(eqx.Module):
-    """The robot as a hand feels it: M v' + D v = F beyond a threshold."""
+    """Parameters of the admittance law M v' + D v = F beyond a force threshold."""
 
     inertia: float = 2.0  # kg
     max_speed: float = 150.0  # mm/s
-    threshold: float = 0.8  # N, above the largest error of the tool's compensated weight
-    cutoff: float = 20.0  # Hz, of the force's low-pass
+    threshold: float = 0.8  # N, above the largest error of the tool-weight compensation
+    cutoff: float = 20.0  # Hz, of the low-pass of the force
     step: float = 0.001  # s
-    lag: float = 0.03  # s, of the velocity loop below
+    lag: float = 0.03  # s, of the robot's velocity loop
     per_si: float = eqx.field(default=1000.0, static=True)  # mm per m
 
     @property
@@ -36,7 +36,7 @@ class Admittance(eqx.Module):
 
     @property
     def loop_lag(self) -> Scalar | float:
-        """Lag of the whole loop, s: of the velocity loop and of the force's low-pass."""
+        """Lag of the velocity loop and the low-pass of the force together, s."""
         return self.lag + 2.0 / self.filter_rate
 
     def __check_init__(self) -> None:
@@ -49,7 +49,7 @@ class Admittance(eqx.Module):
 
 
 def orientation_admittance() -> Admittance:
-    """The law for turning the tool: kg m^2, rad/s, N m."""
+    """Return the law for rotating the tool: kg m^2, rad/s, N m."""
     return Admittance(inertia=0.02, max_speed=0.5, threshold=0.05, per_si=1.0)
 
 
@@ -61,14 +61,14 @@ class ForceFilter(eqx.Module):
 
 
 def filter_step(state: ForceFilter, force: Point, law: Admittance) -> ForceFilter:
-    """One step of the low-pass; `second` is the filtered force."""
+    """Advance the low-pass by one step; `second` is the filtered force."""
     share = 1.0 - jnp.exp(-law.filter_rate * law.step)
     first = state.first + share * (force - state.first)
     return ForceFilter(first, state.second + share * (first - state.second))
 
 
 def dead_band(force: Point, threshold: Scalar | float) -> Point:
-    """force * max(0, 1 - threshold / |force|): exactly 0 below the threshold, continuous."""
+    """Apply a dead band, force * max(0, 1 - threshold / |force|): 0 below the threshold."""
     size = safe_norm(force)
     beyond = jnp.maximum(size - threshold, 0.0)
     return force * (beyond / jnp.where(size > 0.0, size, 1.0))
@@ -77,49 +77,52 @@ def dead_band(force: Point, threshold: Scalar | float) -> Point:
 def admittance_step(
     velocity: Point, force: Point, damping: Scalar, law: Admittance
 ) -> tuple[Point, Status]:
-    """The next velocity (mm/s, or rad/s) under a force beyond the threshold (N, or N m).
+    """Compute the next velocity (mm/s or rad/s) under a force beyond the threshold (N or N m).
 
-    v+ = (M v + dt F) / (M + dt D), which is stable for every step; the speed is limited to
-    v_max with its direction kept; without a force the last 0.01 % of v_max is rest, exactly 0.
-    A force that is not finite holds the robot (velocity 0) with status BAD_WRENCH.
+    v+ = (M v + dt F) / (M + dt D), which is stable for every step size. The speed is limited to
+    `max_speed` without a change of direction. Without a force, a speed below 0.01 % of `max_speed`
+    becomes 0. A force that is not finite stops the robot, with status BAD_WRENCH.
     """
     finite = jnp.all(jnp.isfinite(force))
     push = law.per_si * law.step * jnp.where(finite, force, 0.0)
-    following = (law.inertia * velocity + push) / (law.inertia + law.step * damping)
-    following = limit_length(following, law.max_speed)
-    at_rest = ~jnp.any(force != 0.0) & (safe_norm(following) < _REST * law.max_speed)
-    following = jnp.where(finite & ~at_rest, following, 0.0)
-    return following, first_status((StatusCode.BAD_WRENCH, ~finite))
+    next_velocity = (law.inertia * velocity + push) / (law.inertia + law.step * damping)
+    next_velocity = limit_length(next_velocity, law.max_speed)
+    at_rest = ~jnp.any(force != 0.0) & (safe_norm(next_velocity) < _REST * law.max_speed)
+    next_velocity = jnp.where(finite & ~at_rest, next_velocity, 0.0)
+    return next_velocity, first_status((StatusCode.BAD_WRENCH, ~finite))
 
 
 def hand_velocity(
     velocity_base: Point, velocity_joint: Point, turns: Bool[Array, ""]
 ) -> Float[Array, "6"]:
-    """Twist (mm/s in base axes, rad/s in joint-5 axes) under the button: moving or turning,
-    never both. The torque about the tool's own axis is not used: that rate is 0."""
-    turning = velocity_joint.at[2].set(0.0)
-    nothing = jnp.zeros(3, velocity_base.dtype)
+    """Select the twist (mm/s in base axes, rad/s in joint-5 axes) by the button: translation if
+    `turns` is false, rotation if it is true. The rotation about the tool's own axis is 0."""
+    rotation = velocity_joint.at[2].set(0.0)
+    zero = jnp.zeros(3, velocity_base.dtype)
     return jnp.concatenate(
-        [jnp.where(turns, nothing, velocity_base), jnp.where(turns, turning, nothing)]
+        [jnp.where(turns, zero, velocity_base), jnp.where(turns, rotation, zero)]
     )
 
 
 def limit_length(vector: Point, most: Scalar | float) -> Point:
-    """The vector, shortened to `most` where it is longer."""
+    """Limit the length of a vector to `most`."""
     size = safe_norm(vector)
     return vector * jnp.minimum(1.0, most / jnp.where(size > 0.0, size, 1.0))
 
 
 def limit_rates(rates: Float[Array, " joint"], most: Float[Array, " joint"]) -> Array:
-    """Joint rates, all scaled alike so that none passes its limit: the direction is kept."""
+    """Scale all joint rates by one factor so that none exceeds its limit."""
     return rates / jnp.maximum(1.0, jnp.max(jnp.abs(rates) / most))
 
 
 def stay_inside(
     velocity: Point, position: Point, lower: Point, upper: Point, brake_time: Scalar | float = 0.2
 ) -> Point:
-    """Velocity with which the tool does not leave the box [lower, upper]: toward a wall no
-    faster than the way left over `brake_time` (s); outside, only back."""
+    """Limit a velocity so that the tool stays inside the box [lower, upper].
+
+    Toward a wall the speed is at most the remaining distance over `brake_time` (s). Outside the box
+    only motion back into it is allowed.
+    """
     most = jnp.maximum(upper - position, 0.0) / brake_time
     least = -jnp.maximum(position - lower, 0.0) / brake_time
     return jnp.clip(velocity, least, most)

@@ -1,5 +1,7 @@
-"""The damping a hand feels: never so low that a stiff arm makes the robot swing, low while the
-hand pulls, high when it wants to stop."""
+"""Variable damping of the admittance: low while the hand pulls, high when it brakes or lets go.
+
+A lower bound that depends on the stiffness of the operator's arm keeps the robot stable.
+"""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,11 +15,11 @@ from dartjax.robot.cooperation._admittance import Admittance
 from dartjax.robot.cooperation._arm_stiffness import lowest_stable_damping
 from dartjax.robot.cooperation._fuzzy import SugenoRules
 
-_FULL_FORCE = 15.0  # N
-# The classical rules: rows speed, columns force, small to big.
+_FULL_FORCE = 15.0  # N, force at which the rules' force input is 1
+# The classical rules: rows are the speed, columns the force, in ascending order.
 _CLASSICAL = np.array([[1.0, 0.85, 0.6], [0.85, 0.5, 0.25], [0.6, 0.25, 0.0]])
 _ALWAYS_LOW = np.zeros((3, 3))
-# Found by experiments.admittance_tuning: rows speed, columns intent, small to big.
+# Found by experiments.admittance_tuning: rows are the speed, columns the intent, ascending.
 _TUNED = np.array([[0.885, 0.912, 0.077], [0.856, 0.546, 0.269], [0.85, 0.107, 0.223]])
 _TUNED_SPEEDS = np.array([0.0, 0.14, 0.61])
 _TUNED_INTENTS = np.array([0.0, 0.4707, 0.9414])
@@ -25,42 +27,44 @@ _TUNED_MOST, _TUNED_RATE, _TUNED_SMALL_FORCE = 121.549, 1462.445, 1.437
 
 
 class DampingLaw(eqx.Module):
-    """D = low + (high - low) rho, with low from the arm's stiffness and rho from rules.
+    """Damping law D = low + (high - low) rho, with rho in [0, 1] from fuzzy rules.
 
     low = max(least, margin * lowest stable damping); high = max(low, min(most, arm_ratio *
-    sqrt(M K))). The rows of the rules are the speed over its limit; the columns are
-    (1 - intent) |F| / 15 N + intent * `intent`, that is the size of the force, or what the hand
-    means by it.
+    sqrt(M K))), with the arm's stiffness K. The first input of the rules is the speed over its
+    limit. The second is (1 - by_intent) |F| / 15 N + by_intent * `intent`: the magnitude of the
+    force, or the intent of the hand.
     """
 
     least: Scalar  # N s/m
-    most: Scalar
-    margin: Scalar  # on the lowest stable damping
+    most: Scalar  # N s/m
+    margin: Scalar  # factor on the lowest stable damping
     arm_ratio: Scalar  # 1.4 is a damping ratio of 0.7 on the spring of the arm
-    rate: Scalar  # N s/m per s, of any change
-    by_intent: Scalar  # 1: columns are the intent; 0: the size of the force
-    small_force: Scalar  # N, what a hand pulls with at rest before it means to move
+    rate: Scalar  # N s/m per s, largest rate of change
+    by_intent: Scalar  # 1: the rules use the intent; 0: the magnitude of the force
+    small_force: Scalar  # N, force of a hand at rest that intends no motion
     rules: SugenoRules
 
 
 def fixed_damping(damping: float) -> DampingLaw:
-    """The same damping always, N s/m."""
+    """Return a law of constant damping, N s/m."""
     return _law(_ALWAYS_LOW, least=damping, most=damping, margin=0.0)
 
 
 def lowest_damping() -> DampingLaw:
-    """Always the lowest stable damping: rho = 0."""
+    """Return the law that always uses the lowest stable damping: rho = 0."""
     return _law(_ALWAYS_LOW)
 
 
 def classical_rules() -> DampingLaw:
-    """Fuzzy rules over the sizes of force and speed: high while both are small."""
+    """Return fuzzy rules over the magnitudes of force and speed: high while both are small."""
     return _law(_CLASSICAL)
 
 
 def intent_rules() -> DampingLaw:
-    """Fuzzy rules over speed and intent, tuned on simulated hands: low while the hand pulls, high
-    when it lets go, brakes, or holds still."""
+    """Return fuzzy rules over speed and intent, tuned on simulated hands.
+
+    The damping is low while the hand pulls, high when it lets go, brakes or holds still.
+    """
     return tuned_law(
         _TUNED,
         most=_TUNED_MOST,
@@ -81,12 +85,14 @@ def tuned_law(
     columns: ArrayLike,
     by_intent: ArrayLike = 1.0,
 ) -> DampingLaw:
-    """Rules of one's own (3 x 3), with a high damping `most` that does not depend on the arm.
-    `speeds` and `columns` are the three apexes of the sets, from 0 up."""
+    """Build a law from a 3 x 3 rule table, with a high damping `most` independent of the arm.
+
+    `speeds` and `columns` are the three apexes of the membership functions, ascending from 0.
+    """
     law = _law(table, most=most, rate=rate, arm_ratio=1e3, by_intent=by_intent)
     rules = SugenoRules(law.rules.table, _number(speeds), _number(columns))
-    parts = (_number(small_force), rules)
-    return eqx.tree_at(lambda own: (own.small_force, own.rules), law, parts)
+    replaced = (_number(small_force), rules)
+    return eqx.tree_at(lambda tree: (tree.small_force, tree.rules), law, replaced)
 
 
 def _law(
@@ -119,10 +125,11 @@ def _number(values: ArrayLike) -> Array:
 def intent(
     force: Point, velocity: Point, low: Scalar, small_force: Scalar, law: Admittance
 ) -> Scalar:
-    """What the hand means: its force along the motion over the force that would hold this speed
-    at the lowest damping, F . v / |v| / (low |v| + small_force).
+    """Compute the intent of the hand, F . v / |v| / (low |v| + small_force).
 
-    1 and more: go on or faster; 0: let go; below 0: brake. At rest the whole force counts.
+    This is its force along the motion, relative to the force that holds the speed at the lowest
+    damping. 1 or more: keep moving or accelerate; 0: let go; negative: brake. At rest the
+    magnitude of the force is used.
     """
     speed = safe_norm(velocity)
     moving = speed / (speed + 0.01 * law.max_speed)
@@ -134,11 +141,11 @@ def intent(
 def damping_bounds(
     stiffness: Scalar, damping: DampingLaw, law: Admittance
 ) -> tuple[Scalar, Scalar]:
-    """The lowest and the highest damping for an arm of `stiffness`, N s/m."""
+    """Compute the lowest and the highest damping (N s/m) for an arm of `stiffness` (N/m)."""
     stable = lowest_stable_damping(stiffness, law.inertia, law.loop_lag)
     low = jnp.maximum(damping.least, damping.margin * stable)
-    on_arm = damping.arm_ratio * jnp.sqrt(law.inertia * stiffness)
-    return low, jnp.maximum(low, jnp.minimum(damping.most, on_arm))
+    arm_limit = damping.arm_ratio * jnp.sqrt(law.inertia * stiffness)
+    return low, jnp.maximum(low, jnp.minimum(damping.most, arm_limit))
 
 
 def damping_step(
@@ -149,13 +156,15 @@ def damping_step(
     damping: DampingLaw,
     law: Admittance,
 ) -> Scalar:
-    """The next damping, N s/m, from the force beyond the threshold (N), the velocity (mm/s) and
-    the arm's stiffness (N/m); it changes by at most `rate` a second, but never stays below the
-    lowest stable one."""
+    """Compute the next damping, N s/m.
+
+    From the force beyond the threshold (N), the velocity (mm/s) and the arm's stiffness (N/m). The
+    damping changes by at most `rate` per second, but is never below the lowest stable damping.
+    """
     low, high = damping_bounds(stiffness, damping, law)
-    meant = intent(force, velocity, low, damping.small_force, law)
-    size = safe_norm(force) / _FULL_FORCE
-    column = damping.by_intent * meant + (1.0 - damping.by_intent) * size
+    hand_intent = intent(force, velocity, low, damping.small_force, law)
+    magnitude = safe_norm(force) / _FULL_FORCE
+    column = damping.by_intent * hand_intent + (1.0 - damping.by_intent) * magnitude
     rho = damping.rules(safe_norm(velocity) / law.max_speed, column)
     wanted = low + (high - low) * jnp.clip(rho, 0.0, 1.0)
     change = damping.rate * law.step

@@ -1,4 +1,4 @@
-"""Zero-order Sugeno inference: rules over triangular sets, answers mixed by membership."""
+"""Zero-order Sugeno fuzzy inference with triangular membership functions."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ from dartjax._types import Scalar
 
 
 class SugenoRules(eqx.Module):
-    """Rules "if a is A_i and b is B_j then table[i, j]".
+    """Fuzzy rules of two inputs: "if a is A_i and b is B_j then table[i, j]".
 
-    The sets of an input are triangles between neighbouring apexes, the outer two open to the
-    outside, so that memberships add up to one. Apexes must ascend.
+    The membership functions of an input are triangles between neighbouring apexes; the first and
+    the last stay 1 beyond their apex, so that memberships add up to 1. Apexes must ascend.
     """
 
     table: Float[Array, "rows columns"]
@@ -19,18 +19,22 @@ class SugenoRules(eqx.Module):
     column_apexes: Float[Array, " columns"]
 
     def __call__(self, row_input: Scalar, column_input: Scalar) -> Scalar:
-        """The rules' answer: product for "and", mean weighted by membership. Piecewise bilinear,
-        continuous, and between the least and the largest entry of the table."""
+        """Evaluate the rules: product for "and", mean of the table weighted by membership.
+
+        The result is piecewise bilinear, continuous, and within the range of the table.
+        """
         rows = memberships(row_input, self.row_apexes)
         columns = memberships(column_input, self.column_apexes)
         return rows @ self.table @ columns
 
 
 def memberships(value: Scalar, apexes: Float[Array, " sets"]) -> Float[Array, " sets"]:
-    """How much a value belongs to each triangular set, adding up to 1; beyond the outer apexes
-    it belongs to the outer set alone. NaN gives NaN."""
+    """Compute the membership of a value in each triangular set; memberships add up to 1.
+
+    Beyond the outer apexes the value belongs to the outer set alone. NaN gives NaN.
+    """
     inside = jnp.clip(value, apexes[0], apexes[-1])
     width = apexes[1:] - apexes[:-1]
-    rise = jnp.clip((inside - apexes[:-1]) / width, 0.0, 1.0)  # past each gap, 0..1
+    rise = jnp.clip((inside - apexes[:-1]) / width, 0.0, 1.0)  # position in each interval, 0 to 1
     one = jnp.ones((1,), rise.dtype)
     return jnp.concatenate([one, rise]) - jnp.concatenate([rise, 0.0 * one])

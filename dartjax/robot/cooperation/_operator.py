@@ -1,8 +1,8 @@
-"""A simulated hand that drags the robot: what it means to do, how its arm pulls, what it feels.
+"""Simulation of an operator's hand that drags the robot along an intended motion.
 
-The hand follows an intended motion x_d(t) with a spring and a damper, pulls ahead with the
-resistance it has learned from earlier tries of the same motion, trembles, and once it sees that
-the tool has not arrived, it corrects, a reaction time late:
+The hand follows an intended motion x_d(t) with a spring and a damper. It adds a feed-forward force
+for the resistance learned in earlier trials of the same motion, tremor, and a correction c of the
+position error, which it sees with a reaction time:
 
     F = K (x_d + c - x) + B (v_d - v) + D_felt v_d + tremor
     c' = (x_d - x)(t - 0.2 s) / 1 s
@@ -33,44 +33,44 @@ from dartjax.robot.cooperation._arm_stiffness import (
 from dartjax.robot.cooperation._damping import DampingLaw, damping_step
 
 _PER_TICK = round(ESTIMATE_STEP_S * 1000)
-REACTION_S = 0.2  # between seeing and correcting
+REACTION_S = 0.2  # from seeing an error to correcting it
 CORRECTION_TIME_S = 1.0
 SEEN_MM = 0.5  # smaller errors are not corrected
-FIRST_STIFFNESS = 300.0  # N/m, the estimate before anything is known
-FIRST_FELT = 30.0  # N s/m, what a hand expects of a robot it does not know
+FIRST_STIFFNESS = 300.0  # N/m, initial estimate of the arm
+FIRST_FELT = 30.0  # N s/m, resistance that a hand expects at first
 
 
 class Intention(eqx.Module):
-    """One motion a hand means to make, every millisecond, and what disturbs it.
+    """One intended motion of a hand with its disturbances, sampled every millisecond.
 
-    `step` counts milliseconds and must be a multiple of 10.
+    The number of steps must be a multiple of 10.
     """
 
     position: Float[Array, "step 3"]  # mm
     velocity: Float[Array, "step 3"]  # mm/s
     tremor: Float[Array, "step 3"]  # N
-    noise: Float[Array, "step 3"]  # N, of the sensor, bias of the tool's weight included
+    noise: Float[Array, "step 3"]  # N, of the sensor, including the bias from the tool's weight
 
 
 class Drag(eqx.Module):
-    """What happened, every 10 ms."""
+    """Simulated drag, sampled every 10 ms."""
 
     position: Float[Array, "*tick 3"]  # mm
     velocity: Float[Array, "*tick 3"]  # mm/s
     force: Float[Array, "*tick 3"]  # of the hand, N
     damping: Float[Array, "*tick"]  # N s/m
-    stiffness: Float[Array, "*tick"]  # as estimated, N/m
-    work: Float[Array, "*tick"]  # integral of |F . v| so far, J
+    stiffness: Float[Array, "*tick"]  # estimated, N/m
+    work: Float[Array, "*tick"]  # integral of |F . v| up to now, J
 
 
 class _State(eqx.Module):
     position: Point
-    command: Point  # velocity asked for
+    command: Point  # commanded velocity
     velocity: Point
     filtered: ForceFilter
     damping: Scalar
     correction: Point
-    seen: Float[Array, "delay 3"]  # errors of the last 0.2 s, newest first
+    past_errors: Float[Array, "delay 3"]  # of the last 0.2 s, newest first
     arm: ArmEstimate
     work: Scalar
     force: Point
@@ -85,34 +85,34 @@ def simulate_drag(
     *,
     num_practice: int = 2,
 ) -> Drag:
-    """The last of `num_practice` + 1 tries of one motion by an arm of `stiffness` N/m.
+    """Simulate `num_practice` + 1 trials of one motion by an arm of `stiffness` N/m.
 
-    Before each try the hand takes as D_felt the work of the last one over the integral of v^2,
-    and the robot keeps its estimate of the arm. The arm's own damping is B = 0.5 sqrt(K) N s/m
-    (K in N/m). The velocity loop below the admittance follows with the time constant `law.lag`.
+    Returns the last trial. Before each trial the hand sets D_felt to the work of the previous one
+    over the integral of v^2; the robot keeps its estimate of the arm. The arm's own damping
+    is B = 0.5 sqrt(K) N s/m (K in N/m). The robot's velocity loop has the time constant `law.lag`.
     """
 
-    def one_try(
+    def one_trial(
         carry: tuple[Scalar, ArmEstimate], _: None
     ) -> tuple[tuple[Scalar, ArmEstimate], Drag]:
         felt, arm = carry
-        drag, last = _try(intention, stiffness, felt, arm, damping, law)
-        return (_felt(drag), last), drag
+        drag, last = _trial(intention, stiffness, felt, arm, damping, law)
+        return (_remembered_resistance(drag), last), drag
 
     start = intention.position[0]
     arm = start_arm_estimate(FIRST_STIFFNESS, jnp.zeros(3), start)
     first = (jnp.asarray(FIRST_FELT), arm)
-    _, drags = jax.lax.scan(one_try, first, length=num_practice + 1)
+    _, drags = jax.lax.scan(one_trial, first, length=num_practice + 1)
     return jax.tree.map(lambda leaf: leaf[-1], drags)
 
 
-def _felt(drag: Drag) -> Scalar:
-    """The resistance a hand remembers: work over the integral of v^2, N s/m."""
+def _remembered_resistance(drag: Drag) -> Scalar:
+    """Resistance that a hand remembers: work over the integral of v^2, N s/m."""
     square = jnp.sum(drag.velocity**2) * 1e-6 * ESTIMATE_STEP_S
     return jnp.clip(drag.work[-1] / jnp.maximum(square, 1e-5), 0.0, 150.0)
 
 
-def _try(
+def _trial(
     intention: Intention,
     stiffness: Scalar,
     felt: Scalar,
@@ -126,9 +126,9 @@ def _try(
     def tick(state: _State, now: Intention) -> tuple[_State, Drag]:
         state, _ = jax.lax.scan(millisecond, state, now)
         error = now.position[-1] - state.position
-        seen = jnp.concatenate([error[None], state.seen[:-1]])
+        past_errors = jnp.concatenate([error[None], state.past_errors[:-1]])
         arm = arm_estimate_step(state.arm, state.measured, state.position)
-        state = eqx.tree_at(lambda s: (s.seen, s.arm), state, (seen, arm))
+        state = eqx.tree_at(lambda s: (s.past_errors, s.arm), state, (past_errors, arm))
         drag = Drag(
             state.position, state.velocity, state.force, state.damping, arm.stiffness, state.work
         )
@@ -141,8 +141,8 @@ def _try(
 
 def _at_rest(position: Point, arm: ArmEstimate, damping: DampingLaw) -> _State:
     zero = jnp.zeros(3)
-    rested = start_arm_estimate(arm.stiffness, zero, position)
-    rested = eqx.tree_at(lambda a: a.squares, rested, arm.squares)
+    arm_at_rest = start_arm_estimate(arm.stiffness, zero, position)
+    arm_at_rest = eqx.tree_at(lambda a: a.squares, arm_at_rest, arm.squares)
     return _State(
         position=position,
         command=zero,
@@ -150,8 +150,8 @@ def _at_rest(position: Point, arm: ArmEstimate, damping: DampingLaw) -> _State:
         filtered=ForceFilter(zero, zero),
         damping=damping.most,
         correction=zero,
-        seen=jnp.zeros((round(REACTION_S / ESTIMATE_STEP_S), 3)),
-        arm=rested,
+        past_errors=jnp.zeros((round(REACTION_S / ESTIMATE_STEP_S), 3)),
+        arm=arm_at_rest,
         work=jnp.zeros(()),
         force=zero,
         measured=zero,
@@ -166,18 +166,18 @@ def _advance(
     damping: DampingLaw,
     law: Admittance,
 ) -> _State:
-    """One millisecond: the hand, the sensor, the damping, the admittance, the velocity loop."""
+    """Advance hand, sensor, damping, admittance and velocity loop by one millisecond."""
     dt = law.step
-    force = _hand(state, now, stiffness, felt)
+    force = _hand_force(state, now, stiffness, felt)
     measured = force + now.noise
     filtered = filter_step(state.filtered, measured, law)
     push = dead_band(filtered.second, law.threshold)
     resistance = damping_step(state.damping, push, state.command, state.arm.stiffness, damping, law)
     command, _ = admittance_step(state.command, push, resistance, law)
     velocity = state.velocity + (1.0 - jnp.exp(-dt / law.lag)) * (command - state.velocity)
-    late = state.seen[-1]
-    corrects = safe_norm(late) > SEEN_MM
-    correction = state.correction + jnp.where(corrects, dt / CORRECTION_TIME_S * late, 0.0)
+    delayed_error = state.past_errors[-1]
+    corrects = safe_norm(delayed_error) > SEEN_MM
+    correction = state.correction + jnp.where(corrects, dt / CORRECTION_TIME_S * delayed_error, 0.0)
     return _State(
         position=state.position + dt * velocity,
         command=command,
@@ -185,7 +185,7 @@ def _advance(
         filtered=filtered,
         damping=resistance,
         correction=correction,
-        seen=state.seen,
+        past_errors=state.past_errors,
         arm=state.arm,
         work=state.work + dt * jnp.abs(jnp.sum(force * velocity)) / 1000.0,
         force=force,
@@ -193,8 +193,8 @@ def _advance(
     )
 
 
-def _hand(state: _State, now: Intention, stiffness: Scalar, felt: Scalar) -> Point:
-    """The hand's force on the robot, N."""
+def _hand_force(state: _State, now: Intention, stiffness: Scalar, felt: Scalar) -> Point:
+    """Force of the hand on the robot, N."""
     spring = stiffness * (now.position + state.correction - state.position)
     damper = 0.5 * jnp.sqrt(stiffness) * (now.velocity - state.velocity)
     return (spring + damper + felt * now.velocity) / 1000.0 + now.tremor
@@ -203,12 +203,12 @@ def _hand(state: _State, now: Intention, stiffness: Scalar, felt: Scalar) -> Poi
 def stop_quality(
     drag: Drag, intention: Intention, direction: Point, stop: Scalar
 ) -> dict[str, Scalar]:
-    """How a motion ended that was meant to stop at the time `stop` (s), coming along the unit
-    vector `direction`.
+    """Measure the end of a motion with an intended stop at the time `stop` (s).
 
-    overshoot_mm: farthest beyond the goal along the direction; tremor_mm: rms of the position
-    less its Gaussian mean over 40 ms (passes above 3.3 Hz), in the second after the stop;
-    error_mm: distance to the goal at the end; swing_mm: peak to peak of the last 0.5 s.
+    `direction` is the unit vector of the last part of the motion. overshoot_mm: largest distance
+    beyond the goal along the direction; tremor_mm: rms of the position minus its Gaussian mean over
+    40 ms (passes above 3.3 Hz), in the second after the stop; error_mm: distance to the goal at the
+    end; swing_mm: peak to peak of the last 0.5 s.
     """
     goal = intention.position[-1]
     beyond = (drag.position - goal[None]) @ direction

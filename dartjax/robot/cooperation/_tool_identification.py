@@ -1,8 +1,8 @@
-"""A tool's weight from recorded poses, kept up to date by later ones.
+"""Identification of a tool's weight from readings in several poses, and its later updates.
 
-Everything is one step: absorb readings into an estimate, which is a tool and the square root
-of its information matrix. The fit starts from a prior that knows next to nothing; an update
-starts from the last estimate, with its information discounted.
+An estimate is a tool with the square root of its information matrix. `update_tool_estimate` adds
+readings to it. The first fit starts from a wide prior; an update starts from the last estimate,
+whose information it discounts. All readings are recorded without contact: nobody touches the tool.
 """
 
 import equinox as eqx
@@ -37,20 +37,20 @@ Tilts = Float[Array, " pose"]
 
 MIN_ORIENTATIONS = 6
 SAME_TILT_RAD = np.deg2rad(1.0)
-_NUM_WELL_KNOWN = 10  # weight, centre, two offsets: what the readings alone must determine
+_NUM_WELL_KNOWN = 10  # weight, centre, two offsets: must be determined by the readings alone
 _MIN_CONDITION = 1e-3
-_PAYLOAD_RATIO = 3.0  # residuals this many times the expected ones are another payload
+_PAYLOAD_RATIO = 3.0  # residuals over expected noise above which the payload has changed
 
 
 class ReadingNoise(eqx.Module):
-    """Standard deviation of one reading about a rigid tool's load, cable drag included."""
+    """Standard deviation of one reading from a rigid tool's load, cable drag included."""
 
     force: float = 0.2  # N
     torque: float = 0.008  # N m
 
 
 class ToolEstimate(eqx.Module):
-    """A rigid tool and how well it is known: covariance (S^T S)^-1 of its ravelled leaves."""
+    """Rigid tool with the uncertainty of its parameters: covariance (S^T S)^-1 of its leaves."""
 
     tool: RigidTool
     root_information: Float[Array, "19 19"]  # S, upper triangular
@@ -64,18 +64,18 @@ def fit_rigid_tool(
     *,
     num_steps: int = 6,
 ) -> tuple[ToolEstimate, Status]:
-    """The rigid tool that explains readings nobody touched, at tilts (thx, thy) rad.
+    """Fit a rigid tool to readings without contact at tilts (thx, thy) rad.
 
     Gauss-Newton on the residuals over `noise`, with a wide prior (weight 0 +- 100 N, centre
-    0 +- 300 mm, offsets 0 +- 100 N and 10 N m, mounting 0 +- 5 deg, gains 1 +- 2 %), which
-    decides between weight and a gain common to all axes. Each step is a QR of the stacked
-    square roots, so that float32 is enough.
+    0 +- 300 mm, offsets 0 +- 100 N and 10 N m, mounting 0 +- 5 deg, gains 1 +- 2 %). The prior
+    separates the weight from a gain common to all axes. Each step is a QR decomposition of the
+    stacked square roots, for which float32 is accurate enough.
 
     Status DEGENERATE_GEOMETRY (and a NaN tool) for fewer than 6 tilts more than 1 deg apart, or
     tilts that do not determine weight, centre and offsets; BAD_WRENCH for a reading that is not
     finite or out of range; BAD_PARAMETER for tilts that are not finite or beyond pi.
     """
-    estimate = absorb(_prior(), wrenches, thx, thy, noise, num_steps=num_steps)
+    estimate = update_tool_estimate(_prior(), wrenches, thx, thy, noise, num_steps=num_steps)
     jacobian = _jacobian(ravel_pytree(estimate.tool)[0], wrenches, thx, thy, noise)
     status = first_status(
         (StatusCode.BAD_WRENCH, ~_all_in_range(wrenches)),
@@ -87,7 +87,7 @@ def fit_rigid_tool(
     return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), estimate), status
 
 
-def absorb(
+def update_tool_estimate(
     estimate: ToolEstimate,
     wrenches: Readings,
     thx: Tilts,
@@ -97,26 +97,31 @@ def absorb(
     forget: float = 1.0,
     num_steps: int = 1,
 ) -> ToolEstimate:
-    """An estimate after more readings without a hand: recursive least squares in square-root
-    form. `forget` < 1 discounts what was known before (0.98 follows a sensor that drifts within
-    some 50 poses)."""
-    known, unravel = ravel_pytree(estimate.tool)
+    """Update an estimate with more readings without contact.
+
+    Recursive least squares in square-root form. `forget` < 1 discounts earlier readings: 0.98
+    follows a sensor that drifts within some 50 poses.
+    """
+    previous, unravel = ravel_pytree(estimate.tool)
     root = jnp.sqrt(forget) * estimate.root_information
 
     def step(theta: Array, _: None) -> tuple[Array, Array]:
         residual = _residual(theta, wrenches, thx, thy, noise)
         jacobian = _jacobian(theta, wrenches, thx, thy, noise)
         q, r = jnp.linalg.qr(jnp.concatenate([root, jacobian]))
-        right = q.T @ jnp.concatenate([root @ (known - theta), -residual])
+        right = q.T @ jnp.concatenate([root @ (previous - theta), -residual])
         return theta + jax.scipy.linalg.solve_triangular(r, right), r
 
-    theta, roots = jax.lax.scan(step, known, length=num_steps)
+    theta, roots = jax.lax.scan(step, previous, length=num_steps)
     return ToolEstimate(unravel(theta), roots[-1])
 
 
 def fit_polynomial_tool(wrenches: Readings, thx: Tilts, thy: Tilts) -> PolynomialTool:
-    """Weight, force offset and the torque polynomials of [L] from readings nobody touched: two
-    linear least squares. Fewer than 15 tilts in general position leave it undetermined."""
+    """Fit weight, force offset and the torque polynomials of [L] to readings without contact.
+
+    Two linear least-squares problems. At least 15 tilts in general position are needed; with fewer
+    the polynomials are not determined.
+    """
     joint = jax.vmap(sensor_to_joint)(wrenches)[:, :3]
     one = jnp.ones((), thx.dtype)
     down = jax.vmap(gravity_in_joint, (0, 0, None))(thx, thy, one)
@@ -130,7 +135,7 @@ def fit_polynomial_tool(wrenches: Readings, thx: Tilts, thy: Tilts) -> Polynomia
 
 
 def residuals(tool: ToolModel, wrenches: Readings, thx: Tilts, thy: Tilts) -> Readings:
-    """Readings nobody touched, minus what the tool says: transducer frame, N and N m."""
+    """Compute readings without contact minus the tool's prediction: transducer frame, N and N m."""
     return wrenches - jax.vmap(tool.load)(thx, thy)
 
 
@@ -140,16 +145,19 @@ def identify_tool(
     thy: Float[Array, "..."],
     noise: ReadingNoise = ReadingNoise(),
 ) -> ToolEstimate:
-    """`fit_rigid_tool` on the host, at least 12 poses wanted. Raises BadWrench, BadParameter or
-    DegenerateGeometry, saying which pose or what is missing; and BadWrench where the residuals
-    are more than 3 times the expected noise: then it is no rigid tool, or it was touched."""
+    """Identify a rigid tool on the host; see `fit_rigid_tool`. Record 12 poses or more.
+
+    Raises BadWrench, BadParameter or DegenerateGeometry with the pose or the missing data; and
+    BadWrench if the residuals exceed 3 times the expected noise, because the tool is not rigid or
+    was touched.
+    """
     _check_readings(wrenches, thx, thy)
     count = int(_num_orientations(thx, thy))
     if count < MIN_ORIENTATIONS:
-        raise DegenerateGeometry(_undetermined(count))
+        raise DegenerateGeometry(_undetermined_message(count))
     estimate, status = jax.jit(fit_rigid_tool)(wrenches, thx, thy, noise)
     if status == StatusCode.DEGENERATE_GEOMETRY:
-        raise DegenerateGeometry(_undetermined(count))
+        raise DegenerateGeometry(_undetermined_message(count))
     check_payload(estimate.tool, wrenches, thx, thy, noise)
     return estimate
 
@@ -161,20 +169,22 @@ def check_payload(
     thy: Tilts,
     noise: ReadingNoise = ReadingNoise(),
 ) -> None:
-    """Raise BadWrench ("payload changed") where readings nobody touched differ from the tool's
-    by more than 3 times the expected noise (rms over poses and axes)."""
+    """Raise BadWrench ("payload changed") if readings without contact no longer match the tool.
+
+    The limit is an rms over poses and axes of 3 times the expected noise.
+    """
     ratio = float(jnp.sqrt(jnp.mean(_weighted(residuals(tool, wrenches, thx, thy), noise) ** 2)))
     if not ratio <= _PAYLOAD_RATIO:
         raise BadWrench(
-            f"payload changed: the readings differ from the tool's by {ratio:.1f} times the "
-            f"expected noise, {_PAYLOAD_RATIO:g} are allowed; identify the tool again"
+            f"payload changed: the residual is {ratio:.1f} times the expected noise, at most "
+            f"{_PAYLOAD_RATIO:g} times are allowed; identify the tool again"
         )
 
 
-def _undetermined(count: int) -> str:
+def _undetermined_message(count: int) -> str:
     return (
         f"{count} tilts more than 1 deg apart do not determine weight, centre and offsets: record "
-        f"at least {MIN_ORIENTATIONS}, better 12 or more, about both axes"
+        f"at least {MIN_ORIENTATIONS}, preferably 12 or more, about both axes"
     )
 
 
@@ -187,7 +197,7 @@ def _check_readings(wrenches: Array, thx: Array, thy: Array) -> None:
         wrong = np.flatnonzero(~(np.abs(np.asarray(tilt)) <= np.pi))
         if len(wrong):
             raise BadParameter(
-                f"{name}[{wrong[0]}] = {float(tilt[wrong[0]]):g} is no tilt in rad (degrees?)"
+                f"{name}[{wrong[0]}] = {float(tilt[wrong[0]]):g} is above pi: give rad, not degrees"
             )
     limit = np.array([SENSOR_RANGE_N] * 3 + [SENSOR_RANGE_NM] * 3)
     wrong = np.argwhere(~(np.abs(np.asarray(wrenches)) <= limit))
@@ -195,7 +205,7 @@ def _check_readings(wrenches: Array, thx: Array, thy: Array) -> None:
         pose, axis = wrong[0]
         raise BadWrench(
             f"wrenches[{pose}, {axis}] = {float(wrenches[pose, axis]):g} is beyond the sensor's "
-            f"{limit[axis]:g} {'N' if axis < 3 else 'N m'}: leave that pose out"
+            f"{limit[axis]:g} {'N' if axis < 3 else 'N m'}: remove that pose"
         )
 
 
@@ -232,7 +242,7 @@ def _weighted(difference: Readings, noise: ReadingNoise) -> Readings:
 
 
 def _condition(jacobian: Float[Array, "m 19"]) -> Scalar:
-    """Smallest over largest singular value of the ten well-known columns, each of length 1."""
+    """Smallest over largest singular value of the first ten columns, each scaled to length 1."""
     columns = jacobian[:, :_NUM_WELL_KNOWN]
     length = jnp.linalg.norm(columns, axis=0)
     scaled = columns / jnp.where(length > 0.0, length, 1.0)[None]
@@ -241,7 +251,7 @@ def _condition(jacobian: Float[Array, "m 19"]) -> Scalar:
 
 
 def _num_orientations(thx: Tilts, thy: Tilts) -> Array:
-    """How many tilts lie more than 1 deg from every one before them."""
+    """Number of tilts that differ by more than 1 deg from every earlier one."""
     apart = jnp.hypot(thx[:, None] - thx[None], thy[:, None] - thy[None]) > SAME_TILT_RAD
     return jnp.sum(jnp.all(apart | jnp.triu(jnp.ones_like(apart)), axis=1))
 

@@ -1,8 +1,8 @@
-"""What the tool's own weight does to the force sensor behind it, and the hand's wrench without it.
+"""Tool-weight compensation: the hand's wrench from a force sensor that carries the tool.
 
-Frames, all [L] section on gravity: base, joint 5 (turned against the base by
-Rx(thx) Ry(thy), thy = -th5), and the transducer. A wrench is (fx, fy, fz, tx, ty, tz), N and
-N m. The sensor is zeroed somewhere, so readings carry offsets.
+Frames as in [L]: base, joint 5 (rotated from the base by Rx(thx) Ry(thy), thy = -th5), and the
+transducer. A wrench is (fx, fy, fz, tx, ty, tz), N and N m. Readings carry offsets, because the
+sensor is zeroed under load.
 
 [L] = Li, Du, Yu, IEEE Access 8 (2020), doi 10.1109/ACCESS.2020.2979993.
 """
@@ -22,11 +22,11 @@ Wrench = Float[Array, "6"]  # N, N m
 
 # Joint 5 from transducer, [L] eq 16: F_J = (-fy, -fz, fx).
 R_JOINT_TRANSDUCER = np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]], np.float32)
-SENSOR_RANGE_N, SENSOR_RANGE_NM = 145.0, 5.0  # beyond these a reading is refused
+SENSOR_RANGE_N, SENSOR_RANGE_NM = 145.0, 5.0  # a reading beyond these is rejected
 
 # Exponents (of x = thx, of t = th5) of the fifteen terms, and [L] eqs 20-22: degrees in,
 # mN m out, transducer frame. The x^2 t^2 coefficient of the last row is printed without its
-# power of ten: 1e-5 is the one that fits a rigid tool.
+# power of ten; 1e-5 makes the polynomial match a rigid tool.
 _EXPONENTS = [(n - k, k) for n in range(5) for k in range(n + 1)]
 # fmt: off
 _PAPER_TORQUE = np.array([
@@ -41,22 +41,22 @@ _PAPER_TORQUE = np.array([
 
 
 class ToolModel(eqx.Module):
-    """What a sensor reads of a tool that nobody touches, and how a reading becomes a wrench."""
+    """Model of a tool on a force sensor: its no-contact reading, and the mounting of the sensor."""
 
     @abc.abstractmethod
     def load(self, thx: Scalar, thy: Scalar) -> Wrench:
-        """Reading without a hand at the tilt (thx, thy) rad, transducer frame."""
+        """Predict the reading without contact at the tilt (thx, thy) rad, transducer frame."""
 
     @abc.abstractmethod
     def to_joint(self, wrench: Wrench) -> Wrench:
-        """A reading's wrench (offset and load removed) in the frame of joint 5."""
+        """Transform a wrench (offset and load removed) to the frame of joint 5."""
 
 
 class RigidTool(ToolModel):
-    """A rigid body on a sensor that is mounted askew and whose axes have gains.
+    """Rigid tool on a sensor with a mounting error and a gain per axis.
 
     reading = gains * (g, centre x g) + (force_offset, torque_offset), where g is the weight in
-    the transducer frame, turned by `mounting` away from the nominal mounting.
+    the transducer frame, rotated by `mounting` from the nominal mounting.
     """
 
     weight: Scalar  # N
@@ -64,10 +64,10 @@ class RigidTool(ToolModel):
     force_offset: Float[Array, "3"]  # N
     torque_offset: Float[Array, "3"]  # N m
     mounting: Float[Array, "3"]  # rotation vector transducer_true <- transducer_nominal, rad
-    gains: Wrench  # reading per true N or N m
+    gains: Wrench  # reading over true force (N) or torque (N m)
 
     def load(self, thx: Scalar, thy: Scalar) -> Wrench:
-        """Reading without a hand at the tilt (thx, thy) rad, transducer frame."""
+        """Predict the reading without contact at the tilt (thx, thy) rad, transducer frame."""
         nominal = R_JOINT_TRANSDUCER.T @ gravity_in_joint(thx, thy, self.weight)
         gravity = SO3.exp(self.mounting).as_matrix() @ nominal
         torque = jnp.cross(self.centre, gravity) / 1000.0
@@ -75,45 +75,45 @@ class RigidTool(ToolModel):
         return self.gains * jnp.concatenate([gravity, torque]) + offset
 
     def to_joint(self, wrench: Wrench) -> Wrench:
-        """A reading's wrench (offset and load removed) in the frame of joint 5."""
+        """Transform a wrench (offset and load removed) to the frame of joint 5."""
         nominal_from_true = SO3.exp(self.mounting).as_matrix().T
-        return sensor_to_joint(_turn(nominal_from_true, wrench / self.gains))
+        return sensor_to_joint(_rotate_wrench(nominal_from_true, wrench / self.gains))
 
 
 class PolynomialTool(ToolModel):
-    """The compensation of [L]: a known weight on a perfectly mounted sensor, eqs 17-18, and
-    torque polynomials of fourth order in the two tilts in degrees, eqs 20-22."""
+    """Tool model of [L]: a known weight on a sensor without mounting error (eqs 17-18), and torque
+    polynomials of fourth order in the two tilts in degrees (eqs 20-22)."""
 
     weight: Scalar  # N
     force_offset: Float[Array, "3"]  # N, joint frame
     torque: Float[Array, "3 15"]  # mN m per degree^n, transducer frame
 
     def load(self, thx: Scalar, thy: Scalar) -> Wrench:
-        """Reading without a hand at the tilt (thx, thy) rad, transducer frame."""
+        """Predict the reading without contact at the tilt (thx, thy) rad, transducer frame."""
         force = gravity_in_joint(thx, thy, self.weight) + self.force_offset
         torque = self.torque @ torque_terms(thx, thy) / 1000.0
         return jnp.concatenate([R_JOINT_TRANSDUCER.T @ force, torque])
 
     def to_joint(self, wrench: Wrench) -> Wrench:
-        """A reading's wrench (offset and load removed) in the frame of joint 5."""
+        """Transform a wrench (offset and load removed) to the frame of joint 5."""
         return sensor_to_joint(wrench)
 
 
 class HandWrench(eqx.Module):
-    """What the operator's hand does to the tool, N and N m."""
+    """Wrench of the operator's hand on the tool, N and N m."""
 
-    joint: Wrench  # frame of joint 5, for turning the tool
-    base: Wrench  # base axes, for moving it
+    joint: Wrench  # frame of joint 5, for rotating the tool
+    base: Wrench  # base axes, for translating the tool
 
 
 def compensate(
     wrench: Wrench, thx: Scalar, thy: Scalar, tool: ToolModel
 ) -> tuple[HandWrench, Status]:
-    """The hand's wrench from a raw reading at the tilt (thx, thy) rad, [L] eqs 18-19.
+    """Compute the hand's wrench from a raw reading at the tilt (thx, thy) rad, [L] eqs 18-19.
 
-    Removes what `tool` says the sensor reads by itself, then turns to joint 5 and to the base.
+    Subtracts the no-contact reading of `tool`, then rotates to joint 5 and to the base.
     Status BAD_WRENCH (and NaN) for a reading that is not finite or beyond 145 N or 5 N m,
-    BAD_PARAMETER for a tilt that is not finite or beyond pi (degrees, most likely).
+    BAD_PARAMETER for a tilt that is not finite or beyond pi (probably in degrees).
     """
     status = first_status(
         (StatusCode.BAD_WRENCH, ~_in_sensor_range(wrench)),
@@ -121,29 +121,32 @@ def compensate(
     )
     joint = tool.to_joint(wrench - tool.load(thx, thy))
     joint = jnp.where(status == StatusCode.OK, joint, jnp.nan)
-    return HandWrench(joint, _turn(tilt_rotation(thx, thy), joint)), status
+    return HandWrench(joint, _rotate_wrench(tilt_rotation(thx, thy), joint)), status
 
 
 def paper_tool() -> PolynomialTool:
-    """The tool of [L]: 30 N, zeroed upright, with the printed torque polynomials (units and one
-    lost exponent inferred: they fit a rigid tool only in mN m)."""
+    """Return the tool of [L]: 30 N, zeroed upright, with the printed torque polynomials.
+
+    The paper prints no units and omits one exponent; both are inferred from the match with a rigid
+    tool, which exists only in mN m.
+    """
     return PolynomialTool(
         jnp.asarray(30.0), jnp.array([0.0, 0.0, 30.0]), jnp.asarray(_PAPER_TORQUE, jnp.float32)
     )
 
 
 def sensor_to_joint(wrench: Wrench) -> Wrench:
-    """Transducer axes to the axes of joint 5, [L] eq 16, both halves alike."""
-    return _turn(jnp.asarray(R_JOINT_TRANSDUCER), wrench)
+    """Rotate force and torque from transducer axes to the axes of joint 5, [L] eq 16."""
+    return _rotate_wrench(jnp.asarray(R_JOINT_TRANSDUCER), wrench)
 
 
 def tilt_rotation(thx: Scalar, thy: Scalar) -> Matrix3:
-    """R_base_joint5 = Rx(thx) Ry(thy)."""
+    """Compute R_base_joint5 = Rx(thx) Ry(thy)."""
     return (SO3.from_x_radians(thx) @ SO3.from_y_radians(thy)).as_matrix()
 
 
 def gravity_in_joint(thx: Scalar, thy: Scalar, weight: Scalar) -> Float[Array, "3"]:
-    """The weight in the frame of joint 5, [L] eq 17:
+    """Compute the weight vector (N) in the frame of joint 5, [L] eq 17:
     W (cos thx sin thy, -sin thx, -cos thx cos thy)."""
     cosine = jnp.cos(thx)
     down = jnp.stack([cosine * jnp.sin(thy), -jnp.sin(thx), -cosine * jnp.cos(thy)])
@@ -151,18 +154,18 @@ def gravity_in_joint(thx: Scalar, thy: Scalar, weight: Scalar) -> Float[Array, "
 
 
 def torque_terms(thx: Scalar, thy: Scalar) -> Float[Array, "15"]:
-    """The terms 1, x, t, x^2, x t, t^2 ... t^4 of [L] eqs 20-22, x = thx and t = th5 = -thy
-    in degrees."""
+    """Compute the terms 1, x, t, x^2, x t, t^2 ... t^4 of [L] eqs 20-22, x = thx and
+    t = th5 = -thy in degrees."""
     x, t = jnp.rad2deg(thx), jnp.rad2deg(-thy)
     return jnp.stack([x**i * t**k for i, k in _EXPONENTS])
 
 
-def _turn(rotation: Matrix3, wrench: Wrench) -> Wrench:
+def _rotate_wrench(rotation: Matrix3, wrench: Wrench) -> Wrench:
     return jnp.concatenate([rotation @ wrench[:3], rotation @ wrench[3:]])
 
 
 def _in_sensor_range(wrench: Wrench) -> Array:
-    force, torque = jnp.abs(wrench[:3]), jnp.abs(wrench[3:])  # false for NaN, too
+    force, torque = jnp.abs(wrench[:3]), jnp.abs(wrench[3:])  # also false for NaN
     return jnp.all(force <= SENSOR_RANGE_N) & jnp.all(torque <= SENSOR_RANGE_NM)
 
 

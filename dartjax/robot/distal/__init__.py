@@ -1,16 +1,16 @@
-"""Distal locking of intramedullary nails: the nail in images, its pose, the locking protocol."""
+"""Distal locking of intramedullary nails: detection, pose estimation, locking protocol."""
 
 from dartjax.robot.distal._correspondence import GuideMatch as GuideMatch
 from dartjax.robot.distal._correspondence import match_guide as match_guide
-from dartjax.robot.distal._locate import Sighting as Sighting
+from dartjax.robot.distal._locate import LocatedGuideAndNail as LocatedGuideAndNail
 from dartjax.robot.distal._locate import check_exposure as check_exposure
 from dartjax.robot.distal._locate import check_guide as check_guide
 from dartjax.robot.distal._locate import check_nail as check_nail
 from dartjax.robot.distal._locate import ideal_balls as ideal_balls
+from dartjax.robot.distal._locate import locate_guide as locate_guide
+from dartjax.robot.distal._locate import locate_guide_and_nail as locate_guide_and_nail
+from dartjax.robot.distal._locate import locate_nail as locate_nail
 from dartjax.robot.distal._locate import saturated_share as saturated_share
-from dartjax.robot.distal._locate import see as see
-from dartjax.robot.distal._locate import see_guide as see_guide
-from dartjax.robot.distal._locate import see_nail as see_nail
 from dartjax.robot.distal._locking import LockingError as LockingError
 from dartjax.robot.distal._locking import TurnAdvice as TurnAdvice
 from dartjax.robot.distal._locking import circle_guidance as circle_guidance

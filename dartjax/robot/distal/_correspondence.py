@@ -1,9 +1,9 @@
-"""Which ball of the drill guide is which: by lines of balls, a pair of homographies, and the pose.
+"""Correspondence between detected balls and the balls of the drill guide, and the guide's pose.
 
 [Y] section IV assigns lines of balls to lines of the target and fits one homography to each of its
-two planes. Here the lines give the direction of the lattice; position follows by trying every
-ball of one plane on every ball found, the tilt by trying how far the other plane is shifted
-against it. The best few are refined by the pair of homographies and by the pose, which decides.
+two planes. Here the lines give only the direction of the lattice. The position follows from trying
+every ball of one plane on every detected ball, the tilt from trying shifts of the other plane. The
+best hypotheses are refined by two homographies and a pose; the pose with most balls is selected.
 """
 
 import equinox as eqx
@@ -28,19 +28,20 @@ from dartjax.transforms import SE3, SO3, apply
 MIN_BALLS, MIN_PER_PLANE = 12, 4
 MAX_RMS_PX = 0.5
 INLIER_PX = 1.0
-_BESIDE, _MAX_FOREIGN = 0.8, 0.4  # pitches round the target; share of the balls that fit
+_NEIGHBOURHOOD = 0.8  # pitches around the target in which foreign balls count
+_MAX_FOREIGN = 0.4  # largest ratio of foreign balls to matched ones
 _NUM_DIRECTIONS = 90
 _NUM_SHIFTS, _NUM_PLACES, _NUM_HYPOTHESES = 160, 12, 10
 _MAX_TILT = 0.35  # rad
 _TILT_STEPS = 9
-_COARSE, _FINE = 0.28, 0.14  # of the pitch: how near a ball found must be to where it should be
+_COARSE, _FINE = 0.28, 0.14  # of the pitch: largest distance of a matched ball
 
 
 class GuideMatch(eqx.Module):
-    """The drill guide in an image.
+    """Drill guide matched in an image.
 
-    `pixels` are those of the target's balls, `seen` says which were found within 1 px of the
-    fit. `runner_up` is the number of balls of the best other pose.
+    `pixels` are those of the target's balls; `seen` marks the balls detected within 1 px of the
+    fit. `runner_up` is the number of balls that the best other pose matches.
     """
 
     pixels: Float[Array, "ball 2"]
@@ -50,7 +51,7 @@ class GuideMatch(eqx.Module):
 
 
 class _Hypothesis(eqx.Module):
-    """Similar projection of both planes: p -> scale R(angle) (x, -y) + shift, px."""
+    """Scaled parallel projection of both planes: p -> scale R(angle) (x, -y) + shift, px."""
 
     angle: Float[Array, "*batch"]
     scale: Float[Array, "*batch 2"]  # px / mm of each plane
@@ -58,11 +59,11 @@ class _Hypothesis(eqx.Module):
 
 
 def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch, Status]:
-    """Correspondence and pose from balls found (their `centers` in ideal pixels).
+    """Match detected balls (`centers` in ideal pixels) to the drill guide and estimate its pose.
 
-    Status: TOO_FEW_FIDUCIALS when fewer than 12 balls, or 4 of a plane, fit any pose;
-    CORRESPONDENCE_FAILED when they fit with more than 0.5 px rms, when another pose explains as
-    many balls but one, or when many balls among those of the target fit nowhere.
+    Status: TOO_FEW_FIDUCIALS if fewer than 12 balls, or 4 of a plane, match; CORRESPONDENCE_FAILED
+    if the rms exceeds 0.5 px, if another pose matches at most one ball less, or if many balls
+    within the target's area do not match.
     """
     weight = found.valid.astype(found.centers.dtype)
     radius = jnp.nanmedian(jnp.where(found.valid, found.radius, jnp.nan))
@@ -76,14 +77,14 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
     best = jnp.argmax(jnp.where(jnp.isfinite(score), score, -1.0))
     chosen = jax.tree.map(lambda leaf: leaf[best], tried)
     projected = jax.vmap(lambda T: project_points(K, T, guide.balls))(poses.T_camera_object)
-    apart = jnp.mean(jnp.linalg.norm(projected - projected[best][None], axis=-1), axis=1) > 2.0
-    runner_up = jnp.max(jnp.where(apart & (poses.rms_px < MAX_RMS_PX), count, 0))
+    other = jnp.mean(jnp.linalg.norm(projected - projected[best][None], axis=-1), axis=1) > 2.0
+    runner_up = jnp.max(jnp.where(other & (poses.rms_px < MAX_RMS_PX), count, 0))
     match = GuideMatch(*chosen, runner_up=runner_up)
     T = match.pose.T_camera_object
     behind = jnp.any(apply(T, guide.balls)[:, 2] <= 0.0)
-    # Balls where the target is that belong to none of it: a mirrored or another target.
+    # Unmatched balls within the target's area indicate a mirrored or another target.
     gap = jnp.linalg.norm(found.centers[:, None] - projected[best][None], axis=-1)
-    inside = found.valid & (jnp.min(gap, axis=1) < _BESIDE * GUIDE_PITCH * scale)
+    inside = found.valid & (jnp.min(gap, axis=1) < _NEIGHBOURHOOD * GUIDE_PITCH * scale)
     foreign = jnp.sum(inside) - count[best] > _MAX_FOREIGN * count[best]
     in_far = jnp.sum(match.seen & guide.plane)
     in_near = jnp.sum(match.seen & ~guide.plane)
@@ -100,8 +101,8 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
 def _lattice_directions(
     centers: Pixels, weight: Float[Array, " n"], scale: Scalar | float
 ) -> Float[Array, "2"]:
-    """Directions of the lines of balls in [0, pi/2): the two in which, together with their
-    perpendiculars, most pairs of balls lie on a common line."""
+    """Two directions of the lattice in [0, pi/2): those in which, with their perpendiculars, most
+    pairs of balls lie on a common line."""
     offset = (centers[:, None] - centers[None]) / scale  # mm
     length = jnp.linalg.norm(offset, axis=-1)
     pair = weight[:, None] * weight[None] * ((length > 0.6 * GUIDE_PITCH) & (length < 50.0))
@@ -116,13 +117,13 @@ def _lattice_directions(
 
     score = jax.vmap(votes)(angles)
     best = jnp.argmax(score)
-    # Diagonals of the lattice have lines too: the second best direction is tried as well.
+    # Diagonals of the lattice also contain lines, so the second best direction is tried as well.
     away = jnp.abs(jnp.arange(len(angles)) - best)
     away = jnp.minimum(away, len(angles) - away)
     second = jnp.argmax(jnp.where(away > 3, score, -1.0))
 
     def refined(coarse: Scalar) -> Scalar:
-        # Mean deviation of the pairs on common lines, by the fourfold angle.
+        # Mean angular deviation of the pairs on common lines, modulo 90 degrees.
         turn = jnp.arctan2(offset[..., 1], offset[..., 0]) - coarse
         turn = turn - 0.5 * jnp.pi * jnp.round(turn / (0.5 * jnp.pi))
         near = pair * length**2 * (jnp.abs(turn * length) < 0.8)
@@ -131,15 +132,15 @@ def _lattice_directions(
     return jax.vmap(refined)(angles[jnp.stack([best, second])])
 
 
-def _lay(points: Points, angle: Scalar, scale: Scalar) -> Pixels:
-    """Points of a plane turned and scaled as in an image taken along -z."""
+def _project_plane(points: Points, angle: Scalar, scale: Scalar) -> Pixels:
+    """Points of a plane rotated and scaled as in an image taken along -z."""
     c, s = jnp.cos(angle), jnp.sin(angle)
     x, y = points[:, 0], -points[:, 1]
     return scale * jnp.stack([c * x - s * y, s * x + c * y], axis=1)
 
 
 def _count_near(expected: Pixels, found: Balls, reach: Scalar) -> Scalar:
-    """How many expected balls have one found near them, the nearer the better."""
+    """Number of expected balls with a detected ball nearby, weighted by proximity."""
     square = (expected[:, None, 0] - found.centers[None, :, 0]) ** 2
     square = square + (expected[:, None, 1] - found.centers[None, :, 1]) ** 2
     nearest = jnp.min(jnp.where(found.valid[None], square, jnp.inf), axis=1)
@@ -149,31 +150,31 @@ def _count_near(expected: Pixels, found: Balls, reach: Scalar) -> Scalar:
 def _hypotheses(
     found: Balls, guide: DrillGuide, angles: Float[Array, "2"], scale: Scalar, K: Matrix3
 ) -> _Hypothesis:
-    """The best few ways in which the target may lie in the image."""
-    # Half of the balls are in each plane.
+    """Best hypotheses of the target's position, orientation and tilt in the image."""
+    # Each plane has half of the balls.
     half = len(guide.plane) // 2
     _, far = jax.lax.top_k((~guide.plane).astype(scale.dtype), half)
     _, near = jax.lax.top_k(guide.plane.astype(scale.dtype), half)
     height = guide.balls[near[0], 2]
-    # The radius is the mean of both planes'; the near one is larger by its depth.
+    # The measured radius is the mean of both planes; the near plane is magnified more.
     grow = 1.0 + height * scale / K[0, 0]
     scales = scale * jnp.stack([2.0 / (1.0 + grow), 2.0 * grow / (1.0 + grow)])
     reach = _COARSE * GUIDE_PITCH * scale
     turns = (angles[:, None] + 0.5 * jnp.pi * jnp.arange(4)[None]).reshape(-1)
-    laid = jax.vmap(lambda a: _lay(guide.balls[far], a, scales[0]))(turns)  # (8, half, 2)
-    raised = jax.vmap(lambda a: _lay(guide.balls[near], a, scales[1]))(turns)
-    anchored = laid[:, None, ::2]  # every other ball: the nail never hides all of these
-    shifts = found.centers[None, :, None] - anchored
+    far_pixels = jax.vmap(lambda a: _project_plane(guide.balls[far], a, scales[0]))(turns)
+    near_pixels = jax.vmap(lambda a: _project_plane(guide.balls[near], a, scales[1]))(turns)
+    anchors = far_pixels[:, None, ::2]  # every other ball: the nail never hides all of these
+    shifts = found.centers[None, :, None] - anchors
     flat = shifts.reshape(-1, 2)
     turn = jnp.repeat(jnp.arange(8), len(flat) // 8)
 
     def far_score(turn: Array, shift: Float[Array, "2"]) -> Scalar:
-        return _count_near(laid[turn] + shift[None], found, reach)
+        return _count_near(far_pixels[turn] + shift[None], found, reach)
 
     usable = jnp.broadcast_to(found.valid[None, :, None], shifts.shape[:3]).reshape(-1)
     scores, best = jax.lax.top_k(usable * jax.vmap(far_score)(turn, flat), _NUM_SHIFTS)
     turn, flat = turn[best], flat[best]
-    # A place is found once from every ball that is seen: only the best of each goes on.
+    # Every detected ball yields the same place again: keep only the best of each place.
     square = jnp.sum((flat[:, None] - flat[None]) ** 2, axis=-1)
     same = (turn[:, None] == turn[None]) & (square < (0.3 * GUIDE_PITCH * scale) ** 2)
     repeated = jnp.any(jnp.tril(same, -1), axis=1)
@@ -182,12 +183,13 @@ def _hypotheses(
     sine = jnp.linspace(-1.0, 1.0, _TILT_STEPS) * jnp.sin(_MAX_TILT)
     tilts = jnp.stack(jnp.meshgrid(sine, sine), axis=-1).reshape(-1, 2)
     drift = tilts * height * scale
-    # Seen from the principal point, the near plane is larger about it, not about its own origin.
+    # The near plane is magnified about the principal point, not about its own origin.
     center = K[:2, 2]
-    above = center[None] + (flat - center[None]) * (scales[1] / scales[0])
+    near_origin = center[None] + (flat - center[None]) * (scales[1] / scales[0])
 
     def near_score(place: Array, tilt: Array) -> Scalar:
-        return _count_near(raised[turn[place]] + (above[place] + drift[tilt])[None], found, reach)
+        shift = near_origin[place] + drift[tilt]
+        return _count_near(near_pixels[turn[place]] + shift[None], found, reach)
 
     every = jax.vmap(jax.vmap(near_score, (None, 0)), (0, None))
     total = every(jnp.arange(_NUM_PLACES), jnp.arange(len(tilts))) + scores[:, None]
@@ -196,7 +198,7 @@ def _hypotheses(
     peaks = jnp.where(grid >= around, grid, -1.0).reshape(-1)
     _, best = jax.lax.top_k(peaks, _NUM_HYPOTHESES)
     tilt, best = best % len(tilts), best // len(tilts)
-    near_shift = above[best] + drift[tilt]
+    near_shift = near_origin[best] + drift[tilt]
     return _Hypothesis(
         angle=turns[turn[best]],
         scale=jnp.broadcast_to(scales, (_NUM_HYPOTHESES, 2)),
@@ -207,46 +209,46 @@ def _hypotheses(
 def _nearest(
     expected: Pixels, found: Balls, reach: Scalar | float
 ) -> tuple[Pixels, Bool[Array, " m"]]:
-    """The ball found nearest to each expected one, and whether it is within reach and not nearer
-    to another one."""
+    """Detected ball nearest to each expected one, and whether they are mutual nearest neighbours
+    within reach."""
     square = jnp.sum((expected[:, None] - found.centers[None]) ** 2, axis=-1)
     square = jnp.where(found.valid[None], square, jnp.inf)
     nearest = jnp.argmin(square, axis=1)
     mutual = jnp.argmin(square, axis=0)[nearest] == jnp.arange(len(expected))
-    own = jnp.take_along_axis(square, nearest[:, None], axis=1)[:, 0]
-    return found.centers[nearest], mutual & (own < reach**2)
+    smallest = jnp.take_along_axis(square, nearest[:, None], axis=1)[:, 0]
+    return found.centers[nearest], mutual & (smallest < reach**2)
 
 
 def _pose_of(
-    guess: _Hypothesis, found: Balls, guide: DrillGuide, K: Matrix3
+    hypothesis: _Hypothesis, found: Balls, guide: DrillGuide, K: Matrix3
 ) -> tuple[Pixels, Bool[Array, " ball"], PoseFit]:
-    """Homographies, then the pose, each time matched more closely."""
-    scale = jnp.mean(guess.scale)
-    laid = jax.vmap(lambda s, t: _lay(guide.balls, guess.angle, s) + t[None])(
-        guess.scale, guess.shift
+    """Refine a hypothesis: homographies, then a pose, with decreasing matching distance."""
+    scale = jnp.mean(hypothesis.scale)
+    projected = jax.vmap(lambda s, t: _project_plane(guide.balls, hypothesis.angle, s) + t[None])(
+        hypothesis.scale, hypothesis.shift
     )
-    expected = jnp.where(guide.plane[:, None], laid[1], laid[0])
+    expected = jnp.where(guide.plane[:, None], projected[1], projected[0])
     for reach in (_COARSE, _FINE):
         pixels, seen = _nearest(expected, found, reach * GUIDE_PITCH * scale)
         mapped = [
-            _soft_homography(laid[i], pixels, seen & (guide.plane == bool(i))) for i in (0, 1)
+            _soft_homography(projected[i], pixels, seen & (guide.plane == bool(i))) for i in (0, 1)
         ]
         expected = jnp.where(guide.plane[:, None], mapped[1], mapped[0])
 
-    def closer(carry: tuple[SE3, Pixels], reach_and_spread: Float[Array, "2"]):
+    def refine(carry: tuple[SE3, Pixels], reach_and_spread: Float[Array, "2"]):
         T, expected = carry
         reach, spread = reach_and_spread
         pixels, seen = _nearest(expected, found, reach)
-        # Cauchy weights: a ball half hidden by the nail lies off by a pixel.
+        # Cauchy weights: the centre of a ball half hidden by the nail is off by a pixel.
         weight = seen / (1.0 + jnp.sum((expected - pixels) ** 2, axis=1) / spread**2)
         fit, _ = pnp_lm(pixels, guide.balls, weight, K, T, num_steps=5)
         T = fit.T_camera_object
         return (T, project_points(K, T, guide.balls)), fit.covariance
 
-    start = _start_pose(guide, guess, K), expected
+    start = _start_pose(guide, hypothesis, K), expected
     reach = jnp.append(_FINE * GUIDE_PITCH * scale, jnp.array([4.0, 3.0, 2.0, INLIER_PX]))
     spread = jnp.array([10.0, 3.0, 1.0, 0.3, 0.3])  # px
-    (T, expected), covariance = jax.lax.scan(closer, start, jnp.stack([reach, spread], axis=1))
+    (T, expected), covariance = jax.lax.scan(refine, start, jnp.stack([reach, spread], axis=1))
     pixels, seen = _nearest(expected, found, INLIER_PX)
     square = jnp.sum((expected - pixels) ** 2, axis=1)
     rms = jnp.sqrt(jnp.sum(seen * square) / jnp.maximum(jnp.sum(seen), 1))
@@ -254,8 +256,7 @@ def _pose_of(
 
 
 def _soft_homography(source: Pixels, target: Pixels, valid: Bool[Array, " n"]) -> Pixels:
-    """`source` mapped by the homography to `target`, held weakly at the identity so that it stays
-    sensible for few points."""
+    """Map `source` by the homography to `target`, regularised toward the identity."""
     size = 100.0
     center = jnp.mean(source, axis=0)
     a, b = (source - center[None]) / size, (target - center[None]) / size
@@ -266,26 +267,26 @@ def _soft_homography(source: Pixels, target: Pixels, valid: Bool[Array, " n"]) -
     weight = jnp.concatenate([valid, valid]).astype(source.dtype)
     design = jnp.concatenate([rows_u, rows_v]) * weight[:, None]
     identity = jnp.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
-    hold = jnp.diag(jnp.array([0.01, 0.01, 1e-4, 0.01, 0.01, 1e-4, 0.3, 0.3]))
-    right = design.T @ (weight * jnp.concatenate([u, v])) + hold @ identity
-    h = jnp.linalg.solve(design.T @ design + hold, right)
+    ridge = jnp.diag(jnp.array([0.01, 0.01, 1e-4, 0.01, 0.01, 1e-4, 0.3, 0.3]))
+    right = design.T @ (weight * jnp.concatenate([u, v])) + ridge @ identity
+    h = jnp.linalg.solve(design.T @ design + ridge, right)
     return apply_homography(jnp.append(h, 1.0).reshape(3, 3), a) * size + center[None]
 
 
-def _start_pose(guide: DrillGuide, guess: _Hypothesis, K: Matrix3) -> SE3:
-    """Pose of the similar projection: depth from the scale, tilt from how far the planes are
-    shifted against each other."""
+def _start_pose(guide: DrillGuide, hypothesis: _Hypothesis, K: Matrix3) -> SE3:
+    """Pose of a scaled parallel projection: depth from the scale, tilt from the shift between the
+    planes."""
     height = guide.balls[jnp.argmax(guide.plane), 2]
-    shift = guess.shift[1] - (
-        K[:2, 2] + (guess.shift[0] - K[:2, 2]) * (guess.scale[1] / guess.scale[0])
+    shift = hypothesis.shift[1] - (
+        K[:2, 2] + (hypothesis.shift[0] - K[:2, 2]) * (hypothesis.scale[1] / hypothesis.scale[0])
     )
-    lean = jnp.clip(shift / (height * guess.scale[0]), -0.4, 0.4)
+    lean = jnp.clip(shift / (height * hypothesis.scale[0]), -0.4, 0.4)
     z_axis = jnp.append(lean, -jnp.sqrt(1.0 - jnp.sum(lean**2)))
-    x_axis = jnp.array([jnp.cos(guess.angle), jnp.sin(guess.angle), 0.0])
+    x_axis = jnp.array([jnp.cos(hypothesis.angle), jnp.sin(hypothesis.angle), 0.0])
     x_axis = x_axis - jnp.dot(x_axis, z_axis) * z_axis
     x_axis = x_axis / jnp.linalg.norm(x_axis)
     rotation = jnp.stack([x_axis, jnp.cross(z_axis, x_axis), z_axis], axis=1)
-    depth = K[0, 0] / guess.scale[0]
-    slopes = to_slopes(K, guess.shift[:1])[0]
+    depth = K[0, 0] / hypothesis.scale[0]
+    slopes = to_slopes(K, hypothesis.shift[:1])[0]
     position = depth * jnp.append(slopes, 1.0)
     return SE3.from_rotation_and_translation(SO3.from_matrix(rotation), position)

@@ -1,4 +1,4 @@
-"""One image of distal locking: where the drill guide and the nail are, or why that is not known."""
+"""Location of drill guide and nail in one image of distal locking, with checks of the result."""
 
 import dataclasses
 from typing import NamedTuple
@@ -37,13 +37,13 @@ from dartjax.robot.distal._nail_pose import (
 )
 from dartjax.transforms import SE3
 
-MAX_SATURATED = 0.7  # share of white or of black pixels
+MAX_SATURATED = 0.7  # largest fraction of white or of black pixels
 NAIL_DEPTHS = (400.0, 800.0)  # mm from the source
 MAX_SHIFT_PX = 1.0
 
 
-class Sighting(NamedTuple):
-    """Everything found in one image. Poses count only where their status is OK."""
+class LocatedGuideAndNail(NamedTuple):
+    """Drill guide and nail located in one image. A pose is valid only if its status is OK."""
 
     balls: Balls  # centres in ideal pixels
     guide: GuideMatch
@@ -52,10 +52,10 @@ class Sighting(NamedTuple):
     edges: EdgePoints  # ideal pixels, first hole first
     nail: NailFit
     nail_status: Status
-    saturated: Scalar
+    saturated: Scalar  # fraction of white or of black pixels
 
 
-def see(
+def locate_guide_and_nail(
     image: Image,
     distortion: LocalDistortion,
     K: Matrix3,
@@ -63,39 +63,38 @@ def see(
     nail: Nail,
     ball_options: BallOptions = BallOptions(),
     nail_options: NailOptions = NailOptions(),
-) -> Sighting:
-    """Drill guide and nail in an image of grey values 0 to 255, taken by a C-arm whose pose was
-    calibrated. Two programs, one for the guide and one for the nail, each compiled once.
+) -> LocatedGuideAndNail:
+    """Locate drill guide and nail in an image (grey values 0 to 255) of a calibrated C-arm.
 
-    The guide is found first: it says which of the nail's holes is the first, and which edges of
-    the nail are hidden behind balls. Without a guide the hole further right in the image is taken
-    as the first.
+    The guide is located first: it determines which of the nail's holes is the first, and which
+    edges of the nail are hidden behind balls. Without a guide, the hole further right in the image
+    is the first. Runs two programs, one for the guide and one for the nail, each compiled once.
     """
-    balls, match, guide_status = see_guide(image, distortion, K, guide, ball_options)
+    balls, match, guide_status = locate_guide(image, distortion, K, guide, ball_options)
     has_guide = guide_status == StatusCode.OK
-    found, edges, fit, nail_status = see_nail(
+    found, edges, fit, nail_status = locate_nail(
         image, distortion, K, guide, nail, match.pose.T_camera_object, has_guide, nail_options
     )
     parts = balls, match, guide_status, found, edges, fit, nail_status
-    return Sighting(*parts, saturated_share(image))
+    return LocatedGuideAndNail(*parts, saturated_share(image))
 
 
 @jax.jit
-def see_guide(
+def locate_guide(
     image: Image,
     distortion: LocalDistortion,
     K: Matrix3,
     guide: DrillGuide,
     options: BallOptions = BallOptions(),
 ) -> tuple[Balls, GuideMatch, Status]:
-    """The drill guide's half of `see`."""
+    """Locate the drill guide: detected balls (ideal pixels), match and status."""
     balls = ideal_balls(detect_balls(image, options), distortion)
     match, status = match_guide(balls, guide, K)
     return balls, match, status
 
 
 @jax.jit
-def see_nail(
+def locate_nail(
     image: Image,
     distortion: LocalDistortion,
     K: Matrix3,
@@ -105,7 +104,10 @@ def see_nail(
     has_guide: Bool[Array, ""],
     options: NailOptions = NailOptions(),
 ) -> tuple[NailEdges, EdgePoints, NailFit, Status]:
-    """The nail's half of `see`; T_camera_guide is read where there is a guide."""
+    """Locate the nail: detected edges, ideal edges, pose and status.
+
+    `T_camera_guide` is used only if `has_guide` is true.
+    """
     x_axis = T_camera_guide.rotation().as_matrix()[:2, 0]
     x_axis = jnp.where(has_guide, x_axis, jnp.array([1.0, 0.0]))
     found, found_status = detect_nail(image, options)
@@ -121,7 +123,7 @@ def see_nail(
     centers = project_points(K, T_camera_guide, guide.balls)
     hidden = guide.radius * K[0, 0] / jnp.maximum(T_camera_guide.translation()[2], 1.0)
     clear = unblocked(edges, centers, hidden)
-    edges = jax.tree.map(lambda own, every: jnp.where(has_guide, own, every), clear, edges)
+    edges = jax.tree.map(lambda visible, every: jnp.where(has_guide, visible, every), clear, edges)
     fit, fit_status = through_hole_pose(edges, start, K, nail)
     depth = fit.T_camera_nail.translation()[2]
     plausible = (depth > NAIL_DEPTHS[0]) & (depth < NAIL_DEPTHS[1])
@@ -133,7 +135,7 @@ def see_nail(
 
 
 def ideal_balls(balls: Balls, distortion: LocalDistortion) -> Balls:
-    """Balls with their centres in ideal pixels; one beyond the calibrated field is not valid."""
+    """Convert ball centres to ideal pixels; balls outside the calibrated field become invalid."""
     ideal = ideal_of_real(distortion, balls.centers)
     known = jnp.isfinite(ideal[:, 0])
     return dataclasses.replace(
@@ -159,56 +161,57 @@ def _ideal_edges(
     return edges, holes[0]
 
 
-def check_guide(sighting: Sighting) -> GuideMatch:
-    """The drill guide of a sighting. Host.
+def check_guide(located: LocatedGuideAndNail) -> GuideMatch:
+    """Return the located drill guide, or raise the reason why it was not located. Host.
 
-    DetectionFailed for a saturated image, TooFewFiducials, CorrespondenceFailed (no or no single
-    arrangement fits, or a second target is in the image).
+    DetectionFailed for a saturated image, TooFewFiducials, CorrespondenceFailed (no arrangement or
+    several arrangements fit, or a second target is in the image).
     """
-    check_exposure(sighting.saturated)
-    match, status = sighting.guide, int(sighting.guide_status)
-    seen, found = int(np.sum(match.seen)), int(np.sum(sighting.balls.valid))
+    check_exposure(located.saturated)
+    match, status = located.guide, int(located.guide_status)
+    seen, found = int(np.sum(match.seen)), int(np.sum(located.balls.valid))
     if status == StatusCode.TOO_FEW_FIDUCIALS:
         detail = f"{seen} of the {found} balls found fit the drill guide, {MIN_BALLS} are needed"
-        raise_for_status(status, f"{detail}: is it in the image, and not behind the nail?")
+        raise_for_status(status, f"{detail}: bring it into the image, not behind the nail")
     raise_for_status(
         status,
-        f"{seen} balls fit with {float(match.pose.rms_px):.2f} px rms, another pose explains "
-        f"{int(match.runner_up)}: take the image from another side",
+        f"{seen} balls fit with {float(match.pose.rms_px):.2f} px rms, and another pose fits "
+        f"{int(match.runner_up)} balls: take the image from another side",
     )
     others = found - seen
     if others >= MIN_BALLS:
         raise CorrespondenceFailed(
-            f"{others} balls beside the {seen} of the drill guide: is a second target in the image?"
+            f"{others} balls in addition to the {seen} of the drill guide: "
+            "remove the second target from the image"
         )
     return match
 
 
-def check_nail(sighting: Sighting) -> NailFit:
-    """The nail of a sighting. Host.
+def check_nail(located: LocatedGuideAndNail) -> NailFit:
+    """Return the located nail, or raise the reason why it was not located. Host.
 
     DetectionFailed (no nail, no holes, or a saturated image), TooFewFiducials (a hole is mostly
     covered), PoseNotConverged.
     """
-    check_exposure(sighting.saturated)
-    fit, status = sighting.nail, int(sighting.nail_status)
+    check_exposure(located.saturated)
+    fit, status = located.nail, int(located.nail_status)
     raise_for_status(
         status,
         f"nail: {100 * float(fit.inliers):.0f} % of its edges fit with {float(fit.rms_px):.2f} px "
-        "rms: are both holes in the image, and uncovered?",
+        "rms: bring both holes into the image, uncovered",
     )
     return fit
 
 
 def saturated_share(image: Image) -> Scalar:
-    """Share of an image (grey 0 to 255) that is white, or black if that is more."""
+    """Compute the larger of the fractions of white and of black pixels (grey 0 to 255)."""
     return jnp.maximum(jnp.mean(image >= 254.0), jnp.mean(image <= 1.0))
 
 
 def check_exposure(saturated: Scalar | float) -> None:
-    """DetectionFailed if more than 70 % of an image is white or black. Host."""
+    """Raise DetectionFailed if more than 70 % of an image is white or black. Host."""
     share = float(saturated)
     if share > MAX_SATURATED:
         raise DetectionFailed(
-            f"{100 * share:.0f} % of the image is white or black: expose it again"
+            f"{100 * share:.0f} % of the image is white or black: repeat the exposure"
         )

@@ -1,4 +1,4 @@
-"""From measured poses to the robot's next pose, and to how the C-arm should be turned."""
+"""Goal pose of the robot, guidance for turning the C-arm, and the error of the drill's axis."""
 
 from typing import NamedTuple
 
@@ -15,12 +15,12 @@ MIN_FACING = 0.2  # |cos| of the angle between hole axis and viewing direction
 
 
 def goal_in_nail(T_camera_guide: SE3, T_camera_nail: SE3) -> tuple[SE3, Status]:
-    """T_nail_goal: where the drill guide should go, in the nail's frame.
+    """Compute T_nail_goal, the goal pose of the drill guide in the nail's frame.
 
-    Same orientation as the nail; the origin on the axis of the first hole, as far from the source
-    as the guide is now: (0, 0, l) with l = (z_guide - z_nail) / R_nail[2, 2]. ([Y] prints the
-    displacement in camera coordinates; equation 1 needs it in the nail's.) DEGENERATE_GEOMETRY
-    if the holes are seen nearly from the side.
+    The orientation is that of the nail. The origin is on the axis of the first hole, at the guide's
+    present distance from the source: (0, 0, l) with l = (z_guide - z_nail) / R_nail[2, 2].
+    ([Y] prints the displacement in camera coordinates; equation 1 needs it in the nail's frame.)
+    Status DEGENERATE_GEOMETRY if the holes are seen nearly from the side.
     """
     facing = T_camera_nail.rotation().as_matrix()[2, 2]
     drop = T_camera_guide.translation()[2] - T_camera_nail.translation()[2]
@@ -33,10 +33,10 @@ def goal_in_nail(T_camera_guide: SE3, T_camera_nail: SE3) -> tuple[SE3, Status]:
 def required_tip(
     T_base_tip: SE3, T_tip_guide: SE3, T_camera_guide: SE3, T_camera_nail: SE3
 ) -> tuple[SE3, Status]:
-    """Pose T_base_tip that brings the drill guide over the nail's holes.
+    """Compute the pose T_base_tip that places the drill guide over the nail's holes.
 
     [Y] equation 1: T_base_goal = T_base_tip T_tip_guide T_guide_camera T_camera_nail T_nail_goal,
-    and the tip goes to T_base_goal T_guide_tip.
+    and the tip's pose is T_base_goal T_guide_tip.
     """
     goal, status = goal_in_nail(T_camera_guide, T_camera_nail)
     T_base_camera = T_base_tip @ T_tip_guide @ T_camera_guide.inverse()
@@ -45,19 +45,19 @@ def required_tip(
 
 
 class TurnAdvice(NamedTuple):
-    """How to turn the C-arm to look straight through the holes."""
+    """Rotation of the C-arm to a view straight through the holes."""
 
     tilt_deg: float  # between the holes' axis and the ray to them
-    about_x_deg: float  # turn the C-arm by this about the image's horizontal axis
-    about_y_deg: float  # and by this about its vertical axis
+    about_x_deg: float  # rotation of the C-arm about the image's horizontal axis
+    about_y_deg: float  # and about its vertical axis
     text: str
 
 
 def turn_advice(T_camera_nail: SE3, *, good_enough_deg: float = 0.5) -> TurnAdvice:
-    """Which way to turn the C-arm to a fronto-parallel view, from the nail's pose. Host.
+    """Compute how to turn the C-arm to a fronto-parallel view, from the nail's pose. Host.
 
-    The two angles are the rotation vector, in the camera's frame, that brings the viewing ray
-    onto the holes' axis: turn source and detector together, about the nail, by it.
+    The two angles form the rotation vector, in the camera's frame, that maps the viewing ray to the
+    holes' axis. Rotate source and detector together about the nail by it.
     """
     axis, ray = viewing_geometry(T_camera_nail)
     tilt = tilt_deg(T_camera_nail)
@@ -65,7 +65,7 @@ def turn_advice(T_camera_nail: SE3, *, good_enough_deg: float = 0.5) -> TurnAdvi
     length = np.linalg.norm(normal)
     turn = normal / length * tilt if length > 1e-9 else np.zeros(3)
     if tilt < good_enough_deg:
-        text = f"straight through the holes (within {tilt:.1f} deg): take this view"
+        text = f"the view is straight through the holes (within {tilt:.1f} deg): use it"
     else:
         text = (
             f"turn the C-arm by {turn[0]:+.1f} deg about the image's x and {turn[1]:+.1f} about y"
@@ -74,15 +74,19 @@ def turn_advice(T_camera_nail: SE3, *, good_enough_deg: float = 0.5) -> TurnAdvi
 
 
 def circle_guidance(normal: Float[Array, "3"], aspects: Float[Array, "2"]) -> tuple[Scalar, Scalar]:
-    """What [Y] shows the operator: the slimmer ellipse's aspect ratio and the angle (rad) between
-    the normal of the holes' plane and the beam. Blind below some degrees: 3 degrees of tilt are
-    an aspect of 0.9986."""
+    """Compute the guidance of [Y] for the operator.
+
+    It consists of the smaller aspect ratio of the two ellipses, and the angle (rad) between the
+    normal of the holes' plane and the beam.
+
+    It is insensitive to small tilts: 3 degrees give an aspect of 0.9986.
+    """
     angle = jnp.arccos(jnp.clip(jnp.abs(normal[2]) / jnp.linalg.norm(normal), 0.0, 1.0))
     return jnp.min(aspects), angle
 
 
 class LockingError(NamedTuple):
-    """How far the drill's axis is from the hole's: the metric of [Y]."""
+    """Deviation of the drill's axis from the hole's axis: the metric of [Y]."""
 
     angle_deg: float
     entry_mm: float  # in the plane where the drill enters the nail
@@ -90,9 +94,11 @@ class LockingError(NamedTuple):
 
 
 def locking_error(T_nail_guide: SE3, *, planes: tuple[float, float] = (6.0, -6.0)) -> LockingError:
-    """Error of the drill guide's pose in the nail's frame: angle of the axes, and distance between
-    where they cross two planes across the hole's axis (default: the nail's near and far side).
-    Host."""
+    """Compute the error of the drill guide's pose in the nail's frame. Host.
+
+    It consists of the angle between the axes, and their distances in two planes perpendicular to
+    the hole's axis (default: the near and the far side of the nail).
+    """
     matrix = np.asarray(T_nail_guide.as_matrix(), float)
     axis, point = matrix[:3, 2], matrix[:3, 3]
     angle = np.degrees(np.arctan2(np.linalg.norm(axis[:2]), abs(axis[2])))

@@ -1,7 +1,7 @@
-"""Pose of the nail from one image: each hole as a tunnel through a round nail.
+"""Pose of the nail from one image, with each hole modelled as a tunnel through a round nail.
 
-Frame of the nail: z the axis of the first hole toward the source, x along the nail, the second
-hole at x = -30 mm. All pixels are ideal ones.
+Frame of the nail: z is the axis of the first hole and points to the source, x is along the nail,
+and the second hole is at x = -30 mm. All pixels are ideal (undistorted).
 """
 
 import equinox as eqx
@@ -15,19 +15,19 @@ from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.robot.carm import HOLE_SPACING, Nail, fit_pose, to_slopes
 from dartjax.transforms import SE3, SO3
 
-# Depth of metal at which a tunnel's wall looks like an edge, mm: the mean depth 1 / mu that the
-# beam goes into steel at 80 kV. The rims that are seen lie that much under the nail's surface.
+# Depth of metal at which a tunnel's wall appears as an edge, mm: the mean depth 1 / mu of the beam
+# in steel at 80 kV. The visible rims lie that deep under the nail's surface.
 EDGE_DEPTH = 1.0
-BLUR_PX = 1.1  # sigma of image and pixel: it moves the edge of a small bright disc inward
+BLUR_PX = 1.1  # sigma of the blur, which moves the edge of a small bright disc inward
 MAX_RMS_PX = 0.6
-_STARTS_DEG = 4.0  # tilt of the starts
+_STARTS_DEG = 4.0  # tilt of the initial estimates
 _OUTLIER_PX = 1.5
-_SHIFT_HOLD = 1.5  # weight that holds a common shift of the edges at 0: sigma 0.1 px at 0.15 px
+_SHIFT_WEIGHT = 1.5  # of the prior of the common edge shift: sigma 0.1 px at a noise of 0.15 px
 _UNITS = (1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
 
 
 class EdgePoints(eqx.Module):
-    """Edge pixels of the nail with masks: round each hole, and on its two sides."""
+    """Edge pixels of the nail with validity masks: around each hole, and on both sides."""
 
     hole: Float[Array, "2 ray 2"]
     hole_valid: Bool[Array, "2 ray"]
@@ -36,45 +36,51 @@ class EdgePoints(eqx.Module):
 
 
 class NailFit(eqx.Module):
-    """Pose of the nail. `covariance` as of (translation, rotation) in mm and rad for the step
-    T exp(step); `runner_up` is the cost of the best fit tilted the other way, over that of the
-    best: near 1 the side to which the nail leans is open."""
+    """Estimated pose of the nail with its uncertainty.
+
+    `covariance` is that of (translation, rotation) in mm and rad for the step T exp(step).
+    `runner_up` is the cost of the best fit with another tilt over that of the best fit; near 1 the
+    direction of the tilt is ambiguous.
+    """
 
     T_camera_nail: SE3
     covariance: Float[Array, "6 6"]
     rms_px: Scalar
-    inliers: Scalar  # share of the edge points
-    edge_shift_px: Float[Array, "2"]  # common shift outward of the holes' edges and the contour's
+    inliers: Scalar  # fraction of the edge points
+    edge_shift_px: Float[Array, "2"]  # common outward shift of hole edges and contour
     runner_up: Scalar
 
 
 def nail_residual(
     T: SE3, edges: EdgePoints, K: Matrix3, nail: Nail, shift_px: Float[Array, "2"] | None = None
 ) -> Float[Array, " m"]:
-    """Distances in px of the edge points from where the pose T_camera_nail puts the edges.
+    """Compute the distances (px) of edge points from the edges predicted by the pose T_camera_nail.
 
-    The beam passes a hole where its ray is inside both rims. A rim is not a flat circle: it lies
-    on the nail's cylinder. So the ray of an edge point is cut with that cylinder, and the larger
-    of its two distances from the hole's axis must be the hole's radius. The ray of a contour
-    point touches the cylinder. `shift_px` is by how much the edges of holes and contour were
-    found too far outward, as they are where the image is saturated.
+    A ray passes a hole if it is inside both rims. The rims lie on the nail's cylinder: the ray of
+    an edge point is intersected with the cylinder, and the larger of the two distances from the
+    hole's axis must equal the hole's radius. The ray of a contour point is tangent to the cylinder.
+    `shift_px` is a common outward shift of the edges of holes and contour, as caused by saturation.
     """
     shift_px = jnp.zeros(2) if shift_px is None else shift_px
     rotation = T.rotation().as_matrix()
     source = -rotation.T @ T.translation()
     per_mm = K[0, 0] / T.translation()[2]
-    off_hole = [
+    hole_distances = [
         _beyond_rims(_rays(edges.hole[i], K, rotation), source, nail.hole_centers[i, 0], nail)
         for i in (0, 1)
     ]
-    # The mean depth of the beam under the contour, where its way through metal is a chord.
+    # Mean depth of the beam under the contour, where its path through metal is a chord.
     silhouette = nail.radius - EDGE_DEPTH**2 / (4.0 * nail.radius)
-    off_contour = _beyond_contour(
+    contour_distances = _beyond_contour(
         _rays(edges.contour.reshape(-1, 2), K, rotation), source, silhouette
     )
     inward = 0.5 * BLUR_PX**2 / (nail.hole_radius * per_mm)
-    hole = jnp.where(edges.hole_valid, jnp.stack(off_hole) * per_mm + inward - shift_px[0], 0.0)
-    contour = jnp.where(edges.contour_valid.reshape(-1), off_contour * per_mm - shift_px[1], 0.0)
+    hole = jnp.where(
+        edges.hole_valid, jnp.stack(hole_distances) * per_mm + inward - shift_px[0], 0.0
+    )
+    contour = jnp.where(
+        edges.contour_valid.reshape(-1), contour_distances * per_mm - shift_px[1], 0.0
+    )
     return jnp.concatenate([hole.reshape(-1), contour])
 
 
@@ -85,7 +91,7 @@ def _rays(pixels: Pixels, K: Matrix3, rotation: Matrix3) -> Points:
 
 
 def _beyond_rims(rays: Points, source: Float[Array, "3"], x: Scalar, nail: Nail) -> Array:
-    """By how much, in mm, rays pass outside the nearer of the two rims of the hole at x."""
+    """Distance (mm) by which rays pass outside the rims of the hole at x; negative inside both."""
     radius = nail.radius - EDGE_DEPTH
     a = rays[:, 1] ** 2 + rays[:, 2] ** 2
     b = source[1] * rays[:, 1] + source[2] * rays[:, 2]
@@ -99,7 +105,7 @@ def _beyond_rims(rays: Points, source: Float[Array, "3"], x: Scalar, nail: Nail)
 
 
 def _beyond_contour(rays: Points, source: Float[Array, "3"], radius: Scalar) -> Array:
-    """By how much rays miss the nail: their distance from its axis, the x-axis, less its radius."""
+    """Distance (mm) of rays from the nail's axis, which is the x-axis, minus its radius."""
     across = rays[:, 1:] / jnp.linalg.norm(rays[:, 1:], axis=1, keepdims=True)
     return jnp.abs(source[1] * across[:, 1] - source[2] * across[:, 0]) - radius
 
@@ -107,14 +113,14 @@ def _beyond_contour(rays: Points, source: Float[Array, "3"], radius: Scalar) -> 
 def fronto_parallel_pose(
     holes: Float[Array, "2 2"], x_axis: Float[Array, "2"], K: Matrix3, nail: Nail
 ) -> SE3:
-    """Pose of a nail seen straight through its holes, from their middles.
+    """Compute the pose of a nail in a view straight through its holes, from their centres.
 
     The hole further along `x_axis` (image direction of the nail's x, from the drill guide) is the
     first. R = [[a, b, 0], [b, -a, 0], [0, 0, -1]] with (a, b) the direction from the second to
-    the first; depth from the spacing: z = f 30 / |p - q|. [Y] section VI B with the missing
-    normalisation. A view is straight through when the axes of the holes lie along the ray to the
-    middle between them, so R is turned onto that ray; where the holes are in the middle of the
-    image this is [Y]'s formula.
+    the first hole; the depth follows from the spacing, z = f 30 / |p - q|. This is [Y] section VI B
+    with the missing normalisation. In a view straight through, the axes of the holes are parallel
+    to the ray to the middle between them, so R is rotated onto that ray. For holes in the middle of
+    the image this is [Y]'s formula.
     """
     swap = jnp.sum((holes[0] - holes[1]) * x_axis) < 0.0
     p, q = jnp.where(swap, holes[::-1], holes)
@@ -130,27 +136,27 @@ def fronto_parallel_pose(
 def through_hole_pose(
     edges: EdgePoints, start: SE3, K: Matrix3, nail: Nail, *, num_steps: int = 10
 ) -> tuple[NailFit, Status]:
-    """Pose of the nail from the edges of its holes and of its contour, from a fronto-parallel
-    start whose first hole is that of `edges`.
+    """Estimate the nail's pose from the edges of its holes and its contour.
 
-    A hole seen at a slant is a lens bounded by both rims, which shows the tilt's size at once, its
-    side only by the nearer rim being larger (2 %). So the fit starts from four tilts and the best
-    is kept. POSE_NOT_CONVERGED above 0.6 px rms; TOO_FEW_FIDUCIALS with less than half of the
-    edges of a hole; DETECTION_FAILED if over a quarter of the edges fit no pose.
+    `start` is a fronto-parallel initial estimate with the same first hole as `edges`. A tilted hole
+    appears as a lens bounded by both rims, which determines the size of the tilt; its direction
+    follows only from the nearer rim being 2 % larger. The fit therefore starts from four tilts and
+    keeps the best. Status POSE_NOT_CONVERGED above 0.6 px rms; TOO_FEW_FIDUCIALS if a hole has less
+    than 40 % of its edges as inliers; DETECTION_FAILED if less than 70 % of all edges are inliers.
     """
     signs = jnp.asarray([(1, 1), (1, -1), (-1, 1), (-1, -1)], float)
 
-    def off(T: SE3, shift: Float[Array, "2"]) -> Float[Array, " m"]:
+    def distances(T: SE3, shift: Float[Array, "2"]) -> Float[Array, " m"]:
         return nail_residual(T, edges, K, nail, shift)
 
-    def bounded(T: SE3, shift: Float[Array, "2"]) -> Float[Array, " m"]:
-        r = off(T, shift)
-        return jnp.append(r / jnp.sqrt(1.0 + (r / _OUTLIER_PX) ** 2), _SHIFT_HOLD * shift)
+    def robust_residual(T: SE3, shift: Float[Array, "2"]) -> Float[Array, " m"]:
+        r = distances(T, shift)
+        return jnp.append(r / jnp.sqrt(1.0 + (r / _OUTLIER_PX) ** 2), _SHIFT_WEIGHT * shift)
 
     def from_tilt(sign: Float[Array, "2"]) -> tuple[SE3, Float[Array, "2"], Scalar]:
         x, y = jnp.deg2rad(_STARTS_DEG) * sign
         T = start @ SE3.from_rotation(SO3.from_x_radians(x) @ SO3.from_y_radians(y))
-        T, shift, _, cost = fit_pose(bounded, T, jnp.zeros(2), num_steps=num_steps)
+        T, shift, _, cost = fit_pose(robust_residual, T, jnp.zeros(2), num_steps=num_steps)
         return T, shift, cost
 
     poses, shifts, costs = jax.vmap(from_tilt)(signs)
@@ -158,20 +164,20 @@ def through_hole_pose(
     best = jnp.argmin(costs)
     T, shift = jax.tree.map(lambda leaf: leaf[best], (poses, shifts))
     valid = jnp.concatenate([edges.hole_valid.reshape(-1), edges.contour_valid.reshape(-1)])
-    distance = jnp.abs(off(T, shift))
+    distance = jnp.abs(distances(T, shift))
     spread = jnp.nanmedian(jnp.where(valid, distance, jnp.nan))
     inlier = valid & (distance < jnp.clip(4.0 * spread, 0.3, _OUTLIER_PX))
 
-    def kept(T: SE3, shift: Float[Array, "2"]) -> Float[Array, " m"]:
-        return jnp.append(jnp.where(inlier, off(T, shift), 0.0), _SHIFT_HOLD * shift)
+    def inlier_residual(T: SE3, shift: Float[Array, "2"]) -> Float[Array, " m"]:
+        return jnp.append(jnp.where(inlier, distances(T, shift), 0.0), _SHIFT_WEIGHT * shift)
 
-    T, shift, normal, cost = fit_pose(kept, T, shift, num_steps=4)
+    T, shift, normal, cost = fit_pose(inlier_residual, T, shift, num_steps=4)
     count = jnp.sum(inlier)
     rms = jnp.sqrt(2.0 * cost / jnp.maximum(count, 1))
     unit = jnp.asarray(_UNITS)
     covariance = jnp.linalg.inv(normal + 1e-9 * jnp.eye(8))[:6, :6] * rms**2
     covariance = covariance * unit[:, None] * unit[None]
-    tilt = jax.vmap(lambda own: own.rotation().as_matrix()[:, 2])(poses)
+    tilt = jax.vmap(lambda pose: pose.rotation().as_matrix()[:, 2])(poses)
     other = jnp.linalg.norm(tilt - tilt[best][None], axis=1) > 0.01
     runner_up = jnp.min(jnp.where(other, costs, jnp.inf)) / jnp.maximum(costs[best], 1e-12)
     share = count / jnp.maximum(jnp.sum(valid), 1)
@@ -188,20 +194,23 @@ def through_hole_pose(
 
 
 def unblocked(edges: EdgePoints, centers: Pixels, hidden_px: Scalar | float) -> EdgePoints:
-    """Edges without those beside, or seen across, a ball whose middle is at one of `centers`:
-    the drill guide's, when its pose is known."""
+    """Mask the edges that balls of the drill guide hide or disturb.
+
+    `centers` are the pixels of the balls, projected with the guide's pose; `hidden_px` is the
+    radius of their shadows.
+    """
     near = _distance_to_segments(edges.hole, centers) < hidden_px + 2.0
-    beside = jnp.linalg.norm(edges.contour[:, :, None] - centers[None, None], axis=-1)
+    distance = jnp.linalg.norm(edges.contour[:, :, None] - centers[None, None], axis=-1)
     return EdgePoints(
         edges.hole,
         edges.hole_valid & ~jnp.any(near, axis=-1),
         edges.contour,
-        edges.contour_valid & ~jnp.any(beside < hidden_px + 2.5, axis=-1),
+        edges.contour_valid & ~jnp.any(distance < hidden_px + 2.5, axis=-1),
     )
 
 
 def _distance_to_segments(points: Float[Array, "2 ray 2"], centers: Pixels) -> Array:
-    """Distance of balls from the outer half of each ray, from a hole's middle to its edge."""
+    """Distance of balls from the outer half of each ray from a hole's centre to its edge."""
     middle = jnp.mean(points, axis=1, keepdims=True)
     start = 0.5 * (points + middle)
     along = points - start
@@ -212,15 +221,17 @@ def _distance_to_segments(points: Float[Array, "2 ray 2"], centers: Pixels) -> A
 
 
 def tilt_deg(T_camera_nail: SE3) -> float:
-    """Angle between the holes' axes and the ray to the middle between the holes, degrees: 0 is a
-    view straight through. Host."""
+    """Compute the angle (degrees) between the holes' axes and the ray to the middle between them.
+
+    0 is a view straight through the holes. Host.
+    """
     axis, ray = viewing_geometry(T_camera_nail)
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(axis, ray)), axis @ ray)))
 
 
 def viewing_geometry(T_camera_nail: SE3) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors, camera frame: along the holes away from the source, and from the source to the
-    middle between the holes. Host."""
+    """Compute the holes' axis, away from the source, and the ray from the source to the middle
+    between the holes: unit vectors in the camera frame. Host."""
     matrix = np.asarray(T_camera_nail.as_matrix(), float)
     middle = matrix[:3] @ np.array([-0.5 * HOLE_SPACING, 0.0, 0.0, 1.0])
     return -matrix[:3, 2], middle / np.linalg.norm(middle)

@@ -1,5 +1,8 @@
-"""The published estimators of the nail's pose, from two ellipses: fronto-parallel view in closed
-form, generic view from 15 points. Both take a hole for a flat circle. [Y] section VI."""
+"""Published estimators of the nail's pose from the ellipses of its two holes, [Y] section VI.
+
+The fronto-parallel view has a closed form; the generic view uses 15 points. Both model a hole as a
+flat circle.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +22,17 @@ from dartjax.robot.carm import (
 from dartjax.robot.distal._nail_pose import fronto_parallel_pose
 from dartjax.transforms import SE3, SO3
 
-MIN_ASPECT = 0.97  # of a view that may pass for fronto-parallel: 14 degrees
-_TILTS_DEG = 6.0  # of the starts
+MIN_ASPECT = 0.97  # smallest aspect of a fronto-parallel view: 14 degrees
+_TILTS_DEG = 6.0  # tilt of the initial estimates
 
 
 def hole_plane(
     first: Ellipse, second: Ellipse, K: Matrix3, nail: Nail
 ) -> tuple[Float[Array, "3"], Float[Array, "2 3"], Float[Array, "2 2"]]:
-    """Normal of the plane of two holes, their centres in the camera frame, and the pixels of
-    these, from the ellipses of the holes."""
+    """Compute the plane of two holes from their ellipses.
+
+    Returns the normal, the centres of the holes in the camera frame, and the pixels of the centres.
+    """
     radius = nail.hole_radius
     normal, centers = agreeing_circles(
         circle_poses(first.conic, K, radius), circle_poses(second.conic, K, radius)
@@ -39,8 +44,10 @@ def hole_plane(
 def fronto_parallel_view(
     first: Ellipse, second: Ellipse, x_axis: Float[Array, "2"], K: Matrix3, nail: Nail
 ) -> tuple[SE3, Status]:
-    """Closed form of a fronto-parallel view. NOT_FRONTO_PARALLEL (with the pose) when an ellipse
-    is slimmer than 0.97."""
+    """Estimate the nail's pose in a fronto-parallel view, in closed form.
+
+    Status NOT_FRONTO_PARALLEL (with the pose) if the aspect ratio of an ellipse is below 0.97.
+    """
     pixels = jnp.stack([first.center, second.center])
     pose = fronto_parallel_pose(pixels, x_axis, K, nail)
     slim = jnp.minimum(first.aspect, second.aspect) < MIN_ASPECT
@@ -50,12 +57,12 @@ def fronto_parallel_view(
 def generic_view(
     first: Ellipse, second: Ellipse, K: Matrix3, nail: Nail
 ) -> tuple[SE3, Scalar, Status]:
-    """Pose from 15 points of the tangents of both ellipses; `first` is the hole at the origin.
+    """Estimate the nail's pose from 15 tangent points of both ellipses; `first` is the first hole.
 
-    Which tangent is which is known, since an image never shows the nail mirrored. Least squares
-    from five tilts; the lowest cost is kept. Returns the rms in px as well. DEGENERATE_GEOMETRY
-    if the ellipses overlap. Near a fronto-parallel view the tilt is only of second order in the
-    image: 15 points of two flat circles hold little of it (docs/distal_locking.md).
+    The order of the tangents is known, since an image never shows the nail mirrored. Least squares
+    starts from five tilts and keeps the lowest cost. Also returns the rms in px. Status
+    DEGENERATE_GEOMETRY if the ellipses overlap. Near a fronto-parallel view the effect of tilt on
+    the 15 points is only of second order, so the tilt is inaccurate (docs/distal_locking.md).
     """
     _, _, centers = hole_plane(first, second, K, nail)
     seen = tangent_points(centers, bitangents(first, second))
@@ -79,9 +86,8 @@ def generic_view(
 
 
 def _template(nail: Nail) -> tuple[Array, tuple[Array, Array]]:
-    """Middles of the holes and contacts of their tangents in the plane z = 0 of the nail, in the
-    order of the image: x along the nail and y turned round, as the nail's z comes toward the
-    source."""
+    """Centres of the holes and contacts of their tangents in the plane z = 0 of the nail. y is
+    reversed for the order of the image, because the nail's z points to the source."""
     r, s = nail.hole_radius, nail.spacing
     centers = jnp.stack([jnp.zeros(2), jnp.array([-1.0, 0.0]) * s])
     shape = r**2 * jnp.eye(2)

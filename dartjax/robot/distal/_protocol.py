@@ -1,9 +1,9 @@
-"""The protocol of distal locking as a state machine: what may follow what, and where it ends.
+"""Protocol of distal locking as a state machine.
 
-[Y] section II: the nail is in, the robot sits on the bone or on the nail's head, one image is
-taken (after a few to find a fronto-parallel view, or from anywhere), the robot moves once and
-locks, and the surgeon drills. Every measurement can fail; then the protocol goes back to an image
-or ends, and the drill never runs on a pose that was not measured.
+[Y] section II: after insertion of the nail, the robot is mounted on the bone or on the nail's head.
+One image is taken (after a few to find a fronto-parallel view, or from any direction), the robot
+moves once and locks, and the surgeon drills. If a measurement fails, the protocol returns to the
+image or ends. Drilling requires a measured pose.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ from dartjax.robot._errors import NavigationError
 
 Mounting = Literal["bone", "nail_head"]
 ViewType = Literal["fronto_parallel", "generic"]
-MAX_IMAGES = 10  # until the radiation is not worth it
+MAX_IMAGES = 10  # limit of radiation exposure
 
 
 class State(enum.Enum):
-    """Where in the protocol an operation is."""
+    """State of an operation."""
 
     NAIL_IN = "nail in, fracture reduced"
     MOUNTED = "robot mounted"
@@ -32,7 +32,7 @@ class State(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What happens."""
+    """Event that changes the state of an operation."""
 
     MOUNT = "mount the robot"
     CALIBRATE = "calibrate the C-arm"
@@ -59,8 +59,8 @@ _NEXT: Mapping[tuple[State, Event], State] = {
     (State.LOCKED, Event.SHIFTED): State.MOUNTED,
     (State.LOCKED, Event.DRILL): State.DRILLED,
 }
-# What each mounting costs: the bone needs two screws of 4 mm; the nail's head needs none, but the
-# nail bends on the way to its far end, so that the robot's neutral pose is further from the goal.
+# Mounting on the bone needs two screws of 4 mm. Mounting on the nail's head needs none, but the
+# nail bends along its length, so that the robot's neutral pose is further from the goal.
 MOUNTING_STEPS: Mapping[Mounting, str] = {
     "bone": "two unicortical screws of 4 mm, 30 mm apart along the nail",
     "nail_head": "the U-shaped adaptor on the nail's head, across the shaft's length",
@@ -68,12 +68,12 @@ MOUNTING_STEPS: Mapping[Mounting, str] = {
 
 
 class ProtocolError(NavigationError):
-    """An event that may not happen in this state."""
+    """The event is not allowed in this state."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """An operation: its mounting and view, where it stands, how many images it took."""
+    """Operation of distal locking: mounting, kind of view, state, and number of images."""
 
     mounting: Mounting
     view: ViewType
@@ -83,17 +83,17 @@ class Protocol:
     log: tuple[str, ...] = ()
 
     def after(self, event: Event) -> "Protocol":
-        """The operation after an event.
+        """Return the operation after an event.
 
-        ProtocolError if the event may not happen now. An operation with too many images, or a
-        robot mounted twice in vain, ends as BY_HAND.
+        Raises ProtocolError if the event is not allowed now. The operation ends as BY_HAND after
+        too many images, or if the goal is out of reach after the second mounting.
         """
         following = _NEXT.get((self.state, event))
         if following is None:
-            allowed = [own.value for state, own in _NEXT if state is self.state]
+            allowed = [other.value for state, other in _NEXT if state is self.state]
             raise ProtocolError(
-                f"{event.value!r} while {self.state.value!r}: "
-                f"possible now: {', '.join(allowed) or 'nothing'}"
+                f"{event.value!r} is not allowed in the state {self.state.value!r}: "
+                f"allowed now: {', '.join(allowed) or 'nothing'}"
             )
         images = self.images + (event in (Event.SEEN, Event.NOT_SEEN))
         mounts = self.mounts + (event is Event.MOUNT)
@@ -107,5 +107,5 @@ class Protocol:
 
     @property
     def is_over(self) -> bool:
-        """Nothing can follow."""
+        """Whether the operation has ended."""
         return self.state in (State.DRILLED, State.BY_HAND)

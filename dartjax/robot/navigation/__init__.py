@@ -1,4 +1,4 @@
-"""Two-plane navigation: the bi-planar target, registration, tracker, closed loop, wires."""
+"""Two-plane navigation: bi-planar target, registration, tracker, closed loop, wire detection."""
 
 from dartjax.robot.navigation._biplanar import BiPlanar as BiPlanar
 from dartjax.robot.navigation._biplanar import PartMatch as PartMatch
@@ -37,6 +37,6 @@ from dartjax.robot.navigation._two_plane import snap_to_epipolar as snap_to_epip
 from dartjax.robot.navigation._two_plane import triangulate_rays as triangulate_rays
 from dartjax.robot.navigation._two_plane import two_plane_points as two_plane_points
 from dartjax.robot.navigation._two_plane import two_plane_ray as two_plane_ray
+from dartjax.robot.navigation._wire import DetectedWire as DetectedWire
 from dartjax.robot.navigation._wire import WireOptions as WireOptions
-from dartjax.robot.navigation._wire import WireSeen as WireSeen
 from dartjax.robot.navigation._wire import detect_wire as detect_wire

@@ -1,8 +1,8 @@
-"""Closed-loop positioning: measure where the tool is, feed the error back, until it is small.
+"""Closed-loop positioning: measure the error of the tool and correct it until it is small.
 
-Source: [L] equation 24, T_command' = T_command T_tool_path with T_tool_path measured through the
-tracker. The wire may turn about itself, so only the swing of its axis is corrected. A robot whose
-kinematics are off by two per cent leaves two per cent of each correction.
+Source: [L] equation 24, T_command' = T_command T_tool_path with T_tool_path measured by the
+tracker. Rotation about the wire is irrelevant, so only the swing of the wire's axis is corrected. A
+robot with a kinematic error of two per cent leaves two per cent of each correction.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from dartjax.robot.arms import HybridRobot, ToolPose, hybrid_inverse, tool_frame
 from dartjax.transforms import SE3, SO3
 
 _WIRE = (0.0, 0.0, 1.0)  # the wire's axis in the tool's frame
-_GROWTH = 1.5  # of the measured error from one round to the next: it diverges
+_GROWTH = 1.5  # growth of the measured error per round above which the loop diverges
 
 
 class LoopOptions(eqx.Module):
-    """When to stop, and how much to believe a measurement.
+    """Options of the closed loop: tolerances, measurement noise and limits.
 
-    `noise_mm` and `noise_rad` are the standard deviations of a measured tool per axis,
-    `mismatch` the share of a correction that the robot misses. Larger corrections than
-    `max_step` are refused.
+    `noise_mm` and `noise_rad` are the standard deviations of a measured tool pose per axis.
+    `mismatch` is the fraction of a correction that the robot misses. Corrections larger than
+    `max_step_mm` or `max_step_rad` are rejected.
     """
 
     tolerance_mm: float = 0.1
@@ -40,7 +40,7 @@ class LoopOptions(eqx.Module):
 
 
 class LoopState(eqx.Module):
-    """Where the loop is. `variance` (mm^2, rad^2) is that of the tool's error as now known."""
+    """State of the closed loop. `variance` (mm^2, rad^2) is that of the tool's current error."""
 
     command: ToolPose  # of the next move, base frame
     variance: Float[Array, "2"]
@@ -51,16 +51,19 @@ class LoopState(eqx.Module):
 
 
 class LoopHistory(eqx.Module):
-    """The loop's end and every round of it; rounds after the end repeat it."""
+    """Final state and every round of a closed loop; rounds after the end repeat the last one."""
 
     final: LoopState
-    commands: Float[Array, "round 5"]  # under which each measurement was made
+    commands: Float[Array, "round 5"]  # at which each error was measured
     errors: Float[Array, "round 2"]  # measured: mm, rad
 
 
 def swing_only(T: SE3, axis: Point) -> SE3:
-    """T without its turn about `axis` (unit): R = swing twist, twist about the axis. The axis
-    itself is carried where T carries it. A half turn across the axis has no twist."""
+    """Remove the rotation about `axis` (unit vector) from T.
+
+    R = swing twist, with the twist about the axis. The result maps the axis as T does. For a half
+    turn perpendicular to the axis the twist is undefined and taken as the identity.
+    """
     w, vector = T.rotation().wxyz[0], T.rotation().wxyz[1:]
     along = jnp.dot(vector, axis)
     size = jnp.sqrt(jnp.maximum(w**2 + along**2, 1e-20))
@@ -72,26 +75,28 @@ def swing_only(T: SE3, axis: Point) -> SE3:
 
 
 def tool_pose_of(T_base_tool: SE3) -> ToolPose:
-    """The hybrid robot's pose with this tool point and wire; any turn about the wire is left
-    out."""
+    """Compute the hybrid robot's pose with this tool point and wire; rotation about the wire is
+    ignored."""
     return wire_pose(T_base_tool.translation(), -T_base_tool.rotation().as_matrix()[:, 2])
 
 
 def closed_loop_correct(
     command: ToolPose, T_tool_path: SE3, gain: Float[Array, "2"] | None = None
 ) -> ToolPose:
-    """[L] equation 24: the next command. `gain` (of shift, of tilt) is 1 unless the measurement
-    is to be trusted less."""
+    """Compute the next command, [L] equation 24.
+
+    `gain` (of shift and tilt) is 1 by default; a lower gain reduces the effect of noise.
+    """
     shift_gain, tilt_gain = jnp.ones(2) if gain is None else gain
     swing = swing_only(T_tool_path, jnp.array(_WIRE))
-    part = SE3.from_rotation_and_translation(
+    correction = SE3.from_rotation_and_translation(
         SO3.exp(tilt_gain * swing.rotation().log()), shift_gain * swing.translation()
     )
-    return tool_pose_of(tool_frame(command) @ part)
+    return tool_pose_of(tool_frame(command) @ correction)
 
 
 def error_of(T_tool_path: SE3) -> Float[Array, "2"]:
-    """Distance (mm) and tilt (rad) that are still to go."""
+    """Compute the remaining distance (mm) and tilt (rad) from the tool to the path."""
     swing = swing_only(T_tool_path, jnp.array(_WIRE))
     tilt = swing.rotation().log()
     squares = jnp.array([jnp.sum(swing.translation() ** 2), jnp.sum(tilt**2)])
@@ -99,7 +104,7 @@ def error_of(T_tool_path: SE3) -> Float[Array, "2"]:
 
 
 def start_loop(command: ToolPose) -> LoopState:
-    """Before the first measurement, of which everything is believed."""
+    """Create the state before the first measurement, which has gain 1."""
     return LoopState(
         command,
         jnp.full(2, jnp.inf),
@@ -113,13 +118,13 @@ def start_loop(command: ToolPose) -> LoopState:
 def closed_loop_step(
     state: LoopState, T_tool_path: SE3, robot: HybridRobot, options: LoopOptions = LoopOptions()
 ) -> LoopState:
-    """One measured error into the next command.
+    """Compute the next command from one measured error.
 
-    The gain is a Kalman filter's, P / (P + R): 1 for the first measurement, then less, since the
-    noise of the last one is still in the tool's place. A correction below the tolerance ends the
-    loop: it is made, but need not be measured. Status, with the command left as it was:
-    CLOSURE_TOO_LARGE for an error that grows by half or exceeds `max_step`, BAD_PARAMETER for
-    one that is not finite, the status of `hybrid_inverse` for a command out of the robot's limits.
+    The gain is that of a Kalman filter, P / (P + R): 1 for the first measurement, then less, since
+    the tool's position contains the noise of the last one. A correction below the tolerance ends
+    the loop; it is applied without another measurement. Status, with an unchanged command:
+    CLOSURE_TOO_LARGE for an error that grows by half or exceeds the largest step, BAD_PARAMETER for
+    one that is not finite, the status of `hybrid_inverse` for a command beyond the robot's limits.
     """
     error = error_of(T_tool_path)
     noise = jnp.array([options.noise_mm, options.noise_rad]) ** 2
@@ -156,18 +161,18 @@ def close_loop(
     *,
     key: PRNGKeyArray,
 ) -> tuple[LoopHistory, Status]:
-    """Command, measure, correct, at most `max_rounds` times.
+    """Run the closed loop: command, measure and correct, at most `max_rounds` times.
 
-    `measure(command, key)` moves the tool and returns T_tool_path. The final command is the one
-    to make at the end. CLOSURE_TOO_LARGE too when the tolerance is not reached.
+    `measure(command, key)` moves the tool and returns T_tool_path. Execute the final command at the
+    end. The status is also CLOSURE_TOO_LARGE if the tolerance is not reached.
     """
 
-    def one(state: LoopState, own: PRNGKeyArray):
-        after = closed_loop_step(state, measure(state.command, own), robot, options)
+    def one_round(state: LoopState, round_key: PRNGKeyArray):
+        after = closed_loop_step(state, measure(state.command, round_key), robot, options)
         return after, (state.command, after.error)
 
     keys = jax.random.split(key, options.max_rounds)
-    final, (commands, errors) = jax.lax.scan(one, start_loop(command), keys)
+    final, (commands, errors) = jax.lax.scan(one_round, start_loop(command), keys)
     status = jnp.where(
         (final.status == StatusCode.OK) & ~final.done,
         jnp.int32(StatusCode.CLOSURE_TOO_LARGE),

@@ -1,6 +1,6 @@
-"""From the patient to the robot: the chain of frames, and the hand-eye calibration in it.
+"""Chain of frames from the patient to the robot, and its hand-eye calibration.
 
-A tracking camera sees a marker fixed to the patient and one fixed to the robot's flange:
+A tracking camera measures a marker on the patient and one on the robot's flange:
 
     T_base_patient = T_base_flange T_flange_marker T_tracker_marker^-1
                      T_tracker_patientmarker T_patientmarker_patient
@@ -19,11 +19,11 @@ from dartjax._types import Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.transforms import SE3, SO3
 
-_LEAST_SPREAD = 1e-3  # of the turns' directions: below it the turns share one axis
+_LEAST_SPREAD = 1e-3  # of the rotation axes: below it all rotations share one axis
 
 
 class FrameChain(eqx.Module):
-    """The five frames between the robot's base and the patient's images."""
+    """Chain of five frames from the robot's base to the patient's images."""
 
     T_base_flange: SE3
     T_flange_marker: SE3  # hand-eye
@@ -33,27 +33,27 @@ class FrameChain(eqx.Module):
 
     @property
     def T_base_patient(self) -> SE3:
-        """Where the patient is for the robot."""
+        """Pose of the patient in the robot's base frame."""
         T_base_tracker = self.T_base_flange @ self.T_flange_marker @ self.T_tracker_marker.inverse()
         return T_base_tracker @ self.T_tracker_patientmarker @ self.T_patientmarker_patient
 
 
 class HandEye(eqx.Module):
-    """Where the marker sits on the flange, and where the tracker stands."""
+    """Hand-eye calibration: pose of the marker on the flange, and of the tracker."""
 
     T_flange_marker: SE3
     T_base_tracker: SE3
-    residual_mm: Scalar  # rms distance between the marker's two positions, tracker and robot
+    residual_mm: Scalar  # rms distance of the marker by tracker from the marker by robot
     residual_rad: Scalar
 
 
 def hand_eye(Ts_base_flange: SE3, Ts_tracker_marker: SE3) -> tuple[HandEye, Status]:
-    """The fixed frames of A_i X = Z B_i from n poses (stacked): A = T_base_flange, B =
-    T_tracker_marker, X = T_flange_marker, Z = T_base_tracker.
+    """Solve A_i X = Z B_i from n stacked poses for the fixed frames X and Z.
 
-    Rotation by aligning the rotation vectors of the relative motions (Park, Martin 1994), then
-    translation by linear least squares. At least three poses with turns about two different
-    axes are needed. Status: BAD_PARAMETER (not finite) and DEGENERATE_GEOMETRY.
+    A = T_base_flange, B = T_tracker_marker, X = T_flange_marker, Z = T_base_tracker. The rotation
+    aligns the rotation vectors of the relative motions (Park, Martin 1994); the translation follows
+    by linear least squares. At least three poses with rotations about two different axes are
+    needed. Status: BAD_PARAMETER (not finite) and DEGENERATE_GEOMETRY.
     """
     turns_a, shifts_a = _relative(Ts_base_flange)
     turns_b, shifts_b = _relative(Ts_tracker_marker)
@@ -83,7 +83,7 @@ def hand_eye(Ts_base_flange: SE3, Ts_tracker_marker: SE3) -> tuple[HandEye, Stat
 
 
 def _relative(poses: SE3) -> tuple[Float[Array, "n 3 3"], Float[Array, "n 3"]]:
-    """Rotations and translations of every pose as seen from the first one."""
+    """Rotations and translations of all other poses relative to the first one."""
     first = jax.tree.map(lambda leaf: leaf[0], poses).inverse()
     others = jax.tree.map(lambda leaf: leaf[1:], poses)
     moved = jax.vmap(lambda T: first @ T)(others)
@@ -91,7 +91,7 @@ def _relative(poses: SE3) -> tuple[Float[Array, "n 3 3"], Float[Array, "n 3"]]:
 
 
 def _best_rotation(source: Float[Array, "n 3"], target: Float[Array, "n 3"]) -> SO3:
-    """R with R source = target: `align_points` on vectors and their opposites, whose mean is 0."""
+    """Rotation with R source = target: `align_points` of vectors and their negatives."""
     both = (jnp.concatenate([v, -v]) for v in (source, target))
     return transforms.align_points(*both).rotation()
 

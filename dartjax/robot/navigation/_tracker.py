@@ -1,7 +1,8 @@
-"""An optical tracker: frames of a marker, their mean, and the tool as the patient's marker sees it.
+"""Optical tracker: frames of a marker, their mean, and the tool's pose in the patient's frame.
 
-Markers report a pose per frame. Noise is normal and independent, so the mean of n frames has
-1 / sqrt(n) of it; a point far from its marker adds the marker's turn times that lever.
+The tracker reports one pose per marker and frame. Its noise is normal and independent, so the mean
+of n frames has 1 / sqrt(n) of the noise of one frame. At a point far from the marker, the rotation
+error adds its product with the distance.
 """
 
 import equinox as eqx
@@ -13,20 +14,20 @@ from dartjax._types import Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.transforms import SE3, SO3
 
-NUM_FRAMES = 60  # of one measurement: a second of most trackers
-MIN_VISIBLE = 0.5  # of the frames
-_MAX_SCATTER = 3.0  # times the tracker's own
+NUM_FRAMES = 60  # of one measurement: one second for most trackers
+MIN_VISIBLE = 0.5  # smallest fraction of frames with the marker
+_MAX_SCATTER = 3.0  # over the noise of the tracker
 
 
 class Tracker(eqx.Module):
-    """Noise of one frame of one marker: standard deviation along and about each axis."""
+    """Noise of one frame: standard deviations of position and rotation per axis."""
 
     sigma_mm: float = 0.1
     sigma_rad: float = 8.7e-4  # 0.05 degrees
 
 
 class MarkerPose(eqx.Module):
-    """Mean of a marker's frames, and their root-mean-square scatter about it per axis."""
+    """Mean pose of a marker's frames, and their rms scatter per axis."""
 
     T_tracker_marker: SE3
     scatter_mm: Scalar
@@ -36,7 +37,7 @@ class MarkerPose(eqx.Module):
 def marker_frames(
     T_tracker_marker: SE3, tracker: Tracker, num_frames: int = NUM_FRAMES, *, key: PRNGKeyArray
 ) -> SE3:
-    """`num_frames` noisy poses (stacked) of a marker that stands still."""
+    """Simulate `num_frames` noisy poses (stacked) of a marker at rest."""
     for_shift, for_turn = jax.random.split(key)
     shift = tracker.sigma_mm * jax.random.normal(for_shift, (num_frames, 3))
     turn = tracker.sigma_rad * jax.random.normal(for_turn, (num_frames, 3))
@@ -52,10 +53,10 @@ def marker_frames(
 def mean_marker(
     frames: SE3, visible: Bool[Array, " frame"], tracker: Tracker
 ) -> tuple[MarkerPose, Status]:
-    """Mean pose of the frames in which the marker was seen.
+    """Average the frames in which the marker was visible.
 
-    DETECTION_FAILED when it was seen in fewer than half of them; CLOSURE_TOO_LARGE when they
-    scatter by more than three times the tracker's noise: the marker moved or is loose.
+    Status DETECTION_FAILED if it was visible in fewer than half of the frames; CLOSURE_TOO_LARGE if
+    the scatter exceeds three times the tracker's noise, because the marker moved or is loose.
     """
     weight = visible.astype(frames.translation().dtype)
     total = jnp.maximum(jnp.sum(weight), 1.0)
@@ -68,8 +69,8 @@ def mean_marker(
         return jnp.where(visible[:, None], turns, 0.0)
 
     rotation = first @ SO3.exp(jnp.sum(turns_from(first), axis=0) / total)
-    off = jnp.where(visible[:, None], translations - shift[None], 0.0)
-    scatter_mm = jnp.sqrt(jnp.sum(off**2) / (3.0 * total))
+    deviations = jnp.where(visible[:, None], translations - shift[None], 0.0)
+    scatter_mm = jnp.sqrt(jnp.sum(deviations**2) / (3.0 * total))
     scatter_rad = jnp.sqrt(jnp.sum(turns_from(rotation) ** 2) / (3.0 * total))
     loose = (scatter_mm > _MAX_SCATTER * tracker.sigma_mm) | (
         scatter_rad > _MAX_SCATTER * tracker.sigma_rad
@@ -85,7 +86,7 @@ def mean_marker(
 def measure_marker(
     T_tracker_marker: SE3, tracker: Tracker, num_frames: int = NUM_FRAMES, *, key: PRNGKeyArray
 ) -> SE3:
-    """One measurement by a simulated tracker that always sees the marker: the mean frame."""
+    """Simulate one measurement of a marker that is always visible: the mean frame."""
     frames = marker_frames(T_tracker_marker, tracker, num_frames, key=key)
     return mean_marker(frames, jnp.ones(num_frames, bool), tracker)[0].T_tracker_marker
 
@@ -93,7 +94,10 @@ def measure_marker(
 def tool_in_patient(
     T_tracker_patientmarker: SE3, T_tracker_robotmarker: SE3, T_robotmarker_tool: SE3
 ) -> SE3:
-    """[L] section III: T_patientmarker_tool = T_patientmarker_tracker T_tracker_robotmarker
-    T_robotmarker_tool. Where the tracker stands cancels. The same chain gives the bi-planar
-    target, with T_robotmarker_biplanar in the tool's place."""
+    """Compute the tool's pose in the frame of the patient's marker, [L] section III.
+
+    T_patientmarker_tool = T_patientmarker_tracker T_tracker_robotmarker T_robotmarker_tool. The
+    pose of the tracker cancels. With T_robotmarker_biplanar as the last frame the result is the
+    pose of the bi-planar target.
+    """
     return T_tracker_patientmarker.inverse() @ T_tracker_robotmarker @ T_robotmarker_tool

@@ -1,7 +1,7 @@
-"""Two-plane registration: a pixel seen on two known planes is a ray, two rays are a point.
+"""Two-plane registration: a pixel maps to a ray through two known planes, two rays to a point.
 
-Source: [L] section III, after Martins et al. 1981. No pinhole is assumed: each layer of the
-bi-planar target gets its own map from the image.
+Source: [L] section III, after Martins et al. 1981. It assumes no pinhole camera: each layer of the
+bi-planar target has its own map from the image.
 """
 
 import equinox as eqx
@@ -20,17 +20,17 @@ from dartjax.transforms import SE3, apply
 
 MAX_GAP = 2.0  # mm, between the rays of one point
 MIN_ANGLE = 0.349  # rad, 20 degrees, between the rays of one point
-_UNIT_PX, _UNIT_MM = 200.0, 60.0  # the maps' entries are all about 1 in these
+_UNIT_PX, _UNIT_MM = 200.0, 60.0  # units in which the entries of the maps are about 1
 _NEWTON_STEPS = 6
 
 Pixel = Float[Array, "2"]
 
 
 class TwoPlaneView(eqx.Module):
-    """One calibrated view: where a pixel lies on both layers, in the target's frame.
+    """One registered view: maps from pixels to both layers of the target.
 
     `H` maps (pixel - center) / 200 px to (u, v) / 60 mm of a layer; `covariance` is that of its
-    first eight entries. Views are stacked by `jax.tree.map` for functions of several.
+    first eight entries. Functions of several views take views stacked by `jax.tree.map`.
     """
 
     H: Float[Array, "2 3 3"]
@@ -38,11 +38,11 @@ class TwoPlaneView(eqx.Module):
     center: Pixel
     distance: Float[Array, "2"]  # of the layers from the target's origin
     R_biplanar_part: Matrix3
-    rms_mm: Float[Array, "2"]  # of the balls about the map, in the layer
+    rms_mm: Float[Array, "2"]  # residual of the balls, in the layer
 
 
 class LocatedPoint(eqx.Module):
-    """A point marked in several views, target's frame, mm."""
+    """Point located from its marks in several views, target's frame, mm."""
 
     point: Point
     gap: Scalar  # between the rays
@@ -50,11 +50,11 @@ class LocatedPoint(eqx.Module):
 
 
 def register_view(match: PartMatch, target: BiPlanar, part: int) -> tuple[TwoPlaneView, Status]:
-    """The maps of one view from the balls recognised in it.
+    """Register one view: fit its maps to the recognised balls.
 
-    Normalised DLT, refined on the distances in the layer (at least 4 balls, no three of them in
-    line). The covariance is (J^T J)^-1 sigma^2 with sigma from the residual of the layer.
-    TOO_FEW_FIDUCIALS and DEGENERATE_GEOMETRY as of `homography_dlt`.
+    Normalised DLT, refined on the distances in the layer (at least 4 balls, no three of them
+    collinear). The covariance is (J^T J)^-1 sigma^2 with sigma from the residual of the layer.
+    Status TOO_FEW_FIDUCIALS and DEGENERATE_GEOMETRY as in `homography_dlt`.
     """
     weight = match.seen.astype(match.pixels.dtype)[..., None]
     center = jnp.sum(weight * match.pixels, (0, 1)) / jnp.maximum(jnp.sum(weight), 1.0)
@@ -89,7 +89,7 @@ def _covariance(
 
 
 def two_plane_points(pixel: Pixel, view: TwoPlaneView) -> Float[Array, "2 3"]:
-    """Where a pixel lies on the near and the far layer, target's frame."""
+    """Map a pixel to its points on the near and the far layer, target's frame."""
     x = (pixel - view.center)[None] / _UNIT_PX
     uv = jax.vmap(lambda H: apply_homography(H, x)[0])(view.H) * _UNIT_MM
     local = jnp.concatenate([uv, view.distance[:, None]], axis=1)
@@ -97,8 +97,8 @@ def two_plane_points(pixel: Pixel, view: TwoPlaneView) -> Float[Array, "2 3"]:
 
 
 def two_plane_ray(pixel: Pixel, view: TwoPlaneView) -> tuple[Point, Point]:
-    """A point of the pixel's ray, on the near layer, and its unit direction, toward the far
-    layer."""
+    """Compute the ray of a pixel: its point on the near layer, and its unit direction toward the
+    far layer."""
     near, far = two_plane_points(pixel, view)
     return near, normalize(far - near)
 
@@ -106,30 +106,33 @@ def two_plane_ray(pixel: Pixel, view: TwoPlaneView) -> tuple[Point, Point]:
 def triangulate_rays(
     points: Float[Array, "view 3"], directions: Float[Array, "view 3"]
 ) -> tuple[Point, Scalar]:
-    """The point nearest to all rays, argmin sum |(I - d d^T)(X - P)|^2, and the gap: twice its
-    largest distance from one, which of two rays is their distance."""
+    """Compute the point nearest to all rays, argmin sum |(I - d d^T)(X - P)|^2, and the gap.
+
+    The gap is twice the largest distance of the point from a ray, which for two rays is their
+    distance.
+    """
     across = jnp.eye(3)[None] - directions[:, :, None] * directions[:, None, :]
     right = jnp.einsum("vij,vj->i", across, points)
     X = jnp.linalg.solve(jnp.sum(across, axis=0), right)
-    off = jnp.einsum("vij,vj->vi", across, X[None] - points)
-    return X, 2.0 * jnp.max(safe_norm(off))
+    offsets = jnp.einsum("vij,vj->vi", across, X[None] - points)
+    return X, 2.0 * jnp.max(safe_norm(offsets))
 
 
 def locate_point(
     marks: Float[Array, "view 2"], views: TwoPlaneView, *, mark_sigma_px: Scalar | float = 0.0
 ) -> tuple[LocatedPoint, Status]:
-    """The point marked at one pixel in every view (stacked), with its covariance from the balls'
-    residuals and the marks' standard deviation.
+    """Locate a point from its marks, one pixel per view (stacked).
 
-    DEGENERATE_GEOMETRY when the rays meet at less than 20 degrees, CLOSURE_TOO_LARGE when they
-    pass each other by more than 2 mm; NaN marks give NaN and DETECTION_FAILED.
+    The covariance of the point includes the residuals of the balls and the standard deviation of
+    the marks. Status DEGENERATE_GEOMETRY if the rays meet at less than 20 degrees,
+    CLOSURE_TOO_LARGE if their gap exceeds 2 mm; NaN marks give NaN and DETECTION_FAILED.
     """
     entries = views.H.reshape(-1, 2, 9)[..., :8]
 
     def locate(h: Float[Array, "view 2 8"], at: Float[Array, "view 2"]):
         maps = jax.vmap(jax.vmap(_matrix))(h)
-        own = eqx.tree_at(lambda v: v.H, views, maps)
-        points, directions = jax.vmap(two_plane_ray)(at, own)
+        with_maps = eqx.tree_at(lambda v: v.H, views, maps)
+        points, directions = jax.vmap(two_plane_ray)(at, with_maps)
         X, gap = triangulate_rays(points, directions)
         return X, (gap, directions)
 
@@ -138,26 +141,28 @@ def locate_point(
     covariance = jnp.einsum("ivla,vlab,jvlb->ij", of_maps, views.covariance, of_maps)
     covariance += mark_sigma_px**2 * jnp.einsum("iva,jva->ij", of_marks, of_marks)
     cosine = jnp.abs(directions @ directions.T)
-    apart = jnp.min(cosine)  # of the two views that differ most
+    least_cosine = jnp.min(cosine)  # of the two views that differ most
     status = first_status(
         (StatusCode.DETECTION_FAILED, ~jnp.all(jnp.isfinite(marks))),
-        (StatusCode.DEGENERATE_GEOMETRY, ~(apart < jnp.cos(MIN_ANGLE))),
+        (StatusCode.DEGENERATE_GEOMETRY, ~(least_cosine < jnp.cos(MIN_ANGLE))),
         (StatusCode.CLOSURE_TOO_LARGE, ~(gap < MAX_GAP)),
     )
     return LocatedPoint(X, gap, covariance), status
 
 
 def pixel_of_point(point: Point, view: TwoPlaneView) -> Pixel:
-    """The pixel whose ray passes through a point (target's frame), by Newton's method."""
+    """Compute the pixel whose ray passes through a point (target's frame), by Newton's method."""
     local = view.R_biplanar_part.T @ point
     share = (local[2] - view.distance[0]) / (view.distance[1] - view.distance[0])
 
-    def miss(pixel: Pixel) -> Pixel:
+    def offset_of_ray(pixel: Pixel) -> Pixel:
         near, far = two_plane_points(pixel, view) @ view.R_biplanar_part
         return (near + share * (far - near))[:2] - local[:2]
 
     def step(pixel: Pixel, _) -> tuple[Pixel, None]:
-        return pixel - jnp.linalg.solve(jax.jacfwd(miss)(pixel), miss(pixel)), None
+        return pixel - jnp.linalg.solve(
+            jax.jacfwd(offset_of_ray)(pixel), offset_of_ray(pixel)
+        ), None
 
     return jax.lax.scan(step, view.center, length=_NEWTON_STEPS)[0]
 
@@ -165,8 +170,7 @@ def pixel_of_point(point: Point, view: TwoPlaneView) -> Pixel:
 def snap_to_epipolar(
     mark: Pixel, view: TwoPlaneView, other_mark: Pixel, other_view: TwoPlaneView
 ) -> Pixel:
-    """The pixel nearest to `mark` on the image of the other view's ray: a second mark has one
-    free pixel, along this line."""
+    """Move a mark to the nearest pixel on its epipolar line, the image of the other view's ray."""
     point, direction = two_plane_ray(other_mark, other_view)
     foot = point - jnp.dot(point, direction) * direction  # nearest to the target's origin
     start = pixel_of_point(foot - 30.0 * direction, view)
@@ -175,16 +179,20 @@ def snap_to_epipolar(
 
 
 def path_in_base(path: NeedlePath, T_base_biplanar: SE3, T_biplanar_image: SE3) -> NeedlePath:
-    """[L] equation 23: a path from the frame of the images (or of the planner) to the robot's
-    base, T_base_path = T_base_biplanar T_biplanar_image T_image_path."""
+    """Transform a path from the frame of the images (or of the planner) to the robot's base.
+
+    [L] equation 23, T_base_path = T_base_biplanar T_biplanar_image T_image_path.
+    """
     ends = jnp.stack([path.entry_point, path.target_point])
     entry, target = apply(T_base_biplanar @ T_biplanar_image, ends)
     return NeedlePath(entry, target, path.radius)
 
 
 def path_frame(entry: Point, target: Point) -> SE3:
-    """Tool frame of a path, as `tool_frame`: origin at the entry, wire along -z, and the turn
-    about the wire that the hybrid robot has."""
+    """Compute the tool frame of a path: origin at the entry, wire along -z.
+
+    The rotation about the wire is that of the hybrid robot, see `tool_frame`.
+    """
     return tool_frame(wire_pose(entry, normalize(target - entry)))
 
 
@@ -196,8 +204,11 @@ def locate_path(
     radius: float = 2.5,
     mark_sigma_px: float = 0.0,
 ) -> tuple[NeedlePath, LocatedPoint]:
-    """The path marked by its entry and its target in every view, target's frame; and both points
-    (stacked). Host only: raises ClosureTooLarge, DegenerateGeometry or DetectionFailed."""
+    """Locate a path from the marks of its entry and its target in every view, target's frame.
+
+    Also returns both points (stacked). Host only: raises ClosureTooLarge, DegenerateGeometry or
+    DetectionFailed.
+    """
     both = jnp.stack([entry_marks, target_marks])
     located, status = _locate_points(both, views, jnp.asarray(mark_sigma_px, both.dtype))
     for name, i in (("entry", 0), ("target", 1)):
@@ -214,4 +225,4 @@ def locate_path(
 def _locate_points(
     marks: Float[Array, "point view 2"], views: TwoPlaneView, sigma: Scalar
 ) -> tuple[LocatedPoint, Int[Array, " point"]]:
-    return jax.vmap(lambda own: locate_point(own, views, mark_sigma_px=sigma))(marks)
+    return jax.vmap(lambda point: locate_point(point, views, mark_sigma_px=sigma))(marks)

@@ -1,5 +1,4 @@
-"""A wire in the image that is taken after it was placed: its axis and its tip, found near where
-they were planned."""
+"""Detection of a placed wire in an X-ray image: axis and tip, near their planned position."""
 
 import equinox as eqx
 import jax
@@ -12,28 +11,31 @@ from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.robot.carm import sample, steepest_rise
 
 NUM_STATIONS = 64
-MIN_LENGTH_PX = 25.0  # of the part that is searched: a wire seen end-on has no axis
-MIN_SHARE = 0.5  # of the stations that must lie on one line
+MIN_LENGTH_PX = 25.0  # shortest searched length: a wire seen end-on has no visible axis
+MIN_SHARE = 0.5  # smallest fraction of stations on one line
 _STEP = 0.5  # px, along profiles
 _DARK = 4.0  # grey value added before the logarithm
-_PAIRS = 64  # of stations, for the line by consensus
-_MARGIN_PX = 8.0  # at the image's border
-_NEAR_PX = 1.0  # of a station from the line
+_PAIRS = 64  # of stations, for RANSAC
+_MARGIN_PX = 8.0  # ignored at the image's border
+_NEAR_PX = 1.0  # largest distance of an inlier from the line
 
 
 class WireOptions(eqx.Module):
-    """`width_px` is that of the wire's shadow; `before` and `beyond` say how far the search goes
-    on past the planned entry and target, in lengths of the planned path and in px."""
+    """Options of the wire detector.
+
+    `width_px` is the width of the wire's shadow. The search extends before the planned entry by
+    `before` lengths of the planned path, and beyond the planned target by `beyond_px`.
+    """
 
     width_px: float = eqx.field(static=True, default=7.1)
-    reach_px: float = eqx.field(static=True, default=16.0)  # to each side of the plan
+    reach_px: float = eqx.field(static=True, default=16.0)  # search range to each side of the plan
     before: float = eqx.field(static=True, default=1.0)
     beyond_px: float = eqx.field(static=True, default=20.0)
-    contrast: float = eqx.field(static=True, default=0.15)  # of the log of grey values
+    contrast: float = eqx.field(static=True, default=0.15)  # least contrast of log grey values
 
 
-class WireSeen(eqx.Module):
-    """A wire in one image, px of the recorded image. Points that are not valid are not on it."""
+class DetectedWire(eqx.Module):
+    """Wire detected in one image, px of the recorded image. Only valid points lie on the wire."""
 
     points: Float[Array, "station 2"]  # on its axis
     valid: Bool[Array, " station"]
@@ -45,13 +47,14 @@ def detect_wire(
     entry: Float[Array, "2"],
     target: Float[Array, "2"],
     options: WireOptions = WireOptions(),
-) -> tuple[WireSeen, Status]:
-    """The wire beside the planned line from `entry` to `target` (recorded px, grey 0 to 255).
+) -> tuple[DetectedWire, Status]:
+    """Detect a wire near the planned line from `entry` to `target` (recorded px, grey 0 to 255).
 
-    At 64 stations along the plan, the place across it where a band of the wire's width is darkest
-    against its two flanks; the line through two of them with the most others within 1 px, fitted
-    to those. The tip is where the band ends along that line. DETECTION_FAILED if the plan is seen
-    nearly end-on, or if less than half of the stations lie on one line.
+    At each of 64 stations along the plan, finds the offset at which a band of the wire's width has
+    the highest contrast to its two flanks. RANSAC selects the stations within 1 px of one line, and
+    a line is fitted to them. The tip is the end of the dark band along that line. Status
+    DETECTION_FAILED if the plan is nearly end-on, or if less than half of the stations lie on one
+    line.
     """
     log = jnp.log(image + _DARK)
     along = target - entry
@@ -74,13 +77,13 @@ def detect_wire(
         (StatusCode.DETECTION_FAILED, ~(searched > MIN_LENGTH_PX)),
         (StatusCode.DETECTION_FAILED, jnp.sum(valid) < MIN_SHARE * NUM_STATIONS),
     )
-    return WireSeen(points, valid, tip), status
+    return DetectedWire(points, valid, tip), status
 
 
 def _darkest_band(
     log: Image, middle: Pixels, across: Float[Array, "2"], options: WireOptions
 ) -> tuple[Float[Array, " station"], Float[Array, " station"]]:
-    """Offset of the band across every station, px, and how much darker it is than its flanks."""
+    """Offset (px) of the darkest band at every station, and its contrast to the flanks."""
     reach = options.reach_px + options.width_px
     steps = jnp.arange(-reach, reach + 0.1, _STEP)
     at = middle[:, None] + steps[None, :, None] * across[None, None]
@@ -97,7 +100,7 @@ def _darkest_band(
 
 
 def _band_kernel(width_px: float) -> np.ndarray:
-    """Mean of two flanks, each half as wide as the band, less the mean of the band."""
+    """Kernel: mean of two flanks, each half as wide as the band, minus the mean of the band."""
     band, flank = round(width_px / _STEP), round(0.5 * width_px / _STEP)
     inner = -np.hanning(band + 2)[1:-1]
     outer = np.full(flank, 0.5 / flank)
@@ -112,7 +115,7 @@ def _inside(points: Pixels, shape: tuple[int, ...]) -> Bool[Array, " n"]:
 def _on_one_line(
     at: Float[Array, " station"], offset: Float[Array, " station"], valid: Bool[Array, " station"]
 ) -> Bool[Array, " station"]:
-    """Stations near the line through two of them that most others lie on."""
+    """Inliers of the RANSAC line through two stations."""
     rng = np.random.default_rng(0)
     pairs = np.sort(
         np.stack([rng.choice(NUM_STATIONS, 2, replace=False) for _ in range(_PAIRS)]), axis=1
@@ -120,15 +123,15 @@ def _on_one_line(
     i, j = jnp.asarray(pairs).T
     gap = at[j] - at[i]
     slope = (offset[j] - offset[i]) / jnp.where(gap == 0.0, 1.0, gap)
-    off = offset[None] - offset[i][:, None] - slope[:, None] * (at[None] - at[i][:, None])
-    near = (jnp.abs(off) < _NEAR_PX) & valid[None] & (valid[i] & valid[j])[:, None]
+    distance = offset[None] - offset[i][:, None] - slope[:, None] * (at[None] - at[i][:, None])
+    near = (jnp.abs(distance) < _NEAR_PX) & valid[None] & (valid[i] & valid[j])[:, None]
     return near[jnp.argmax(jnp.sum(near, axis=1))]
 
 
 def _line(
     at: Float[Array, " station"], offset: Float[Array, " station"], valid: Bool[Array, " station"]
 ) -> tuple[Scalar, Scalar]:
-    """Slope and level of the offsets' line."""
+    """Least-squares line of the offsets: slope and offset at 0."""
     weight = valid.astype(at.dtype)
     total = jnp.maximum(jnp.sum(weight), 1.0)
     mean_at, mean = jnp.sum(weight * at) / total, jnp.sum(weight * offset) / total
@@ -140,7 +143,7 @@ def _line(
 def _end_of_band(
     log: Image, axis: Pixels, across: Float[Array, "2"], width_px: float
 ) -> Float[Array, "2"]:
-    """Where along its axis (px, in steps of half a pixel) the band ends."""
+    """Pixel at which the dark band ends along its axis, which is sampled every half pixel."""
 
     def grey(offset: float) -> Float[Array, " step"]:
         moved = axis + offset * across[None]

@@ -1,4 +1,4 @@
-"""Data sets of simulated radiographs: the plan, the ground truth, rendering, files."""
+"""Data sets of simulated radiographs: plan, ground truth, rendering and files."""
 
 from dartjax.simulation.dataset._plan import VIEW_SETS as VIEW_SETS
 from dartjax.simulation.dataset._plan import Settings as Settings

@@ -1,4 +1,4 @@
-"""Scans shared out over Ray workers, on this machine or a cluster. Ray is the extra `cluster`."""
+"""Distribution of scans over Ray workers, on this machine or a cluster (extra `cluster`)."""
 
 import importlib
 import pathlib
@@ -22,12 +22,12 @@ def starmap_unordered(
     num_workers: int,
     address: str | None = None,
 ) -> Iterator[_Result]:
-    """Results of `work(*each)` for each of `arguments` as they come, `num_workers` at a time.
+    """Yield the results of `work(*a)` for every `a` of `arguments` in the order of completion.
 
-    `work` is a function of a module. Starts Ray on this machine, or joins the cluster at
-    `address` ("auto": the one this machine is part of), whose machines need this checkout and
-    the data under the same paths. An error of a worker is raised as it was there; DataError
-    without Ray.
+    At most `num_workers` run at a time. `work` must be a function of a module. Starts Ray on this
+    machine, or connects to the cluster at `address` ("auto": the cluster of this machine), whose
+    machines need this checkout and the data under the same paths. Raises the original error of a
+    worker, and DataError if Ray is not installed.
     """
     ray = _import_ray()
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # Ray's sockets need a short path
@@ -58,7 +58,7 @@ def _connect(ray: Any, num_workers: int, address: str | None, folder: str) -> No
             "_temp_dir": folder,
         }
     with warnings.catch_warnings():
-        # Ray starts programs of its own; JAX warns of the fork before them.
+        # Ray starts processes, and JAX warns about fork.
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         ray.init(
             runtime_env={"env_vars": environment},
@@ -79,4 +79,4 @@ def _import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise DataError("Ray workers need Ray: pip install 'dartjax[cluster]'") from error
+        raise DataError("Ray is not installed: pip install 'dartjax[cluster]'") from error

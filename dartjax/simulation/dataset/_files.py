@@ -1,7 +1,7 @@
-"""Radiographs and their truth as files: what one unit of a data set holds.
+"""Files of one unit of a data set: radiographs and their ground truth.
 
-Per radiograph a 16 bit PNG and a JSON; for all of the unit the packed records, the cameras in
-the form `experiments.reconstruct` reads, and the pairs. docs/xray_datasets.md has every key.
+Each radiograph has a 16 bit PNG and a JSON file. The unit has the packed records, the cameras in
+the format of `experiments.reconstruct`, and the pairs. docs/xray_datasets.md describes every key.
 """
 
 import io
@@ -25,18 +25,18 @@ from dartjax.simulation.dataset._truth import ScanTruth, VertebraTruth, plain_fl
 
 
 class Radiograph(NamedTuple):
-    """One radiograph as it was taken."""
+    """Simulated radiograph with its parameters."""
 
     shot: Shot
     image: Float[np.ndarray, "h w"]  # line integrals
-    thickness: Float[np.ndarray, "vertebra h w"]  # mm, in the order of the truth
+    thickness: Float[np.ndarray, "vertebra h w"]  # mm, in the order of the ground truth
     open_field: Float[np.ndarray, "4"]  # u0, v0, u1, v1 px
-    physics: dict[str, Any]  # energy, photons and so on, plain numbers
+    physics: dict[str, Any]  # energy, photons etc., plain numbers
     tools: list[dict[str, Any]]
 
 
 class ProjectedTruth(NamedTuple):
-    """The truth of a scan in one view. Points are (u, v) px, NaN where unknown."""
+    """Ground truth of a scan projected to one view. Points are (u, v) px, NaN if unknown."""
 
     landmarks: Float[np.ndarray, "vertebra 10 2"]
     visible: Bool[np.ndarray, "vertebra 10"]
@@ -62,7 +62,7 @@ def write_unit(
         entry = radiograph_entry(truth, radiograph, seen)
         (folder / f"{name}.json").write_bytes(data.json_bytes(entry))
         entries.append(entry)
-    packed = io.BytesIO()  # NumPy itself does not say that the disk is full
+    packed = io.BytesIO()  # NumPy does not report a full disk
     np.save(packed, records, allow_pickle=False)
     (folder / data.PACKED).write_bytes(packed.getvalue())
     views = {"cameras": [entry["camera"] for entry in entries]}
@@ -71,15 +71,18 @@ def write_unit(
 
 
 def file_name(view: int) -> str:
-    """Name of a radiograph's files, without suffix."""
+    """Return the name of a radiograph's files, without suffix."""
     return f"{view:04d}"
 
 
 def project_truth(
     truth: ScanTruth, camera: Camera, open_field: Float[np.ndarray, "4"]
 ) -> ProjectedTruth:
-    """Landmarks and paths of every vertebra on the detector. A landmark is visible when it lies
-    in the open field, before the detector; bone in front of it does not count."""
+    """Project landmarks and paths of every vertebra to the detector.
+
+    A landmark is visible if it is in the open field, between source and detector. Occlusion by bone
+    is not considered.
+    """
     count = len(truth.vertebrae)
     landmarks = np.full((count, len(LANDMARK_NAMES), 3), np.nan, np.float32)
     paths = np.full((count, 2, 2, 3), np.nan, np.float32)
@@ -101,7 +104,7 @@ def project_truth(
 def radiograph_entry(
     truth: ScanTruth, radiograph: Radiograph, seen: ProjectedTruth
 ) -> dict[str, Any]:
-    """The JSON of one radiograph."""
+    """Build the JSON content of one radiograph."""
     shot = radiograph.shot
     beam = np.asarray(shot.camera.beam, np.float64)
     vertebrae = [
@@ -166,8 +169,8 @@ def _vertebra_entry(
 
 
 def _contours(thickness: Float[np.ndarray, "h w"]) -> list[Any]:
-    """Outlines of the mask as closed polygons of (u, v) px: every other of the points where the
-    outline crosses the grid of pixel centres, some 0.7 px apart."""
+    """Contours of the mask as closed polygons of (u, v) px. Every second vertex is kept; vertices
+    are about 0.7 px apart."""
     if thickness.max() <= render.MASK_MM:
         return []
     outlines = silhouette_contours(thickness, render.MASK_MM)
@@ -203,5 +206,5 @@ def _fill(
 
 @jax.jit
 def _projected(camera: Camera, points: Points) -> tuple[Pixels, Float[Array, " n"]]:
-    """Pixels of world points and their depth along the beam."""
+    """Pixels of world points, and their depth along the beam."""
     return cameras.project(camera, points), cameras.depth(camera, points)

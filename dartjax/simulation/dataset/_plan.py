@@ -1,6 +1,6 @@
-"""Which radiographs of a scan are taken: a pure function of seed, subject and view number.
+"""Plan of the radiographs of a scan: a pure function of seed, subject and view number.
 
-So any process can take any of them, in any order, and they come out the same.
+The result does not depend on the process that simulates a radiograph or on the order.
 """
 
 import dataclasses
@@ -25,34 +25,34 @@ _TARGETS = 2**32 - 1  # beyond any view number
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All that decides the content of a data set, beside the cohort and the code."""
+    """Settings of a data set. With the cohort and the code they determine its content."""
 
     seed: int
     views: str  # one of VIEW_SETS
     num_views: int  # per scan
     image_size: int  # px, square
     detector_mm: float
-    kvp: tuple[int, int]  # whole kilovolts, drawn uniformly between, ends included
-    low_dose: float  # share of views with the dose of fluoroscopy
-    collimated: float  # share of views with the jaws closed to a part of the image
-    tools: float  # share of views with a tool at a pedicle
+    kvp: tuple[int, int]  # drawn uniformly from whole kilovolts, ends included
+    low_dose: float  # fraction of views with the dose of fluoroscopy
+    collimated: float  # fraction of views collimated to a part of the image
+    tools: float  # fraction of views with a tool at a pedicle
     pair_deg: tuple[float, float]  # angle between the beams of a pair
     dense_fit: bool
     views_per_block: int = 10
 
     def blocks(self) -> list[range]:
-        """View numbers of every block, which share a target vertebra."""
+        """Split the view numbers into blocks; views of a block share a target vertebra."""
         size = self.views_per_block
         starts = range(0, self.num_views, size)
         return [range(start, min(start + size, self.num_views)) for start in starts]
 
 
 class Shot(NamedTuple):
-    """One radiograph before it is taken."""
+    """Planned radiograph."""
 
     view: int
     name: str  # "random", "AP" or "LAT_L"
-    target: str  # level the C-arm is aimed at
+    target: str  # level at which the C-arm is aimed
     camera: Camera
     variants: tuple[str, ...]  # of "low_dose", "collimated", "tool"
     kvp: int
@@ -62,7 +62,7 @@ class Shot(NamedTuple):
 
 
 def scan_key(seed: int, subject: str) -> PRNGKeyArray:
-    """Key of a scan: the same on every machine, whatever other scans there are."""
+    """Compute the random key of a scan, independent of the machine and of other scans."""
     digest = hashlib.sha256(subject.encode()).digest()
     key = jax.random.key(seed)
     for start in (0, 4):
@@ -72,7 +72,7 @@ def scan_key(seed: int, subject: str) -> PRNGKeyArray:
 
 
 def plan_shots(truth: ScanTruth, settings: Settings, block: range) -> list[Shot]:
-    """Plan the radiographs of one block of views, aimed at the vertebra whose turn it is."""
+    """Plan the radiographs of one block of views, aimed at one target vertebra."""
     key = scan_key(settings.seed, truth.subject)
     target = _target(truth, key, block.start // settings.views_per_block)
     return [_shot(view, target, key, settings) for view in block]
@@ -81,8 +81,9 @@ def plan_shots(truth: ScanTruth, settings: Settings, block: range) -> list[Shot]
 def plan_pairs(shots: Sequence[Shot], settings: Settings, subject: str) -> list[dict[str, Any]]:
     """Plan the pairs of views of one block, with the angle between their beams.
 
-    Of orthogonal views a pair is the AP and the lateral drawn together; of random ones there are
-    as many as half of the views, drawn from those `pair_deg` apart (none if none are).
+    For orthogonal views, a pair consists of the AP and the lateral view drawn together. For random
+    views, half as many pairs as views are drawn with angles within `pair_deg` (none if there are
+    none).
     """
     beams = np.stack([_beam(shot.camera) for shot in shots])
     if settings.views == "orthogonal":
@@ -92,7 +93,7 @@ def plan_pairs(shots: Sequence[Shot], settings: Settings, subject: str) -> list[
         key = jax.random.fold_in(scan_key(settings.seed, subject), _TARGETS - 1 - shots[0].view)
         low, high = settings.pair_deg
         drawn = _sample_pairs(beams, len(shots) // 2, key=key, min_deg=low, max_deg=high)
-        indices, degrees = (np.asarray(each).tolist() for each in drawn)
+        indices, degrees = (np.asarray(array).tolist() for array in drawn)
         pairs = [(i, j, angle) for (i, j), angle in zip(indices, degrees, strict=True) if i >= 0]
     return [
         {"views": [shots[i].view, shots[j].view], "angle_deg": round(angle, 3)}
@@ -101,8 +102,8 @@ def plan_pairs(shots: Sequence[Shot], settings: Settings, subject: str) -> list[
 
 
 def _target(truth: ScanTruth, key: PRNGKeyArray, block: int) -> VertebraTruth:
-    """The vertebra a block is aimed at: all in turn, in an order of the scan's own. Only of a
-    scan without one whole vertebra others are taken."""
+    """Target vertebra of a block: complete vertebrae in turn, in a random order of the scan. Other
+    vertebrae are used only in a scan without a complete one."""
     whole = [v for v in truth.vertebrae if v.whole]
     candidates = whole or list(truth.vertebrae)
     order = jax.random.permutation(jax.random.fold_in(key, np.uint32(_TARGETS)), len(candidates))
@@ -110,7 +111,7 @@ def _target(truth: ScanTruth, key: PRNGKeyArray, block: int) -> VertebraTruth:
 
 
 def _shot(view: int, target: VertebraTruth, key: PRNGKeyArray, settings: Settings) -> Shot:
-    drawn = _drawn(
+    drawn = _draw_view(
         key,
         np.uint32(view),
         np.asarray(target.center_world, np.float32),
@@ -138,7 +139,7 @@ def _shot(view: int, target: VertebraTruth, key: PRNGKeyArray, settings: Setting
     )
 
 
-class _Drawn(NamedTuple):
+class _DrawnView(NamedTuple):
     camera: Camera
     chances: Float[Array, "3"]  # one for each variant
     kvp: Int[Array, ""]
@@ -148,7 +149,7 @@ class _Drawn(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("orthogonal", "detector_mm", "side"))
-def _drawn(
+def _draw_view(
     key: PRNGKeyArray,
     view: UInt32[Array, ""],
     aim: Point,
@@ -157,19 +158,19 @@ def _drawn(
     orthogonal: bool,
     detector_mm: float,
     side: int,
-) -> _Drawn:
-    """All that is random about one view."""
-    own = jax.random.fold_in(key, view)
-    cameras, chances, energy, tool, field, noise = jax.random.split(own, 6)
+) -> _DrawnView:
+    """Draw all random values of one view."""
+    view_key = jax.random.fold_in(key, view)
+    cameras, chances, energy, tool, field, noise = jax.random.split(view_key, 6)
     size: dict[str, Any] = {"detector_mm": detector_mm, "image_size": (side, side)}
     if orthogonal:
-        # The two of a pair are drawn together, by the key of the first.
+        # Both views of a pair are drawn together, with the key of the first.
         first = jax.random.split(jax.random.fold_in(key, view - view % 2), 6)[0]
         ap, lateral = render.orthogonal_views(aim, key=first, **size)
         camera = jax.tree.map(lambda a, b: jnp.where(view % 2 == 0, a, b), ap, lateral)
     else:
         camera = render.random_view(aim, key=cameras, **size)
-    return _Drawn(
+    return _DrawnView(
         camera=camera,
         chances=jax.random.uniform(chances, (3,)),
         kvp=jax.random.randint(energy, (), kvp[0], kvp[1] + 1),

@@ -1,6 +1,6 @@
-"""Taking the radiographs of a plan: body, vertebrae, technique, collimator and tools.
+"""Simulation of planned radiographs: body, vertebrae, technique, collimator and tools.
 
-Arrays are padded to few shapes, so that one compiled program serves most scans.
+Arrays are padded to a few shapes, so that one compiled program serves most scans.
 """
 
 import dataclasses
@@ -24,24 +24,24 @@ from dartjax.simulation.dataset._files import Radiograph
 from dartjax.simulation.dataset._plan import Shot
 from dartjax.simulation.dataset._truth import ScanTruth, VertebraTruth
 
-_VOXELS = 64  # a volume's sides are padded to multiples of it
-_SOLID_VOXELS = 32  # those of the vertebrae's grids
-_SOLIDS = 8  # their number
-_AIR = 0.1  # of water's attenuation: what is below all round the body is cut off
+_VOXELS = 64  # sides of volumes are padded to multiples of it
+_SOLID_VOXELS = 32  # sides of the vertebrae's grids are padded to multiples of it
+_SOLIDS = 8  # the number of vertebrae is padded to multiples of it
+_AIR = 0.1  # of water's attenuation: below it, voxels around the body are cropped
 _NUM_SAMPLES = {"body": 350, "solid": 96}
-_MIN_FIELD = 0.45  # share of the image's sides that the collimator leaves open
-# (mesh, material, least and largest part of the path that the tip has gone)
+_MIN_FIELD = 0.45  # smallest open fraction of the image's sides
+# (mesh, material, smallest and largest fraction of the path up to the tip)
 _TOOLS = {
     "cannula": (render.cannula, "steel", (0.0, 0.9)),
     "kirschner_wire": (render.kirschner_wire, "steel", (0.0, 1.0)),
     "pedicle_screw": (render.pedicle_screw, "titanium", (0.8, 1.0)),
 }
-_OFF_PATH_MM = 2.5  # standard deviation of a tool's tip about the path, along each axis
-_OFF_AXIS = 0.08  # of its direction, about 5 degrees
+_OFF_PATH_MM = 2.5  # standard deviation of a tool's tip from the path, per axis
+_OFF_AXIS = 0.08  # standard deviation of its direction, about 5 degrees
 
 
 class ScanBody(NamedTuple):
-    """A scan ready for the renderer."""
+    """Scan prepared for the renderer."""
 
     body: render.XrayBody
     solids: render.Solids
@@ -49,7 +49,7 @@ class ScanBody(NamedTuple):
 
 
 def prepare_body(case: data.Case, truth: ScanTruth) -> ScanBody:
-    """Prepare attenuation and vertebrae of a case for the renderer, on the host."""
+    """Prepare the attenuation and the vertebrae of a case for the renderer, on the host."""
     affine = np.asarray(case.ct.world_from_voxel, np.float64)
     solids = render.vertebra_solids(case.labels, affine, [v.label for v in truth.vertebrae])
     return ScanBody(
@@ -58,14 +58,14 @@ def prepare_body(case: data.Case, truth: ScanTruth) -> ScanBody:
 
 
 def take_radiograph(body: ScanBody, truth: ScanTruth, shot: Shot) -> Radiograph:
-    """Take one radiograph, with the thickness of every vertebra.
+    """Simulate one radiograph, with the thickness of every vertebra.
 
-    The first of each kind of tool, and of each padded shape of scan, compiles a program.
+    A program is compiled for each material of tool and each padded shape of scan.
     """
     settings = technique("low_dose" if "low_dose" in shot.variants else "standard", shot.kvp)
     if "collimated" in shot.variants:
         settings = dataclasses.replace(settings, shutters=_shutters(shot.field_key))
-    tools, described = _tools(truth, shot)
+    tools, tool_entries = _tools(truth, shot)
     image = _expose(body.body, shot.camera, settings, shot.noise_key, tools)
     thickness = _project(body.solids, shot.camera)
     height, width = shot.camera.image_size
@@ -74,27 +74,27 @@ def take_radiograph(body: ScanBody, truth: ScanTruth, shot: Shot) -> Radiograph:
         image=np.asarray(image),
         thickness=np.asarray(thickness)[: body.num_vertebrae],
         open_field=np.asarray(settings.shutters) * np.array([width, height, width, height]),
-        physics=_described(settings, shot),
-        tools=described,
+        physics=_physics_entry(settings, shot),
+        tools=tool_entries,
     )
 
 
 @jax.jit
 def _shutters(key: PRNGKeyArray) -> Float[Array, "4"]:
-    """Edges of a smaller field that keeps the middle of the image."""
+    """Edges of a collimated field that contains the middle of the image."""
     margins = jax.random.uniform(key, (4,), maxval=0.5 * (1.0 - _MIN_FIELD))
     return jnp.where(jnp.arange(4) < 2, margins, 1.0 - margins)
 
 
 def compiled_program(body: ScanBody, taken: Radiograph) -> tuple[Any, ...]:
-    """What tells the compiled programs apart that take radiographs."""
+    """Return the key of the compiled program that simulates a radiograph."""
     shapes = body.body.volume.values.shape, body.solids.cells.shape, taken.image.shape
     return (*shapes, *(tool["material"] for tool in taken.tools))
 
 
 @functools.cache
 def technique(preset: str, kvp: float) -> render.XraySettings:
-    """Spectrum, dose and detector; kept, since a spectrum takes some tenths of a second."""
+    """Build spectrum, dose and detector; cached, since a spectrum takes some tenths of a second."""
     return render.xray_settings(preset, kvp=kvp, num_samples=_NUM_SAMPLES["body"])
 
 
@@ -114,7 +114,7 @@ def _project(solids: render.Solids, camera: Camera) -> Float[Array, "vertebra h 
     return render.project_solids(solids, camera, num_samples=_NUM_SAMPLES["solid"])
 
 
-def _described(settings: render.XraySettings, shot: Shot) -> dict[str, Any]:
+def _physics_entry(settings: render.XraySettings, shot: Shot) -> dict[str, Any]:
     values = {
         "photons_per_pixel": settings.photons_per_pixel,
         "scatter_to_primary": settings.scatter_to_primary,
@@ -125,7 +125,7 @@ def _described(settings: render.XraySettings, shot: Shot) -> dict[str, Any]:
 
 
 def _tools(truth: ScanTruth, shot: Shot) -> tuple[list[render.Tool], list[dict[str, Any]]]:
-    """A tool on its way along a pedicle of the target, a little off the path."""
+    """Tool along a pedicle of the target, with a random deviation from the path."""
     if "tool" not in shot.variants:
         return [], []
     vertebra = next(v for v in truth.vertebrae if v.level == shot.target)
@@ -156,7 +156,8 @@ def _choice(key: PRNGKeyArray) -> Int[Array, ""]:
 def _placed(
     key: PRNGKeyArray, path: Float[Array, "end 3"], parts: Float[Array, "2"]
 ) -> transforms.SE3:
-    """World from tool: the tip `parts` of the way along the path, off it and off its axis."""
+    """World from tool: the tip at a random fraction (within `parts`) of the path, with random
+    errors of position and direction."""
     how_far, off_tip, off_axis = jax.random.split(jax.random.fold_in(key, 1), 3)
     entry, target = path
     part = jax.random.uniform(how_far, minval=parts[0], maxval=parts[1])
@@ -166,10 +167,10 @@ def _placed(
 
 
 def _padded_mesh(mesh: TriangleMesh, material: str) -> TriangleMesh:
-    """The mesh with empty faces, so that all tools of one material have as many."""
-    alike = [make() for make, made_of, _ in _TOOLS.values() if made_of == material]
-    num_vertices = max(len(each.vertices) for each in alike)
-    num_faces = max(len(each.faces) for each in alike)
+    """Mesh padded with empty faces, so that all tools of one material have equal shapes."""
+    same_material = [make() for make, made_of, _ in _TOOLS.values() if made_of == material]
+    num_vertices = max(len(other.vertices) for other in same_material)
+    num_faces = max(len(other.faces) for other in same_material)
     return TriangleMesh(
         jnp.pad(mesh.vertices, ((0, num_vertices - len(mesh.vertices)), (0, 0))),
         jnp.pad(mesh.faces, ((0, num_faces - len(mesh.faces)), (0, 0))),
@@ -177,7 +178,7 @@ def _padded_mesh(mesh: TriangleMesh, material: str) -> TriangleMesh:
 
 
 def _path_of(vertebra: VertebraTruth, side: int) -> Float[np.ndarray, "2 3"]:
-    """A path of the vertebra, or where one would roughly be, by the patient's axes."""
+    """Path of the vertebra, or an approximate one from the patient's axes."""
     if vertebra.paths_world is not None:
         return vertebra.paths_world[side]
     lateral = -1.0 if SIDES[side] == "left" else 1.0
@@ -186,8 +187,8 @@ def _path_of(vertebra: VertebraTruth, side: int) -> Float[np.ndarray, "2 3"]:
 
 
 def _padded_volume(ct: Volume) -> Volume:
-    """The body without the air around it, its last axis along the patient's (the renderer is
-    fastest so), padded with nothing to a common shape."""
+    """Body cropped to remove air, with its last axis along the patient's (which is fastest to
+    render), padded with zeros to a common shape."""
     values, affine = np.asarray(ct.values), np.asarray(ct.world_from_voxel, np.float64)
     along = np.argmax(np.abs(affine[:3, :3]), axis=0)  # world axis of each voxel axis
     if sorted(along) == [0, 1, 2]:
@@ -199,16 +200,16 @@ def _padded_volume(ct: Volume) -> Volume:
         first = [max(int(span[0]) - 1, 0) for span in spans]
         values = values[tuple(slice(f, int(s[-1]) + 2) for f, s in zip(first, spans, strict=True))]
         affine = affine @ _shift(first)
-    padding = [(0, _up_to(side, _VOXELS) - side) for side in values.shape]
+    padding = [(0, _round_up(side, _VOXELS) - side) for side in values.shape]
     values = np.pad(values, padding)
     return Volume(jnp.asarray(values, jnp.float32), jnp.asarray(affine, jnp.float32))
 
 
 def _padded(solids: render.Solids) -> render.Solids:
-    """More structures, empty ones, and larger grids: the thickness stays as it is."""
+    """Vertebrae padded with empty structures and larger grids; the thickness does not change."""
     count, *grid = solids.cells.shape
-    more = _up_to(count, _SOLIDS) - count
-    sides = [(0, _up_to(side, _SOLID_VOXELS) - side) for side in grid]
+    more = _round_up(count, _SOLIDS) - count
+    sides = [(0, _round_up(side, _SOLID_VOXELS) - side) for side in grid]
     empty = jnp.broadcast_to(solids.voxel_from_world[:1], (more, 4, 4))
     return render.Solids(
         cells=jnp.pad(solids.cells, [(0, more), *sides]),
@@ -218,7 +219,7 @@ def _padded(solids: render.Solids) -> render.Solids:
     )
 
 
-def _up_to(size: int, step: int) -> int:
+def _round_up(size: int, step: int) -> int:
     return math.ceil(size / step) * step
 
 

@@ -1,5 +1,4 @@
-"""The share of a data set that one process writes, by itself or with Ray workers, and what the
-manifest says."""
+"""One shard of a data set, written by one process or by Ray workers, and the manifest."""
 
 import dataclasses
 import hashlib
@@ -18,10 +17,14 @@ from dartjax.simulation.dataset._writer import WrittenScan, write_scan
 def new_manifest(
     subjects: Sequence[data.Subject], settings: Settings, *, commit: str
 ) -> dict[str, Any]:
-    """What a data set of these scans is begun with, see `data.start_dataset`. DataError for a
-    cohort that mixes kinds of data."""
+    """Build the initial manifest of a data set, see `data.start_dataset`.
+
+    Raises DataError for a cohort that mixes kinds of data.
+    """
     if len(kinds := {subject.dataset_kind for subject in subjects}) > 1:
-        raise data.DataError(f"the cohort mixes {' and '.join(sorted(kinds))} data: do them apart")
+        raise data.DataError(
+            f"the cohort mixes {' and '.join(sorted(kinds))} data: write one data set for each"
+        )
     return {
         "format": data.XRAY_FORMAT,
         "dataset": " + ".join(sorted({subject.dataset for subject in subjects})),
@@ -41,11 +44,11 @@ def write_shard(
     ray_address: str | None = None,
     step: Step = no_step,
 ) -> list[WrittenScan]:
-    """Write what is missing of these scans; what was written, by name of the subject.
+    """Write the missing radiographs of these scans; returns all scans, sorted by subject.
 
-    With `ray_workers` the scans are shared out over so many workers of Ray, on this machine or
-    the cluster at `ray_address`. `step` is told of every part. DataError as by `write_scan`, and
-    where Ray is not installed.
+    With `ray_workers` above 0 the scans are distributed over that number of Ray workers, on this
+    machine or on the cluster at `ray_address`. `step` is called after every part. Raises DataError
+    as `write_scan` does, and if Ray is not installed.
     """
     if ray_workers:
         written = _written_by_ray(root, subjects, settings, ray_workers, ray_address, step)
@@ -69,7 +72,7 @@ def _written_by_ray(
 
 
 def describe_scans(root: pathlib.Path, subjects: Sequence[str]) -> list[dict[str, Any]]:
-    """What the manifest of a finished data set says of its scans."""
+    """Build the scan entries of the manifest of a finished data set."""
     return [_describe_scan(root, subject) for subject in subjects]
 
 

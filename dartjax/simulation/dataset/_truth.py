@@ -1,4 +1,4 @@
-"""What is true of the vertebrae in a CT, found once per scan and kept beside the radiographs."""
+"""Ground truth of the vertebrae in a CT, computed once per scan and stored with the radiographs."""
 
 import dataclasses
 import pathlib
@@ -18,22 +18,22 @@ from dartjax.observations import LANDMARK_NAMES, SIDES, NeedlePath
 from dartjax.simulation import _ground_truth
 
 TRUTH_FILE = "truth.json"  # in the folder of a scan
-_NOT_ASKED = "no dense fit was asked for"
+_NO_DENSE_FIT = "no dense fit was requested"
 _FIELD_VOXELS = 64
 
 
 class VertebraTruth(NamedTuple):
-    """One labelled vertebra, world mm. What is None is unknown for `reason`."""
+    """Ground truth of one labelled vertebra, world mm. `reason` explains fields that are None."""
 
     level: str
     whole: bool  # complete in the CT
     center_world: Float[np.ndarray, "3"]  # of the label
-    reason: str  # "" when the dense fit is trusted
+    reason: str  # "" if the dense fit is trusted
     dense_dice: float | None  # of that fit with the label
     world_from_vertebra: Float[np.ndarray, "4 4"] | None
     landmarks_world: Float[np.ndarray, "10 3"] | None
     paths_world: Float[np.ndarray, "2 2 3"] | None  # (left, right) x (entry, target)
-    wall_distance_mm: Float[np.ndarray, "2"] | None  # least, from the axis of each path
+    wall_distance_mm: Float[np.ndarray, "2"] | None  # smallest, from the axis of each path
 
     @property
     def label(self) -> int:
@@ -42,14 +42,14 @@ class VertebraTruth(NamedTuple):
 
     @property
     def paths_feasible(self) -> Bool[np.ndarray, "2"]:
-        """Which paths keep 2.5 mm from every wall; false where that is unknown."""
+        """Mask of paths with at least 2.5 mm to every wall; false if unknown."""
         if self.wall_distance_mm is None:
             return np.zeros(2, bool)
         return self.wall_distance_mm >= NEEDLE_RADIUS_MM
 
 
 class ScanTruth(NamedTuple):
-    """Ground truth of a scan: who it is, and its vertebrae from head to foot."""
+    """Ground truth of a scan: its subject, and its vertebrae from head to foot."""
 
     subject: str
     dataset: str
@@ -57,8 +57,8 @@ class ScanTruth(NamedTuple):
     split: str
     parents: tuple[str, ...]
     ct_hash: str
-    shape_models: str  # whose mean shape carries landmarks and paths to the surfaces
-    shape_models_include: tuple[str, ...]  # parents of the subject that these have seen
+    shape_models: str  # with the template that transfers landmarks and paths to the surfaces
+    shape_models_include: tuple[str, ...]  # parents of the subject included in these models
     vertebrae: tuple[VertebraTruth, ...]
 
     @property
@@ -68,17 +68,18 @@ class ScanTruth(NamedTuple):
 
 
 def find_truth(case: data.Case, *, dense_fit: bool, step: Step = no_step) -> ScanTruth:
-    """Truth of a case: landmarks, pose and paths of every complete level by a dense fit of the
-    template to its label, written only if the two have a Dice above 0.85.
+    """Compute the ground truth of a case.
 
-    `step` is told of every level. Without `dense_fit` only levels and centres are known.
+    Landmarks, pose and paths of every complete level come from a dense fit of the template to its
+    label; they are omitted if the Dice of the two is not above 0.85. `step` is called after every
+    level. Without `dense_fit` only levels and centres are known.
     """
     affine = np.asarray(case.ct.world_from_voxel, np.float64)
     folder, seen_parents = _template_of(case)
     known = (*data.shape_model_levels(folder), *data.SUPERNUMERARY)
     vertebrae = []
     for level in (name for name in data.LABEL_OF_LEVEL if name in {*case.levels, *case.rejected}):
-        reason = case.rejected.get(level, "" if dense_fit else _NOT_ASKED)
+        reason = case.rejected.get(level, "" if dense_fit else _NO_DENSE_FIT)
         if not reason and level not in known:
             reason = "no shape model has this level"
         center = _center_of(case.labels == data.label_of(level), affine)
@@ -101,8 +102,11 @@ def find_truth(case: data.Case, *, dense_fit: bool, step: Step = no_step) -> Sca
 
 
 def _template_of(case: data.Case) -> tuple[pathlib.Path, tuple[str, ...]]:
-    """Shape models to carry the truth by: without the subject and, if there is such a set, its
-    parents; else those of its parents that are in. What is carried belongs to the surface."""
+    """Folder of shape models whose template transfers landmarks and paths to a surface.
+
+    A set that excludes the subject and its parents; if there is none, a set that excludes the
+    subject, together with the parents that it includes.
+    """
     try:
         return data.shape_model_set([case.subject, *case.parents]), ()
     except DataError:
@@ -138,15 +142,15 @@ def _densely_fitted(
 def _wall_distance(
     paths: Float[np.ndarray, "2 2 3"], surface: TriangleMesh
 ) -> Float[np.ndarray, "2"]:
-    """Least distance from the axis of each path to the bone's surface; see planning.clearance."""
+    """Smallest distance of the axis of each path from the bone's surface (planning.clearance)."""
     field = planning.distance_field_from_mesh(surface)
-    # Padded, so that one compiled program serves most vertebrae; the paths are far inside.
+    # Padded so that one compiled program serves most vertebrae; the paths are far inside.
     padding = [(0, -side % _FIELD_VOXELS) for side in field.values.shape]
     field = dataclasses.replace(field, values=jnp.pad(field.values, padding, mode="edge"))
     radius = jnp.asarray(NEEDLE_RADIUS_MM)
     needles = [NeedlePath(jnp.asarray(entry), jnp.asarray(tip), radius) for entry, tip in paths]
-    room = [float(_clearance(needle, field).clearance) for needle in needles]
-    return np.array(room) + NEEDLE_RADIUS_MM
+    clearances = [float(_clearance(needle, field).clearance) for needle in needles]
+    return np.array(clearances) + NEEDLE_RADIUS_MM
 
 
 _clearance = jax.jit(planning.clearance)
@@ -172,23 +176,23 @@ def _center_of(
 def load_or_find_truth(
     path: pathlib.Path, case: data.Case, find: Callable[[], ScanTruth]
 ) -> ScanTruth:
-    """The truth kept at `path`, or else found and written there. The same either way.
+    """Read the ground truth at `path`; if the file does not exist, compute and write it first.
 
-    DataError if what is there belongs to another CT.
+    Raises DataError if the file belongs to another CT.
     """
     if not path.exists():
         data.publish_json(path, truth_to_json(find()))
     found = read_truth(path)
     if found.ct_hash != case.ct_hash:
         raise DataError(
-            f"{path} was made of another CT than {case.subject} has now: write the data set "
-            "again into a fresh folder"
+            f"{path} belongs to another CT than the present one of {case.subject}: write the data "
+            "set into a new folder"
         )
     return found
 
 
 def truth_to_json(truth: ScanTruth) -> dict[str, Any]:
-    """The truth of a scan as it is written, in the words of docs/xray_datasets.md."""
+    """Convert the ground truth of a scan to JSON; docs/xray_datasets.md describes the keys."""
     plain = truth._asdict() | {
         "parents": list(truth.parents),
         "shape_models_include": list(truth.shape_models_include),
@@ -198,7 +202,7 @@ def truth_to_json(truth: ScanTruth) -> dict[str, Any]:
 
 
 def read_truth(path: pathlib.Path) -> ScanTruth:
-    """Read what `truth_to_json` says from a file."""
+    """Read a file with the content of `truth_to_json`."""
     content = data.read_json(path)
     vertebrae = tuple(_vertebra_of(entry) for entry in content.pop("vertebrae"))
     for name in ("parents", "shape_models_include"):
@@ -207,7 +211,7 @@ def read_truth(path: pathlib.Path) -> ScanTruth:
 
 
 def plain_floats(array: Any, digits: int = 4) -> Any:
-    """An array as nested lists rounded to so many digits (0.1 micrometre for mm)."""
+    """Convert an array to nested lists, rounded to `digits` (4: 0.1 micrometre for mm)."""
     return np.round(np.asarray(array, np.float64), digits).tolist()
 
 
@@ -226,7 +230,7 @@ def _vertebra_to_json(vertebra: VertebraTruth) -> dict[str, Any]:
     if vertebra.landmarks_world is None or vertebra.paths_world is None:
         return entry
     landmarks = plain_floats(vertebra.landmarks_world)
-    room = zip(vertebra.paths_world, np.asarray(vertebra.wall_distance_mm), strict=True)
+    paths_and_walls = zip(vertebra.paths_world, np.asarray(vertebra.wall_distance_mm), strict=True)
     paths = [
         {
             "entry_point": plain_floats(ends[0]),
@@ -234,7 +238,7 @@ def _vertebra_to_json(vertebra: VertebraTruth) -> dict[str, Any]:
             "wall_distance_mm": round(float(wall), 3),
             "feasible": bool(round(float(wall), 3) >= NEEDLE_RADIUS_MM),
         }
-        for ends, wall in room
+        for ends, wall in paths_and_walls
     ]
     return entry | {
         "world_from_vertebra": plain_floats(vertebra.world_from_vertebra, 7),

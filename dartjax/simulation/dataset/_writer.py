@@ -1,4 +1,4 @@
-"""One scan of a data set: find its truth, take what radiographs are missing, write them."""
+"""Writer of one scan of a data set: ground truth and missing radiographs."""
 
 import pathlib
 import time
@@ -17,16 +17,16 @@ from dartjax.simulation.dataset._render import (
 )
 from dartjax.simulation.dataset._truth import TRUTH_FILE, ScanTruth, find_truth, load_or_find_truth
 
-_compiled: set[Any] = set()  # what this process has taken a radiograph of before
+_compiled: set[Any] = set()  # keys of the programs that this process has compiled
 
 
 class WrittenScan(NamedTuple):
-    """What became of one scan."""
+    """Result of writing one scan."""
 
     subject: str
     cases: list[dict[str, Any]]  # one per radiograph, by view
-    num_timed: int  # radiographs taken now by a program that was compiled before
-    timed_seconds: float  # for taking and writing these
+    num_timed: int  # radiographs simulated now with a program compiled before
+    timed_seconds: float  # for simulating and writing these
 
 
 def write_scan(
@@ -35,10 +35,10 @@ def write_scan(
     settings: Settings,
     step: Step = no_step,
 ) -> WrittenScan:
-    """Write what is missing of one scan; what is there is not read again.
+    """Write the missing radiographs of one scan; existing ones are kept.
 
-    `step` is told of every step. DataError for a scan that cannot be used, one that another
-    process is writing, a changed CT and a full disk.
+    `step` is called after every step. Raises DataError for a scan that cannot be used, a scan that
+    another process is writing, a changed CT, and a full disk.
     """
     folder = root / "scans" / subject.id
     with data.only_writer(folder):
@@ -50,7 +50,7 @@ def write_scan(
 
 
 def radiograph_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The JSON files of a scan's radiographs, by view."""
+    """List the JSON files of a scan's radiographs, by view."""
     return sorted(folder.glob("views-*/[0-9]*.json"))
 
 
@@ -61,15 +61,15 @@ def _write_blocks(
     blocks: Sequence[range],
     step: Step,
 ) -> tuple[int, float]:
-    """Find the truth of a scan unless it is known, then take and write blocks of it; number and
-    seconds of the radiographs as `WrittenScan` has them."""
+    """Load or compute the ground truth of a scan, then simulate and write blocks; number and
+    seconds of radiographs as in `WrittenScan`."""
     case = data.load_case(subject)
 
     def find() -> ScanTruth:
         return find_truth(
             case,
             dense_fit=settings.dense_fit,
-            step=lambda level: step(f"{subject.id}: truth of {level}"),
+            step=lambda level: step(f"{subject.id}: ground truth of {level}"),
         )
 
     truth = load_or_find_truth(folder / TRUTH_FILE, case, find)
@@ -90,7 +90,7 @@ def _write_block(
     shots: Sequence[Shot],
     settings: Settings,
 ) -> tuple[int, float]:
-    """Take and write a block; number and seconds of the radiographs that compiled nothing."""
+    """Simulate and write a block; number and seconds of radiographs without compilation."""
     taken, seconds = [], 0.0
     num_timed = 0
     for shot in shots:
@@ -112,7 +112,7 @@ def _unit(folder: pathlib.Path, block: range) -> pathlib.Path:
 
 
 def _case(file: pathlib.Path, written_now: bool) -> dict[str, Any]:
-    """The case of one radiograph in metrics.json, from its own JSON."""
+    """Entry of one radiograph in metrics.json, from its JSON."""
     entry = data.read_json(file)
     vertebrae = entry["vertebrae"]
     landmarks = [point for v in vertebrae for point in (v["landmarks"] or {}).values()]

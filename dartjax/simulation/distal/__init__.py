@@ -1,4 +1,4 @@
-"""Distal locking in simulated scenes: detection, poses, whole operations, all against the truth."""
+"""Distal locking in simulated scenes, against ground truth: detection, poses, whole operations."""
 
 from dartjax.simulation.distal._detection import Detections as Detections
 from dartjax.simulation.distal._detection import ball_detection_rate as ball_detection_rate

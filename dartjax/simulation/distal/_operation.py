@@ -1,4 +1,4 @@
-"""Simulated operations of distal locking, from images to where the drill would go."""
+"""Simulated operations of distal locking, from images to the axis of the drill."""
 
 import functools
 from collections.abc import Sequence
@@ -42,14 +42,14 @@ from dartjax.simulation.distal._scene import (
 from dartjax.transforms import SE3, SO3
 
 LEG_NOISE_MM = 0.02
-TURN_ERROR_DEG = 0.7  # of the operator who turns the C-arm, per axis
-ANOTHER_VIEW_DEG = 5.0  # by which it is turned after an image that showed too little, per axis
-GOOD_VIEW_DEG = 1.0  # of tilt, as measured: taken for fronto-parallel
+TURN_ERROR_DEG = 0.7  # error of the operator who turns the C-arm, per axis
+ANOTHER_VIEW_DEG = 5.0  # random rotation of the C-arm after a failed image, per axis
+GOOD_VIEW_DEG = 1.0  # largest measured tilt of a view accepted as fronto-parallel
 _WALL = 6.0  # mm from the nail's axis to its surface
-ROD_CLEARANCE_MM = 0.5  # of a 4 mm rod in a 5 mm hole
+ROD_CLEARANCE_MM = 0.5  # radial clearance of a 4 mm rod in a 5 mm hole
 MOUNTINGS = {
     "bone": LockingArrangement(),
-    # The nail bends on the way from its head: the neutral pose is further from the goal.
+    # The nail bends along its length, so the neutral pose is further from the goal.
     "nail_head": LockingArrangement(
         guide_along=11.0, guide_across=(-11.0, 11.0), guide_tilt_deg=7.0
     ),
@@ -59,18 +59,18 @@ NAIL_POSE_ESTIMATORS = ("through-hole", "fronto-parallel, closed form", "generic
 
 @functools.cache
 def _robot() -> GuideRobot:
-    """The guide robot on the bone."""
-    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    """The nominal guide robot."""
+    # Created on first use: an import must not initialise a device, and tracing must not leak.
     with jax.ensure_compile_time_eval():
         return bone_mounted_guide()
 
 
 class OutOfReach(NavigationError):
-    """The robot cannot go where the image says."""
+    """The goal computed from the image is out of the robot's reach."""
 
 
 class RobotOnBone(NamedTuple):
-    """The robot on the bone: where it really is, and where its controller thinks."""
+    """Mounted robot: its true base pose, and the commanded pose of its tip."""
 
     T_camera_base: SE3
     T_base_tip: SE3  # as commanded
@@ -78,14 +78,14 @@ class RobotOnBone(NamedTuple):
 
 
 class TruePoses(NamedTuple):
-    """Where guide, nail and robot really are, in the frame of the camera."""
+    """True poses of guide, nail and robot in the camera's frame."""
 
     T_camera_guide: SE3
     T_camera_nail: SE3
     robot: RobotOnBone
 
     def after_turning(self, turn_deg: np.ndarray) -> "TruePoses":
-        """The same after the C-arm was turned about the nail by a rotation vector (3,)."""
+        """Compute the poses after a rotation of the C-arm about the nail (rotation vector (3,))."""
         about = np.asarray(self.T_camera_nail.translation())
         guide, nail, base = (
             _turned(T, turn_deg, about)
@@ -98,9 +98,9 @@ _forward, _inverse = jax.jit(guide_forward), jax.jit(guide_inverse)
 _required = jax.jit(required_tip)
 
 
-def _with_leg_noise(T: SE3, rng: np.random.Generator) -> SE3:
-    """Where the platform comes to rest when its legs are a little off. NavigationError if the
-    pose is out of reach."""
+def _reached_pose(T: SE3, rng: np.random.Generator) -> SE3:
+    """Pose of the platform with random errors of the legs. OutOfReach if the pose is out of
+    reach."""
     legs, status = _inverse(T, _robot())
     if int(status):
         raise OutOfReach("the goal is out of the robot's reach")
@@ -109,30 +109,31 @@ def _with_leg_noise(T: SE3, rng: np.random.Generator) -> SE3:
 
 
 def _mounted(T_camera_guide: SE3, rng: np.random.Generator) -> RobotOnBone:
-    """A robot in its neutral pose that holds the guide where it is."""
+    """Mount a robot in its neutral pose so that it holds the guide at its present pose."""
     T_tip_guide = SE3.from_rotation_and_translation(
         SO3.from_z_radians(jnp.asarray(rng.uniform(-0.2, 0.2), jnp.float32)),
         jnp.asarray([15.0, -16.0, 20.0], jnp.float32),
     )
     commanded = neutral_pose(_robot())
-    real = _with_leg_noise(commanded, rng)
+    real = _reached_pose(commanded, rng)
     T_base_guide = real @ T_tip_guide
     return RobotOnBone(T_camera_guide @ T_base_guide.inverse(), commanded, T_tip_guide)
 
 
-def _moved(poses: TruePoses, seen_guide: SE3, seen_nail: SE3, rng: np.random.Generator) -> SE3:
-    """T_nail_guide after the robot's one move, from the poses seen. OutOfReach if it cannot."""
+def _move_guide(poses: TruePoses, seen_guide: SE3, seen_nail: SE3, rng: np.random.Generator) -> SE3:
+    """T_nail_guide after the robot's single motion from the estimated poses. OutOfReach if it is
+    not possible."""
     robot = poses.robot
     tip, status = _required(robot.T_base_tip, robot.T_tip_guide, seen_guide, seen_nail)
     if int(status):
         raise OutOfReach("the holes are seen from the side")
-    T_base_tip = _with_leg_noise(tip, rng)
+    T_base_tip = _reached_pose(tip, rng)
     T_nail_base = poses.T_camera_nail.inverse() @ robot.T_camera_base
     return T_nail_base @ T_base_tip @ robot.T_tip_guide
 
 
 class EstimatedPoses(NamedTuple):
-    """Poses of guide and nail from one image, the nail's by every estimator."""
+    """Estimated poses of guide and nail from one image; the nail's pose by every estimator."""
 
     T_camera_guide: SE3
     T_camera_nail: dict[str, SE3]
@@ -144,12 +145,14 @@ _fronto = jax.jit(fronto_parallel_view)
 
 
 def estimate_poses(image: jax.Array, carm: CalibratedCarm) -> EstimatedPoses:
-    """Estimate the poses of guide and nail from one image, the nail's by three estimators; raises
-    what `check_guide` and `check_nail` raise."""
-    sighting = find_guide_and_nail(image, carm)
-    guide, nail = check_guide(sighting), check_nail(sighting)
+    """Estimate the poses of guide and nail from one image, the nail's by three estimators.
+
+    Raises the errors of `check_guide` and `check_nail`.
+    """
+    located = find_guide_and_nail(image, carm)
+    guide, nail = check_guide(located), check_nail(located)
     K = carm.calibrated.carm.K
-    ellipses, _ = _ellipses(sighting.edges.hole, sighting.edges.hole_valid)
+    ellipses, _ = _ellipses(located.edges.hole, located.edges.hole_valid)
     first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], ellipses) for i in (0, 1))
     T_guide = guide.pose.T_camera_object
     x_axis = T_guide.rotation().as_matrix()[:2, 0]
@@ -160,7 +163,7 @@ def estimate_poses(image: jax.Array, carm: CalibratedCarm) -> EstimatedPoses:
 
 
 def _turned(T: SE3, turn_deg: np.ndarray, about: np.ndarray) -> SE3:
-    """A pose in the camera's frame after the C-arm was turned about a point."""
+    """Pose in the camera's frame after a rotation of the C-arm about a point."""
     rotation = SO3.exp(-jnp.deg2rad(jnp.asarray(turn_deg, jnp.float32)))
     center = jnp.asarray(about, jnp.float32)
     around = SE3.from_rotation_and_translation(rotation, center - rotation.apply(center))
@@ -168,14 +171,14 @@ def _turned(T: SE3, turn_deg: np.ndarray, about: np.ndarray) -> SE3:
 
 
 class _Operation(NamedTuple):
-    """An operation on its way."""
+    """Operation in progress."""
 
     protocol: Protocol
     poses: TruePoses
     rows: list[dict[str, Any]]
 
 
-# What follows where no image decides.
+# Events of the states in which no image is needed.
 _ROUTINE = {
     State.NAIL_IN: Event.MOUNT,
     State.MOUNTED: Event.CALIBRATE,
@@ -208,7 +211,7 @@ def distal_locking_operation(
         else:
             protocol = operation.protocol.after(_ROUTINE[state])
             operation = operation._replace(protocol=protocol)
-        if operation.protocol.state is State.NAIL_IN:  # out of reach: mounted again, elsewhere
+        if operation.protocol.state is State.NAIL_IN:  # out of reach: mount again elsewhere
             guide, nail = random_guide_and_nail(rng, MOUNTINGS[mounting])
             operation = operation._replace(poses=TruePoses(guide, nail, _mounted(guide, rng)))
     end = {"images": operation.protocol.images, "end": operation.protocol.state.value}
@@ -221,8 +224,7 @@ def _image_and_move(
     backgrounds: np.ndarray,
     rng: np.random.Generator,
 ) -> _Operation:
-    """One image, and the robot's move by it; or the C-arm is turned, for a view that shows more or
-    that looks through the holes."""
+    """Take one image, then move the robot, or turn the C-arm for a better view."""
     protocol, poses, _ = operation
     anatomy = backgrounds[int(rng.integers(len(backgrounds)))]
     scene = LockingScene(carm, poses.T_camera_guide, poses.T_camera_nail)
@@ -231,13 +233,13 @@ def _image_and_move(
         seen = estimate_poses(image, carm)
     except NavigationError as error:
         turn = np.append(rng.normal(0.0, ANOTHER_VIEW_DEG, 2), 0.0)
-        rows = _rows_not_seen(protocol, str(error))
+        rows = _rows_without_pose(protocol, str(error))
         return _Operation(protocol.after(Event.NOT_SEEN), poses.after_turning(turn), rows)
     protocol = protocol.after(Event.SEEN)
     advice = turn_advice(seen.T_camera_nail[NAIL_POSE_ESTIMATORS[0]])
     if protocol.view == "fronto_parallel" and advice.tilt_deg > GOOD_VIEW_DEG:
-        wanted = np.array([advice.about_x_deg, advice.about_y_deg, 0.0])
-        turn = wanted + np.append(rng.normal(0.0, TURN_ERROR_DEG, 2), 0.0)
+        advised = np.array([advice.about_x_deg, advice.about_y_deg, 0.0])
+        turn = advised + np.append(rng.normal(0.0, TURN_ERROR_DEG, 2), 0.0)
         return _Operation(protocol.after(Event.TURN), poses.after_turning(turn), operation.rows)
     rows = [
         _row(name, protocol, poses, seen.T_camera_guide, nail, rng)
@@ -257,7 +259,7 @@ def _row(
     seen_nail: SE3,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Where the drill would go by one estimator of the nail's pose."""
+    """Row of one estimator of the nail's pose: outcome, and error of the drill's axis."""
     row = {
         "mounting": protocol.mounting,
         "view": protocol.view,
@@ -265,7 +267,7 @@ def _row(
         "tilt_deg": tilt_deg(poses.T_camera_nail),
     }
     try:
-        error = locking_error(_moved(poses, seen_guide, seen_nail, rng))
+        error = locking_error(_move_guide(poses, seen_guide, seen_nail, rng))
     except NavigationError as problem:
         return row | {"outcome": str(problem), **_NO_ERROR}
     return row | {
@@ -287,7 +289,7 @@ _NO_ERROR = {
 }
 
 
-def _rows_not_seen(protocol: Protocol, reason: str) -> list[dict[str, Any]]:
+def _rows_without_pose(protocol: Protocol, reason: str) -> list[dict[str, Any]]:
     common = {"mounting": protocol.mounting, "view": protocol.view, "tilt_deg": np.nan}
     return [
         common | {"outcome": reason, "estimator": name, **_NO_ERROR}
@@ -296,10 +298,12 @@ def _rows_not_seen(protocol: Protocol, reason: str) -> list[dict[str, Any]]:
 
 
 def reference_pose_spread(rng: np.random.Generator, count: int = 18) -> list[dict[str, Any]]:
-    """Draw guide poses that two rods of 4 mm in the guide and in the 5 mm holes allow, and
-    measure how far they differ: the uncertainty of the published reference. Poses by rejection;
-    distances in the planes 100 and 120 mm from the robot's base, which are 40 and 60 mm over the
-    nail."""
+    """Measure the spread of guide poses that two rods of 4 mm in the 5 mm holes allow.
+
+    This is the uncertainty of the published reference. Poses are drawn by rejection sampling.
+    Distances are measured in planes 100 and 120 mm from the robot's base, 40 and 60 mm above the
+    nail.
+    """
     rows: list[dict[str, Any]] = []
     while len(rows) < count:
         angles = rng.uniform(-0.09, 0.09, 2)

@@ -1,4 +1,4 @@
-"""Estimators of the poses of drill guide and nail, compared, and their sensitivity to noise."""
+"""Comparison of pose estimators of drill guide and nail, and their sensitivity to noise."""
 
 import functools
 import time
@@ -39,14 +39,14 @@ from dartjax.transforms import SE3, SO3
 PIXEL_MM = SDD / FOCAL_LENGTH
 CENTER_NOISE_PX = (0.1, 0.22, 0.5, 1.0, 1.5, 2.0, 2.5)
 EDGE_NOISE_PX = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
-_SAME_MINIMUM = 0.05  # mm and deg; poses are of float32
+_SAME_MINIMUM = 0.05  # mm and deg; poses are float32
 _NOMINAL_K = np.array([[FOCAL_LENGTH, 0, CENTER[0]], [0, FOCAL_LENGTH, CENTER[1]], [0, 0, 1]])
-_BATCH, _BATCH_STEPS = 1024, 3  # of the throughput: what fits a cache; more steps move nothing
+_BATCH, _BATCH_STEPS = 1024, 3  # of the throughput: fits the cache; more steps change nothing
 _ERROR_KEYS = ("x_mm", "y_mm", "z_mm", "rx_deg", "ry_deg", "rz_deg")
 
 
 class GuidePoints(NamedTuple):
-    """Points of the drill guide's balls in n images, with the true poses."""
+    """Pixels of the drill guide's balls in n images, with the true poses."""
 
     pixels: jax.Array  # (n, 28, 2), ideal
     seen: jax.Array  # (n, 28)
@@ -55,14 +55,14 @@ class GuidePoints(NamedTuple):
 
 
 def detected_guide_points(guides: Sequence[DetectedGuide]) -> GuidePoints:
-    """Stack the guides found in images."""
-    true = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[own.T_true for own in guides])
-    pixels, seen, K = (jnp.stack([jnp.asarray(own[i]) for own in guides]) for i in range(3))
+    """Stack the guides detected in images."""
+    true = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[guide.T_true for guide in guides])
+    pixels, seen, K = (jnp.stack([jnp.asarray(guide[i]) for guide in guides]) for i in range(3))
     return GuidePoints(pixels, seen, K, true)
 
 
 def random_guide_points(count: int, sigma_px: float, rng: np.random.Generator) -> GuidePoints:
-    """Draw points of all 28 balls in the published range of poses, with noise of the centres."""
+    """Draw pixels of all 28 balls for poses in the published range, with noise of the centres."""
     angles = np.deg2rad(rng.uniform((-10.1, -5.4, -21.1), (11.7, 9.7, 39.4), (count, 3)))
     turn = jax.vmap(lambda rpy: SO3.from_rpy_radians(*rpy) @ SO3.from_x_radians(jnp.pi))(
         jnp.asarray(angles, jnp.float32)
@@ -76,8 +76,11 @@ def random_guide_points(count: int, sigma_px: float, rng: np.random.Generator) -
 
 
 def compare_guide_pose_estimators(points: GuidePoints, key: jax.Array) -> list[dict[str, Any]]:
-    """Estimate the guide's poses by every method (table II of [Y]): linear ones alone and refined
-    (NL-), and OpenCV where it is installed. One row each with residuals, errors and seconds."""
+    """Compare estimators of the guide's pose (table II of [Y]).
+
+    Linear estimators alone and refined (NL-), and OpenCV if it is installed. One row each, with
+    residuals, errors and seconds per pose.
+    """
     pixels, seen, K, _ = points
     rng = np.random.default_rng(0)
     chosen = np.stack([rng.permutation(np.flatnonzero(row))[:8] for row in np.asarray(seen)])
@@ -99,7 +102,7 @@ def compare_guide_pose_estimators(points: GuidePoints, key: jax.Array) -> list[d
 
 
 def _timed(estimator: Callable[..., SE3], *given: Any) -> tuple[SE3, float]:
-    """Poses of all sets in one call, and the seconds each took after compilation."""
+    """Poses of all point sets in one call, and the seconds per pose after compilation."""
     run = jax.jit(jax.vmap(estimator)).lower(*given).compile()
     started = time.perf_counter()
     poses = jax.block_until_ready(run(*given))
@@ -107,7 +110,7 @@ def _timed(estimator: Callable[..., SE3], *given: Any) -> tuple[SE3, float]:
 
 
 def _start() -> SE3:
-    """Where evolution starts: straight below the source, seen head on."""
+    """Initial pose of the evolution: straight below the source, facing it."""
     turn = SO3.from_x_radians(jnp.pi)
     return SE3.from_rotation_and_translation(turn, jnp.array([0.0, 0.0, 610.0]))
 
@@ -139,15 +142,15 @@ _ESTIMATORS = {"DLT": _dlt, "DB": _depths, "EV": _evolution}
 
 
 def _pose_errors(poses: SE3, points: GuidePoints, reference: SE3) -> dict[str, float]:
-    """Mean residuals and errors of poses, and the share that agrees with the reference."""
+    """Mean residuals and errors of poses, and the fraction that agrees with the reference."""
     pixels, seen, K, true = points
     balls = scene_guide().balls
     flat = jax.vmap(lambda uv, k, T: residual_2d_mm(uv, balls, k, T, PIXEL_MM))(pixels, K, poses)
     deep = jax.vmap(lambda uv, k, T: residual_3d_mm(uv, balls, k, T))(pixels, K, poses)
     mask = np.asarray(seen)
     two, three = (
-        np.array([own[m].mean() for own, m in zip(np.asarray(part), mask, strict=True)])
-        for part in (flat, deep)
+        np.array([row[m].mean() for row, m in zip(np.asarray(residual), mask, strict=True)])
+        for residual in (flat, deep)
     )
     same = np.abs(_deviation(reference, poses)).max(axis=1) < _SAME_MINIMUM
     return {
@@ -178,8 +181,8 @@ _estimate = jax.jit(
 
 
 def guide_pose_sensitivity(draws: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Mean errors of the guide's pose by NL-DLT against noise of the balls' centres (figure 9 of
-    [Y])."""
+    """Compute mean errors of the guide's pose by NL-DLT against noise of the balls' centres
+    (figure 9 of [Y])."""
     rows = []
     for sigma in CENTER_NOISE_PX:
         pixels, seen, K, true = random_guide_points(draws, sigma, rng)
@@ -189,23 +192,23 @@ def guide_pose_sensitivity(draws: int, rng: np.random.Generator) -> list[dict[st
 
 
 def guide_pose_rate(count: int, rng: np.random.Generator) -> float:
-    """Poses of the guide per second by NL-DLT, `count` of them in one call."""
+    """Measure the rate of NL-DLT: poses of the guide per second, `count` in one call."""
     pixels, seen, K, _ = random_guide_points(min(count, 500), 0.1, rng)
     repeat = -(-count // len(pixels))
-    sets = tuple(jnp.concatenate([own] * repeat)[:count] for own in (pixels, seen, K))
+    sets = tuple(jnp.concatenate([array] * repeat)[:count] for array in (pixels, seen, K))
 
     def one(given: tuple[jax.Array, ...]):
         uv, mask, k = given
         return estimate_pose(uv, scene_guide().balls, mask, k, num_steps=_BATCH_STEPS)
 
-    return cases_per_second(lambda own: jax.lax.map(one, own, batch_size=_BATCH), sets)
+    return cases_per_second(lambda cases: jax.lax.map(one, cases, batch_size=_BATCH), sets)
 
 
 def nail_pose_sensitivity(
     nails: Sequence[NailEdgesInImage], draws: int, step: Step = no_step
 ) -> list[dict[str, Any]]:
-    """Mean errors of the nail's pose by every estimator against noise of its edge points, `draws`
-    per image (figure 10 of [Y])."""
+    """Compute mean errors of the nail's pose by every estimator against noise of its edge points
+    (figure 10 of [Y]), with `draws` per image."""
     rows = []
     for sigma in EDGE_NOISE_PX:
         errors = [
@@ -222,7 +225,7 @@ def nail_pose_sensitivity(
 
 
 def _nail_errors(errors: np.ndarray) -> dict[str, Any]:
-    """Means of errors (n, 3) in axis angle (rad), in-plane and depth (mm)."""
+    """Means of errors (n, 3) of axis angle (rad), in-plane and depth position (mm)."""
     good = np.isfinite(errors).all(axis=1)
     mean = errors[good].mean(axis=0)
     return {
@@ -236,7 +239,7 @@ def _nail_errors(errors: np.ndarray) -> dict[str, Any]:
 
 @functools.partial(jax.jit, static_argnames="draws")
 def _disturbed(view: NailEdgesInImage, sigma: jax.Array, key: jax.Array, draws: int) -> jax.Array:
-    """Deviations (draw, estimator, 3) in axis angle (rad), in-plane and depth (mm)."""
+    """Errors (draw, estimator, 3) of axis angle (rad), in-plane and depth position (mm)."""
     x_axis = view.T_true.rotation().as_matrix()[:2, 0]
 
     def one(key: jax.Array) -> jax.Array:
@@ -268,7 +271,7 @@ def _poses(edges: EdgePoints, x_axis: jax.Array, K: jax.Array) -> tuple[SE3, ...
 
 
 def _three_errors(true: SE3, found: SE3) -> jax.Array:
-    off = true.inverse() @ found
-    axis, place = off.rotation().as_matrix()[:, 2], off.translation()
+    error = true.inverse() @ found
+    axis, place = error.rotation().as_matrix()[:, 2], error.translation()
     angle = jnp.arctan2(jnp.hypot(axis[0], axis[1]), axis[2])
     return jnp.stack([angle, jnp.hypot(place[0], place[1]), jnp.abs(place[2])])

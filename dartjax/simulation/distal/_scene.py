@@ -1,4 +1,4 @@
-"""Scenes of distal locking: anatomy behind, nail and drill guide in front, seen by a C-arm."""
+"""Simulated X-ray images of distal locking: anatomy, nail and drill guide."""
 
 import functools
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ from dartjax import data, render, transforms
 from dartjax._progress import Step, no_step
 from dartjax.image import Volume
 from dartjax.robot.carm import (
-    Calibrated,
     CarmView,
     DrillGuide,
     Nail,
+    PlateCalibration,
     balls_attenuation,
     drill_guide,
     guide_attenuation,
@@ -28,7 +28,7 @@ from dartjax.robot.carm import (
     record_image,
     to_slopes,
 )
-from dartjax.robot.distal import Sighting, see
+from dartjax.robot.distal import LocatedGuideAndNail, locate_guide_and_nail
 from dartjax.simulation._calibration import (
     CENTER,
     FOCAL_LENGTH,
@@ -44,29 +44,31 @@ _BACKGROUND_VERSION = "1"
 _HALF = tuple(side // 2 for side in IMAGE_SIZE)
 _RAY_SAMPLES = 300
 _PLATE = PlateMounting(turn_rad=(0.002, 0.002, 0.002), shift_mm=1.0, depth_mm=1.0, background=0.7)
-_NUM_STRAY, _STRAY_RADIUS = 6, 1.75  # balls that belong to nothing
+_NUM_STRAY, _STRAY_RADIUS = 6, 1.75  # stray balls that belong to no target; radius in mm
 
 
 @functools.cache
 def scene_guide() -> DrillGuide:
-    """The drill guide of every scene."""
-    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    """Return the drill guide of every scene."""
+    # Created on first use: an import must not initialise a device, and tracing must not leak.
     with jax.ensure_compile_time_eval():
         return drill_guide()
 
 
 @functools.cache
 def scene_nail() -> Nail:
-    """The nail of every scene."""
-    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    """Return the nail of every scene."""
+    # Created on first use: an import must not initialise a device, and tracing must not leak.
     with jax.ensure_compile_time_eval():
         return locking_nail()
 
 
 def anatomy_backgrounds(case: data.Case, count: int, seed: int, step: Step = no_step) -> np.ndarray:
-    """Render -log transmission of the case's CT in `count` views all round it, (count, 288, 384):
-    half the resolution of the images, finer than the CT. `step` is called after every view.
-    Remembered between runs."""
+    """Render the -log transmission of the case's CT in `count` views from all sides.
+
+    The result (count, 288, 384) has half the resolution of the images, which is finer than the CT.
+    `step` is called after every view. The result is cached between runs.
+    """
     values = np.asarray(case.ct.values)
     content = [values, np.asarray(case.ct.world_from_voxel), np.array([count, seed])]
 
@@ -84,7 +86,7 @@ def anatomy_backgrounds(case: data.Case, count: int, seed: int, step: Step = no_
 
 
 def _anatomy_camera(rng: np.random.Generator, ct: Volume) -> cameras.Camera:
-    """A view from anywhere round the patient, of somewhere in the middle of the CT."""
+    """Draw a view from any direction, of a random point near the middle of the CT."""
     shape = np.array(ct.values.shape)
     inside = (0.5 + rng.uniform(-0.22, 0.22, 3)) * (shape - 1)
     matrix = np.asarray(ct.world_from_voxel, float)
@@ -101,16 +103,16 @@ def _anatomy_camera(rng: np.random.Generator, ct: Volume) -> cameras.Camera:
 
 
 class CalibratedCarm(NamedTuple):
-    """The C-arm in one pose as it is, and as one image of the calibration plate shows it."""
+    """One pose of the C-arm: its true geometry and its calibration from one image of the plate."""
 
     view: CarmView
     rays: jax.Array  # of every sample of its images
-    calibrated: Calibrated
+    calibrated: PlateCalibration
     T_found_true: SE3  # from the true camera's frame to that of the calibrated one
 
 
 class LockingScene(NamedTuple):
-    """What is in one image. None: it is not there."""
+    """Objects in one image; None for an absent object."""
 
     carm: CalibratedCarm
     T_camera_guide: SE3 | None
@@ -119,8 +121,10 @@ class LockingScene(NamedTuple):
 
 
 def calibrated_carm(rng: np.random.Generator) -> CalibratedCarm:
-    """Draw a C-arm pose and calibrate it from a rendered image of the plate. NavigationError if
-    the plate is not recognised."""
+    """Draw a C-arm pose and calibrate it from a rendered image of the plate.
+
+    Raises NavigationError if the plate is not recognised.
+    """
     view = random_carm_view(rng)
     rays = _rays(view)
     calibrated, T_camera_plate = calibrate_with_plate(view, rays, _PLATE, rng)
@@ -128,18 +132,20 @@ def calibrated_carm(rng: np.random.Generator) -> CalibratedCarm:
     return CalibratedCarm(view, rays, calibrated, T_found_true)
 
 
-def find_guide_and_nail(image: jax.Array, carm: CalibratedCarm) -> Sighting:
-    """Find drill guide and nail in an image of a calibrated C-arm."""
-    return see(
+def find_guide_and_nail(image: jax.Array, carm: CalibratedCarm) -> LocatedGuideAndNail:
+    """Locate drill guide and nail in an image of a calibrated C-arm."""
+    return locate_guide_and_nail(
         image, carm.calibrated.distortion, carm.calibrated.carm.K, scene_guide(), scene_nail()
     )
 
 
 def distortion_left_mm(carm: CalibratedCarm, *, num_points: int = 400) -> np.ndarray:
-    """Measure what the calibration leaves of the distortion over a field of 200 mm, mm on the
-    detector, (num_points,), NaN off the plate: rays of known points against those of their
-    recorded pixels, up to how the calibrated camera is turned against the true one (which no
-    measurement in its own frame can see)."""
+    """Measure the residual distortion after calibration (num_points,), mm on the detector.
+
+    Compares rays of known points in a field of 200 mm with the rays of their recorded pixels; NaN
+    outside the plate. The rotation between calibrated and true camera is removed, because no
+    measurement in the camera's own frame depends on it.
+    """
     rng = np.random.default_rng(0)
     angle, radius = rng.uniform(0, 2 * np.pi, num_points), 250.0 * np.sqrt(rng.random(num_points))
     ideal = np.stack(
@@ -154,11 +160,11 @@ def distortion_left_mm(carm: CalibratedCarm, *, num_points: int = 400) -> np.nda
 
 
 def calibration_row(carm: CalibratedCarm) -> dict[str, Any]:
-    """Summarise one calibration: what was found of the plate, the focal length against the truth,
-    standard deviations as estimated, and the distortion left."""
+    """Summarise one calibration: detected balls, error of the focal length, estimated standard
+    deviations, and residual distortion."""
     calibrated = carm.calibrated
     sigma = np.asarray(calibrated.carm.sigma)
-    left = distortion_left_mm(carm)
+    residual = distortion_left_mm(carm)
     return {
         "plate_balls": int(np.sum(calibrated.nodes)),
         "upper_balls": int(np.sum(calibrated.upper)),
@@ -167,24 +173,26 @@ def calibration_row(carm: CalibratedCarm) -> dict[str, Any]:
         "focal_length_sigma_px": float(sigma[0]),
         "cx_sigma_px": float(sigma[1]),
         "cy_sigma_px": float(sigma[2]),
-        "distortion_left_mean_mm": float(np.nanmean(left)),
-        "distortion_left_max_mm": float(np.nanmax(left)),
+        "distortion_left_mean_mm": float(np.nanmean(residual)),
+        "distortion_left_max_mm": float(np.nanmax(residual)),
     }
 
 
 def corrected_pixels(carm: CalibratedCarm, recorded: np.ndarray) -> np.ndarray:
-    """Carry recorded pixels (n, 2) into the calibrated pinhole's image; NaN off the plate."""
+    """Correct recorded pixels (n, 2) for distortion by the calibration; NaN outside the plate."""
     return np.asarray(_ideal(carm.calibrated, jnp.asarray(recorded)))
 
 
 def random_carm_view(rng: np.random.Generator) -> CarmView:
-    """Draw a C-arm somewhere about the patient: its tube distorts by how it stands, its source sags
-    by a few millimetres."""
+    """Draw a C-arm view of the patient.
+
+    The distortion depends on the orientation; the source is displaced by a few millimetres.
+    """
     rotation = transforms.carm_rotation(rng.uniform(-np.pi, np.pi), rng.uniform(-0.4, 0.4))
     return CarmView(random_intrinsics(rng), intensifier(), rotation, IMAGE_SIZE)
 
 
-# One program each: fused into one, the rays would be computed again for every shadow.
+# Separate programs: in a fused one the rays would be recomputed for every shadow.
 _rays = jax.jit(image_rays)
 _ideal = jax.jit(ideal_pixels)
 _guide = jax.jit(lambda rays, view, pose: guide_attenuation(rays, view, scene_guide(), pose))
@@ -201,8 +209,8 @@ def _record(anatomy: jax.Array, metal: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def expose_locking_scene(scene: LockingScene, anatomy: np.ndarray, seed: int) -> jax.Array:
-    """Render the image of a scene in front of one anatomy (288, 384)."""
-    if all(thing is None for thing in scene[1:]):
+    """Render the image of a scene in front of an anatomy background (288, 384)."""
+    if all(part is None for part in scene[1:]):
         return _record(anatomy, jnp.zeros(IMAGE_SIZE), jax.random.key(seed))
     rays, view = scene.carm.rays, scene.carm.view
     metal = jnp.zeros(rays.shape[:2])
@@ -216,13 +224,13 @@ def expose_locking_scene(scene: LockingScene, anatomy: np.ndarray, seed: int) ->
 
 
 def random_stray_balls(rng: np.random.Generator) -> np.ndarray:
-    """Draw balls of electrodes and the like, anywhere in the field, (6, 3) in mm."""
+    """Draw stray balls, such as electrodes, anywhere in the field, (6, 3) in mm."""
     return rng.uniform((-80.0, -60.0, 560.0), (80.0, 60.0, 760.0), (_NUM_STRAY, 3))
 
 
 def random_part_of_anatomy(rng: np.random.Generator, anatomy: np.ndarray) -> np.ndarray:
-    """Cut a part out of an anatomy radiograph, 70 to 100 % of its width, mirrored or not: another
-    image for the detectors."""
+    """Augment an anatomy radiograph: crop 70 to 100 % of its width at random, and mirror it at
+    random."""
     height, width = anatomy.shape
     share = rng.uniform(0.7, 1.0)
     top, left = rng.uniform(0.0, 1.0 - share, 2) * anatomy.shape
@@ -237,29 +245,29 @@ def random_part_of_anatomy(rng: np.random.Generator, anatomy: np.ndarray) -> np.
 
 
 class LockingArrangement(NamedTuple):
-    """How nail and drill guide lie: ranges of uniform random numbers. mm and degrees."""
+    """Random arrangement of nail and drill guide: ranges of uniform numbers, mm and degrees."""
 
     nail_tilt_deg: tuple[float, float] = (0.0, 10.0)  # of the holes' axis from the beam
     nail_depth: tuple[float, float] = (610.0, 670.0)
-    nail_shift: float = 15.0  # of the first hole from the middle of the image, to each side
+    nail_shift: float = 15.0  # largest shift from the middle of the image, per axis
     guide_height: tuple[float, float] = (30.0, 60.0)  # over the nail, toward the source
-    guide_along: float = 8.0  # to each side of where it should be
+    guide_along: float = 8.0  # largest deviation from the goal along the nail
     guide_across: tuple[float, float] = (-8.0, 8.0)
-    guide_tilt_deg: float = 6.0  # about each axis
+    guide_tilt_deg: float = 6.0  # largest tilt about each axis
 
 
 def random_guide_and_nail(
     rng: np.random.Generator, arrangement: LockingArrangement = LockingArrangement()
 ) -> tuple[SE3, SE3]:
-    """Draw T_camera_guide and T_camera_nail."""
+    """Draw T_camera_guide and T_camera_nail from an arrangement."""
     a = arrangement
     tilt, lean = np.deg2rad(rng.uniform(*a.nail_tilt_deg)), rng.uniform(-np.pi, np.pi)
     depth = rng.uniform(*a.nail_depth)
     turn = rng.uniform(-np.pi, np.pi)
-    # The middle of both holes, not the first alone, is kept near the middle of the image.
+    # The middle between both holes is near the middle of the image.
     middle = rng.uniform(-a.nail_shift, a.nail_shift, 2)
     first = middle + 15.0 * np.array([np.cos(turn), np.sin(turn)])
-    # Tilt is counted from the ray to the middle of the holes, not from the camera's axis.
+    # The tilt is relative to the ray to the middle of the holes, not to the camera's axis.
     slope = middle / depth
     nail = pose_facing_source(
         turn,
@@ -282,7 +290,7 @@ def random_guide_and_nail(
 
 
 def pose_facing_source(in_plane: float, tilt_x: float, tilt_y: float, position: np.ndarray) -> SE3:
-    """Pose of a frame whose z points to the source when both tilts (rad, about the camera's x and
+    """Build a pose whose z axis points to the source if both tilts (rad, about the camera's x and
     y) are 0."""
     base = SO3.from_z_radians(in_plane) @ SO3.from_x_radians(jnp.pi)
     tilt = SO3.from_x_radians(tilt_x) @ SO3.from_y_radians(tilt_y)

@@ -1,4 +1,4 @@
-"""Numbers by which distal locking is judged, from the rows of its parts."""
+"""Summary of the distal-locking study from the rows of its parts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ PUBLISHED_IMAGES = 78
 
 
 class DistalLockingResults(NamedTuple):
-    """What the parts of the study found."""
+    """Results of the parts of the study."""
 
-    images: Rows  # with guide and nail
+    images: Rows  # of guide and nail
     negatives: Rows  # images that lack one or both
-    pose_tables: dict[str, Rows]  # of the guide's estimators, by name of the points
+    pose_tables: dict[str, Rows]  # of the guide's estimators, by name of the point set
     center_curve: Rows
     edge_curve: Rows
     poses_per_second: float
@@ -29,12 +29,12 @@ def distal_locking_summary(results: DistalLockingResults) -> dict[str, Any]:
     """Summarise all parts."""
     summary = _detection_summary(results.images, results.negatives)
     for view, prefix in (("fronto_parallel", "fp"), ("generic", "generic")):
-        own = operations_of(results.operations, "bone", view, NAIL_POSE_ESTIMATORS[0])
-        found = operation_statistics(own)
+        operations = operations_of(results.operations, "bone", view, NAIL_POSE_ESTIMATORS[0])
+        found = operation_statistics(operations)
         summary |= {
             f"{prefix}_angle_deg": found["angle_mean_deg"],
             f"{prefix}_error_mm": found["error_mean_mm"],
-            f"{prefix}_coverage": found["drilled"] / max(len(own), 1),
+            f"{prefix}_coverage": found["drilled"] / max(len(operations), 1),
             f"{prefix}_rod_passes": found["rod_passes_fraction"],
             f"{prefix}_images": found["images_mean"],
         }
@@ -77,7 +77,7 @@ def _detection_summary(images: Rows, negatives: Rows) -> dict[str, Any]:
 
 
 def _pose_summary(tables: Mapping[str, Rows]) -> dict[str, Any]:
-    """Of NL-DLT alone."""
+    """Residuals of NL-DLT."""
     summary: dict[str, Any] = {}
     same = []
     for name, table in tables.items():
@@ -90,13 +90,13 @@ def _pose_summary(tables: Mapping[str, Rows]) -> dict[str, Any]:
 
 
 def operations_of(rows: Rows, mounting: str, view: str, estimator: str) -> Rows:
-    """Select the operations of one kind."""
+    """Select the operations of one mounting, view and estimator."""
     wanted = (mounting, view, estimator)
     return [r for r in rows if (r["mounting"], r["view"], r["estimator"]) == wanted]
 
 
 def operation_statistics(rows: Rows) -> dict[str, Any]:
-    """Summarise operations of one kind: how many ended with a hole drilled, and its errors."""
+    """Summarise operations of one kind: number of drilled holes, and their errors."""
     drilled = [row for row in rows if row["outcome"] == "drilled"]
     return {
         "operations": len(rows),
@@ -111,14 +111,14 @@ def operation_statistics(rows: Rows) -> dict[str, Any]:
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    own = np.array([row[key] for row in rows if key in row], float)
-    own = own[np.isfinite(own)]
-    return float(own.mean()) if len(own) else float("nan")
+    values = np.array([row[key] for row in rows if key in row], float)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _rms(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    own = np.array([row[key] for row in rows if key in row], float)
-    return float(np.sqrt(np.nanmean(own**2))) if len(own) else float("nan")
+    values = np.array([row[key] for row in rows if key in row], float)
+    return float(np.sqrt(np.nanmean(values**2))) if len(values) else float("nan")
 
 
 def _percentile_95(rows: Sequence[Mapping[str, Any]], key: str) -> float:

@@ -1,4 +1,4 @@
-"""How many cases one compiled call gets through."""
+"""Throughput of one compiled call."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 
 
 def cases_per_second(function: Callable[[Any], Any], given: Any) -> float:
-    """Measure the cases of `given` (leading axis) per second in one call, after compilation."""
+    """Measure the cases per second of one compiled call on `given` (leading axis: case)."""
     run = jax.jit(function).lower(given).compile()
     started = time.perf_counter()
     jax.block_until_ready(run(given))

@@ -1,4 +1,4 @@
-"""Two-plane navigation in simulated scenes: registration, wires in pedicles, the closed loop."""
+"""Two-plane navigation in simulated scenes: registration, wires in pedicles, closed loop."""
 
 from dartjax.simulation.navigation._robot import LOOP_TOLERANCE_MM as LOOP_TOLERANCE_MM
 from dartjax.simulation.navigation._robot import WirePlacement as WirePlacement

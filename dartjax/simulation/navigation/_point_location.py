@@ -1,4 +1,4 @@
-"""Points located in a registered pair of images by different methods, and their errors."""
+"""Errors of points located in a registered pair of images by different methods."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from dartjax.simulation.navigation._scene import (
 )
 from dartjax.transforms import SE3
 
-FIELD_MM = 25.0  # of points from the middle of the target, along each axis
+FIELD_MM = 25.0  # largest distance of points from the middle of the target, per axis
 
 _locate = jax.jit(jax.vmap(navigation.locate_point, (0, None)))
 _pose = jax.jit(carm.estimate_pose)
@@ -30,13 +30,12 @@ def point_errors(
     click_px: float,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """Locate random points within 25 mm of the middle by every method, and return the errors (mm)
-    by name.
+    """Locate random points within 25 mm of the target's middle by every method; return errors (mm).
 
-    `exact` and `clicked` are by two planes, from exact marks and from marks that are `click_px`
-    off; `dlt` by projection matrices and `cameras` by the calibrated cameras, from exact marks.
-    With them `gap` between the two rays, and `predicted`, the standard deviation that the
-    registration claims, of the exact marks.
+    Keys: `exact` and `clicked` for two planes with exact marks and with marks with a noise of
+    `click_px`; `dlt` for projection matrices and `cameras` for the calibrated cameras, with exact
+    marks; `gap` between the two rays, and `predicted`, the standard deviation predicted by the
+    registration, both for exact marks.
     """
     points = rng.uniform(-FIELD_MM, FIELD_MM, (num_points, 3))
     in_world = np.asarray(T_world_target.apply(jnp.asarray(points, jnp.float32)))
@@ -81,8 +80,10 @@ def locate_by_projection_matrices(seen: RegisteredPair, marks: jax.Array) -> np.
 def locate_by_cameras(
     seen: RegisteredPair, pair: tuple[NavigationView, NavigationView], marks: jax.Array
 ) -> np.ndarray:
-    """Locate marked points (n, view, 2) in the target's frame (n, 3) by the calibrated cameras,
-    which a planner sees them with: K from the plate, the pose from the target's balls."""
+    """Locate marked points (n, view, 2) in the target's frame (n, 3) by the calibrated cameras.
+
+    A planner uses these cameras: K is from the plate, the pose from the target's balls.
+    """
     sources, directions = [], []
     for part, view in enumerate(pair):
         pixels, points, valid = _balls_of(seen, part)

@@ -1,5 +1,4 @@
-"""The simulated robot of two-plane navigation: markers, tracker, and wires placed by closed-loop
-positioning."""
+"""Simulated robot of two-plane navigation: markers, tracker and closed-loop wire placement."""
 
 import functools
 from collections.abc import Mapping
@@ -28,8 +27,11 @@ TRACKER = Tracker()
 BUILT_MM, BUILT_RAD = 1.8, 3.5e-3  # errors of the robot's structure
 REPEATABILITY_MM = 0.01
 LEVER_MM = 200.0  # from each marker to the tool
-STANDOFF_MM = 10.0  # of the tool point before the entry
-LEVEL_TABLE_RAD, TABLE_TILT_RAD = 0.6, 0.25  # steepest path over a level table; most tilt
+STANDOFF_MM = 10.0  # of the tool point from the entry
+LEVEL_TABLE_RAD, TABLE_TILT_RAD = (
+    0.6,
+    0.25,
+)  # steepest path over a level table; largest tilt of the table
 SHOT = (625.0, 475.0, -100.0, 0.0, 0.0)  # pose in which the robot holds the target
 CALIBRATION_MM, CALIBRATION_RAD = 0.05, 2e-4  # of marker to tool and marker to target, per axis
 SINGLE_FRAME = LoopOptions(noise_mm=0.285, noise_rad=1.24e-3)
@@ -38,28 +40,30 @@ LOOP_TOLERANCE_MM, LOOP_TOLERANCE_DEG = 0.10, 0.05
 
 @functools.cache
 def _robot() -> HybridRobot:
-    """The robot as it is drawn."""
-    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    """The nominal robot."""
+    # Created on first use: an import must not initialise a device, and tracing must not leak.
     with jax.ensure_compile_time_eval():
         return spine_hybrid()
 
 
 class WirePlacement(NamedTuple):
-    """A wire after positioning, and how the loop went."""
+    """Placed wire, with the course of the closed loop."""
 
-    entry_point: jax.Array  # world, on the wire's axis where the path begins
+    entry_point: jax.Array  # world, point of the wire's axis at the start of the path
     target_point: jax.Array
-    open_error: jax.Array  # (mm, rad) of the tool from its goal under the first command
-    loop_error: jax.Array  # and under the last one
-    measured: jax.Array  # (round, 2): what the loop read
+    open_error: jax.Array  # (mm, rad) of the tool from its goal at the first command
+    loop_error: jax.Array  # and at the last command
+    measured: jax.Array  # (round, 2): errors measured in the loop
     measurements: jax.Array
     status: jax.Array
 
 
 def robot_base_for(path: NeedlePath) -> SE3:
-    """T_base_world that puts a path's entry amid the robot's workspace, the patient prone. The
-    robot reaches paths inclined by up to 43 degrees toward head or feet; beyond 34 degrees the
-    table is tilted."""
+    """Compute T_base_world that places a path's entry in the middle of the workspace.
+
+    The patient is prone. The robot reaches paths inclined by up to 43 degrees toward head or feet;
+    beyond 34 degrees the table is tilted.
+    """
     axis = path.target_point - path.entry_point
     inclination = jnp.arctan2(axis[2], jnp.hypot(axis[0], axis[1]))
     excess = inclination - jnp.clip(inclination, -LEVEL_TABLE_RAD, LEVEL_TABLE_RAD)
@@ -70,7 +74,7 @@ def robot_base_for(path: NeedlePath) -> SE3:
 
 
 class _Setup(NamedTuple):
-    """Robot, tracker and markers as they really are, and what the controller takes them for."""
+    """True robot, tracker and markers, and the calibrated frames known to the controller."""
 
     built: HybridRobot
     T_base_world: SE3
@@ -80,13 +84,13 @@ class _Setup(NamedTuple):
     num_frames: int  # of one measurement
 
     def reached(self, command: jax.Array, key: jax.Array) -> SE3:
-        """T_base_tool where the robot really goes."""
+        """Simulate the true T_base_tool after a command."""
         q, _ = hybrid_inverse(command, _robot())
         noise = REPEATABILITY_MM * jax.random.normal(key, (3,))
         return tool_frame(hybrid_forward(q.at[:3].add(noise), self.built)[0])
 
-    def tool_seen(self, T_base_tool: SE3, key: jax.Array) -> SE3:
-        """T_patient_tool as the tracker measures it."""
+    def measured_tool(self, T_base_tool: SE3, key: jax.Array) -> SE3:
+        """Simulate the tracker's measurement of T_patient_tool."""
         first, second = jax.random.split(key)
         patient = navigation.measure_marker(
             self.T_tracker_base @ self.T_base_patient, TRACKER, self.num_frames, key=first
@@ -97,7 +101,7 @@ class _Setup(NamedTuple):
         return navigation.tool_in_patient(patient, marker, self.T_marker_tool)
 
     def error(self, T_base_tool: SE3, T_patient_goal: SE3) -> jax.Array:
-        """Distance (mm) and angle (rad) of the tool from its goal."""
+        """Compute the true distance (mm) and angle (rad) of the tool from its goal."""
         T_patient_tool = self.T_base_patient.inverse() @ T_base_tool
         return navigation.error_of(T_patient_tool.inverse() @ T_patient_goal)
 
@@ -112,12 +116,12 @@ def place_wire(
     options: LoopOptions = LoopOptions(),
     calibration: float = 1.0,
 ) -> WirePlacement:
-    """Place a wire along a path known in the frame of the bi-planar target.
+    """Simulate the placement of a wire along a path in the frame of the bi-planar target.
 
-    The patient's marker is fixed 200 mm from the vertebra, the robot's 200 mm up the tool. The
-    tracker measures the target when the images are taken and the tool when it is positioned; the
-    robot's first command relies on its own, wrong, kinematics. `calibration` scales the errors
-    of the two fixed frames on the robot.
+    The patient's marker is 200 mm from the vertebra, the robot's marker 200 mm from the tool point.
+    The tracker measures the target during imaging and the tool during positioning. The robot's
+    first command uses its nominal kinematics, which have errors. `calibration` scales the errors of
+    the two fixed frames on the robot.
     """
     keys = jax.random.split(key, 10)
     setup = _draw_setup(T_world_target, T_base_world, keys[:4], num_frames, calibration)
@@ -128,8 +132,8 @@ def place_wire(
     command = navigation.tool_pose_of(start)
 
     def measure(command: jax.Array, key: jax.Array) -> SE3:
-        moving, seeing = jax.random.split(key)
-        return setup.tool_seen(setup.reached(command, moving), seeing).inverse() @ goal
+        move_key, tracker_key = jax.random.split(key)
+        return setup.measured_tool(setup.reached(command, move_key), tracker_key).inverse() @ goal
 
     history, status = navigation.close_loop(command, measure, _robot(), options, key=keys[7])
     last = setup.reached(history.final.command, keys[8])
@@ -148,7 +152,7 @@ def place_wire(
 def _draw_setup(
     T_world_target: SE3, T_base_world: SE3, keys: jax.Array, num_frames: int, calibration: float
 ) -> _Setup:
-    """A robot that is built a little wrong, a marker on the patient, a tracker somewhere."""
+    """Draw a robot with structure errors, a marker on the patient, and a tracker pose."""
     T_tracker_base = SE3.from_rotation_and_translation(
         SO3.exp(jax.random.normal(keys[2], (3,))), jnp.array([300.0, -200.0, 1800.0])
     )
@@ -165,16 +169,16 @@ def _draw_setup(
 def _measure_target(
     setup: _Setup, T_world_target: SE3, keys: jax.Array, calibration: float
 ) -> tuple[SE3, SE3]:
-    """T_tool_target and T_patient_target as known after the images: the robot holds the target
-    while the tracker measures its tool."""
+    """T_tool_target and T_patient_target as measured during imaging, when the robot holds the
+    target and the tracker measures the tool."""
     held = setup.reached(jnp.array(SHOT), keys[0])
     T_tool_target = held.inverse() @ setup.T_base_world @ T_world_target
     known = T_tool_target @ _small_error(keys[1], calibration)
-    return known, setup.tool_seen(held, keys[2]) @ known
+    return known, setup.measured_tool(held, keys[2]) @ known
 
 
 def _wire_ends(T_world_tool: SE3, length: jax.Array) -> list[jax.Array]:
-    """Points of the wire's axis where the path begins and ends, in the world."""
+    """Points of the wire's axis at the start and the end of the path, in the world."""
     down = jnp.array([0.0, 0.0, -1.0])
     return [T_world_tool.apply(down * d) for d in (STANDOFF_MM, STANDOFF_MM + length)]
 
@@ -186,27 +190,29 @@ def _standoff(path: NeedlePath) -> SE3:
 
 
 def _tool_marker() -> SE3:
-    """T_tool_marker: 200 mm up the tool."""
+    """T_tool_marker: 200 mm from the tool point, along the tool."""
     return SE3.from_translation(jnp.array([0.0, 0.0, LEVER_MM]))
 
 
 def _patient_marker(T_world_target: SE3, key: jax.Array) -> SE3:
-    """T_world_marker: 200 mm along the spine from the target's middle, turned at random."""
+    """T_world_marker: 200 mm along the spine from the target's middle, with random orientation."""
     turn = SO3.exp(0.5 * jax.random.normal(key, (3,)))
     middle = T_world_target.translation() + jnp.array([0.0, 0.0, LEVER_MM])
     return SE3.from_rotation_and_translation(turn, middle)
 
 
 def _small_error(key: jax.Array, scale: float) -> SE3:
-    """Error of a calibrated frame."""
+    """Draw the error of a calibrated frame."""
     size = scale * jnp.array([*[CALIBRATION_MM] * 3, *[CALIBRATION_RAD] * 3])
     return SE3.exp(size * jax.random.normal(key, (6,)))
 
 
 def closed_loop_study(count: int, seed: int) -> dict[str, WirePlacement]:
-    """Let `count` robots place a wire on a pedicle path known without error, with 60 frames a
-    measurement and with one; the placements (leading axis: robots) by that name. Fixed frames on
-    the robot are known exactly, so that the loop alone is seen."""
+    """Simulate `count` robots that place a wire along an exactly known pedicle path.
+
+    Returns the placements (leading axis: robots) with 60 frames and with one frame per measurement,
+    by that name. Fixed frames on the robot are exact, so that only errors of the loop remain.
+    """
     # In the target's frame: x to the patient's left, y to the feet, z to the back.
     ends = jnp.array([[20.0, 0.0, 45.0], [8.0, 3.0, 5.0]])
     path = NeedlePath(ends[0], ends[1], jnp.asarray(2.5))

@@ -1,4 +1,4 @@
-"""Scenes of two-plane navigation: anatomy, C-arm, bi-planar target and wire in X-ray images."""
+"""Simulated X-ray images of two-plane navigation: anatomy, C-arm, bi-planar target and wire."""
 
 import functools
 from typing import NamedTuple
@@ -14,9 +14,9 @@ from dartjax.robot import DetectionFailed, distal, navigation, raise_for_status
 from dartjax.robot.carm import (
     BallOptions,
     Balls,
-    Calibrated,
     CarmView,
     Nail,
+    PlateCalibration,
     balls_attenuation,
     detect_balls,
     fit_global,
@@ -44,41 +44,40 @@ from dartjax.transforms import SE3, SO3
 
 SOURCE_TO_ISOCENTER = 700.0  # mm
 VIEWS = ("AP", "LAT_L")
-# The layers' shadows differ by 7 per cent in radius.
+# The radii of the layers' shadows differ by 7 per cent.
 TARGET_BALLS = BallOptions(radius_px=6.2, radius_spread=0.3, candidates=448, capacity=192)
-# A local fault of the tube, 15 mm wide on the plate, beside pincushion and rotation.
-_TUBE_BUMP = 0.02  # of the image intensifier's distortion
-CARM_TILT_DEG = 2.0  # of a view from its name, to each side and about each axis
-HOLD_TILT_DEG, HOLD_SHIFT_MM = 1.5, 4.0  # how nearly the robot holds the target
+_TUBE_BUMP = 0.02  # local defect of the intensifier, 15 mm wide on the plate
+CARM_TILT_DEG = 2.0  # largest deviation of a view from its nominal direction, per axis
+HOLD_TILT_DEG, HOLD_SHIFT_MM = 1.5, 4.0  # largest errors of the target held by the robot, per axis
 WIRE_RADIUS_MM = 1.0
-_BOLUS = 0.75  # log of the brightest grey that bags of saline leave, over the median
-# The plate touches the intensifier and is alone in the beam.
+_BOLUS = 0.75  # log of the brightest grey under bags of saline, over the median
+# The plate touches the intensifier; nothing else is in the beam.
 _PLATE = PlateMounting(turn_rad=(0.004, 0.004, 0.01), shift_mm=0.7, depth_mm=0.0, background=0.0)
 _RAY_SAMPLES = 300
 _ANATOMY_VERSION = "2"
-_STRAY_MM = 100.0  # of a wire that is drawn, before its entry
+_WIRE_BEFORE_ENTRY_MM = 100.0  # rendered length of a wire outside the patient
 
 
 @functools.cache
 def scene_target() -> navigation.BiPlanar:
-    """The bi-planar target that the robot holds."""
-    # Made when first asked for: an import must not start a device, and a trace leaves no tracer.
+    """Return the bi-planar target of every scene."""
+    # Created on first use: an import must not initialise a device, and tracing must not leak.
     with jax.ensure_compile_time_eval():
         return navigation.biplanar_target()
 
 
 class NavigationView(NamedTuple):
-    """One pose of the C-arm: what is true of it, and what its calibration says."""
+    """One pose of the C-arm: its true geometry and its calibration."""
 
     carm: CarmView
     T_camera_world: SE3
     anatomy: jax.Array  # -log transmission, as recorded
     rays: jax.Array
-    calibrated: Calibrated
+    calibrated: PlateCalibration
 
 
 class RegisteredPair(NamedTuple):
-    """Both views of one pair of images, registered to the target."""
+    """Pair of images registered to the target."""
 
     views: TwoPlaneView  # stacked
     matches: tuple[PartMatch, PartMatch]
@@ -96,11 +95,11 @@ _wire = jax.jit(nail_attenuation)
 def navigation_views(
     case: data.Case, center: np.ndarray, seed: int, number: int, *, bolus: bool = True
 ) -> tuple[NavigationView, NavigationView]:
-    """Set up AP and lateral views about a vertebra's centre (3,), each off by up to 2 degrees, and
-    calibrate each from an image of the plate. NavigationError if a plate is not recognised.
+    """Draw AP and lateral views of a vertebra's centre (3,); calibrate each from a plate image.
 
-    With `bolus`, bags of saline lie on the patient so that no beam is bare: white on white the
-    balls could not be seen.
+    The views deviate by up to 2 degrees per axis. Raises NavigationError if a plate is not
+    recognised. With `bolus`, bags of saline cover the patient, because balls are invisible where
+    the direct beam saturates the image.
     """
     rng = np.random.default_rng([seed, number, 1])
     return _view(case, center, 0, rng, bolus), _view(case, center, 1, rng, bolus)
@@ -129,7 +128,7 @@ def _view(
 
 
 def _drr(case: data.Case, view: cameras.Camera) -> np.ndarray:
-    """Line integrals at half the images' resolution, remembered between runs."""
+    """Line integrals at half the images' resolution, cached between runs."""
     content = [np.frombuffer(case.ct_hash.encode(), np.uint8)]
     content += [np.asarray(leaf) for leaf in jax.tree.leaves(view)]
     like = np.zeros(0, np.float16)
@@ -142,7 +141,7 @@ def _drr(case: data.Case, view: cameras.Camera) -> np.ndarray:
 
 @jax.jit
 def _recorded(anatomy: jax.Array, half: cameras.Camera, rays: jax.Array) -> jax.Array:
-    """A pinhole's image as the tube records it: looked up along the ray of every pixel."""
+    """Distort a pinhole image: sample it along the ray of every recorded pixel."""
     at = rays * half.focal_length[None, None] + half.principal_point[None, None]
     at = [at[..., 1] - 0.5, at[..., 0] - 0.5]
     image = anatomy.astype(jnp.float32)
@@ -150,18 +149,18 @@ def _recorded(anatomy: jax.Array, half: cameras.Camera, rays: jax.Array) -> jax.
 
 
 def held_target(center: np.ndarray, rng: np.random.Generator) -> SE3:
-    """Draw T_world_target: square to the AP view, about the vertebra, as nearly as the robot holds
-    it."""
-    square = navigation.aligned_target(
+    """Draw T_world_target: perpendicular to the AP beam and centred at the vertebra, with the
+    errors of a target held by the robot."""
+    aligned = navigation.aligned_target(
         transforms.view_rotation("AP"), jnp.asarray(center, jnp.float32)
     )
     turn = SO3.from_rpy_radians(*np.deg2rad(rng.uniform(-HOLD_TILT_DEG, HOLD_TILT_DEG, 3)))
     shift = jnp.asarray(rng.uniform(-HOLD_SHIFT_MM, HOLD_SHIFT_MM, 3), jnp.float32)
-    return square @ SE3.from_rotation_and_translation(turn, shift)
+    return aligned @ SE3.from_rotation_and_translation(turn, shift)
 
 
 def expose_target(view: NavigationView, part: int, T_world_target: SE3, seed: int) -> jax.Array:
-    """Render the image of anatomy and of the part of the target that belongs to the view."""
+    """Render the image of the anatomy and of the target's part for this view."""
     balls = scene_target().points(part).reshape(-1, 3)
     pose = view.T_camera_world @ T_world_target
     metal = _balls(view.rays, view.carm, balls, scene_target().radius, pose)
@@ -169,21 +168,21 @@ def expose_target(view: NavigationView, part: int, T_world_target: SE3, seed: in
 
 
 def expose_wire(view: NavigationView, wire: NeedlePath, seed: int) -> np.ndarray:
-    """Render the image after a wire was placed, without the target."""
+    """Render the image of the anatomy and a placed wire, without the target."""
     along = np.asarray(wire.target_point - wire.entry_point, float)
     x = along / np.linalg.norm(along)
     y = np.cross(x, np.eye(3)[np.argmin(np.abs(x))])
     y /= np.linalg.norm(y)
     turn = SO3.from_matrix(jnp.asarray(np.stack([x, y, np.cross(x, y)], axis=1), jnp.float32))
     pose = SE3.from_rotation_and_translation(turn, wire.target_point)
-    ends = jnp.array([-float(np.linalg.norm(along)) - _STRAY_MM, 0.0])
+    ends = jnp.array([-float(np.linalg.norm(along)) - _WIRE_BEFORE_ENTRY_MM, 0.0])
     steel = Nail(jnp.asarray(WIRE_RADIUS_MM), jnp.asarray(0.0), jnp.asarray(30.0), ends)
     metal = _wire(view.rays, steel, view.T_camera_world @ pose)
     return np.asarray(_record(view.anatomy, metal, jax.random.key(seed)))
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _registered(found: Balls, calibrated: Calibrated, part: int):
+def _registered(found: Balls, calibrated: PlateCalibration, part: int):
     ideal = ideal_pixels(calibrated, found.centers)
     on_plate = jnp.isfinite(ideal[:, 0])
     match, status = navigation.match_part(
@@ -202,14 +201,15 @@ def _registered(found: Balls, calibrated: Calibrated, part: int):
 def register_target(
     image: jax.Array, view: NavigationView, part: int
 ) -> tuple[TwoPlaneView, PartMatch]:
-    """Register one image to the target by two planes. NavigationError where it fails."""
+    """Register one image to the target by two planes. Raises NavigationError if it fails."""
     distal.check_exposure(distal.saturated_share(image))
     found = _detect(image, TARGET_BALLS)
     registered, match, status = _registered(found, view.calibrated, part)
     raise_for_status(
         status,
-        f"{VIEWS[part]} view: of {int(found.valid.sum())} balls found, {int(match.seen.sum())} are "
-        f"the target's {match.seen.size}: hold its own part square into this view and expose again",
+        f"{VIEWS[part]} view: {int(match.seen.sum())} of {match.seen.size} target balls match "
+        f"the {int(found.valid.sum())} detected ones: hold the part of this view perpendicular "
+        "to the beam and repeat the exposure",
     )
     return registered, match
 
@@ -217,8 +217,7 @@ def register_target(
 def expose_and_register(
     pair: tuple[NavigationView, NavigationView], T_world_target: SE3, seed: int
 ) -> RegisteredPair:
-    """Expose both views with the target in place and register them. NavigationError where one
-    fails."""
+    """Render both views with the target and register them. Raises NavigationError if one fails."""
     images = [
         expose_target(view, part, T_world_target, seed + part) for part, view in enumerate(pair)
     ]
@@ -234,8 +233,7 @@ def expose_and_register(
 def recorded_target_balls(
     seen: RegisteredPair, pair: tuple[NavigationView, NavigationView]
 ) -> list[np.ndarray]:
-    """List, per view, the pixels of the recorded image where each ball was recognised, (layer,
-    ball, 2)."""
+    """List, per view, the recorded pixels of the recognised balls, (layer, ball, 2)."""
     found = []
     for match, view in zip(seen.matches, pair, strict=True):
         flat = match.pixels.reshape(-1, 2)
@@ -258,8 +256,10 @@ def mark_points(
     rng: np.random.Generator,
     click_px: float,
 ) -> jax.Array:
-    """Mark world points (n, 3) in both recorded images, each mark `click_px` off per axis, and
-    return corrected pixels (n, view, 2)."""
+    """Simulate marks of world points (n, 3) in both images, with noise `click_px` per axis.
+
+    Returns corrected pixels (n, view, 2).
+    """
     marks = []
     for view in pair:
         seen = np.asarray(_seen(view.carm, view.T_camera_world, jnp.asarray(points, jnp.float32)))
@@ -267,12 +267,12 @@ def mark_points(
         marks.append(_ideal(view.calibrated, jnp.asarray(clicked, jnp.float32)))
     found = jnp.stack(marks, axis=1)
     if not np.isfinite(np.asarray(found)).all():
-        raise DetectionFailed("a mark lies beyond the calibration plate: centre the vertebra")
+        raise DetectionFailed("a mark lies outside the calibration plate: centre the vertebra")
     return found
 
 
 class DistortionResidual(NamedTuple):
-    """Distances in mm on the plate between corrected and pinhole pixels."""
+    """Residual distortion: distances (mm on the plate) between corrected and pinhole pixels."""
 
     local: np.ndarray
     polynomial: np.ndarray
@@ -282,9 +282,11 @@ class DistortionResidual(NamedTuple):
 def distortion_residual(
     view: NavigationView, rng: np.random.Generator, count: int = 400
 ) -> DistortionResidual:
-    """Measure what each correction leaves of the distortion, at random places of the field that
-    are not control points. What a straight-line map of the whole image could absorb is taken out:
-    calibration and registration do so too."""
+    """Measure the residual distortion of each correction at random points of the field.
+
+    The best affine map of the whole image is removed first, because calibration and registration
+    compensate it.
+    """
     angle, share = rng.uniform(-np.pi, np.pi, count), np.sqrt(rng.random(count))
     radius = 104.0 * FOCAL_LENGTH / PLATE_DEPTH * share
     ideal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) + np.array(CENTER)
@@ -305,12 +307,14 @@ def distortion_residual(
     )
     polynomial = np.asarray(ideal_of_real_global(fit, real))
     known = np.isfinite(local[:, 0])
-    each = (local, polynomial, np.asarray(real))
+    corrections = (local, polynomial, np.asarray(real))
     mm = PLATE_DEPTH / FOCAL_LENGTH
-    return DistortionResidual(*(mm * _off_affine(pixels[known], ideal[known]) for pixels in each))
+    return DistortionResidual(
+        *(mm * _affine_residual(pixels[known], ideal[known]) for pixels in corrections)
+    )
 
 
-def _off_affine(pixels: np.ndarray, ideal: np.ndarray) -> np.ndarray:
+def _affine_residual(pixels: np.ndarray, ideal: np.ndarray) -> np.ndarray:
     design = np.c_[ideal, np.ones(len(ideal))]
     fit = np.linalg.lstsq(design, pixels, rcond=None)[0]
     return np.linalg.norm(pixels - design @ fit, axis=1)

@@ -1,5 +1,4 @@
-"""AP and lateral images after a wire was placed, and its deviation from the plan measured in
-them."""
+"""Check images (AP and lateral) of a placed wire, and its deviation from the plan in them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from dartjax.simulation.navigation._wires import WirePlan
 from dartjax.transforms import SE3
 
 WIRE_CHECK_VIEWS = ("ap", "lateral")
-MM_PER_PX = SOURCE_TO_ISOCENTER / FOCAL_LENGTH  # at the vertebra
+MM_PER_PX = SOURCE_TO_ISOCENTER / FOCAL_LENGTH  # scale at the vertebra
 
 _detect = jax.jit(navigation.detect_wire)
 _locate = jax.jit(navigation.locate_point)
@@ -31,21 +30,21 @@ _ideal = jax.jit(carm.ideal_pixels)
 
 
 class WireCheck(NamedTuple):
-    """Both images after a wire. Pixels of the recorded images, (2, 2) and (n, 2)."""
+    """Check images of a placed wire. Pixels of the recorded images, (2, 2) and (n, 2)."""
 
     title: str
     images: Sequence[np.ndarray]
     planned: Sequence[np.ndarray]  # entry and target
-    axis: Sequence[np.ndarray]  # of the wire as it was found; empty if it was not
+    axis: Sequence[np.ndarray]  # of the detected wire; empty if it was not detected
     tips: Sequence[np.ndarray]
 
 
 class _WireInImage(NamedTuple):
-    """The wire in one image."""
+    """Wire detected in one image."""
 
     image: np.ndarray
     planned: np.ndarray  # (2, 2) entry and target, recorded px
-    axis: np.ndarray  # (n, 2) recorded px; empty if it was not found
+    axis: np.ndarray  # (n, 2) recorded px; empty if it was not detected
     tip: np.ndarray  # (2,) recorded px
     ideal_tip: np.ndarray  # (2,) corrected px
 
@@ -64,12 +63,14 @@ def check_wire(
     T_world_target: SE3,
     seed: int,
 ) -> tuple[dict[str, Any], WireCheck]:
-    """Check a placed wire in two images, and return what can be measured in them: per view the
-    wire's offset from the plan at the entry and its angle to the plan, and the tip's distance from
-    the target in space. The `_off` numbers are how far each measurement is from the truth.
+    """Measure the deviation of a placed wire from its plan in two images.
 
-    An offset in one image is that across the plan's line there. The wire's turn within the plane
-    of both beams, in which a pedicle's path nearly lies, moves no line: the tip alone shows it.
+    Per view the measurements are the wire's offset from the plan at the entry, perpendicular to the
+    planned line in the image, and its angle to the plan; from both views, the distance of the tip
+    from the target. Keys with `_off` hold the error of each measurement against ground truth.
+
+    A rotation of the wire within the plane of both beams, in which a pedicle's path nearly lies,
+    does not change its line in an image; only the tip shows it.
     """
     planned, true = _projected(plan.path, pair), _projected(wire, pair)
     row: dict[str, Any] = {}
@@ -77,22 +78,22 @@ def check_wire(
     for i, name in enumerate(WIRE_CHECK_VIEWS):
         if len(found[i].axis):
             row |= _in_image(name, _ideal_line(found[i].axis, pair[i]), planned[i], true[i])
-    if all(len(each.axis) for each in found):
-        tips = np.stack([each.ideal_tip for each in found])
+    if all(len(wire_seen.axis) for wire_seen in found):
+        tips = np.stack([wire_seen.ideal_tip for wire_seen in found])
         row |= _tip(tips, plan.path, wire, seen, T_world_target)
     return row, WireCheck(
         title,
-        [each.image for each in found],
-        [each.planned for each in found],
-        [each.axis for each in found],
-        [each.tip if len(each.axis) else np.zeros((0, 2)) for each in found],
+        [wire_seen.image for wire_seen in found],
+        [wire_seen.planned for wire_seen in found],
+        [wire_seen.axis for wire_seen in found],
+        [wire_seen.tip if len(wire_seen.axis) else np.zeros((0, 2)) for wire_seen in found],
     )
 
 
 def _find_wire(
     view: NavigationView, wire: NeedlePath, planned: np.ndarray, seed: int
 ) -> _WireInImage:
-    """Expose one view and find the wire beside its plan (2, 2), given in corrected pixels."""
+    """Render one view and detect the wire near its plan (2, 2), given in corrected pixels."""
     image = expose_wire(view, wire, seed)
     ends = np.asarray(_real(view.calibrated.distortion, jnp.asarray(planned)))
     found, status = _detect(jnp.asarray(image), *jnp.asarray(ends))
@@ -109,7 +110,7 @@ def _projected(path: NeedlePath, pair: tuple[NavigationView, NavigationView]) ->
 
 
 def _ideal_line(axis: np.ndarray, view: NavigationView) -> _Line:
-    """The straight line through points of the recorded image, once corrected."""
+    """Straight line through points of the recorded image, after distortion correction."""
     points = np.asarray(_ideal(view.calibrated, jnp.asarray(axis)))
     points = points[np.isfinite(points[:, 0])]
     middle = points.mean(axis=0)
@@ -118,8 +119,8 @@ def _ideal_line(axis: np.ndarray, view: NavigationView) -> _Line:
 
 
 def _in_image(name: str, line: _Line, planned: np.ndarray, true: np.ndarray) -> dict[str, Any]:
-    """Offset (mm at the vertebra) and angle of a wire to its plan in one image, as measured, and
-    how far that is from the truth."""
+    """Measured offset (mm at the vertebra) and angle of a wire to its plan in one image, and their
+    errors against ground truth."""
     real = _Line(true[0], (true[1] - true[0]) / np.linalg.norm(true[1] - true[0]))
     offset, angle = _deviation(line, planned)
     true_offset, true_angle = _deviation(real, planned)
@@ -160,8 +161,8 @@ def _tip(
 
 
 def wire_check_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise the checks: means over the wires that were placed, and in how many of them both
-    images showed the wire."""
+    """Summarise the checks: means over placed wires, and the fraction of wires detected in both
+    images."""
     placed = [r for r in rows if r["status"] == "placed"]
     whole = [r for r in placed if "check_tip_off_mm" in r]
     summary: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Wires placed in the pedicles of a vertebra by two-plane navigation, from X-rays to grades."""
+"""Simulated placement of wires in pedicles by two-plane navigation, from X-rays to grades."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -40,15 +40,14 @@ from dartjax.simulation.navigation._wires import (
 )
 from dartjax.transforms import SE3
 
-_EXPOSURES = 3  # of one placement, before it is given up
-_CHECKS_KEPT = 8  # placements whose check images are kept
+_EXPOSURES = 3  # attempts to register a pair of images
+_CHECKS_KEPT = 8  # placements with stored check images
 
 _place = jax.jit(place_wire)
 
 
 class RegistrationExample(NamedTuple):
-    """A registered pair of images, and where its balls were recognised: recorded px, per view
-    (layer, ball, 2)."""
+    """Registered pair of images, with recorded pixels of its balls per view (layer, ball, 2)."""
 
     pair: RegisteredPair
     pixels: Sequence[np.ndarray]
@@ -56,35 +55,36 @@ class RegistrationExample(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WireNavigation:
-    """What came of navigated wires in one vertebra or in several."""
+    """Results of navigated wires in one or several vertebrae."""
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # one per placement
     point_errors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     residuals: list[DistortionResidual] = dataclasses.field(default_factory=list)  # one per view
     checks: list[WireCheck] = dataclasses.field(default_factory=list)  # the first few
     example: RegistrationExample | None = None
-    num_pairs: int = 0  # pairs of images exposed
-    num_refused: int = 0  # of these could not be registered
+    num_pairs: int = 0  # exposed pairs of images
+    num_rejected: int = 0  # pairs that could not be registered
 
     def merged(self, other: "WireNavigation") -> "WireNavigation":
-        """Both together, this first."""
+        """Merge two results, this one first."""
         names = self.point_errors | other.point_errors
-        errors = [self.point_errors, other.point_errors]
+        both = [self.point_errors, other.point_errors]
         return WireNavigation(
             rows=self.rows + other.rows,
             point_errors={
-                name: np.concatenate([own[name] for own in errors if name in own]) for name in names
+                name: np.concatenate([errors[name] for errors in both if name in errors])
+                for name in names
             },
             residuals=self.residuals + other.residuals,
             checks=(self.checks + other.checks)[:_CHECKS_KEPT],
             example=self.example or other.example,
             num_pairs=self.num_pairs + other.num_pairs,
-            num_refused=self.num_refused + other.num_refused,
+            num_rejected=self.num_rejected + other.num_rejected,
         )
 
 
 class _Scene(NamedTuple):
-    """One vertebra before the C-arm."""
+    """One vertebra in front of the C-arm."""
 
     truth: TrueVertebra
     plans: list[WirePlan]
@@ -105,12 +105,12 @@ def navigate_wires(
     click_px: float,
     bolus: bool = True,
 ) -> WireNavigation:
-    """Place wires in both pedicles of a vertebra, `repeats` times, along the best corridors and
-    along paths `planned` elsewhere if there are any.
+    """Simulate wire placements in both pedicles of a vertebra, `repeats` times.
 
-    The vertebra is the one with this `number` in the run, of which the random numbers depend.
-    Marks are off by `click_px` per axis; `num_points` points are located in every pair of images;
-    `bolus` puts bags of saline where the beam would be bare.
+    Wires follow the best corridors and, if given, the `planned` paths of a reconstruction. The
+    random numbers depend on `seed` and on the `number` of the vertebra in the run. Marks have a
+    noise of `click_px` per axis; `num_points` points are located in every pair of images; `bolus`
+    places bags of saline where the beam would not pass the patient.
     """
     rng = np.random.default_rng([seed, number, 2])
     plans = wire_plans(truth.paths, truth.field, planned)
@@ -140,7 +140,7 @@ def _infeasible(plan: WirePlan) -> dict[str, Any]:
 def _navigate_once(
     scene: _Scene, repeat: int, num_points: int, rng: np.random.Generator
 ) -> WireNavigation:
-    """One pair of images, and a wire along every plan to be followed."""
+    """Register one pair of images, and place a wire along every feasible or given plan."""
     tried = [p for p in scene.plans if p.feasible or p.source == FROM_RECONSTRUCTION]
     seen, T_world_target, num_pairs = _expose(scene, rng)
     if seen is None:
@@ -148,7 +148,7 @@ def _navigate_once(
         rows = [
             {"side": p.side, "plan": p.source, "repeat": repeat, "status": reason} for p in tried
         ]
-        return WireNavigation(rows, num_pairs=num_pairs, num_refused=num_pairs)
+        return WireNavigation(rows, num_pairs=num_pairs, num_rejected=num_pairs)
     errors = point_errors(seen, scene.pair, T_world_target, num_points, scene.click_px, rng)
     rows, checks = [], []
     for plan in tried:
@@ -161,13 +161,13 @@ def _navigate_once(
         checks=checks,
         example=RegistrationExample(seen, recorded_target_balls(seen, scene.pair)),
         num_pairs=num_pairs,
-        num_refused=num_pairs - 1,
+        num_rejected=num_pairs - 1,
     )
 
 
 def _expose(scene: _Scene, rng: np.random.Generator) -> tuple[RegisteredPair | None, SE3, int]:
-    """Images that could be registered, T_world_target, and how many pairs it took. After a failed
-    registration the target is held anew, as its message asks."""
+    """Registered images, T_world_target, and the number of exposed pairs. After a failed
+    registration the target is repositioned."""
     T_world_target = held_target(scene.center, rng)
     for attempt in range(_EXPOSURES):
         try:
@@ -185,7 +185,7 @@ def _place_and_check(
     T_world_target: SE3,
     rng: np.random.Generator,
 ) -> tuple[dict[str, Any], WireCheck | None]:
-    """One wire from its marks to its grade and its check images."""
+    """Place one wire, grade it and check it in images."""
     row, wire = _placement(plan, scene, seen, T_world_target, rng)
     if wire is None:
         return row, None
@@ -202,7 +202,7 @@ def _placement(
     T_world_target: SE3,
     rng: np.random.Generator,
 ) -> tuple[dict[str, Any], NeedlePath | None]:
-    """One wire from its marks to its grade; no wire if it could not be placed."""
+    """Place one wire from its marks and grade it; no wire if the placement failed."""
     row: dict[str, Any] = {
         "side": plan.side,
         "plan": plan.source,
@@ -229,9 +229,11 @@ def _placement(
 def _locate_plan(
     plan: WirePlan, scene: _Scene, seen: RegisteredPair, rng: np.random.Generator
 ) -> tuple[NeedlePath, float]:
-    """A plan in the frame of the target, and the gap between its rays (mm). A hand marks the best
-    corridor in both images; a reconstruction was planned in the calibrated cameras, whose poses
-    the target's balls tell."""
+    """Plan in the frame of the target, and the gap between its rays (mm).
+
+    The best corridor is marked by hand in both images. A reconstruction was planned in the
+    calibrated cameras, whose poses follow from the target's balls.
+    """
     ends = np.stack([np.asarray(plan.path.entry_point), np.asarray(plan.path.target_point)])
     if plan.source == BEST_CORRIDOR:
         marks = mark_points(ends, scene.pair, rng, scene.click_px)
@@ -243,11 +245,11 @@ def _locate_plan(
 
 
 def wire_navigation_summary(found: WireNavigation) -> dict[str, Any]:
-    """Summarise all points and placements; grades are of feasible plans alone."""
+    """Summarise all points and placements; grades include only feasible plans."""
     summary = _point_summary(found.point_errors) | _distortion_summary(found.residuals)
     summary |= {
         "image_pairs": found.num_pairs,
-        "image_pairs_refused": found.num_refused,
+        "image_pairs_refused": found.num_rejected,
         "infeasible_plans": sum(r["status"].startswith("no feasible") for r in found.rows),
     }
     summary |= wire_grade_summary([r for r in found.rows if r["plan"] == BEST_CORRIDOR])

@@ -1,4 +1,4 @@
-"""Plans of wires through pedicles, and the grades of wires in the true bone."""
+"""Plans of wires through pedicles, and grades of wires in the true bone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,68 +17,72 @@ FEASIBLE_CLEARANCE_MM = 1.5  # around a cylinder of 5 mm
 BEST_CORRIDOR, FROM_RECONSTRUCTION = "best corridor", "reconstruction"  # sources of a plan
 
 _best = jax.jit(planning.best_corridor)
-_room = jax.jit(planning.clearance)
+_clearance = jax.jit(planning.clearance)
 
 
 class WirePlan(NamedTuple):
-    """One pedicle's path in the world, and the room the true anatomy leaves about it."""
+    """Planned path through one pedicle (world frame), with its clearance in the true anatomy."""
 
     side: str
     source: str
     path: NeedlePath
     clearance_mm: float
-    feasible: bool  # of the best corridor
+    feasible: bool  # whether the best corridor is wide enough
 
 
 def wire_plans(
-    paths: jax.Array, field: DistanceField, elsewhere: PlannedPaths | None
+    paths: jax.Array, field: DistanceField, reconstructed: PlannedPaths | None
 ) -> list[WirePlan]:
-    """Plan the wires of a vertebra: per side the best corridor in the true bone, sought from
-    `paths` (2, 2, 3), and the reconstruction's path if there is one."""
+    """Plan the wires of a vertebra.
+
+    Per side, optimise the best corridor in the true bone from `paths` (2, 2, 3), and add the path
+    of the reconstruction if there is one.
+    """
     plans = []
     for i, side in enumerate(SIDES):
         entry, target = paths[i]
-        carried = NeedlePath(entry, target, jnp.asarray(NEEDLE_RADIUS_MM))
-        path, room = _best(carried, field)
-        feasible = float(room.clearance) >= FEASIBLE_CLEARANCE_MM
-        plans.append(WirePlan(side, BEST_CORRIDOR, path, float(room.clearance), feasible))
-        if elsewhere:
-            path = elsewhere.paths[i]
-            room = _room(path, field)
-            plans.append(WirePlan(side, FROM_RECONSTRUCTION, path, float(room.clearance), feasible))
+        initial = NeedlePath(entry, target, jnp.asarray(NEEDLE_RADIUS_MM))
+        path, result = _best(initial, field)
+        feasible = float(result.clearance) >= FEASIBLE_CLEARANCE_MM
+        plans.append(WirePlan(side, BEST_CORRIDOR, path, float(result.clearance), feasible))
+        if reconstructed:
+            path = reconstructed.paths[i]
+            clearance = float(_clearance(path, field).clearance)
+            plans.append(WirePlan(side, FROM_RECONSTRUCTION, path, clearance, feasible))
     return plans
 
 
 def wire_grades(wire: NeedlePath, field: DistanceField) -> dict[str, Any]:
-    """Grade a wire in the true bone: breach and grade of the wire itself and of a 5 mm cylinder
-    about it."""
+    """Grade a wire in the true bone: breach and grade of the wire and of a 5 mm cylinder."""
     row: dict[str, Any] = {}
     for name, radius in (("wire", WIRE_RADIUS_MM), ("cylinder", NEEDLE_RADIUS_MM)):
         path = NeedlePath(wire.entry_point, wire.target_point, jnp.asarray(radius))
-        breach = float(_room(path, field).breach_depth)
+        breach = float(_clearance(path, field).breach_depth)
         row[f"breach_{name}_mm"] = breach
         row[f"grade_{name}"] = planning.PedicleGrade(int(planning.pedicle_grade(breach))).name
     return row
 
 
 def wire_deviation(wire: NeedlePath, plan: NeedlePath) -> dict[str, Any]:
-    """Measure how far a wire is from its plan: across it at the entry, at the tip, and in angle."""
+    """Measure the deviation of a wire from its plan: at the entry, at the tip, and in angle."""
     axis = np.asarray(plan.target_point - plan.entry_point, float)
     axis /= np.linalg.norm(axis)
-    own = np.asarray(wire.target_point - wire.entry_point, float)
-    own /= np.linalg.norm(own)
-    turn = np.arctan2(np.linalg.norm(np.cross(own, axis)), own @ axis)
-    off = np.asarray(wire.entry_point - plan.entry_point, float)
+    direction = np.asarray(wire.target_point - wire.entry_point, float)
+    direction /= np.linalg.norm(direction)
+    angle = np.arctan2(np.linalg.norm(np.cross(direction, axis)), direction @ axis)
+    offset = np.asarray(wire.entry_point - plan.entry_point, float)
     return {
-        "entry_error_mm": float(np.linalg.norm(np.cross(off, axis))),
+        "entry_error_mm": float(np.linalg.norm(np.cross(offset, axis))),
         "tip_error_mm": float(np.linalg.norm(wire.target_point - plan.target_point)),
-        "axis_error_deg": float(np.rad2deg(turn)),
+        "axis_error_deg": float(np.rad2deg(angle)),
     }
 
 
 def wire_grade_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise the placements tried: shares of grades, where a failed placement counts as no
-    grade I, and errors of the wires placed."""
+    """Summarise attempted placements: fractions of grades, and errors of the placed wires.
+
+    A failed placement counts as neither grade I nor II.
+    """
     tried = [r for r in rows if not r["status"].startswith("no feasible")]
     placed = [r for r in tried if r["status"] == "placed"]
     reason = "no pedicle had a feasible plan" if not tried else "no wire was placed"

@@ -1,4 +1,4 @@
-"""How a shape model is made: template, correspondence, Gaussian process, calibration."""
+"""Construction of shape models: template, correspondence, Gaussian process, calibration."""
 
 from dartjax.ssm.build._atlas import annotated_model as annotated_model
 from dartjax.ssm.build._build import LENGTHS as LENGTHS

@@ -1,4 +1,4 @@
-"""A shape model with its annotations, from a mean shape by geometric rules, on the host."""
+"""Annotation of a mean shape by geometric rules to give a shape model, on the host."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,17 +15,17 @@ def annotated_model(
     modes: Float[np.ndarray, "mode vertex 3"],
     topology: Topology,
 ) -> ShapeModel:
-    """A mean shape with modes whose landmarks, paths and isthmus are found by `annotate` and
-    tied to its vertices.
+    """Make a shape model of a mean shape with modes: `annotate` finds landmarks, paths and isthmus
+    contours, which are attached to the vertices.
 
-    Raises ValueError when the mean is no vertebra in its vertebra frame.
+    ValueError when the mean is not a vertebra in its vertebra frame.
     """
-    found = annotate(mean_shape, topology.faces)
+    annotation = annotate(mean_shape, topology.faces)
     # The body centroid is the origin of the vertebra frame.
-    landmarks = dict(zip(LANDMARK_NAMES, found.landmarks, strict=True))
+    landmarks = dict(zip(LANDMARK_NAMES, annotation.landmarks, strict=True))
     backup = np.stack([landmarks.get(name, np.zeros(3)) for name in BACKUP_LANDMARK_NAMES])
 
-    def tied(points: Float[np.ndarray, "*point 3"]) -> CarriedPoints:
+    def attached(points: Float[np.ndarray, "*point 3"]) -> CarriedPoints:
         pairs = [attach(mean_shape, topology.faces, point) for point in points.reshape(-1, 3)]
         vertices, weights = (np.stack(part) for part in zip(*pairs, strict=True))
         shape = (*points.shape[:-1], vertices.shape[-1])
@@ -40,8 +40,8 @@ def annotated_model(
         faces=jnp.asarray(topology.faces, jnp.int32),
         mirror=jnp.asarray(topology.mirror, jnp.int32),
         parts=jnp.asarray(topology.parts, jnp.int32),
-        landmark_points=tied(found.landmarks),
-        backup_points=tied(backup),
-        path_points=tied(found.paths),
-        isthmus_points=tied(found.isthmus_contours),
+        landmark_points=attached(annotation.landmarks),
+        backup_points=attached(backup),
+        path_points=attached(annotation.paths),
+        isthmus_points=attached(annotation.isthmus_contours),
     )

@@ -1,9 +1,9 @@
-"""From registered shapes to the shape model of one region.
+"""Construction of the shape model of one region from registered shapes.
 
-The covariance is that of the registered shapes (levels pooled, mirror images added, size kept)
-plus a Gaussian process (Luethi et al., PAMI 2018) plus motions of single parts, so that few
-subjects do not mean a stiff model; published lengths then set the amplitudes. Every level has
-its own mean; the modes are shared by the region.
+The covariance is the sum of that of the registered shapes (levels pooled, mirror images added,
+size kept), a Gaussian process (Luethi et al., PAMI 2018) and motions of single parts, which keep a
+model of few subjects flexible. Published lengths set the amplitudes. Every level has its own mean;
+the modes are shared by the region.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from dartjax.ssm.build._remesh import smoothed_at, symmetrized, unfolded
 
 _Surface = Float[np.ndarray, "vertex 3"]
 
-# Of lengths the tables give no spread for: standard deviation over mean.
+# Standard deviation / mean of lengths without a published spread.
 RELATIVE_SPREAD = {
     "body_height": 0.09,
     "body_height_post": 0.09,
@@ -40,18 +40,18 @@ RELATIVE_SPREAD = {
     "pedicle_width_right": 0.2,
 }
 LENGTHS = tuple(RELATIVE_SPREAD)
-# Of a cohort's means beside the population's, in units of the spread between people: whom it
-# drew and how it measured. Taken for tables and for shapes alike.
+# Error of a cohort's mean with respect to the population's, in units of the spread between people
+# (sampling and measurement). The same for published tables and for our shapes.
 _COHORT_ERROR = 0.5
-# The modes looked at by eye, and by how much one that lets sheets of bone meet is made smaller.
+# Modes checked for self-intersections, and the factors by which an intersecting mode is reduced.
 _CHECKED_MODES = 15
-_REACHES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-_SMOOTHING_ROUNDS, _SEVERAL = 10, 3
-_EXTRAPOLATION = 0.75  # of the step between the two nearest levels, for a level without shapes
+_MODE_FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+_SMOOTHING_ROUNDS, _MIN_MODES = 10, 3
+_EXTRAPOLATION = 0.75  # of the step between the two nearest levels, to a level without shapes
 
 
 class Topology(NamedTuple):
-    """The triangulation all shapes share."""
+    """The triangulation shared by all shapes."""
 
     faces: Int[np.ndarray, "face 3"]
     mirror: Int[np.ndarray, " vertex"]
@@ -64,7 +64,7 @@ class Shape(NamedTuple):
     subject: str
     level: str
     vertices: _Surface
-    people: int = 1  # how many it is the mean of
+    people: int = 1  # number of people it is the mean of
 
 
 class Target(NamedTuple):
@@ -75,21 +75,21 @@ class Target(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """The numbers of the covariance. Found on shapes of ctacardio, remus_vhm and clouthier_mean
-    alone, one subject (lumbar) or one level (thoracic) left out at a time."""
+    """Parameters of the covariance, chosen on ctacardio, remus_vhm and clouthier_mean alone, with
+    one subject (lumbar) or one level (thoracic) held out at a time."""
 
     kernels: tuple[Kernel, ...] = (Kernel(30.0, 1.0), Kernel(15.0, 0.8), Kernel(9.0, 0.45))
     symmetric_fraction: float = 0.88
     isotropic_scale: float = 0.06
     axis_scale: float = 0.04
     sample_weight: float = 0.5  # of the registered shapes' own covariance
-    part_weight: float = 1.0  # 0 leaves the motions of parts out
-    smooth_weight: float = 1.0  # 0 leaves the Gaussian process out
-    thickness_mm: float = 0.5  # of the whole bone at once; also where a segmentation draws it
+    part_weight: float = 1.0  # of the motions of parts
+    smooth_weight: float = 1.0  # of the Gaussian process
+    thickness_mm: float = 0.5  # of a motion of the whole surface along its normals
 
 
 class RegionModel(NamedTuple):
-    """Mean of a region, means of its levels and the modes they share; vertebra frame, mm."""
+    """Shape model of a region: means of region and levels, shared modes; vertebra frame, mm."""
 
     mean_shape: _Surface
     level_shapes: dict[str, _Surface]
@@ -106,17 +106,18 @@ def build_region(
     recipe: Recipe = Recipe(),
     neighbours: Sequence[Shape] = (),
 ) -> RegionModel:
-    """Shape model of one region from its registered shapes (host).
+    """Build the shape model of one region from its registered shapes (host).
 
     `levels` from head to foot; `targets` are published lengths by level and name (`LENGTHS`).
-    `neighbours` are shapes of adjoining levels, from which a level without shapes is filled.
-    Raises ValueError when there are no shapes, or fewer than two levels with
-    shapes.
+    `neighbours` are shapes of adjoining regions, used to interpolate levels without shapes.
+    ValueError when there are no shapes, or fewer than two levels with shapes.
     """
     if not shapes:
-        raise ValueError(f"no shapes of {levels[0]} to {levels[-1]} to build a model from")
+        raise ValueError(
+            f"no shapes of {levels[0]} to {levels[-1]}: give training shapes of these levels"
+        )
     means = level_means([*shapes, *neighbours], topology)
-    means |= _filled(means, levels)
+    means |= _interpolate_levels(means, levels)
     center = symmetrized(np.mean([means[level] for level in levels], axis=0), topology.mirror)
     factor = _covariance_factor(center, shapes, topology, recipe)
     modes = principal_modes(factor, center, topology.faces, num_modes)
@@ -124,19 +125,19 @@ def build_region(
     scales = amplitudes(linear_lengths(center, topology)(np.moveaxis(modes, 0, 2)), spreads)
     modes = scales[:, None, None] * modes
     calibrated = {
-        level: _without_creases(
-            _toward_tables(means[level], level, shapes, modes, targets, topology), modes, topology
+        level: _smooth_creases(
+            _calibrate_mean(means[level], level, shapes, modes, targets, topology), modes, topology
         )
         for level in levels
     }
-    reach = _sound_reach(list(calibrated.values()), modes[:_CHECKED_MODES], topology)
-    modes[:_CHECKED_MODES] *= reach[:, None, None]
+    factors = _mode_factors(list(calibrated.values()), modes[:_CHECKED_MODES], topology)
+    modes[:_CHECKED_MODES] *= factors[:, None, None]
     return RegionModel(np.mean(list(calibrated.values()), axis=0), calibrated, modes)
 
 
 def level_means(shapes: Sequence[Shape], topology: Topology) -> dict[str, _Surface]:
-    """Symmetric mean of each level, in its vertebra frame: Procrustes without scaling over the
-    shapes and their mirror images, each weighing as many people as it stands for."""
+    """Compute the symmetric mean of each level in its vertebra frame: Procrustes without scaling
+    over the shapes and their mirror images, weighted by their number of people."""
     means = {}
     for level in dict.fromkeys(shape.level for shape in shapes):
         own = [shape for shape in shapes if shape.level == level]
@@ -151,12 +152,12 @@ def level_means(shapes: Sequence[Shape], topology: Topology) -> dict[str, _Surfa
 
 
 def with_mirror(vertices: _Surface, mirror: Int[np.ndarray, " vertex"]) -> tuple[_Surface, ...]:
-    """A shape and its mirror image in x = 0, both in correspondence."""
+    """Return a shape and its mirror image in x = 0, both in correspondence."""
     return vertices, vertices[mirror] * MIRROR
 
 
 def rigidly_onto(vertices: _Surface, target: _Surface) -> _Surface:
-    """The surface moved by the rotation and shift that bring it nearest to another (Kabsch)."""
+    """Align a surface rigidly to another one in correspondence (Kabsch)."""
     center, target_center = vertices.mean(0), target.mean(0)
     u, _, vt = np.linalg.svd((target - target_center).T @ (vertices - center))
     u[:, 2] *= np.linalg.det(u @ vt)
@@ -164,19 +165,19 @@ def rigidly_onto(vertices: _Surface, target: _Surface) -> _Surface:
 
 
 def in_vertebra_frame(vertices: _Surface, topology: Topology) -> _Surface:
-    """A symmetric surface moved within its mirror plane into its own vertebra frame."""
+    """Move a symmetric surface within its mirror plane into its vertebra frame."""
     pose = vertebra_frame(vertices, topology.faces)
     moved = (vertices - pose[:3, 3]) @ pose[:3, :3]
     return symmetrized(moved, topology.mirror)
 
 
 def linear_lengths(surface: _Surface, topology: Topology) -> LinearLengths:
-    """The lengths `LENGTHS`, as `measure` finds them on this surface, tied to its vertices."""
+    """Linearise `LENGTHS`, as `measure` finds them on a surface, in its vertices."""
     calipers = measure(surface, topology.faces)
     ends = np.stack([calipers[name].ends for name in LENGTHS])
-    tied = [[attach(surface, topology.faces, end) for end in pair] for pair in ends]
-    vertices = np.array([[vertices for vertices, _ in pair] for pair in tied])
-    weights = np.array([[weights for _, weights in pair] for pair in tied])
+    attached = [[attach(surface, topology.faces, end) for end in pair] for pair in ends]
+    vertices = np.array([[vertices for vertices, _ in pair] for pair in attached])
+    weights = np.array([[weights for _, weights in pair] for pair in attached])
     return LinearLengths(ends, vertices, weights)
 
 
@@ -208,24 +209,28 @@ def _covariance_factor(
     )
 
 
-def _filled(means: Mapping[str, _Surface], levels: Sequence[str]) -> dict[str, _Surface]:
-    """Levels without shapes, from the two nearest with: between them or beyond them."""
+def _interpolate_levels(
+    means: Mapping[str, _Surface], levels: Sequence[str]
+) -> dict[str, _Surface]:
+    """Interpolate or extrapolate levels without shapes from the two nearest levels with shapes."""
     known = list(means)
-    filled = {}
+    interpolated = {}
     for level in [level for level in levels if level not in means]:
         order = sorted(known, key=lambda other: abs(_number(other) - _number(level)))[:2]
         if len(order) < 2:
-            raise ValueError(f"no two levels with shapes to make {level} from")
-        near, far = order
-        step = (_number(level) - _number(near)) / (_number(near) - _number(far))
+            raise ValueError(
+                f"no two levels with shapes to interpolate {level} from: give shapes of more levels"
+            )
+        nearest, second = order
+        step = (_number(level) - _number(nearest)) / (_number(nearest) - _number(second))
         share = step if -1.0 < step < 0.0 else _EXTRAPOLATION * step
-        onto = rigidly_onto(means[far], means[near])
-        filled[level] = means[near] + share * (means[near] - onto)
-    return filled
+        aligned = rigidly_onto(means[second], means[nearest])
+        interpolated[level] = means[nearest] + share * (means[nearest] - aligned)
+    return interpolated
 
 
 def _number(level: str) -> int:
-    """Position along the spine: T1 is 1, L1 is 13."""
+    """Number of a level along the spine: T1 is 1, L1 is 13."""
     return int(level[1:]) + (12 if level[0] == "L" else 0)
 
 
@@ -235,7 +240,7 @@ def _mean_spreads(
     targets: Mapping[str, Mapping[str, Target]],
     topology: Topology,
 ) -> Float[np.ndarray, " length"]:
-    """Standard deviation of each length within a level, averaged over the region, mm."""
+    """Compute the standard deviation of each length within a level, mean over the region, mm."""
     calipers = measure(center, topology.faces)
 
     def spread(level: str, name: str) -> float:
@@ -245,44 +250,48 @@ def _mean_spreads(
     return np.array([np.mean([spread(level, name) for level in levels]) for name in LENGTHS])
 
 
-def _without_creases(
+def _smooth_creases(
     mean: _Surface, modes: Float[np.ndarray, "mode vertex 3"], topology: Topology
 ) -> _Surface:
-    """Smoothed where the surface turns by over a right angle at an edge, and where several modes
-    push one sheet of bone through another: there the mean itself is pinched."""
+    """Smooth a mean at edges with a dihedral angle over 90 degrees, and where several modes cause
+    self-intersections, which shows that the mean itself is pinched there."""
     mean = unfolded(mean, topology.faces, least_angle_deg=0.0, turn_deg=90.0)
     for _ in range(_SMOOTHING_ROUNDS):
-        hits = [hit for mode in modes[:_CHECKED_MODES] if len(hit := _hits(mean, mode, topology))]
-        if len(hits) < _SEVERAL:
+        found = (_intersecting_faces(mean, mode, topology) for mode in modes[:_CHECKED_MODES])
+        hits = [faces for faces in found if len(faces)]
+        if len(hits) < _MIN_MODES:
             break
         mean = smoothed_at(mean, topology.faces, np.unique(np.concatenate(hits)))
     return symmetrized(mean, topology.mirror)
 
 
-def _hits(
+def _intersecting_faces(
     mean: _Surface, mode: Float[np.ndarray, "vertex 3"], topology: Topology
 ) -> Int[np.ndarray, " hit"]:
-    """Faces of the mean that pass through each other at 3 standard deviations of a mode."""
+    """Find the faces that intersect at +-3 standard deviations of a mode."""
     return np.concatenate(
         [self_intersections(mean + size * mode, topology.faces) for size in (-3.0, 3.0)]
     )
 
 
-def _sound_reach(
+def _mode_factors(
     means: Sequence[_Surface], modes: Float[np.ndarray, "mode vertex 3"], topology: Topology
 ) -> Float[np.ndarray, " mode"]:
-    """How much of each mode, 1 or less, leaves every mean free of self-intersections at +-3
+    """Find the largest factor <= 1 of each mode without self-intersections of any mean at +-3
     standard deviations."""
 
-    def is_sound(mode: Float[np.ndarray, "vertex 3"]) -> bool:
-        return not any(len(_hits(mean, mode, topology)) for mean in means)
+    def is_intersection_free(mode: Float[np.ndarray, "vertex 3"]) -> bool:
+        return not any(len(_intersecting_faces(mean, mode, topology)) for mean in means)
 
     return np.array(
-        [next((s for s in _REACHES if is_sound(s * mode)), _REACHES[-1]) for mode in modes]
+        [
+            next((s for s in _MODE_FACTORS if is_intersection_free(s * mode)), _MODE_FACTORS[-1])
+            for mode in modes
+        ]
     )
 
 
-def _closer(
+def _step_to_lengths(
     modes: Float[np.ndarray, "mode vertex 3"],
     lengths: LinearLengths,
     mean: _Surface,
@@ -290,19 +299,21 @@ def _closer(
     spread: Float[np.ndarray, " length"],
     topology: Topology,
 ) -> tuple[_Surface, LinearLengths]:
-    """One step toward the wanted lengths, halved until the rules find it closer too: where they
-    come to measure at another place, the linear step leads astray. Else the mean as it is."""
-    whole = symmetrized(shift_toward(modes, lengths, mean, wanted), topology.mirror)
+    """Take one step toward the target lengths, halved until the measured lengths are closer too.
+
+    A linear step can increase the error when the rules then measure at another place. If no step
+    is closer the mean is unchanged."""
+    full_step = symmetrized(shift_toward(modes, lengths, mean, wanted), topology.mirror)
     gap = np.linalg.norm((lengths(mean) - wanted) / spread)
     for part in (1.0, 0.5, 0.25):
-        moved = mean + part * (whole - mean)
+        moved = mean + part * (full_step - mean)
         found = linear_lengths(moved, topology)
         if np.linalg.norm((found(moved) - wanted) / spread) <= gap:
             return moved, found
     return mean, lengths
 
 
-def _toward_tables(
+def _calibrate_mean(
     mean: _Surface,
     level: str,
     shapes: Sequence[Shape],
@@ -310,10 +321,10 @@ def _toward_tables(
     targets: Mapping[str, Mapping[str, Target]],
     topology: Topology,
 ) -> _Surface:
-    """The mean of a level drawn toward the published means, the more the fewer people it has.
+    """Deform the mean of a level toward the published lengths, more for a level of fewer people.
 
-    Lengths published without a spread, or not at all, are kept. Two steps, since lengths are
-    not quite linear.
+    Lengths without a published spread are kept. Two steps, since lengths are not exactly
+    linear.
     """
     people = sum(shape.people for shape in shapes if shape.level == level)
     own_error = _COHORT_ERROR**2 + (1.0 / people if people else np.inf)
@@ -327,5 +338,5 @@ def _toward_tables(
     wanted = lengths(mean) + share * np.where(known, table - lengths(mean), 0.0)
     spread = np.array([RELATIVE_SPREAD[name] for name in LENGTHS]) * wanted
     for _ in range(2):
-        mean, lengths = _closer(modes, lengths, mean, wanted, spread, topology)
+        mean, lengths = _step_to_lengths(modes, lengths, mean, wanted, spread, topology)
     return in_vertebra_frame(mean, topology)

@@ -1,8 +1,8 @@
-"""A template brought onto a surface, vertex by vertex: what shape models are learned from.
+"""Dense registration of a template to a surface, the input of shape models.
 
 Three stages, from stiff to soft: rigid, 300 smooth Gaussian-process modes with annealed noise
-(`_surface_fit.fit_modes`), then every vertex by itself under an elastic energy whose stiffness
-is annealed. All closest points respect the normals.
+(`_surface_fit.fit_modes`), then free vertices under an elastic energy whose stiffness is annealed.
+All closest-point matches use the normals.
 """
 
 import functools
@@ -30,15 +30,15 @@ from dartjax.ssm.build._remesh import unfolded
 _NUM_MODES = 300
 _NUM_POINTS = 6000
 _ROBUST_MM = 2.0
-_STIFFNESS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)  # of one edge, in matched vertices
+_STIFFNESS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)  # of an edge, relative to one vertex match
 
 
 class Correspondence(NamedTuple):
-    """A template on a surface: its vertices, and how far they are from it."""
+    """A template registered to a surface: its vertices and their distance from the surface."""
 
     vertices: Float[np.ndarray, "vertex 3"]  # mm, in the frame of the surface
     smooth_residual: float  # mm, mean distance along the normal after the smooth modes
-    residual: float  # mm, the same in the end
+    residual: float  # mm, the same at the end
 
 
 def correspond(
@@ -49,17 +49,19 @@ def correspond(
     *,
     seed: int = 0,
 ) -> Correspondence:
-    """Bring a template onto one closed surface given in the same (vertebra) frame, on the host.
+    """Register a template to one closed surface in the same (vertebra) frame, mm, on the host.
 
-    The two must be anatomically alike (the same or a neighbouring level) and aligned within
-    about 15 degrees and 10 mm. mm.
+    The surface must be of the same or a neighbouring level and aligned within about 15 degrees
+    and 10 mm.
     """
     sampled = sample_surface(target_vertices, target_faces, _NUM_POINTS, seed=seed)
     modes = smooth_modes(template, faces, _NUM_MODES, kernels=REGISTRATION_KERNELS)
-    # In 64 bits, or the nearest of two points would depend on the machine.
+    # In float64, since in float32 the nearest of two points would depend on the machine.
     with jax.enable_x64(True):
-        points, normals = (jnp.asarray(each) for each in sampled)
-        surface, smooth_residual = _smooth(template, modes, jnp.asarray(faces), points, normals)
+        points, normals = (jnp.asarray(array) for array in sampled)
+        surface, smooth_residual = _fit_smooth_modes(
+            template, modes, jnp.asarray(faces), points, normals
+        )
         surface, residual = relax_onto(surface, jnp.asarray(faces), points, normals)
         surface = np.asarray(surface)
     vertices = unfolded(surface, faces, least_angle_deg=8.0)
@@ -74,12 +76,11 @@ def dense_landmarks(
     coarse: Registration | None = None,
     seed: int = 0,
 ) -> Registration:
-    """Landmarks and paths of a known surface, by dense registration of the mean shape (host).
+    """Find landmarks and paths of a known surface by dense registration of the mean shape (host).
 
-    From the pose of `coarse` (by default `register_surface` with the model as it is) by the
-    stages of this module. The result belongs to the surface, not to the model's own modes:
-    `coefficients` are none, `pose` is that of the smooth stage, `vertices` are in
-    correspondence with the model. World RAS+ mm.
+    Starts from the pose of `coarse` (by default from `register_surface`) and runs the stages of
+    this module. The result is independent of the model's modes: `coefficients` is empty, `pose` is
+    that of the smooth stage, `vertices` are in correspondence with the model. World RAS+ mm.
     """
     if coarse is None:
         coarse = register_surface(model, vertices, faces, seed=seed)
@@ -109,16 +110,16 @@ def dense_landmarks(
 
 @functools.lru_cache(maxsize=24)
 def _modes_about(mean: bytes, faces: bytes) -> Float[Array, "mode vertex 3"]:
-    """The smooth modes about a mean shape (float32, int32): seconds each, and every subject of a
-    cohort asks for those of the same levels."""
-    own = np.frombuffer(mean, np.float32).reshape(-1, 3).astype(float)
+    """Compute the smooth modes about a mean shape (float32, int32). Cached: each takes seconds, and
+    all subjects of a cohort need the modes of the same levels."""
+    vertices = np.frombuffer(mean, np.float32).reshape(-1, 3).astype(float)
     triangles = np.frombuffer(faces, np.int32).reshape(-1, 3)
-    modes = smooth_modes(own, triangles, _NUM_MODES, kernels=REGISTRATION_KERNELS)
+    modes = smooth_modes(vertices, triangles, _NUM_MODES, kernels=REGISTRATION_KERNELS)
     return jnp.asarray(modes, jnp.float32)
 
 
 @jax.jit
-def _smooth(
+def _fit_smooth_modes(
     template: Vertices,
     modes: Float[Array, "mode vertex 3"],
     faces: Faces,
@@ -143,13 +144,13 @@ def relax_onto(
     stiffness: tuple[float, ...] = _STIFFNESS,
     num_steps: int = 4,
 ) -> tuple[Vertices, Scalar]:
-    """Move every vertex onto the surface, neighbours alike.
+    """Move every vertex onto the target surface with smooth displacements.
 
-    At every stiffness in turn, `num_steps` times: match (closest points in both directions,
-    normals respected), then minimise over the displacements u from the given surface
+    For every stiffness, `num_steps` times: match closest points in both directions, using the
+    normals, then minimise over the displacements u from the given surface
         sum_i (u_i - d_i)^T H_i (u_i - d_i) + stiffness sum_edges |u_i - u_j|^2
-    by conjugate gradients, d_i and H_i the matches of `match_points`. Returns the surface and
-    its mean distance along the normals, mm.
+    by conjugate gradients, with d_i and H_i from `match_points`. Returns the surface and its mean
+    distance along the normals, mm.
     """
     start, end = _directed_edges(faces)
     degree = jnp.zeros(len(vertices), vertices.dtype).at[start].add(1.0)
@@ -158,22 +159,22 @@ def relax_onto(
         around = jnp.zeros_like(field).at[start].add(field[end])
         return degree[:, None] * field - around
 
-    def step(moved: Vertices, weight: Scalar):
-        found = match_points(vertices + moved, faces, points, normals, 0.02, _ROBUST_MM)
-        pull = found.pull + jnp.einsum("nij,nj->ni", found.information, moved)
+    def step(displacement: Vertices, weight: Scalar):
+        matches = match_points(vertices + displacement, faces, points, normals, 0.02, _ROBUST_MM)
+        pull = matches.pull + jnp.einsum("nij,nj->ni", matches.information, displacement)
 
         def apply(field: Vertices) -> Vertices:
-            return jnp.einsum("nij,nj->ni", found.information, field) + weight * laplacian(field)
+            return jnp.einsum("nij,nj->ni", matches.information, field) + weight * laplacian(field)
 
-        moved, _ = jax.scipy.sparse.linalg.cg(apply, pull, x0=moved, maxiter=60)
-        return moved, found.mean_distance
+        displacement, _ = jax.scipy.sparse.linalg.cg(apply, pull, x0=displacement, maxiter=60)
+        return displacement, matches.mean_distance
 
     schedule = jnp.repeat(jnp.array(stiffness, vertices.dtype), num_steps)
-    moved, history = jax.lax.scan(step, jnp.zeros_like(vertices), schedule)
-    return vertices + moved, history[-1]
+    displacement, history = jax.lax.scan(step, jnp.zeros_like(vertices), schedule)
+    return vertices + displacement, history[-1]
 
 
 def _directed_edges(faces: Faces) -> tuple[Int[Array, " e"], Int[Array, " e"]]:
-    """Every edge once in each direction: in a closed surface its two triangles run along it in
-    opposite senses."""
+    """List every edge of a closed surface in both directions: its two triangles traverse it in
+    opposite directions."""
     return faces.reshape(-1), jnp.roll(faces, -1, axis=1).reshape(-1)

@@ -1,11 +1,11 @@
-"""Smooth modes of variation from a Gaussian process on one template, where training shapes are
-too few for PCA (Luethi et al., "Gaussian process morphable models", PAMI 2018).
+"""Smooth modes of variation from a Gaussian process on one template, for too few training shapes
+for PCA (Luethi et al., "Gaussian process morphable models", PAMI 2018).
 
 The displacement u of a surface point has zero mean and the matrix-valued covariance
     K(p, q) = 0.9 [k(p, q) I + k(p, M q) M] + 0.1 [k(p, q) I - k(p, M q) M],
     k(p, q) = sum_i s_i^2 exp(-|p - q|^2 / (2 l_i^2)),   M = diag(-1, 1, 1),
-whose two parts are left-right symmetric and antisymmetric; added are growth fields, 8 % in all
-directions and 5 % along each axis (standard deviations).
+whose two parts are left-right symmetric and antisymmetric. Growth fields of 8 % in all directions
+and 5 % along each axis (standard deviations) are added.
 """
 
 from typing import NamedTuple
@@ -15,20 +15,20 @@ from jaxtyping import Float, Int
 from scipy import linalg, spatial
 
 MIRROR = np.array([-1.0, 1.0, 1.0])
-# Of a motion along the surface beside one across it, where modes are chosen.
+# Weight of motion along the surface relative to motion across it, in the selection of modes.
 TANGENTIAL = 0.1
 
 
 class Kernel(NamedTuple):
-    """One Gaussian term: its length scale and its standard deviation, both in mm."""
+    """One Gaussian kernel: length scale and standard deviation, both in mm."""
 
     length_scale: float
     deviation: float
 
 
-# Calibrated on the spread of adult vertebrae: what images are explained with.
+# Prior for fits to images, calibrated on the spread of adult vertebrae.
 PRIOR_KERNELS = (Kernel(60.0, 1.5), Kernel(30.0, 1.5), Kernel(15.0, 1.1), Kernel(9.0, 0.6))
-# Wide and rich: what a template is registered densely to a known surface with.
+# Wide prior for the dense registration of a template to a known surface.
 REGISTRATION_KERNELS = (Kernel(50.0, 4.0), Kernel(25.0, 2.5), Kernel(12.0, 1.2), Kernel(7.0, 0.6))
 
 
@@ -40,13 +40,13 @@ def smooth_modes(
     kernels: tuple[Kernel, ...] = PRIOR_KERNELS,
     num_points: int = 300,
 ) -> Float[np.ndarray, "mode vertex 3"]:
-    """The first `num_modes` modes of the covariance above on one surface (host), mm per SD.
+    """Compute the first `num_modes` modes of this module's covariance on one surface, mm per SD.
 
-    The surface must be in the vertebra frame. Raises ValueError when more modes are asked for
-    than the reduced covariance has.
+    Host function. The surface must be in the vertebra frame. ValueError for more modes than the
+    reduced covariance has.
     """
     factor = kernel_factor(vertices, kernels, num_points=num_points)
-    # Registered to a surface by its points, so a motion along it counts in full.
+    # Used for point-based registration, so motion along the surface has full weight.
     return principal_modes(factor, vertices, faces, num_modes, tangential=1.0)
 
 
@@ -59,10 +59,10 @@ def kernel_factor(
     axis_scale: float = 0.05,
     num_points: int = 300,
 ) -> Float[np.ndarray, "vertex 3 column"]:
-    """F with F F^T the covariance above, reduced by Nystroem to `num_points` spread vertices.
+    """Compute F with F F^T this module's covariance, reduced (Nystroem) to `num_points` vertices.
 
     K is diagonal in the axes: k(p, q) + m_a (2 f - 1) k(p, M q) with m = (-1, 1, 1) and f the
-    symmetric fraction; y and z share theirs. mm.
+    symmetric fraction; y and z have the same kernel. mm.
     """
     chosen = vertices[farthest_points(vertices, num_points)]
     across, within = (_scalar_kernel(points, chosen, kernels) for points in (vertices, chosen))
@@ -91,17 +91,17 @@ def principal_modes(
     *,
     tangential: float = TANGENTIAL,
 ) -> Float[np.ndarray, "mode vertex 3"]:
-    """Modes of the covariance F F^T without rigid motions, times their standard deviations.
+    """Compute the modes of F F^T without rigid motions, times their standard deviations.
 
     They are its eigenvectors under the inner product
     <u, v> = sum_i a_i u_i . [n_i n_i^T + tau (I - n_i n_i^T)] v_i / sum_i a_i,
     a_i the area and n_i the normal of a vertex, largest first, signed so that the largest
-    component is positive. A motion along the surface hardly changes the shape: with tau = 1 it
-    would fill half of the modes, and what fits to surfaces find would not be uncorrelated.
-    Raises ValueError for more modes than columns.
+    component is positive. Motion along the surface hardly changes the shape: with tau = 1 it fills
+    half of the modes, and coefficients of fits to surfaces are correlated. ValueError for more
+    modes than columns.
     """
     if not 0 < num_modes <= factor.shape[2]:
-        raise ValueError(f"num_modes is {num_modes}, but the covariance has 1 to {factor.shape[2]}")
+        raise ValueError(f"num_modes is {num_modes}: give 1 to {factor.shape[2]}")
     area = vertex_areas(vertices, faces)
     root = np.sqrt(area / area.sum())[:, None, None]
     normals = outward_normals(vertices, faces)
@@ -122,7 +122,7 @@ def principal_modes(
 def outward_normals(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Float[np.ndarray, "vertex 3"]:
-    """Unit normals at the vertices, each the mean of the faces around it by area."""
+    """Compute unit normals at the vertices, weighted by the area of the adjacent faces."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     normals = np.zeros_like(vertices)
     for corner in range(3):
@@ -133,14 +133,14 @@ def outward_normals(
 def vertex_areas(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Float[np.ndarray, " vertex"]:
-    """A third of the area of the faces around each vertex, mm^2."""
+    """Compute a third of the area of the faces adjacent to each vertex, mm^2."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     face_area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
     return np.bincount(faces.ravel(), np.repeat(face_area / 3.0, 3), minlength=len(vertices))
 
 
 def farthest_points(points: Float[np.ndarray, "n 3"], count: int) -> Int[np.ndarray, " chosen"]:
-    """Indices of up to `count` points, each the farthest from those before it."""
+    """Select up to `count` points, each the farthest from those already selected."""
     chosen = np.zeros(min(count, len(points)), int)
     distance = np.full(len(points), np.inf)
     for i in range(1, len(chosen)):
@@ -162,7 +162,7 @@ def _scalar_kernel(
 def _nystroem(
     across: Float[np.ndarray, "n m"], within: Float[np.ndarray, "m m"]
 ) -> Float[np.ndarray, "n m"]:
-    """B with B B^T = across within^-1 across^T."""
+    """Compute B with B B^T = across within^-1 across^T."""
     values, vectors = np.linalg.eigh(within)
     keep = values > 1e-9 * values[-1]
     return across @ (vectors * np.where(keep, values, np.inf) ** -0.5)
@@ -171,7 +171,7 @@ def _nystroem(
 def _rigid_basis(
     vertices: Float[np.ndarray, "vertex 3"], weight: Float[np.ndarray, "vertex 3 3"]
 ) -> Float[np.ndarray, "n 6"]:
-    """Orthonormal shifts and small rotations under the weights of the vertices, flattened."""
+    """Compute the orthonormal basis of translations and small rotations under vertex weights."""
     shifts = [np.broadcast_to(axis, vertices.shape) for axis in np.eye(3)]
     turns = [np.cross(axis, vertices) for axis in np.eye(3)]
     fields = [np.einsum("vij,vj->vi", weight, field).ravel() for field in shifts + turns]

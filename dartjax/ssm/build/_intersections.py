@@ -1,21 +1,20 @@
-"""Where a closed surface passes through itself, on the host."""
+"""Self-intersections of a closed surface, on the host."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 _Corners = Float[np.ndarray, "pair 3"]
-_MARGIN = 1e-9  # of a triangle's own size: what only touches does not count
+_MARGIN = 1e-9  # relative to the triangle: touching is not an intersection
 
 
 def self_intersections(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Int[np.ndarray, " hit"]:
-    """Faces that an edge of another face passes through, ascending; empty for a sound surface.
+    """Find the faces that an edge of another face intersects, ascending; empty if there are none.
 
-    Faces that share an edge are not compared: a fold between them shows in `triangle_quality`.
-    Edge against triangle by Moeller and Trumbore (J Graph
-    Tools 2(1):21, 1997).
+    Faces that share an edge are not compared; `triangle_quality` counts folds between them. The
+    edge-triangle test is that of Moeller and Trumbore (J Graph Tools 2(1):21, 1997).
     """
     corners = np.asarray(vertices, float)[faces]
     pairs = _overlapping_boxes(corners)
@@ -31,7 +30,7 @@ def self_intersections(
 
 
 def _overlapping_boxes(corners: Float[np.ndarray, "face 3 3"]) -> Int[np.ndarray, "pair 2"]:
-    """Pairs of faces whose bounding boxes overlap, each once."""
+    """Find the pairs of faces whose bounding boxes overlap, each once."""
     low, high = corners.min(1), corners.max(1)
     middle = (low + high) / 2.0
     reach = np.linalg.norm(high - low, axis=1) / 2.0
@@ -48,7 +47,7 @@ def _overlapping_boxes(corners: Float[np.ndarray, "face 3 3"]) -> Int[np.ndarray
 def _crosses(
     start: _Corners, end: _Corners, triangle: Float[np.ndarray, "pair 3 3"]
 ) -> Bool[np.ndarray, " pair"]:
-    """Does the segment pass through the triangle?"""
+    """Return whether each segment passes through its triangle."""
     along = end - start
     side, other = triangle[:, 1] - triangle[:, 0], triangle[:, 2] - triangle[:, 0]
     normal = np.cross(along, other)

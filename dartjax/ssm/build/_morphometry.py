@@ -1,20 +1,19 @@
-"""Lengths that anatomists publish, measured on one vertebra by geometric rules, on the host.
+"""Morphometry of one vertebra by geometric rules, on the host.
 
 All input is in the vertebra frame (`_frame.vertebra_frame`); the solid has 0.5 mm voxels. The
 rules are those of the population table of CTSpinoPelvic1K (802 CT, script
-`extract_level_gradients.py`), so that values compare with it; there the slices are those of the
-scanner, here they are square to the bone, and a voxel there is 0.8 mm.
-- canal: the hole closed by bone in an axial slice (z constant), behind the body; its front wall
-  (median over the closed slices) parts the body from everything behind. Where steep laminae
-  leave every axial slice open, the slices fall backward by 15 or 30 degrees.
+`extract_level_gradients.py`), so that values are comparable. That table uses the slices of the
+scanner and voxels of 0.8 mm; here slices are perpendicular to the axes of the bone.
+- canal: the hole enclosed by bone in an axial slice (z constant), behind the body; its front wall
+  (median over the closed slices) separates the body from everything behind. Where steep laminae
+  leave every axial slice open, the slices are tilted backward by 15 or 30 degrees.
 - canal_width, canal_depth: x extent and, on the midline, front-to-back extent of the canal in
   the slice with the median extent.
-- tp_span: x extent of the whole bone: between the tips of the transverse processes, at T12 at
-  times of the body's rib facets.
-- endplate_width: x extent of the body in the slice with the median one, of the slices in the
-  upper fifth of its volume that still cross the midline (not only the rim's horns). Each slice
-  is eroded by 1.5 mm, which snaps transverse processes off, reduced to its largest part and
-  given the margin back.
+- tp_span: x extent of the whole bone, between the tips of the transverse processes (at T12
+  sometimes between the rib facets of the body).
+- endplate_width: median x extent of the body over the slices in the upper fifth of its volume that
+  cross the midline. Each slice is eroded by 1.5 mm, which separates transverse processes, reduced
+  to its largest part, and its extent is enlarged by the margin again.
 - body_height (anterior), body_height_post: the tallest column of the anterior and of the
   posterior half of the body. A column is the z extent, at one y, of a mid-sagittal slab 10 mm
   wide.
@@ -22,8 +21,8 @@ scanner, here they are square to the bone, and a voxel there is 0.8 mm.
   of the pedicle's smallest section (the isthmus; its plane faces the converging pedicle), the
   transverse and sagittal isthmus widths of Zindrick 1987 (Spine 12:160-166).
 
-An extent is taken between parallel jaws: its two ends lie opposite each other, half-way between
-the places where the jaws touch.
+An extent is measured as with a caliper of parallel jaws: its two ends are opposite each other,
+half-way between the points of contact.
 """
 
 from typing import NamedTuple
@@ -50,10 +49,10 @@ MEASURES = (
 _MIN_CANAL_MM2 = 15.0
 _SLAB_HALF_WIDTH = 5.0  # mm
 _EROSION = 3  # voxels of 0.5 mm
-_MIN_CORE = 0.35  # of a slice: an erosion that leaves less has eaten the body itself
-_UPPER_PART = 80.0  # percentile of the body's voxels above which the end-plate lies
+_MIN_CORE = 0.35  # share of a slice: below it the erosion has removed the body itself
+_UPPER_PART = 80.0  # percentile of the body's voxel heights above which the end-plate is
 
-_Slices = list[tuple[int, Bool[np.ndarray, "i j"]]]  # index along z, a part of that axial slice
+_Slices = list[tuple[int, Bool[np.ndarray, "i j"]]]  # index along z, mask in that axial slice
 
 
 class Caliper(NamedTuple):
@@ -71,9 +70,9 @@ class Caliper(NamedTuple):
 def measure(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> dict[str, Caliper]:
-    """Every one of `MEASURES` on one closed surface in its vertebra frame, mm.
+    """Measure all `MEASURES` on one closed surface in its vertebra frame, mm.
 
-    Raises ValueError when no slice closes the canal, or no pedicle is found beside it.
+    ValueError when no slice encloses the canal, or no pedicle is found next to it.
     """
     solid = solid_of(vertices, faces)
     width, depth, front = _canal(vertices, faces)
@@ -86,7 +85,7 @@ def measure(
         "endplate_width": _endplate_width(solid, body),
         "canal_width": width,
         "canal_depth": depth,
-        "tp_span": _span(vertices),
+        "tp_span": _transverse_span(vertices),
         **{f"pedicle_width_{side}": pedicles[side][0] for side in SIDES},
         **{f"pedicle_height_{side}": pedicles[side][1] for side in SIDES},
     }
@@ -95,7 +94,7 @@ def measure(
 def _canal(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> tuple[Caliper, Caliper, float]:
-    """Width and depth of the canal, and y of its front wall."""
+    """Measure width and depth of the canal, and y of its front wall."""
     for tilt in (0.0, -15.0, -30.0):
         rotation = rotation_about_x(np.radians(tilt))
         solid = solid_of(vertices @ rotation.T, faces)
@@ -108,13 +107,13 @@ def _canal(
             wall = front if tilt == 0.0 else posterior_wall(solid_of(vertices, faces))
             return Caliper(width.ends @ rotation), Caliper(depth.ends @ rotation), wall
     raise ValueError(
-        "no slice closes the canal: the mesh must be one whole vertebra with its arch, in its "
+        "no slice encloses the canal: the mesh must be one whole vertebra with its arch, in its "
         "vertebra frame"
     )
 
 
-def _span(vertices: Float[np.ndarray, "vertex 3"]) -> Caliper:
-    """x extent, at the pair of points most nearly opposite among the outermost millimetre."""
+def _transverse_span(vertices: Float[np.ndarray, "vertex 3"]) -> Caliper:
+    """Measure the x extent, at the best opposed pair of points of the outermost millimetre."""
     x = vertices[:, 0]
     left, right = vertices[x < x.min() + 1.0], vertices[x > x.max() - 1.0]
     apart = spatial.distance.cdist(left[:, 1:], right[:, 1:])
@@ -124,8 +123,8 @@ def _span(vertices: Float[np.ndarray, "vertex 3"]) -> Caliper:
 
 
 def _canal_slices(solid: Solid) -> _Slices:
-    """The canal in each axial slice that closes it. Cups of the end-plates are holes too: the
-    canal's centre lies behind the body, near the midline."""
+    """Segment the canal in each axial slice that encloses it: the hole centred behind the body and
+    near the midline, which excludes concave end-plates."""
     wall = posterior_wall(solid)
     found = []
     for k in range(solid.occupancy.shape[2]):
@@ -146,7 +145,7 @@ def _on_midline(solid: Solid, slices: _Slices) -> _Slices:
 
 
 def _median_extent(solid: Solid, slices: _Slices, axis: int) -> Caliper:
-    found = [_jaws(solid, _voxels_of_slice(part, k), axis) for k, part in slices]
+    found = [_extent(solid, _voxels_of_slice(part, k), axis) for k, part in slices]
     return _median(found)
 
 
@@ -159,9 +158,11 @@ def _voxels_of_slice(part: Bool[np.ndarray, "i j"], k: int) -> Int[np.ndarray, "
     return np.column_stack([voxels, np.full(len(voxels), k)])
 
 
-def _jaws(solid: Solid, voxels: Int[np.ndarray, "n 3"], axis: int, margin: float = 0.0) -> Caliper:
-    """Extent of voxels along an axis, from outer face to outer face, widened by `margin` mm at
-    both ends; the other two coordinates half-way between the places of contact."""
+def _extent(
+    solid: Solid, voxels: Int[np.ndarray, "n 3"], axis: int, margin: float = 0.0
+) -> Caliper:
+    """Measure the extent of voxels along an axis, from outer face to outer face, plus `margin` mm
+    at both ends; the other two coordinates are half-way between the points of contact."""
     along = voxels[:, axis]
     low, high = (voxels[along == end].mean(0) for end in (along.min(), along.max()))
     ends = np.stack([(low + high) / 2.0] * 2)
@@ -184,11 +185,11 @@ def _without_processes(solid: Solid, part: Bool[np.ndarray, "i j"], k: int) -> C
     margin = _EROSION * solid.spacing
     if core.sum() < _MIN_CORE * part.sum():
         core, margin = _largest_part(part), 0.0
-    return _jaws(solid, _voxels_of_slice(core, k), 0, margin)
+    return _extent(solid, _voxels_of_slice(core, k), 0, margin)
 
 
 def _heights(solid: Solid, body: Bool[np.ndarray, "i j k"]) -> tuple[Caliper, Caliper]:
-    """Tallest columns of the posterior and of the anterior half."""
+    """Find the tallest columns of the posterior and of the anterior half of the body."""
     slab = body & (np.abs(solid.axis(0)) < _SLAB_HALF_WIDTH)[:, None, None]
     rows = np.flatnonzero(slab.any((0, 2)))
     columns = [_column(solid, slab, int(j)) for j in rows]
@@ -202,11 +203,11 @@ def _heights(solid: Solid, body: Bool[np.ndarray, "i j k"]) -> tuple[Caliper, Ca
 
 def _column(solid: Solid, slab: Bool[np.ndarray, "i j k"], j: int) -> Caliper:
     i, k = np.nonzero(slab[:, j])
-    return _jaws(solid, np.stack([i, np.full(len(i), j), k], axis=1), 2)
+    return _extent(solid, np.stack([i, np.full(len(i), j), k], axis=1), 2)
 
 
 def _pedicle(solid: Solid, side: str) -> tuple[Caliper, Caliper]:
-    """Horizontal and vertical chord of the smallest section across the pedicle."""
+    """Measure horizontal and vertical chord of the smallest section across the pedicle."""
     section = isthmus_section(solid, side)
     center, right = section.center, SIGN_OF_SIDE[side] * section.outward
     width, height = (

@@ -1,9 +1,9 @@
-"""Deformations of one part of a vertebra at a time: shifted, turned, grown.
+"""Deformations of single parts of a vertebra: translation, rotation, growth.
 
-People differ in how long a spinous process is and where it points, how wide a pedicle, how
-round a canal. A stationary Gaussian process spends its first modes on bending the whole bone;
-these fields spend them on its parts. Each is an affine motion about the centre of a part, faded
-out smoothly into the neighbouring parts.
+People differ in the length and direction of a spinous process, the width of a pedicle, the shape
+of the canal. The first modes of a stationary Gaussian process bend the whole bone; these fields add
+variation of its parts. Each field is an affine motion about the centre of a part that decreases
+smoothly to zero in the neighbouring parts.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from dartjax.ssm._model import PART_NAMES
 from dartjax.ssm.build._gaussian_process import MIRROR, vertex_areas
 
 _FADE_MM = 5.0
-_MIDDLE = ("body", "lamina", "spinous_process")  # the others are pairs
+_MIDDLE = ("body", "lamina", "spinous_process")  # midline parts; all others are paired
 
 
 def part_factor(
@@ -28,17 +28,18 @@ def part_factor(
     growth: float = 0.08,
     symmetric_fraction: float = 0.88,
 ) -> Float[np.ndarray, "vertex 3 column"]:
-    """Columns F such that F F^T is the covariance of independent shifts (3), turns (3) and
-    growths along the axes (3) of every part, with these standard deviations; on host.
+    """Compute columns F such that F F^T is the covariance of part motions, on the host.
 
-    Left and right move alike with `symmetric_fraction` of the variance and oppositely with the
-    rest. The surface must equal its mirror image (`mirror` as in `ShapeModel`); mm.
+    The motions are independent translations (3), rotations (3) and growths along the axes (3) of
+    every part, with these standard deviations. Left and right move symmetrically with
+    `symmetric_fraction` of the variance and antisymmetrically with the rest. The surface must
+    equal its mirror image (`mirror` as in `ShapeModel`); mm.
     """
     columns = []
     for weight, paired in _part_weights(vertices, faces, parts):
         for field in _affine_fields(vertices, faces, weight, shift_mm, turn_rad, growth):
             reflected = field[mirror] * MIRROR
-            # A pair moves together or apart; what crosses the midline does half of each.
+            # The field of a midline part contains both sides, so it counts half.
             size = 1.0 if paired else 0.5
             columns.append(size * np.sqrt(symmetric_fraction) * (field + reflected))
             columns.append(size * np.sqrt(1.0 - symmetric_fraction) * (field - reflected))
@@ -50,11 +51,11 @@ def _part_weights(
     faces: Int[np.ndarray, "face 3"],
     parts: Int[np.ndarray, " vertex"],
 ) -> list[tuple[Float[np.ndarray, " vertex"], bool]]:
-    """Smooth weights of the parts, and whether there is one on each side (then the right one's
-    weight). The weights of all parts on both sides sum to 1."""
+    """Compute smooth weights of the parts, and whether a part is paired (then the weight of the
+    right one). The weights of all parts on both sides sum to 1."""
     squared = spatial.distance.cdist(vertices, vertices, "sqeuclidean")
     blur = np.exp(-0.5 * squared / _FADE_MM**2) * vertex_areas(vertices, faces)
-    # Where the middle plane cuts a pair its vertices count half to either side.
+    # Vertices of a paired part in the mirror plane count half to either side.
     right = 0.5 * (1.0 + np.sign(vertices[:, 0]))
     blurred = []
     for number, name in enumerate(PART_NAMES):

@@ -1,5 +1,6 @@
-"""How good a set of shape models is, measured on the surfaces it was built from, on the host:
-compactness, generalisation with one subject left out, specificity, and lengths against the
+"""Quality measures of a set of shape models on its training surfaces, on the host.
+
+Compactness, leave-one-subject-out generalisation, specificity, and lengths compared with
 published ones.
 """
 
@@ -25,7 +26,7 @@ from dartjax.ssm.build._remesh import triangle_quality
 from dartjax.ssm.build._template import Template
 
 MODE_COUNTS = (5, 15, 40)
-BAND = 5  # modes whose coefficients are judged together
+BAND = 5  # number of consecutive modes whose coefficients are pooled
 NUM_SAMPLES = 60
 _NUM_POINTS = 3000
 
@@ -35,10 +36,10 @@ Targets = Mapping[str, Mapping[str, Target]]
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """Rows of the tables, and the numbers that go on the card."""
+    """Rows of the tables, and the summary for the model card."""
 
     regions: list[Row]  # compactness, generalisation, specificity by modes
-    bands: list[Row]  # rms of the coefficients of subjects left out
+    bands: list[Row]  # rms of the coefficients of held-out subjects
     lengths: list[Row]  # of the means, by level
     spreads: list[Row]  # of random samples, by region
     summary: dict[str, float]
@@ -55,10 +56,10 @@ def measure_quality(
     leave_out: bool = True,
     progress: Progress = no_progress,
 ) -> Quality:
-    """Measure one set of models: all tables, or without `leave_out` those that need no further
-    models.
+    """Measure the quality of one set of models.
 
-    `targets` are the published lengths by level and name, `recipe` that of the set.
+    Without `leave_out` the tables that need leave-one-subject-out models stay empty. `targets` are
+    the published lengths by level and name, `recipe` is that of the set.
     """
     left_out = []
     if leave_out:
@@ -84,8 +85,8 @@ def leave_one_subject_out(
     recipe: Recipe = Recipe(),
     progress: Progress = no_progress,
 ) -> list[Row]:
-    """Fit every surface by a model built without its subject: grades and coefficients by number
-    of modes. A region that no other subject has shapes of is left out."""
+    """Fit every surface by a model built without its subject: metrics and coefficients by number
+    of modes. A region without shapes of another subject is skipped."""
     fits = []
     pairs = sorted({(r.surface.subject, region_of(r.surface.level)) for r in registered})
     with progress("leave one subject out", len(pairs)) as step:
@@ -103,16 +104,21 @@ def leave_one_subject_out(
             except ValueError as error:
                 step(f"{subject} {region}: skipped, {error}")
                 continue
-            own = [r for r in registered if r.surface.subject == subject]
-            for each in own:
-                if each.surface.level in built.level_shapes:
-                    fits += _fits(each, built, template, region)
+            for held_out in registered:
+                if (
+                    held_out.surface.subject == subject
+                    and held_out.surface.level in built.level_shapes
+                ):
+                    fits += _fits(held_out, built, template, region)
             step(f"{subject} {region}")
     return fits
 
 
-def _fits(each: RegisteredSurface, region: RegionModel, template: Template, name: str) -> list[Row]:
-    surface, faces = each.surface, jnp.asarray(template.topology.faces, jnp.int32)
+def _fits(
+    held_out: RegisteredSurface, region: RegionModel, template: Template, name: str
+) -> list[Row]:
+    """Fit the model of a region to one held-out surface, by number of modes."""
+    surface, faces = held_out.surface, jnp.asarray(template.topology.faces, jnp.int32)
     points, normals = surface_samples(surface.vertices, surface.faces, _NUM_POINTS)
     truth = TriangleMesh(
         jnp.asarray(surface.vertices, jnp.float32), jnp.asarray(surface.faces, jnp.int32)
@@ -120,7 +126,7 @@ def _fits(each: RegisteredSurface, region: RegionModel, template: Template, name
     mean = jnp.asarray(region.level_shapes[surface.level], jnp.float32)
     fits = []
     for count in MODE_COUNTS:
-        # Modes beyond the count are zero, so that one compiled program serves all.
+        # Modes beyond the count are zero, so that one compiled program serves all counts.
         modes = np.where(np.arange(len(region.modes))[:, None, None] < count, region.modes, 0.0)
         modes = jnp.asarray(modes, jnp.float32)
         pose, coefficients, _ = fit_modes(
@@ -134,9 +140,9 @@ def _fits(each: RegisteredSurface, region: RegionModel, template: Template, name
             noise=(6.0, 0.5),
         )
         shape = transforms.apply(pose, mean + jnp.tensordot(coefficients, modes, axes=1))
-        grades = metrics.reconstruction_metrics(TriangleMesh(shape, faces), truth)
+        errors = metrics.reconstruction_metrics(TriangleMesh(shape, faces), truth)
         case = {"subject": surface.subject, "level": surface.level, "region": name}
-        fits.append(case | {"modes": count, "coefficients": np.asarray(coefficients)} | grades)
+        fits.append(case | {"modes": count, "coefficients": np.asarray(coefficients)} | errors)
     return fits
 
 
@@ -145,22 +151,22 @@ def _region_rows(
     registered: Sequence[RegisteredSurface],
     left_out: Sequence[Row],
 ) -> list[Row]:
-    """Compactness, generalisation and specificity by region and number of modes."""
+    """Tabulate compactness, generalisation and specificity by region and number of modes."""
     rows = []
     for name, region in regions.items():
         variance = np.cumsum(np.square(region.modes).sum((1, 2)))
         specificity = _specificity(region, registered)
         for count, distance in zip(MODE_COUNTS, specificity, strict=True):
-            own = [f for f in left_out if f["region"] == name and f["modes"] == count]
+            fits = [f for f in left_out if f["region"] == name and f["modes"] == count]
             kept = min(count, len(variance))
             rows.append(
                 {
                     "region": name,
                     "modes": count,
                     "variance_share": float(variance[kept - 1] / variance[-1]),
-                    "left_out_shapes": len(own),
-                    "generalisation_mm": _mean([f["masd_mm"] for f in own]),
-                    "generalisation_dice": _mean([f["dice"] for f in own]),
+                    "left_out_shapes": len(fits),
+                    "generalisation_mm": _mean([f["masd_mm"] for f in fits]),
+                    "generalisation_dice": _mean([f["dice"] for f in fits]),
                     "specificity_mm": distance,
                 }
             )
@@ -168,8 +174,8 @@ def _region_rows(
 
 
 def _specificity(region: RegionModel, registered: Sequence[RegisteredSurface]) -> list[float]:
-    """Mean distance of random shapes to the nearest training shape of the region, vertex to
-    vertex after rigid alignment, mm, by number of modes."""
+    """Compute the mean distance of random shapes to the nearest training shape of the region,
+    vertex to vertex after rigid alignment, mm, by number of modes."""
     rng = np.random.default_rng(0)
     shapes = [r.vertices for r in registered if r.surface.level in region.level_shapes]
     levels = list(region.level_shapes.values())
@@ -203,7 +209,7 @@ def _band_rows(fits: Sequence[Row]) -> list[Row]:
 def _length_rows(
     regions: Mapping[str, RegionModel], template: Template, targets: Targets
 ) -> list[Row]:
-    """Lengths of the mean of every level beside the published ones."""
+    """Tabulate the lengths of the mean of every level and the published lengths."""
     rows = []
     for region in regions.values():
         for level, mean in region.level_shapes.items():
@@ -230,8 +236,8 @@ def _length_rows(
 def _spread_rows(
     regions: Mapping[str, RegionModel], template: Template, targets: Targets
 ) -> list[Row]:
-    """Standard deviation of the lengths of random shapes beside the published one, mean over
-    the levels that have one."""
+    """Tabulate the standard deviation of the lengths of random shapes and the published standard
+    deviation, averaged over the levels that have one."""
     rng = np.random.default_rng(1)
     rows = []
     for name, region in regions.items():
@@ -247,17 +253,19 @@ def _spread_rows(
                 continue
             values = np.array([m[length].value for m in measured])
             deviation = float(np.std(values, ddof=1))
-            wanted = float(np.mean(spreads))
+            published_sd = float(np.mean(spreads))
             row = {"region": name, "level": level, "length": length, "model_sd_mm": deviation}
-            rows.append(row | {"published_sd_mm": wanted, "ratio": deviation / wanted})
+            rows.append(row | {"published_sd_mm": published_sd, "ratio": deviation / published_sd})
     return rows
 
 
 def _matched_normals(
     rng: np.random.Generator, count: int, size: int
 ) -> Float[np.ndarray, "{count} {size}"]:
-    """Normal draws with mean exactly 0 and covariance exactly I: a spread measured on them has
-    no sampling error to first order. With independent draws it has 15 % at 30 shapes."""
+    """Draw normal samples with mean exactly 0 and covariance exactly I.
+
+    A spread measured on them has no sampling error to first order; with independent samples it
+    has 15 % at 30 shapes."""
     drawn = rng.normal(size=(count, size))
     drawn -= drawn.mean(0)
     factor = np.linalg.cholesky(np.cov(drawn, rowvar=False))
@@ -267,11 +275,11 @@ def _matched_normals(
 def _summary(
     lengths: Sequence[Row], spreads: Sequence[Row], bands: Sequence[Row], left_out: Sequence[Row]
 ) -> dict[str, float]:
-    judged = [row["within_one_sd"] for row in lengths if row["within_one_sd"] is not None]
+    compared = [row["within_one_sd"] for row in lengths if row["within_one_sd"] is not None]
     ratios = [row["ratio"] for row in spreads]
     rms = [row["coefficient_rms"] for row in bands]
     return {
-        "lengths_within_one_sd": float(np.mean(judged)) if judged else float("nan"),
+        "lengths_within_one_sd": float(np.mean(compared)) if compared else float("nan"),
         "spread_ratio_min": min(ratios),
         "spread_ratio_max": max(ratios),
         "coefficient_rms_min": min(rms, default=float("nan")),

@@ -1,4 +1,4 @@
-"""The shape models of all regions of the spine from registered shapes, on the host."""
+"""Shape models of all regions of the spine from registered shapes, on the host."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -25,7 +25,7 @@ def build_regions(
 ) -> dict[str, RegionModel]:
     """Build the models of the regions; see `build_region`.
 
-    `targets` are the published lengths by level and name. The shapes of other regions serve as
+    `targets` are the published lengths by level and name. Shapes of other regions are used as
     neighbours.
     """
     built = {}
@@ -49,10 +49,10 @@ def annotated_models(
     *,
     as_stored: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> dict[str, ShapeModel]:
-    """Annotate the mean of every level: its `ShapeModel`, by level.
+    """Annotate the mean of every level and return the shape models by level.
 
-    `as_stored` rounds a mean as the file will hold it, so that the annotations fit what is read
-    back.
+    `as_stored` rounds a mean to the precision of the file, so that the annotations match the
+    model as it is loaded.
     """
     return {
         level: annotated_model(as_stored(mean), region.modes, topology)

@@ -1,4 +1,4 @@
-"""Training surfaces brought into correspondence: the template registered onto each, on the host."""
+"""Registration of the template to training surfaces, on the host."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,24 +13,24 @@ from dartjax.ssm.build._correspondence import correspond
 from dartjax.ssm.build._regions import LEVELS_OF_REGION
 from dartjax.ssm.build._template import Template
 
-NUM_ROUNDS = 2  # from the template, then from the means of the first round
-_VERSION = "1"  # of what is remembered
+NUM_ROUNDS = 2  # start from the template, then from the means of the first round
+_VERSION = "1"  # of the cached results
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSurface:
-    """One closed surface to learn from, in its own vertebra frame, mm."""
+    """One closed training surface in its vertebra frame, mm."""
 
     subject: str
     level: str
     vertices: Float[np.ndarray, "vertex 3"]
     faces: Int[np.ndarray, "face 3"]
-    people: int = 1  # how many it is the mean of
+    people: int = 1  # number of people it is the mean of
 
 
 @dataclasses.dataclass(frozen=True)
 class RegisteredSurface:
-    """A training surface with the template brought onto it, vertebra frame, mm."""
+    """A training surface and the template registered to it, vertebra frame, mm."""
 
     surface: TrainingSurface
     vertices: Float[np.ndarray, "vertex 3"]
@@ -38,14 +38,14 @@ class RegisteredSurface:
 
     @property
     def shape(self) -> Shape:
-        """What models are built from."""
-        own = self.surface
-        return Shape(own.subject, own.level, self.vertices, own.people)
+        """The registered shape as input of `build_region`."""
+        surface = self.surface
+        return Shape(surface.subject, surface.level, self.vertices, surface.people)
 
 
 @runtime_checkable
 class Remember(Protocol):
-    """Keeps results of long computations: `make()`, or what it returned for the same arrays."""
+    """Cache of long computations: returns `make()`, or its cached result for the same arrays."""
 
     def __call__(
         self,
@@ -55,7 +55,7 @@ class Remember(Protocol):
         like: Any,
         make: Callable[[], Any],
     ) -> Any:
-        """See `dartjax.data.remembered`, which is one."""
+        """Return the result; `dartjax.data.remembered` is an implementation."""
         ...
 
 
@@ -67,11 +67,11 @@ def register_surfaces(
     num_rounds: int = NUM_ROUNDS,
     step: Step = no_step,
 ) -> list[RegisteredSurface]:
-    """Register the template onto every surface.
+    """Register the template to every surface.
 
-    In rounds: the first starts from the template, each next one from the means of the levels that
-    the round before gave. With `remember` each registration is kept as it is done, so that a
-    build that was stopped goes on where it was. `step` is called after each registration.
+    The first round starts from the template, each further round from the level means of the
+    previous round. With `remember` each registration is cached, so that an interrupted build
+    resumes. `step` is called after each registration.
     """
     starts = dict(template.level_shapes)
     registered: list[RegisteredSurface] = []

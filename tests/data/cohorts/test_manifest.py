@@ -74,7 +74,7 @@ def test_a_file_that_has_changed(cohort, tmp_path, which):
     labels[20, 7, 20] = 20
     changed = phantoms.hounsfield(labels > 0) if which == "ct_path" else labels
     phantoms.save(getattr(subject, which), changed)
-    with pytest.raises(data.DataError, match=r"not what the manifest was written for"):
+    with pytest.raises(data.DataError, match=r"changed after the manifest was written"):
         data.load_case(subject)
 
 
@@ -129,7 +129,7 @@ def test_files_that_are_no_manifest(cohort, tmp_path, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": "later"}, "split 'later' is none of"),
+        ({"split": "later"}, "split 'later' is not one of"),
         ({"dataset_kind": "verse"}, "dataset_kind 'verse'"),
         ({"ct": 3}, "ct must be a text"),
         ({"mask": "gone.nii.gz"}, "1 of 4 files are missing"),

@@ -1,4 +1,4 @@
-"""Training shapes of a folder: every layout is found, every reason is given once."""
+"""Training shapes of a folder: every layout is found, and every rejection has one reason."""
 
 import hashlib
 
@@ -38,10 +38,10 @@ def load_all(folder):
     """Everything of a folder, as a caller does."""
     taken, kept, rejected = {}, [], []
     for source in data.find_shapes(folder):
-        shapes, refused = data.load_shapes(source, taken)
+        shapes, failed = data.load_shapes(source, taken)
         taken |= {(shape.subject, shape.level): shape.source for shape in shapes}
         kept += shapes
-        rejected += refused
+        rejected += failed
     return kept, rejected
 
 
@@ -119,7 +119,7 @@ def test_mesh_is_kept_and_a_crumb_dropped(tmp_path, bone):
 
 
 @pytest.mark.parametrize("x_axis", [1.0, -1.0])
-def test_mask_is_kept_beside_a_cut_neighbour(tmp_path, solid, x_axis):
+def test_mask_is_kept_next_to_a_cut_neighbour(tmp_path, solid, x_axis):
     """A left-right flip is not seen, and the surface faces outward all the same."""
     labels = np.zeros((73, 78, 50), np.uint8)
     labels[:, :, 17:][solid] = T11
@@ -141,10 +141,10 @@ def test_mesh_goes_before_the_mask_of_the_same_person(tmp_path, bone, solid):
     file = save_mesh(tmp_path / "lidc" / "T11.ply", *bone)
     labels = np.where(solid, T11, 0).astype(np.uint8)
     phantoms.save(tmp_path / "a" / "sub-lidc0001_seg-vert_msk.nii.gz", labels)
-    (shape,), (refused,) = load_all(tmp_path)
+    (shape,), (rejected,) = load_all(tmp_path)
     assert (shape.subject, shape.source) == ("lidc0001", file)
-    assert (refused.subject, refused.level) == ("lidc0001", "T11")
-    assert refused.reason == f"already taken from {file}"
+    assert (rejected.subject, rejected.level) == ("lidc0001", "T11")
+    assert rejected.reason == f"already taken from {file}"
 
 
 def test_coarse_mesh(tmp_path):
@@ -179,7 +179,7 @@ def test_closed_canal_and_further_tunnel(tmp_path, solid):
     labels = np.where(solid, T11, 0)
     labels[44:49, 45:, 8:13] = 0  # through the body, below the pedicle
     reasons = reasons_against_labels(tmp_path / "hole", labels)
-    assert reasons == {"T11": "1 tunnels besides the canal"}
+    assert reasons == {"T11": "1 tunnels in addition to the canal"}
 
 
 def test_merged_neighbours(tmp_path, solid):
@@ -215,7 +215,7 @@ def test_sizes_of_another_level(tmp_path, bone):
     vertices, faces = bone
     assert "volume of" in reason_against(tmp_path / "small", 0.4 * vertices, faces)
     wide = reason_against(tmp_path / "wide", vertices * [1.5, 1.0, 1.0], faces)
-    assert "tp_span of 96.0 mm" in wide and "29 to 79 mm are plausible at T11" in wide
+    assert "tp_span of 96.0 mm" in wide and "plausible at T11, where 29 to 79 mm are" in wide
     tall = reason_against(tmp_path / "tall", vertices * [1.0, 1.0, 1.7], faces)
     assert "body_height of 37" in tall and "merged with a neighbour?" in tall
 
@@ -232,7 +232,7 @@ def test_files_that_cannot_be_used(tmp_path, solid):
     assert not kept
     reasons = {one.source: (one.level, one.reason) for one in rejected}
     assert reasons[empty][0] == "" and "no vertebra label" in reasons[empty][1]
-    assert reasons[foreign][0] == "" and "no VerSe labels" in reasons[foreign][1]
+    assert reasons[foreign][0] == "" and "not VerSe labels" in reasons[foreign][1]
     assert reasons[damaged][0] == "" and "not a readable NIfTI" in reasons[damaged][1]
     assert reasons[neck] == ("C4", "cervical, the shape models cover T1 to L6")
     assert reasons[broken][0] == "L1" and "not a readable mesh" in reasons[broken][1]

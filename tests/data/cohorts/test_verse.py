@@ -76,15 +76,15 @@ def test_case_holds_complete_levels_and_reasons(tmp_path, labels):
 def test_reasons_against_a_level():
     labels = np.where(phantoms.ring(), 19, 0).astype(np.uint8)
     labels[labels == 19] = 20
-    levels, _ = data.judge_levels(labels, phantoms.AFFINE)
+    levels, _ = data.complete_levels(labels, phantoms.AFFINE)
     assert levels == ("L1",)
     broken = labels.copy()
     broken[:, 18:23] = 0
-    _, rejected = data.judge_levels(broken, phantoms.AFFINE)
+    _, rejected = data.complete_levels(broken, phantoms.AFFINE)
     assert "in pieces" in rejected["L1"]
-    _, rejected = data.judge_levels(labels, np.diag([0.5, 0.5, 0.5, 1.0]))
+    _, rejected = data.complete_levels(labels, np.diag([0.5, 0.5, 0.5, 1.0]))
     assert "implausible volume" in rejected["L1"]
-    _, rejected = data.judge_levels(np.where(labels > 0, 5, 0).astype(np.uint8), phantoms.AFFINE)
+    _, rejected = data.complete_levels(np.where(labels > 0, 5, 0).astype(np.uint8), phantoms.AFFINE)
     assert "cervical" in rejected["C5"]
 
 
@@ -92,7 +92,7 @@ def test_border_margin_is_two_millimetres_and_one_voxel():
     def levels_with_gap(gap, spacing):
         labels = np.zeros((30, 30, 30), np.uint8)
         labels[5:25, 5:25, gap : gap + 20] = 20
-        return data.judge_levels(labels, np.diag([1.0, 1.0, spacing, 1.0]))[0]
+        return data.complete_levels(labels, np.diag([1.0, 1.0, spacing, 1.0]))[0]
 
     assert levels_with_gap(1, 2.5) == ("L1",)
     assert levels_with_gap(0, 2.5) == ()
@@ -104,7 +104,7 @@ def test_thirteenth_thoracic_stands_between_t12_and_l1():
     labels = np.zeros((20, 20, 90), np.uint8)
     for slot, label in enumerate((20, 28, 19)):
         labels[4:16, 4:16, 6 + 28 * slot : 30 + 28 * slot] = label
-    levels, _ = data.judge_levels(labels, np.diag([1.5, 1.5, 1.0, 1.0]))
+    levels, _ = data.complete_levels(labels, np.diag([1.5, 1.5, 1.0, 1.0]))
     assert levels == ("T12", "T13", "L1")
 
 

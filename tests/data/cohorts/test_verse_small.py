@@ -42,9 +42,9 @@ def test_name_is_given_to_the_exact_numbers_alone():
     )
 
 
-def test_name_is_refused_to_synthetic_data_in_disguise():
+def test_synthetic_data_with_verse_ids_do_not_get_the_name():
     subjects, levels = exact_cohort("synthetic")
-    with pytest.raises(data.DataError, match="none of 141 scans is a real one of VerSe'19"):
+    with pytest.raises(data.DataError, match="none of 141 scans is a real CT of VerSe'19"):
         data.verse_small(subjects, levels)
     listed = data.verse_small(subjects, levels, [s.id for s in subjects[:140]])
     assert listed.name == "VerSe id list (140 scans, 1407 vertebrae)"
@@ -67,7 +67,7 @@ def test_lists_of_ids(tmp_path):
         data.verse_small(subjects, levels, ["verse004", "verse9"])
     with pytest.raises(data.DataError, match="without a complete vertebra: verse005"):
         data.verse_small(subjects, levels, ["verse005"])
-    for text, message in (("# none\n", "holds no id"), ("[1, ", "not a readable list")):
+    for text, message in (("# none\n", "has no id"), ("[1, ", "not a readable list")):
         path.write_text(text)
         with pytest.raises(data.DataError, match=message):
             data.read_ids(path)

@@ -1,4 +1,4 @@
-"""Reading simulated radiographs: the packed format, and a loader that goes on where it was."""
+"""Reading simulated radiographs: the packed format, and a loader that can be resumed."""
 
 import importlib
 import json
@@ -94,7 +94,7 @@ def test_subjects_and_splits_are_chosen(folder):
         data.open_xrays(folder, subjects=["s11"])
     with pytest.raises(DataError, match="test, training"):
         data.open_xrays(folder, split="validation")
-    with pytest.raises(DataError, match="no subject is left"):
+    with pytest.raises(DataError, match="subjects is selected"):
         data.open_xrays(folder, subjects=["s1"], split="training")
 
 
@@ -160,7 +160,7 @@ def test_the_same_batch_after_a_restart(folder, taken):
             np.testing.assert_array_equal(batch[name], wanted[name])
 
 
-def test_epochs_end_when_asked(folder):
+def test_epochs_end_after_num_epochs(folder):
     pytest.importorskip("grain")
     loader = data.xray_loader(folder, batch_size=4, num_epochs=1, subjects=["s0"])
     assert len(list(loader)) == 2  # of 10 radiographs the last 2 make no batch
@@ -174,7 +174,7 @@ def test_worker_processes_change_nothing(folder):
 
 def test_mistakes_of_the_loader(folder, monkeypatch):
     pytest.importorskip("grain")
-    with pytest.raises(DataError, match="no batch of 21"):
+    with pytest.raises(DataError, match="a batch of 21 is not possible"):
         data.xray_loader(folder, batch_size=21)
 
     def absent(name):

@@ -186,7 +186,7 @@ def test_the_starts_of_several_vertebrae(tmp_path):
     [
         ([], "the list is empty"),
         ([{"center_world": [1, 2, 3]}], "vertebra 1: give its level"),
-        ([{"level": "L3", "center_world": [1, 2, 3]}] * 2, "vertebra 2: L3 is there twice"),
+        ([{"level": "L3", "center_world": [1, 2, 3]}] * 2, "vertebra 2: L3 occurs twice"),
         ([{"level": "L3", "center_world": [1, 2]}], "vertebra 1: center_world"),
         ([{"level": "Q3", "center_world": [1, 2, 3]}], "Q3"),
         (["L3"], "vertebra 1: a JSON object with keys center_world"),

@@ -120,8 +120,8 @@ def test_nan_and_sacrum_are_left_out_and_levels_sorted(tmp_path):
         ('{"label": 20}', "a list of"),
         ('[{"direction": ["P", "A", "R"]}]', "direction"),
         ('[{"direction": "PIR3"}]', "direction"),
-        ('[{"label": 29, "X": 1, "Y": 1, "Z": 1}]', "label 29 is no vertebra"),
-        ('[{"label": 20, "X": 1, "Y": 1}]', "is no centroid"),
+        ('[{"label": 29, "X": 1, "Y": 1, "Z": 1}]', "label 29 is not a vertebra"),
+        ('[{"label": 20, "X": 1, "Y": 1}]', "must have label"),
         ('[{"label": 20, "X": 1, "Y": 1, "Z": 99}]', "outside the image"),
         (
             '[{"label": 20, "X": 1, "Y": 1, "Z": 1}, {"label": 20, "X": 1, "Y": 1, "Z": 2}]',

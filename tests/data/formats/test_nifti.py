@@ -120,7 +120,7 @@ def test_nan_voxels(tmp_path):
         (lambda hu: hu + np.int16(1024), "subtract 1024"),
         (lambda hu: np.clip(hu, 0, 255).astype(np.uint8), "not Hounsfield units"),
         (lambda hu: hu.astype(np.float32) / 1000.0, "not Hounsfield units"),
-        (lambda hu: np.minimum(hu, np.int16(100)), "bone lies above 200"),
+        (lambda hu: np.minimum(hu, np.int16(100)), "bone is above 200"),
         (np.zeros_like, "every voxel is 0"),
     ],
 )
@@ -131,7 +131,7 @@ def test_values_that_are_not_hounsfield_units(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(
-    ("value", "message"), [(43.0, r"values \[43\]"), (20.5, "fractions"), (300.0, "no VerSe")]
+    ("value", "message"), [(43.0, r"values \[43\]"), (20.5, "fractions"), (300.0, "not VerSe")]
 )
 def test_labels_that_are_not_verse(tmp_path, value, message):
     labels = np.where(phantoms.ring(), np.float32(value), np.float32(0))

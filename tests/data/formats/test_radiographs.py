@@ -78,8 +78,8 @@ def bad_images():
         ("stack.npy", np.stack([image] * 8), "line_integral", r"\(8, 24, 32\)"),
         ("counts.npy", 1000 * image, "line_integral", 'kind "intensity"'),
         ("minus.npy", image - 2, "intensity", "negative"),
-        ("minus.npy", image - 2, "line_integral", "no line integrals"),
-        ("words.npy", np.full(SIZE, "a"), "line_integral", "no X-ray intensities"),
+        ("minus.npy", image - 2, "line_integral", "not line integrals"),
+        ("words.npy", np.full(SIZE, "a"), "line_integral", "not X-ray intensities"),
     ]
 
 
@@ -123,7 +123,7 @@ def test_image_that_does_not_match_its_camera(tmp_path):
     paths = [
         save(tmp_path / f"{i}.npy", np.float32(line_integrals(s))) for i, s in enumerate(sizes)
     ]
-    with pytest.raises(data.DataError, match=r"camera 2 states.*images of different sizes"):
+    with pytest.raises(data.DataError, match=r"camera 2 is for.*images of different sizes"):
         data.load_radiographs(paths, [carm(sizes[0]), carm(sizes[0])])
     with pytest.raises(data.DataError, match="2 images but 1 cameras"):
         data.load_radiographs(paths, [carm(sizes[0])])

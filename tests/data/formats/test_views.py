@@ -53,7 +53,7 @@ def test_source_inside_the_body():
         data.check_views([view(0), view(90, source_to_isocenter=80.0)], body())
 
 
-def test_source_beside_an_oblique_body_is_outside():
+def test_source_next_to_an_oblique_body_is_outside():
     """The box is tested in the volume's own axes: turned by 45 deg it reaches 127 mm along
     world y at x = 0, where an upright box ends at 100 mm."""
     turned = np.eye(4)

@@ -1,4 +1,4 @@
-"""Every file that is shipped can be read by the loader meant for it, and none lies there unread."""
+"""Every packaged file can be read by its loader, and no packaged file is unused."""
 
 import contextlib
 import sys
@@ -18,7 +18,7 @@ NETWORKS = ("isolation", "similarity")
 
 
 class Opened:
-    """The files opened while it is switched on. An audit hook cannot be taken away again."""
+    """Files opened while it is active; an audit hook cannot be removed again."""
 
     def __init__(self):
         self.files, self.on = set(), False

@@ -1,4 +1,4 @@
-"""The stored failure model: back as it was written, and a clear message when it is damaged."""
+"""The stored failure model: saving, loading, and messages for damaged files."""
 
 import json
 
@@ -71,9 +71,11 @@ def test_damage_gives_one_message(tmp_path, damage, message):
         {"mean": np.zeros(3)},
     ],
 )
-def test_numbers_that_are_no_model_are_refused(tmp_path, changes):
+def test_invalid_numbers_are_rejected(tmp_path, changes):
     data.save_failure_model(tmp_path, stored(**changes))
-    with pytest.raises(data.DataError, match=r"no failure model|does not have the 2 features"):
+    with pytest.raises(
+        data.DataError, match=r"not hold a valid failure model|does not have the 2 features"
+    ):
         data.load_failure_model(tmp_path)
 
 

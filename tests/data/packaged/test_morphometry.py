@@ -1,4 +1,4 @@
-"""The packaged tables: known entries, sources, a valid correlation, ranges that hold the bones."""
+"""The packaged morphometry tables: known entries, sources, and plausible ranges."""
 
 import math
 

@@ -51,7 +51,7 @@ def test_the_largest_set_without_a_subject_is_chosen(excluded):
     assert all(_assets.includes_subject(card, subject) for subject in kept)
 
 
-def test_leaking_subjects_are_refused():
+def test_leaking_subjects_are_rejected():
     with pytest.raises(DataError, match=r"ctacardio.*leak"):
         _assets.load_shape_model("T5", exclude=["ctacardio"])
     with pytest.raises(DataError, match="leak"):
@@ -64,7 +64,7 @@ def test_leaking_subjects_are_refused():
 def test_unknown_level_too_many_modes_and_missing_folder(tmp_path):
     with pytest.raises(DataError, match="unknown level 'C3'"):
         _assets.load_shape_model("C3")
-    with pytest.raises(DataError, match=r"holds 40 modes.*not 900.*ask for fewer"):
+    with pytest.raises(DataError, match=r"holds 40 modes.*not 900.*request fewer"):
         _assets.load_shape_model("L1", num_modes=900)
     with pytest.raises(DataError, match=r"no models\.npz"):
         _assets.load_shape_model("L1", path=tmp_path)
@@ -98,5 +98,5 @@ def test_template_round_trip(tmp_path):
     for level, shape in template.level_shapes.items():
         np.testing.assert_allclose(again.level_shapes[level], shape, atol=3e-5)
     file.write_bytes(b"not a zip")
-    with pytest.raises(DataError, match="no template, or damaged"):
+    with pytest.raises(DataError, match="not a template, or damaged"):
         _assets.load_template(file)

@@ -1,4 +1,4 @@
-"""Weights on disk: what comes back, and what is refused."""
+"""Weights on disk: saving, loading, and rejected files."""
 
 import json
 
@@ -24,7 +24,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_they_come_back_at_half_precision(folder):
+def test_weights_are_restored_at_half_precision(folder):
     found, card = load_weights(folder, PARAMS)
     assert card == CARD
     assert found["stem"]["kernel"].dtype == np.float32
@@ -32,11 +32,13 @@ def test_they_come_back_at_half_precision(folder):
     np.testing.assert_array_equal(found["head"]["bias"], PARAMS["head"]["bias"])
 
 
-def test_those_of_another_network_are_refused(folder):
+def test_weights_of_another_network_are_rejected(folder):
     other = {"stem": {"kernel": np.zeros((3, 5))}, "head": {"bias": np.ones(2)}}
-    with pytest.raises(DataError, match=r"another network than preset smoke \(at stem/kernel\)"):
+    with pytest.raises(
+        DataError, match=r"does not fit the network of preset smoke \(at stem/kernel\)"
+    ):
         load_weights(folder, other)
-    with pytest.raises(DataError, match="another network"):
+    with pytest.raises(DataError, match="does not fit the network"):
         load_weights(folder, {"stem": PARAMS["stem"]})
 
 
@@ -48,7 +50,7 @@ def test_missing_and_damaged_files_are_named(folder, tmp_path_factory):
         load_weights(folder, PARAMS)
 
 
-def test_a_card_that_says_too_little_is_refused(folder):
+def test_an_incomplete_card_is_rejected(folder):
     (folder / "card.json").write_text(json.dumps({"name": "isolation"}))
     with pytest.raises(DataError, match=r"lacks .*never_seen"):
         load_weights(folder, PARAMS)
@@ -57,7 +59,7 @@ def test_a_card_that_says_too_little_is_refused(folder):
         load_weights(folder, PARAMS)
 
 
-def test_numbers_that_are_not_finite_are_refused(tmp_path):
+def test_numbers_that_are_not_finite_are_rejected(tmp_path):
     save_weights(tmp_path, {"w": np.array([1.0, np.nan])}, CARD)
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="NaN or infinite"):
         load_weights(tmp_path, {"w": np.zeros(2)})

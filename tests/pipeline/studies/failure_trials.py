@@ -1,4 +1,4 @@
-"""Answers with features and errors made by hand."""
+"""Failure trials with simulated features and errors."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from dartjax.pipeline import FailureTrials
 
 
 def trials(num_cases=400, num_subjects=4, seed=0):
-    """Answers whose failure a few features foretell, and whose errors are twice as large as the
-    stated deviations (thrice for the paths)."""
+    """Make trials in which a few features predict the failure, and errors are twice as large as the
+    stated deviations (three times for the paths)."""
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(num_cases, len(pipeline.ALL_FEATURE_NAMES)))
     logit = 2.0 * features[:, 0] - 1.5 * features[:, 5] - 1.0
     failed = rng.uniform(size=num_cases) < 1.0 / (1.0 + np.exp(-logit))
-    features[::7, -9:] = np.nan  # vertebrae without a scene
+    features[::7, -9:] = np.nan  # vertebrae without neighbours
     std = rng.uniform(0.5, 2.0, (num_cases, 50))
     path_std = rng.uniform(0.5, 2.0, (num_cases, 2, 2, 3))
     return FailureTrials(

@@ -1,4 +1,4 @@
-"""Fitting the failure model: subjects stay apart."""
+"""Fit of the failure model: cross-validation by subject."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ from dartjax import pipeline
 from tests.pipeline.studies.failure_trials import trials
 
 
-def test_a_subject_does_not_predict_itself():
-    """Features that name the subject foretell its failures, but no other's."""
+def test_a_subject_is_held_out_of_its_own_prediction():
+    """Features that identify the subject predict failures of this subject only."""
     found = trials(120, 3)
     features = np.zeros_like(found.features)
     failed = found.subject == "synth0001"
@@ -16,7 +16,7 @@ def test_a_subject_does_not_predict_itself():
     assert chance[failed].max() < 0.5
 
 
-def test_no_area_from_too_few_failures():
+def test_too_few_failures_give_no_auroc():
     failed = np.arange(100) < 29
     row = pipeline.failure_auroc(np.linspace(1.0, 0.0, 100), failed)
     assert np.isnan(row["failure_auroc"])

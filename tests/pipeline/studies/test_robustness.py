@@ -1,4 +1,4 @@
-"""Scenes of the robustness curves: how cameras are made wrong, and what refinement leaves."""
+"""Scenes of the robustness curves: camera errors, and residuals after refinement."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +20,7 @@ def setup():
     return made
 
 
-def test_a_wrong_camera_is_off_by_what_is_asked_for(setup):
+def test_a_wrong_camera_has_the_requested_error(setup):
     pivot = jnp.asarray(setup.isocenter, jnp.float32)
     turned, shifted = setup.motion(3.0, 0.0), setup.motion(0.0, 10.0)
     angle = jnp.rad2deg(transforms.rotation_angle(turned.rotation()))
@@ -30,7 +30,7 @@ def test_a_wrong_camera_is_off_by_what_is_asked_for(setup):
     np.testing.assert_allclose(shifted.rotation().as_matrix(), np.eye(3), atol=1e-6)
 
 
-def test_what_refinement_leaves_is_counted_from_the_true_camera(setup):
+def test_residuals_of_refinement_are_relative_to_the_true_camera(setup):
     wrong = setup.motion(2.0, 6.0)
     own = RobustnessScene("camera_angle", 2.0, REFINED, 0, [], wrong, setup.isocenter)
     nothing = _residual(own, transforms.SE3.identity((2,)), "")
@@ -42,7 +42,7 @@ def test_what_refinement_leaves_is_counted_from_the_true_camera(setup):
     assert np.isfinite(alone.angle_left_deg)
 
 
-def test_only_the_levels_asked_for_are_fitted():
+def test_only_the_requested_levels_are_fitted():
     tasks = [task("T8"), task("T9")]
     own = RobustnessScene("views", 2, AS_GIVEN, 0, tasks, transforms.SE3.identity(), np.zeros(3))
     assert [one.level for one in only_levels([own], ["T9"])[0].tasks] == ["T9"]

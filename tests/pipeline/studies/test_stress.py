@@ -15,7 +15,7 @@ from tests.pipeline.studies.failure_trials import trials
 from tests.registration import scenes
 
 
-def test_trials_are_kept_without_pickle(tmp_path):
+def test_trials_are_saved_without_pickle(tmp_path):
     found = trials(20)
     pipeline.save_failure_trials(tmp_path / "trials.npz", found)
     again = pipeline.join_failure_trials(
@@ -54,10 +54,10 @@ def test_cameras_are_wrong_for_a_whole_scene_and_within_the_bounds():
     distance = np.linalg.norm(shift, axis=1)
     assert (distance > 0.0).all()
     assert (distance <= 10.0).all()
-    assert abs(turn[0] - turn[1]) > 1e-3  # every view its own
+    assert abs(turn[0] - turn[1]) > 1e-3  # every view has its own error
 
 
-def test_no_severity_leaves_the_cameras():
+def test_zero_severity_leaves_the_cameras_unchanged():
     (same,) = with_misplaced_cameras(
         [task()], np.zeros(3), 0.0, CameraMisplacement(), np.random.default_rng(0)
     )

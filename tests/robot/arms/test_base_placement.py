@@ -51,7 +51,7 @@ def test_gradient_of_reachability_in_the_placement(x64, place):
     assert_gradient(reach, jnp.array([3.0, -2.0, 1.0, 0.02, -0.03, 0.05]), rtol=1e-4)
 
 
-def test_reachability_is_at_most_the_least_margin(x64):
+def test_reachability_is_at_most_the_smallest_margin(x64):
     robot = spine_hybrid()
     approach, _ = approach_of(pedicle(1), prone(), robot)
     soft = jax.jit(lambda T: reachability(pedicle(1), T, robot, body=body, tool=guide_tool()))
@@ -61,7 +61,7 @@ def test_reachability_is_at_most_the_least_margin(x64):
 
 
 @pytest.mark.slow
-def test_a_base_out_of_reach_finds_its_place(x64):
+def test_a_base_out_of_reach_is_moved_into_reach(x64):
     """From 400 mm away both pedicles come into reach, and only freed directions move."""
     robot, paths = spine_hybrid(), stack_paths([pedicle(-1), pedicle(1)])
     options = PlacementOptions(num_steps=150)

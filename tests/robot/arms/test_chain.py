@@ -77,7 +77,7 @@ def test_limits_and_names_come_from_the_urdf(tmp_path, x64):
         assert int(chain_forward(jnp.array([bad, 0.0, 0.0, 9.0]), chain)[1]) == code
 
 
-def test_a_planar_arm_by_hand(x64):
+def test_a_planar_arm_computed_by_hand(x64):
     chain = chain_from_dh(PLANAR)
     pose = tool_pose(jnp.deg2rad(jnp.array([90.0, -90.0])), chain)
     np.testing.assert_allclose(pose.translation(), [200.0, 300.0, 0.0], atol=1e-9)
@@ -134,7 +134,7 @@ marquardt = jax.jit(jax.vmap(solve_levenberg_marquardt, (0, None, 0)))
 
 @pytest.mark.slow
 def test_damped_steps_reach_what_the_arm_reaches(seven, x64):
-    """From starts 0.3 rad off; the joints stay in their ranges."""
+    """From start positions 0.3 rad away; the joints stay in their ranges."""
     q = samples(seven, 50)
     centering = jnp.full(50, 0.05)
     check_reached(*damped(poses_of(q, seven), seven, start_near(q), centering), seven)
@@ -146,7 +146,7 @@ def test_levenberg_marquardt_reaches_what_the_arm_reaches(seven, x64):
     check_reached(*marquardt(poses_of(q, seven), seven, start_near(q)), seven)
 
 
-def test_out_of_reach_is_said(seven, x64):
+def test_out_of_reach_has_a_status(seven, x64):
     poses = poses_of(samples(seven, 50), seven)
     away = jnp.tile(jnp.array([3000.0, 0.0, 0.0]), (50, 1))
     far = jax.vmap(SE3.from_rotation_and_translation)(poses.rotation(), away)
@@ -155,7 +155,7 @@ def test_out_of_reach_is_said(seven, x64):
     assert (marquardt(far, seven, middle)[1] == StatusCode.UNREACHABLE_POSE).all()
 
 
-def test_null_space_motion_leaves_the_tool(seven, x64):
+def test_null_space_motion_does_not_move_the_tool(seven, x64):
     q = 0.5 * (seven.lower + seven.upper)
     jacobian = chain_jacobian(q, seven)
     projector = null_space_projector(jacobian, 0.0)
@@ -192,10 +192,10 @@ def test_bad_tables_are_named(rows, message):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("no xml", {}, "no XML"),
-        ("<mujoco/>", {}, "no URDF"),
-        (arms.urdf(arms.SLIDING), {"tool_link": "hand"}, "no link 'hand'"),
-        (arms.urdf(arms.SLIDING), {"base_link": "l2", "tool_link": "l1"}, "not on the way"),
+        ("no xml", {}, "not XML"),
+        ("<mujoco/>", {}, "not a URDF"),
+        (arms.urdf(arms.SLIDING), {"tool_link": "hand"}, "unknown link 'hand'"),
+        (arms.urdf(arms.SLIDING), {"base_link": "l2", "tool_link": "l1"}, "not between the root"),
         (arms.urdf(arms.SLIDING), {"base_link": "l4"}, "no moving joint"),
         (arms.urdf(arms.SLIDING).replace("continuous", "floating"), {}, "floating"),
     ],
@@ -210,5 +210,5 @@ def test_bad_urdf_is_named(tmp_path, text, options, message):
 
 def test_missing_urdf_is_named(tmp_path):
     pytest.importorskip("yourdfpy")
-    with pytest.raises(BadParameter, match="no file"):
+    with pytest.raises(BadParameter, match="not a file"):
         chain_from_urdf(tmp_path / "none.urdf")

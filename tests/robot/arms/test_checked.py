@@ -1,4 +1,4 @@
-"""Bad input on the host: the named error with the offending joint and value."""
+"""Invalid input on the host raises the named error with the joint and its value."""
 
 import dataclasses
 
@@ -130,7 +130,7 @@ def test_joints_of_a_chain(x64):
     far = SE3.from_rotation_and_translation(
         tool_pose(jnp.zeros(2), chain).rotation(), jnp.array([900.0, 0.0, 0.0])
     )
-    with pytest.raises(UnreachablePose, match="left to the target"):
+    with pytest.raises(UnreachablePose, match="remain to the target"):
         checked_chain_inverse(far, chain, [0.1, 0.1])
 
 
@@ -144,7 +144,7 @@ def test_every_status_has_its_error():
     raise_for_status(0, "nothing")
 
 
-def test_the_first_check_that_is_true_counts():
+def test_the_first_true_check_gives_the_status():
     one, two = StatusCode.JOINT_LIMIT, StatusCode.BAD_WRENCH
     assert int(first_status((one, jnp.asarray(False)), (two, jnp.asarray(True)))) == two
     assert int(first_status((one, jnp.asarray(True)), (two, jnp.asarray(True)))) == one

@@ -1,4 +1,4 @@
-"""Following a path: the wire ends where planned, within limits, clear of the patient."""
+"""Path following: the wire reaches its target, within limits and without collision."""
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def robot():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [-1, 1])
-def test_the_wire_passes_entry_and_ends_at_the_target(robot, x64, side):
+def test_the_wire_passes_the_entry_and_ends_at_the_target(robot, x64, side):
     path, T_base_patient = pedicle(side), prone()
     approach, status = approach_of(path, T_base_patient, robot)
     assert int(status) == StatusCode.OK

@@ -38,7 +38,7 @@ def poses(robot, count, seed=0):
 
 
 def test_neutral_legs_by_hand(robot, x64):
-    """All alike: 22 and 16 mm from the axis, 30 degrees and 50 mm apart."""
+    """All legs are equal: 22 and 16 mm from the axis, 30 degrees and 50 mm apart."""
     legs, status = guide_inverse(neutral_pose(robot), robot)
     across = 22.0**2 + 16.0**2 - 2.0 * 22.0 * 16.0 * np.cos(np.deg2rad(30.0))
     np.testing.assert_allclose(legs, np.sqrt(across + 2500.0), atol=1e-9)
@@ -87,7 +87,7 @@ def test_tool_error_is_that_of_a_monte_carlo(robot, x64):
 
 
 def test_leg_noise_stays_within_a_tenth_of_a_millimetre(robot, x64):
-    """What [Y] claims of a robot of this kind, at legs good to 0.02 mm."""
+    """The accuracy that [Y] states for such a robot, with leg errors of 0.02 mm."""
     errors = jax.jit(jax.vmap(lambda T: guide_error(T, robot, 0.02)))(poses(robot, 2000))
     assert errors.position_rms_mm.max() < 0.1
 
@@ -120,7 +120,7 @@ def test_status_of_the_forward_map(robot, x64):
 
 
 def test_a_platform_turned_by_a_quarter_is_singular(robot, x64):
-    """Legs that only wind about the axis: the Gough platform's known singularity."""
+    """The known singularity of the Gough platform."""
     neutral = neutral_pose(robot)
     wound = SE3.from_rotation_and_translation(SO3.from_z_radians(jnp.pi / 2), neutral.translation())
     _, status = guide_inverse(wound, robot)

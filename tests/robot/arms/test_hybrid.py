@@ -1,4 +1,4 @@
-"""The hybrid robot: against the chain of 4 x 4 matrices, by round trips, at every singularity."""
+"""The hybrid robot: against a chain of 4 x 4 matrices, round trips, singularities."""
 
 import dataclasses
 
@@ -62,7 +62,7 @@ def rotation_y(angle):
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
-def by_the_chain(q, robot):
+def chain_of_matrices(q, robot):
     """Tool point and rotation, link by link; the hinge by bisection on the angle of link CD."""
     l11, l14, l3, th4, th5 = q
     slider_b, slider_d = np.array([-l11, 0.0]), np.array([0.0, -l14])
@@ -89,7 +89,7 @@ def test_forward_is_the_chain_of_links(robot, x64):
     drawn = jax.jit(lambda: sample_joints(robot, 40, key=jax.random.key(3)))()
     q, found, status = map(np.asarray, drawn)
     for each, pose in zip(q[status == 0], found[status == 0], strict=True):
-        point, rotation = by_the_chain(np.asarray(each), robot)
+        point, rotation = chain_of_matrices(np.asarray(each), robot)
         np.testing.assert_allclose(pose[:3], point, atol=1e-9)
         turned = rotation_x(float(pose[3])) @ rotation_y(float(pose[4]))
         np.testing.assert_allclose(turned, rotation, atol=1e-12)
@@ -197,7 +197,7 @@ def test_directions(robot, x64):
     assert wire_direction(jnp.array([0.0, 0.2]))[0] < -0.1
 
 
-def test_feed_is_a_pure_advance_along_the_wire(x64):
+def test_feed_moves_the_tip_along_the_wire(x64):
     pose = jnp.array([600.0, 450.0, -100.0, 0.3, -0.2])
     frame, tip = tool_frame(pose), wire_tip(pose, 30.0)
     np.testing.assert_allclose(frame.inverse().apply(tip), [0.0, 0.0, -30.0], atol=1e-9)

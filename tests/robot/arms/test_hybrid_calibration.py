@@ -1,4 +1,4 @@
-"""Calibration: what measurements determine, planned poses, and robots found again."""
+"""Calibration: identifiability, planned poses, and recovered parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def robot():
 
 @pytest.fixture(scope="module")
 def built(robot):
-    """A robot with errors of machining."""
+    """A robot with manufacturing errors."""
     with jax.enable_x64(True):
         return perturbed(robot, 1.8, 3.5e-3, key=jax.random.key(4))
 
@@ -70,7 +70,7 @@ def test_structure_round_trip(robot, x64):
     np.testing.assert_allclose(structure_of(moved) - structure_of(robot), np.arange(7.0))
 
 
-def test_upright_legs_see_four_of_seven_parameters(robot, legs_q, x64):
+def test_upright_legs_determine_four_of_seven_parameters(robot, legs_q, x64):
     found = jax.jit(identifiability_of_legs)(legs_q, robot)
     assert int(found.rank) == 4
     seen = dict(zip(STRUCTURE_NAMES, np.asarray(found.seen), strict=True))
@@ -80,7 +80,7 @@ def test_upright_legs_see_four_of_seven_parameters(robot, legs_q, x64):
         assert seen[name] > 1.0 - 1e-9, name
 
 
-def test_planned_poses_see_everything(robot, plan, x64):
+def test_planned_poses_determine_all_parameters(robot, plan, x64):
     seen_by = jax.jit(identifiability_of_points)
     found = seen_by(plan, robot)
     assert int(found.rank) == 13
@@ -96,7 +96,7 @@ def test_planned_poses_see_everything(robot, plan, x64):
 
 
 @pytest.mark.slow
-def test_exact_points_give_the_robot_back(robot, built, plan, x64):
+def test_exact_points_recover_the_parameters(robot, built, plan, x64):
     found, status = calibrate(plan, measured(built, plan, 0.0), robot)
     assert int(status) == StatusCode.OK
     np.testing.assert_allclose(structure_of(found.robot), structure_of(built), atol=1e-6)
@@ -116,14 +116,14 @@ def test_stated_sigma_is_the_spread_of_repeated_calibrations(robot, built, plan,
     assert (np.abs(error.mean(0)) < 0.5 * error.std(0)).all()
 
 
-def test_upright_points_leave_directions_open(robot, built, legs_q, x64):
+def test_upright_points_leave_directions_undetermined(robot, built, legs_q, x64):
     upright = jnp.tile(legs_q, (3, 1))[:40]  # as many as planned: one compiled program
     found, status = calibrate(upright, measured(built, upright, 0.0), robot)
     assert int(status) == StatusCode.DEGENERATE_GEOMETRY
     assert np.isinf(np.asarray(found.sigma)).any()
 
 
-def test_legs_alone_make_those_legs_right(robot, built, legs_q, x64):
+def test_legs_alone_reproduce_those_legs(robot, built, legs_q, x64):
     legs = leg_lengths(tool_points(legs_q, built))
     found, seen, status = jax.jit(calibrate_from_legs)(legs_q, legs, robot)
     assert int(status) == StatusCode.DEGENERATE_GEOMETRY
@@ -136,6 +136,6 @@ def test_legs_alone_make_those_legs_right(robot, built, legs_q, x64):
     np.testing.assert_allclose(kept, 0.0, atol=1e-9)
 
 
-def test_missing_measurements_are_said(robot, built, plan, x64):
+def test_missing_measurements_have_a_status(robot, built, plan, x64):
     points = measured(built, plan, 0.0).at[3, 1].set(jnp.nan)
     assert int(calibrate(plan, points, robot)[1]) == StatusCode.BAD_PARAMETER

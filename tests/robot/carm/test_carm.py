@@ -21,7 +21,7 @@ def phantom_view():
     return jnp.asarray(points[keep], jnp.float64), jnp.asarray(K), T
 
 
-def test_calibration_returns_what_made_the_pixels(x64):
+def test_calibration_recovers_the_camera(x64):
     points, K, T = phantom_view()
     pixels = carm.project_points(K, T, points)
     found, status = calibrate(pixels, points, jnp.ones(len(points), bool))
@@ -31,7 +31,7 @@ def test_calibration_returns_what_made_the_pixels(x64):
 
 
 @pytest.mark.slow
-def test_the_stated_uncertainty_is_the_scatter(x64):
+def test_the_covariance_is_that_of_repeated_calibrations(x64):
     points, K, T = phantom_view()
     pixels = carm.project_points(K, T, points)
     noise = 0.1 * np.random.default_rng(0).normal(size=(60, *pixels.shape))

@@ -52,7 +52,7 @@ def test_pincushion_moves_outward_and_the_field_turns_by_its_component_along_the
     assert float(up[0, 1]) < 288.0 - 2.0
 
 
-def test_flat_panel_distorts_nothing():
+def test_a_flat_panel_has_no_distortion():
     points = jnp.array([[10.0, 20.0], [700.0, 500.0]])
     moved = carm.distort_points(carm.flat_panel(), SO3.from_y_radians(0.5), points)
     np.testing.assert_allclose(moved, points, atol=1e-4)
@@ -74,13 +74,13 @@ def test_local_correction_follows_a_bump_that_a_polynomial_cannot(x64):
         5,
     )
     smooth = np.asarray(carm.ideal_of_real_global(polynomial, recorded))
-    local_mm, smooth_mm = (0.4 * _left_over(found, np.asarray(points)) for found in (local, smooth))
+    local_mm, smooth_mm = (0.4 * _residual(found, np.asarray(points)) for found in (local, smooth))
     assert local_mm.mean() < 0.04
     assert local_mm.max() < 0.15
     assert smooth_mm.max() > 2.5 * local_mm.max()
 
 
-def _left_over(found, true):
+def _residual(found, true):
     """Distances up to the affine map of the plate, which its middle fixes only roughly."""
     known = np.isfinite(found[:, 0])
     assert known.mean() > 0.97
@@ -103,7 +103,7 @@ def test_a_missing_node_is_filled_and_outside_is_unknown(x64):
     assert not np.isfinite(np.asarray(carm.ideal_of_real(whole, jnp.array([[5.0, 5.0]])))).any()
 
 
-def test_too_few_nodes_and_a_folded_cell_are_named():
+def test_too_few_nodes_and_a_folded_cell_have_a_status():
     _, real, valid = plate(carm.intensifier())
     none = np.zeros_like(valid)
     assert int(carm.fit_local(jnp.asarray(real), jnp.asarray(none))[1]) == (

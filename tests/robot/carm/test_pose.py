@@ -30,7 +30,7 @@ def seen(T, noise_px=0.0, seed=0):
 ALL = jnp.ones(28, bool)
 
 
-def test_noise_free_points_give_the_pose(x64):
+def test_noise_free_points_recover_the_pose(x64):
     T = pose()
     balls, pixels = seen(T)
     for found in (
@@ -69,7 +69,7 @@ def test_least_squares_is_that_of_opencv(x64):
     np.testing.assert_allclose(matrix[:3, 3], place[:, 0], atol=1e-3)
 
 
-def test_hidden_balls_do_not_count(x64):
+def test_hidden_balls_have_no_influence(x64):
     T = pose(3)
     balls, pixels = seen(T)
     mask = jnp.arange(28) % 2 == 0
@@ -93,7 +93,7 @@ def test_the_residual_at_022_px_is_the_published_one(x64):
 
 
 @pytest.mark.slow
-def test_the_stated_covariance_is_the_scatter(x64):
+def test_the_covariance_is_that_of_repeated_estimates(x64):
     T = pose(4)
     balls, pixels = seen(T)
     noise = 0.3 * np.random.default_rng(0).normal(size=(200, 28, 2))
@@ -129,7 +129,7 @@ def test_the_derivative_of_the_linear_estimator_by_distances(x64):
     assert_gradient(value, pixels, step=1e-3, rtol=1e-3)
 
 
-def test_bad_sets_are_named(x64):
+def test_invalid_point_sets_have_a_status(x64):
     balls, pixels = seen(pose(6))
     five = jnp.arange(28) < 5
     _, status = estimate(pixels, balls, five, jnp.asarray(K))

@@ -1,4 +1,4 @@
-"""Shadows against brute force, and the image made of them."""
+"""Shadows against brute force, and the recorded image."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def test_chord_of_a_ball(x64):
 
 
 def test_the_middle_of_a_balls_shadow(x64):
-    """It is not the projection of the ball's centre, but so near that nothing needs to know:
+    """The offset from the projection of the ball's centre is negligible:
     X Z / (Z^2 - r^2) against X / Z."""
     X, Z, r = 60.0, 620.0, 1.5
     tangent = np.arcsin(r / np.hypot(X, Z))
@@ -100,7 +100,7 @@ def test_the_image_has_the_exposures_grey_and_noise():
     assert float(opaque.max()) < 5.0
 
 
-def test_impossible_phantoms_are_named():
+def test_invalid_phantoms_are_rejected():
     for make in (
         lambda: carm.drill_guide(9.0),
         lambda: carm.locking_nail(5.0, 5.0),
@@ -111,7 +111,7 @@ def test_impossible_phantoms_are_named():
             make()
 
 
-def test_no_turn_or_mirror_brings_the_target_onto_itself():
+def test_no_rotation_or_reflection_maps_the_target_onto_itself():
     guide = carm.drill_guide()
     balls = np.asarray(guide.balls)
     assert balls.shape == (28, 3)

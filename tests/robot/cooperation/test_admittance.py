@@ -27,7 +27,7 @@ def test_it_solves_its_differential_equation():
 
 
 @pytest.mark.parametrize("step", [1e-4, 0.01, 1.0])
-def test_no_step_is_too_long(step):
+def test_every_step_size_is_stable(step):
     law, velocity = Admittance(step=step), jnp.array([100.0, 0.0, 0.0])
     for _ in range(5):
         velocity, _ = cooperation.admittance_step(velocity, jnp.zeros(3), jnp.asarray(60.0), law)
@@ -43,7 +43,7 @@ def test_below_the_threshold_nothing_moves():
     np.testing.assert_array_equal(velocity, 0.0)
 
 
-def test_a_robot_let_go_comes_to_rest_exactly():
+def test_a_released_robot_comes_to_rest_exactly():
     def step(velocity, _):
         return cooperation.admittance_step(velocity, jnp.zeros(3), jnp.asarray(8.0), LAW)[0], None
 
@@ -99,7 +99,7 @@ def test_walls_are_approached_slowly_and_never_crossed():
     assert float(outside[0]) <= 0.0
 
 
-def test_the_button_moves_or_turns():
+def test_the_button_selects_translation_or_rotation():
     move, turn = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.1, 0.2, 0.3])
     np.testing.assert_allclose(
         cooperation.hand_velocity(move, turn, jnp.asarray(False)), [1, 2, 3, 0, 0, 0]
@@ -109,7 +109,7 @@ def test_the_button_moves_or_turns():
     )
 
 
-def test_turning_obeys_the_same_law_in_rad():
+def test_rotation_obeys_the_same_law_in_rad():
     law = cooperation.orientation_admittance()
     velocity, _ = cooperation.admittance_step(
         jnp.zeros(3), jnp.array([0.1, 0.0, 0.0]), jnp.asarray(0.1), law
@@ -117,7 +117,7 @@ def test_turning_obeys_the_same_law_in_rad():
     assert float(velocity[0]) == pytest.approx(0.001 * 0.1 / (0.02 + 0.001 * 0.1), rel=1e-5)
 
 
-def test_a_broken_sensor_holds_the_robot():
+def test_an_invalid_reading_stops_the_robot():
     bad = jnp.array([jnp.nan, 1.0, 1.0])
     velocity, status = cooperation.admittance_step(FORCE, bad, jnp.asarray(8.0), LAW)
     assert status == robot.StatusCode.BAD_WRENCH and (velocity == 0.0).all()
@@ -125,6 +125,6 @@ def test_a_broken_sensor_holds_the_robot():
 
 @pytest.mark.parametrize("name", ["inertia", "max_speed", "step", "cutoff", "lag"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-def test_a_law_that_cannot_be(name, value):
+def test_invalid_parameters_are_rejected(name, value):
     with pytest.raises(robot.BadParameter, match=name):
         Admittance(**{name: value})

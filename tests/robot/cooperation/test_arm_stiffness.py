@@ -7,16 +7,16 @@ import pytest
 from scipy import signal
 
 from dartjax.robot import cooperation
-from dartjax.robot.cooperation import LeastSquares
+from dartjax.robot.cooperation import RecursiveLeastSquares
 
 M, LAG = 2.0, 0.03
 
 
 def rls(phis, ys, forget):
-    start = LeastSquares(jnp.zeros(2), 1e6 * jnp.eye(2))
+    start = RecursiveLeastSquares(jnp.zeros(2), 1e6 * jnp.eye(2))
 
     def step(state, row):
-        state = cooperation.least_squares_step(state, row[0], row[1], forget)
+        state = cooperation.recursive_least_squares_step(state, row[0], row[1], forget)
         return state, state.theta
 
     rows = (jnp.asarray(phis, jnp.float32), jnp.asarray(ys, jnp.float32))
@@ -43,8 +43,8 @@ def test_a_stiffening_arm_is_followed():
 
 
 @pytest.mark.parametrize("stiffness", [80.0, 400.0, 1500.0])
-def test_the_arm_is_found_beneath_what_it_means_to_do(stiffness):
-    """Spring and damper in the band, with a slow voluntary pull and noise on top."""
+def test_the_stiffness_is_estimated_despite_voluntary_motion(stiffness):
+    """Spring and damper in the band, plus a slow voluntary pull and noise."""
     rng, time = np.random.default_rng(2), np.arange(600) * 0.01
     band = signal.butter(2, (1.5, 4.5), "bandpass", fs=100.0, output="sos")
     position = np.stack([signal.sosfilt(band, rng.normal(0.0, 8.0, 600)) for _ in range(3)], 1)
@@ -64,7 +64,7 @@ def test_the_arm_is_found_beneath_what_it_means_to_do(stiffness):
     assert np.median(found[200:]) == pytest.approx(stiffness, rel=0.25)
 
 
-def test_no_motion_teaches_nothing():
+def test_without_motion_the_estimate_stays():
     state = cooperation.start_arm_estimate(300.0, jnp.zeros(3), jnp.zeros(3))
     for _ in range(3):
         state = cooperation.arm_estimate_step(state, jnp.array([5.0, -3.0, 1.0]), jnp.zeros(3))
@@ -84,7 +84,7 @@ def test_the_bound_is_where_the_roots_cross(stiffness, damping):
         assert cooperation.is_stable(stiffness, d, inertia=M, lag=LAG) == stable
 
 
-def test_low_damping_fails_a_stiff_arm_in_spite_of_the_arms_own():
+def test_low_damping_is_unstable_for_a_stiff_arm_despite_the_arms_damping():
     assert not cooperation.is_stable(1500.0, 10.4, inertia=M, lag=LAG, arm_damping=20.0)
     assert cooperation.is_stable(1500.0, 62.6, inertia=M, lag=LAG)
 

@@ -1,4 +1,4 @@
-"""What a hand means, and the damping it gets for it."""
+"""Intent of a hand, and the damping that follows from it."""
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +12,22 @@ FORWARD = jnp.array([80.0, 0.0, 0.0])  # mm/s
 LOW, SMALL = jnp.asarray(10.0), jnp.asarray(1.0)
 
 
-def meant(force, velocity=FORWARD):
+def intent_of(force, velocity=FORWARD):
     return float(cooperation.intent(jnp.asarray(force), velocity, LOW, SMALL, LAW))
 
 
-def test_intent_tells_pulling_from_letting_go_and_braking():
+def test_intent_distinguishes_pulling_letting_go_and_braking():
     holds = 10.0 * 0.08 + 1.0  # N: low damping times the speed, and the small force
-    assert meant([holds, 0.0, 0.0]) == pytest.approx(1.0, abs=0.03)
-    assert meant([2.0 * holds, 0.0, 0.0]) > 1.9
-    assert meant([0.0, 0.0, 0.0]) == 0.0
-    assert meant([-2.0, 0.0, 0.0]) < -1.0
-    assert abs(meant([0.0, 5.0, 0.0])) < 0.1  # across the motion
+    assert intent_of([holds, 0.0, 0.0]) == pytest.approx(1.0, abs=0.03)
+    assert intent_of([2.0 * holds, 0.0, 0.0]) > 1.9
+    assert intent_of([0.0, 0.0, 0.0]) == 0.0
+    assert intent_of([-2.0, 0.0, 0.0]) < -1.0
+    assert abs(intent_of([0.0, 5.0, 0.0])) < 0.1  # across the motion
 
 
-def test_at_rest_every_pull_is_meant():
+def test_at_rest_the_whole_force_counts():
     for force in ([3.0, 0.0, 0.0], [0.0, -3.0, 0.0]):
-        assert meant(force, jnp.zeros(3)) == pytest.approx(3.0)
+        assert intent_of(force, jnp.zeros(3)) == pytest.approx(3.0)
 
 
 @jax.jit

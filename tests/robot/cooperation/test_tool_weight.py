@@ -89,10 +89,10 @@ def test_the_published_polynomials_are_those_of_a_rigid_tool():
     assert np.sqrt(np.mean(found.fun**2)) < 25.0  # mN m, of some 2000
 
 
-def test_the_hand_is_what_was_added_to_the_load():
+def test_the_hand_wrench_is_the_reading_minus_the_load():
     thx, thy = jnp.asarray(0.3), jnp.asarray(-0.4)
     hand_joint = jnp.array([3.0, -4.0, 5.0, 0.2, 0.1, -0.3])
-    askew = cooperation.tilt_rotation(jnp.asarray(0.02), jnp.asarray(0.0))  # mounted by Rx(0.02)
+    mounting = cooperation.tilt_rotation(jnp.asarray(0.02), jnp.asarray(0.0))  # mounted by Rx(0.02)
     tool = RigidTool(
         TOOL.weight,
         TOOL.centre,
@@ -101,7 +101,7 @@ def test_the_hand_is_what_was_added_to_the_load():
         jnp.array([0.02, 0.0, 0.0]),
         TOOL.gains,
     )
-    to_sensor = askew @ np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
+    to_sensor = mounting @ np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
     seen = jnp.concatenate([to_sensor @ hand_joint[:3], to_sensor @ hand_joint[3:]])
     raw = tool.load(thx, thy) + tool.gains * seen
     hand, status = cooperation.compensate(raw, thx, thy, tool)
@@ -132,13 +132,13 @@ def test_the_gradient_of_the_compensated_force(x64):
         (np.zeros(6), np.nan, robot.StatusCode.BAD_PARAMETER),
     ],
 )
-def test_a_reading_that_cannot_be_used(raw, thx, code):
+def test_an_invalid_reading_has_a_status(raw, thx, code):
     raw = jnp.asarray(raw, jnp.float32)
     hand, status = cooperation.compensate(raw, jnp.asarray(thx), jnp.asarray(0.0), TOOL)
     assert status == code and np.isnan(hand.joint).all() and np.isnan(hand.base).all()
 
 
-def test_an_identified_tool_predicts_tilts_it_has_not_seen(identified):
+def test_an_identified_tool_predicts_unseen_tilts(identified):
     new = tilt_grid(35, 10, 25, 10)
     error = cooperation.residuals(identified.tool, readings(grid=new), *new)
     assert np.abs(error[:, :3]).max() < 0.25 and np.abs(error[:, 3:]).max() < 0.012
@@ -194,7 +194,9 @@ def test_updates_follow_a_drifting_sensor(identified):
 
     def step(estimate, pose):
         wrench, x, y = pose
-        return cooperation.absorb(estimate, wrench[None], x[None], y[None], forget=0.95), None
+        return cooperation.update_tool_estimate(
+            estimate, wrench[None], x[None], y[None], forget=0.95
+        ), None
 
     after = jax.jit(lambda e: jax.lax.scan(step, e, (new, thx, thy))[0])(identified)
     before = np.abs(cooperation.residuals(identified.tool, new, thx, thy)[:, :3]).mean()
@@ -202,7 +204,7 @@ def test_updates_follow_a_drifting_sensor(identified):
     assert before > 0.9 and left < 0.15
 
 
-def test_too_few_or_idle_tilts_are_refused():
+def test_too_few_or_equal_tilts_are_rejected():
     few = tuple(tilt[:5] for tilt in GRID)
     with pytest.raises(robot.DegenerateGeometry, match="5 tilts"):
         cooperation.identify_tool(readings(grid=few), *few)
@@ -211,7 +213,7 @@ def test_too_few_or_idle_tilts_are_refused():
         cooperation.identify_tool(readings(grid=still), *still)
 
 
-def test_bad_recordings_name_the_pose():
+def test_errors_of_recordings_name_the_pose():
     wrenches = readings()
     with pytest.raises(robot.BadWrench, match=r"wrenches\[3, 1\]"):
         cooperation.identify_tool(wrenches.at[3, 1].set(jnp.nan), *GRID)
@@ -221,7 +223,7 @@ def test_bad_recordings_name_the_pose():
         cooperation.identify_tool(wrenches[:, :3], *GRID)
 
 
-def test_another_payload_is_noticed(identified):
+def test_a_changed_payload_is_detected(identified):
     heavier = readings() + jnp.array([0.0, 0.0, 3.0, 0.0, 0.0, 0.0])[None]
     with pytest.raises(robot.BadWrench, match="payload changed"):
         cooperation.check_payload(identified.tool, heavier, *GRID)

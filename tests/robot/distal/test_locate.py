@@ -1,4 +1,4 @@
-"""Balls, drill guide and nail in rendered images: found where they are, or named as missing."""
+"""Balls, drill guide and nail in rendered images: accuracy, and errors for missing ones."""
 
 import dataclasses
 import functools
@@ -80,11 +80,11 @@ def test_hough_circles_of_opencv_finds_no_more():
     circles = cv2.HoughCircles(image, cv2.HOUGH_GRADIENT, 1.0, 12, None, 60, 8, 4, 9)
     theirs = np.zeros((0, 2)) if circles is None else circles[0, :, :2] + 0.5
     near = np.linalg.norm(true_centers()[:, None] - theirs[None], axis=-1).min(axis=1)
-    assert (near < 1.5).sum() >= 14  # the two detectors speak of the same things
+    assert (near < 1.5).sum() >= 14  # both detectors find the same balls
 
 
 @pytest.mark.slow
-def test_balls_are_assigned_whatever_hides_and_whatever_strays():
+def test_balls_are_matched_with_hidden_and_stray_balls():
     rng = np.random.default_rng(0)
     for trial in range(6):
         T = looking_down(rng.uniform(-3, 3), *rng.uniform(-0.2, 0.2, 2), (5.0, -4.0, 615.0))
@@ -100,7 +100,7 @@ def test_balls_are_assigned_whatever_hides_and_whatever_strays():
         assert float(jnp.linalg.norm(off.rotation().log())) < 0.01
 
 
-def test_a_mirrored_a_foreign_and_an_empty_set_are_refused():
+def test_a_mirrored_a_foreign_and_an_empty_set_are_rejected():
     mirrored = true_centers() * [-1, 1] + [768, 0]
     assert int(match(found_of(mirrored), GUIDE, K)[1]) in (
         StatusCode.TOO_FEW_FIDUCIALS,
@@ -114,10 +114,10 @@ def test_a_mirrored_a_foreign_and_an_empty_set_are_refused():
 
 
 def nail_edges(T, count=64):
-    """Edge points of the nail from its rims and its silhouette, by another way than the
+    """Edge points of the nail from its rims and its silhouette, computed independently of the
     estimator's: points of the rims on the nail's cylinder, projected, and of the two discs the
     part that is inside both."""
-    radius = 6.0 - 1.0  # the rims that are seen lie a beam's mean depth under the surface
+    radius = 6.0 - 1.0  # the visible rims lie a beam's mean depth under the surface
     holes = []
     angle = np.linspace(0, 2 * np.pi, 4000, endpoint=False)
     for x in (0.0, -30.0):
@@ -132,7 +132,7 @@ def nail_edges(T, count=64):
             rays = 2 * np.pi * np.arange(count) / count - np.pi
             far = np.hypot(*off.T)[order]
             reach.append(np.interp(rays, turn[order], far, period=2 * np.pi))
-        nearer = np.minimum(*reach) - 0.5 * 1.1**2 / 10.0  # blur draws a bright disc in
+        nearer = np.minimum(*reach) - 0.5 * 1.1**2 / 10.0  # blur shrinks a bright disc
         holes.append(center + nearer[:, None] * np.column_stack([np.cos(rays), np.sin(rays)]))
     return jnp.asarray(np.stack(holes), jnp.float32)
 
@@ -160,9 +160,9 @@ def lattice():
     return carm.fit_local(nodes, jnp.ones(i.shape, bool))[0]
 
 
-@pytest.mark.slow  # compiles the whole of `see`
+@pytest.mark.slow  # compiles the whole of `locate_guide_and_nail`
 def test_guide_and_nail_are_located(lattice):
-    seen = distal.see(picture(), lattice, K, GUIDE, NAIL)
+    seen = distal.locate_guide_and_nail(picture(), lattice, K, GUIDE, NAIL)
     guide, nail = distal.check_guide(seen), distal.check_nail(seen)
     off = T_GUIDE.inverse() @ guide.pose.T_camera_object
     assert float(jnp.linalg.norm(off.translation())) < 0.5
@@ -173,21 +173,23 @@ def test_guide_and_nail_are_located(lattice):
 
 
 @pytest.mark.slow
-def test_bad_images_are_named_and_give_no_pose(lattice):
+def test_bad_images_raise_errors_and_give_no_pose(lattice):
     cases = {
         "no target": (picture(guide=False), robot.TooFewFiducials),
         "saturated": (jnp.full((576, 768), 255.0), robot.DetectionFailed),
         "black": (jnp.zeros((576, 768)), robot.DetectionFailed),
     }
     for name, (image, error) in cases.items():
-        seen = distal.see(image, lattice, K, GUIDE, NAIL)
+        seen = distal.locate_guide_and_nail(image, lattice, K, GUIDE, NAIL)
         with pytest.raises(error):
             distal.check_guide(seen)
         if name != "no target":
             with pytest.raises(error):
                 distal.check_nail(seen)
     with pytest.raises(robot.NavigationError):
-        distal.check_nail(distal.see(picture(nail=False), lattice, K, GUIDE, NAIL))
+        distal.check_nail(
+            distal.locate_guide_and_nail(picture(nail=False), lattice, K, GUIDE, NAIL)
+        )
 
 
 @pytest.mark.slow
@@ -199,9 +201,9 @@ def test_half_of_the_balls_and_a_second_target(lattice):
     metal = carm.guide_attenuation(rays, VIEW, half, T_GUIDE)
     image = carm.record_image(anatomy(), metal, key=jax.random.key(1))
     with pytest.raises(robot.TooFewFiducials):
-        distal.check_guide(distal.see(image, lattice, K, GUIDE, NAIL))
+        distal.check_guide(distal.locate_guide_and_nail(image, lattice, K, GUIDE, NAIL))
     other = looking_down(0.2, 0.0, 0.0, (50.0, 40.0, 600.0))
     metal = sum(carm.guide_attenuation(rays, VIEW, GUIDE, T) for T in (T_GUIDE, other))
     image = carm.record_image(anatomy(), metal, key=jax.random.key(2))
     with pytest.raises(robot.CorrespondenceFailed):
-        distal.check_guide(distal.see(image, lattice, K, GUIDE, NAIL))
+        distal.check_guide(distal.locate_guide_and_nail(image, lattice, K, GUIDE, NAIL))

@@ -64,7 +64,7 @@ def test_advice_turns_the_beam_onto_the_holes_axis(tilt, axis):
     turned = SO3.exp(-jnp.deg2rad(jnp.array([*angles, 0.0]))) @ turn
     straight = SE3.from_rotation_and_translation(turned, middle + turned.apply(half))
     assert distal.tilt_deg(straight) < 0.05
-    assert "take this view" in distal.turn_advice(straight).text
+    assert "use it" in distal.turn_advice(straight).text
 
 
 @pytest.mark.parametrize("mounting", ["bone", "nail_head"])
@@ -81,12 +81,12 @@ def test_the_protocol_from_mounting_to_drilling(mounting):
 def test_nothing_is_drilled_without_a_measured_pose():
     protocol = Protocol("bone", "generic").after(Event.MOUNT).after(Event.CALIBRATE)
     for event in (Event.DRILL, Event.LOCK, Event.MOVED):
-        with pytest.raises(ProtocolError, match="possible now"):
+        with pytest.raises(ProtocolError, match="allowed now"):
             protocol.after(event)
     assert protocol.after(Event.NOT_SEEN).state is State.MOUNTED
 
 
-def test_the_protocol_gives_up_in_the_end():
+def test_the_protocol_ends_by_hand_after_repeated_failures():
     protocol = Protocol("bone", "fronto_parallel").after(Event.MOUNT)
     while not protocol.is_over:
         protocol = protocol.after(Event.CALIBRATE).after(Event.NOT_SEEN)

@@ -1,4 +1,4 @@
-"""Ellipses, circles behind them, their tangents, and the published estimators of the nail."""
+"""Ellipses, poses of circles, tangents, and the published estimators of the nail's pose."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def ellipses(T):
 
 
 @pytest.mark.slow
-def test_the_hull_drops_what_lies_inside(x64):
+def test_the_hull_excludes_inner_points(x64):
     points = np.column_stack([100 + 12 * np.cos(ANGLES), 80 + 8 * np.sin(ANGLES)])
     points[::6] = 0.6 * (points[::6] - [100, 80]) + [100, 80]
     found, status = fit_hull(jnp.asarray(points), jnp.ones(64, bool))
@@ -41,13 +41,13 @@ def test_the_hull_drops_what_lies_inside(x64):
     np.testing.assert_allclose(found.center, [100.0, 80.0], atol=1e-6)
     np.testing.assert_allclose(found.semi_axes, [8.0, 12.0], atol=1e-6)
     np.testing.assert_allclose(found.aspect, 8.0 / 12.0, atol=1e-6)
-    # Outliers outside are what consensus is for.
+    # Only RANSAC handles outliers outside the ellipse.
     points[::6] = 1.5 * (points[::6] - [100, 80]) / 0.6 + [100, 80]
     found, _ = carm.consensus_ellipse(jnp.asarray(points), jnp.ones(64, bool))
     np.testing.assert_allclose(found.semi_axes, [8.0, 12.0], atol=1e-3)
 
 
-def test_few_points_and_slim_ellipses_are_named():
+def test_few_points_and_slim_ellipses_have_a_status():
     points = jnp.asarray(np.column_stack([30 * np.cos(ANGLES), 5 * np.sin(ANGLES)]))
     assert int(fit_hull(points, jnp.ones(64, bool))[1]) == StatusCode.DETECTION_FAILED
     assert int(fit_hull(points, jnp.arange(64) < 6)[1]) == StatusCode.DETECTION_FAILED
@@ -64,7 +64,7 @@ def test_ellipse_fit_is_that_of_scikit_image(x64):
     np.testing.assert_allclose(ours.semi_axes, np.sort(theirs.axis_lengths), atol=0.04)
 
 
-def test_circles_behind_two_ellipses(x64):
+def test_poses_of_circles_from_two_ellipses(x64):
     T = nail_pose()
     normal, centers, pixels = distal.hole_plane(*ellipses(T), jnp.asarray(K), NAIL)
     np.testing.assert_allclose(normal, -np.asarray(T.rotation().as_matrix())[:, 2], atol=1e-8)
@@ -118,7 +118,7 @@ def test_fronto_parallel_view_in_closed_form(x64):
     np.testing.assert_allclose(matrix[:3, :3], true[:3, :3], atol=2e-3)
     np.testing.assert_allclose(matrix[:3, 3], true[:3, 3], atol=1.0)
     assert np.linalg.det(np.asarray(found.rotation().as_matrix())) > 0.99
-    # The other order of the holes is told apart by the drill guide's x axis.
+    # The drill guide's x axis determines the order of the holes.
     swapped, _ = distal.fronto_parallel_view(*ellipses(T)[::-1], x_axis, jnp.asarray(K), NAIL)
     np.testing.assert_allclose(swapped.as_matrix(), found.as_matrix(), atol=1e-6)
     _, status = distal.fronto_parallel_view(

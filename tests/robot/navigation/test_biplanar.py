@@ -1,4 +1,4 @@
-"""The bi-planar target: its geometry, and its balls recognised among others."""
+"""The bi-planar target: geometry and recognition of its balls."""
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +36,12 @@ def match_ap(found, valid):
     )
 
 
-def photographed(pixels, rng, noise=0.1, missing=0.0, strangers=0):
+def detected_balls(pixels, rng, noise=0.1, missing=0.0, foreign=0):
     """Balls in random order with noise, some missing, padded to 256."""
     flat = pixels.reshape(-1, 2)
     kept = flat[rng.random(len(flat)) >= missing]
     found = kept + noise * rng.standard_normal(kept.shape)
-    found = np.concatenate([found, rng.uniform([60, 20], [700, 560], (strangers, 2))])
+    found = np.concatenate([found, rng.uniform([60, 20], [700, 560], (foreign, 2))])
     found = rng.permutation(found)
     padded = np.zeros((256, 2), np.float32)
     padded[: len(found)] = found
@@ -58,7 +58,7 @@ def test_the_target_is_that_of_the_paper(target):
         assert len(np.unique(np.asarray(target.points(part)).reshape(-1, 3), axis=0)) == 120
 
 
-def test_shadows_of_the_layers_keep_apart(target):
+def test_shadows_of_the_layers_are_separate(target):
     for part in (0, 1):
         near, far = pixels_of(target, part)
         gaps = np.linalg.norm(near[:, None] - far[None], axis=-1)
@@ -66,7 +66,7 @@ def test_shadows_of_the_layers_keep_apart(target):
         assert gaps.min() > 1.5 * diameter
 
 
-def test_right_stays_right_and_down_stays_down(target):
+def test_directions_in_the_image(target):
     """A ball at +u lies right in its image, one at +v lies below; the lateral beam is +x."""
     for part in (0, 1):
         image, uv = pixels_of(target, part), np.asarray(target.uv[part])
@@ -82,7 +82,7 @@ def test_balls_are_recognised(target, seed):
     rng = np.random.default_rng(seed)
     tilt, shift = rng.uniform(-3.0, 3.0, 3), rng.uniform(-4.0, 4.0, 3)
     truth = pixels_of(target, 0, tilt, shift)
-    match, status = match_ap(*photographed(truth, rng, missing=0.05, strangers=8))
+    match, status = match_ap(*detected_balls(truth, rng, missing=0.05, foreign=8))
     assert status == StatusCode.OK
     seen = np.asarray(match.seen)
     assert seen.sum() > 100
@@ -91,33 +91,33 @@ def test_balls_are_recognised(target, seed):
 
 
 @pytest.mark.parametrize(
-    ("part", "missing", "strangers", "status"),
+    ("part", "missing", "foreign", "status"),
     [
         (0, 1.0, 0, StatusCode.TOO_FEW_FIDUCIALS),  # no target
         (0, 1.0, 30, StatusCode.CORRESPONDENCE_FAILED),  # balls, but no target
         (0, 0.5, 0, StatusCode.CORRESPONDENCE_FAILED),  # half of it
         (1, 0.0, 0, StatusCode.CORRESPONDENCE_FAILED),  # the other view's part
-        (0, 0.0, 60, StatusCode.CORRESPONDENCE_FAILED),  # something else in the image
+        (0, 0.0, 60, StatusCode.CORRESPONDENCE_FAILED),  # many foreign balls
     ],
 )
-def test_what_is_no_target_is_refused(target, part, missing, strangers, status):
+def test_other_images_are_rejected(target, part, missing, foreign, status):
     rng = np.random.default_rng(3)
-    found = photographed(pixels_of(target, part), rng, missing=missing, strangers=strangers)
+    found = detected_balls(pixels_of(target, part), rng, missing=missing, foreign=foreign)
     code = int(match_ap(*found)[1])
     refused = {StatusCode.TOO_FEW_FIDUCIALS, StatusCode.CORRESPONDENCE_FAILED}
-    assert code == status or (strangers == 30 and code in refused)
+    assert code == status or (foreign == 30 and code in refused)
 
 
-def test_two_targets_are_refused(target):
+def test_two_targets_are_rejected(target):
     rng = np.random.default_rng(5)
     both = np.concatenate([pixels_of(target, 0), pixels_of(target, 0, shift=(9.0, 5.0, 0.0))])
-    assert int(match_ap(*photographed(both, rng))[1]) == StatusCode.CORRESPONDENCE_FAILED
+    assert int(match_ap(*detected_balls(both, rng))[1]) == StatusCode.CORRESPONDENCE_FAILED
 
 
 def test_the_match_lies_on_homographies(target):
     """Each layer's image is a homography of its plane: the residual is the noise."""
     truth = pixels_of(target, 0, (2.0, -2.0, 3.0), (2.0, 1.0, 3.0))
-    match, _ = match_ap(*photographed(truth, np.random.default_rng(1), noise=0.0))
+    match, _ = match_ap(*detected_balls(truth, np.random.default_rng(1), noise=0.0))
     assert float(match.rms_px) < 1e-2
     assert np.isfinite(np.asarray(apply_homography(jnp.eye(3), match.pixels[0]))).all()
 

@@ -1,4 +1,4 @@
-"""Closed-loop positioning of a robot that is not built as it is modelled."""
+"""Closed-loop positioning of a robot with kinematic errors."""
 
 import jax
 import jax.numpy as jnp
@@ -71,24 +71,24 @@ def test_with_noise_it_reaches_its_tolerance():
 
 @pytest.mark.slow
 def test_a_robot_that_overshoots_is_stopped():
-    """A response of three times what was asked makes each error twice the last."""
+    """A response of three times the command doubles the error in each round."""
     history, status, _, _ = batch(GOAL, KEYS, 3.0, 0.0, 0.0)
     assert np.all(status == StatusCode.CLOSURE_TOO_LARGE)
     assert np.all(history.final.measurements < 5)
 
 
-def test_an_error_beyond_one_step_is_refused_and_nothing_moves():
+def test_an_error_beyond_one_step_is_rejected_without_motion():
     history, status, _, _ = batch(GOAL, KEYS, 1.0, 0.0, 30.0)
     assert np.all(status == StatusCode.CLOSURE_TOO_LARGE)
     np.testing.assert_allclose(history.final.command, np.tile(GOAL, (len(KEYS), 1)))
 
 
-def test_a_tool_that_is_not_seen_is_refused():
+def test_a_tool_that_is_not_measured_is_rejected():
     _, status, _, _ = batch(GOAL, KEYS, 1.0, jnp.nan, 0.0)
     assert np.all(status == StatusCode.BAD_PARAMETER)
 
 
-def test_a_goal_out_of_the_limits_is_refused():
+def test_a_goal_beyond_the_limits_is_rejected():
     far = GOAL.at[1].set(900.0)
     _, status, _, _ = batch(far, KEYS, 1.0, 0.0, 0.0)
     assert not np.any(status == StatusCode.OK)
@@ -102,7 +102,7 @@ def test_one_correction_is_exact_for_a_robot_as_modelled():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_swing_carries_the_axis_and_turns_nothing_about_it(seed):
+def test_swing_maps_the_axis_and_does_not_rotate_about_it(seed):
     T = SE3.exp(jax.random.normal(jax.random.key(seed), (6,)))
     axis = jnp.array([0.0, 0.6, 0.8])
     swing = swing_only(T, axis)
@@ -111,7 +111,7 @@ def test_swing_carries_the_axis_and_turns_nothing_about_it(seed):
     np.testing.assert_allclose(swing.translation(), T.translation())
 
 
-def test_a_turn_about_the_wire_is_no_error():
+def test_rotation_about_the_wire_is_no_error():
     turned = SE3.from_rotation(SO3.from_z_radians(0.7))
     np.testing.assert_allclose(error_of(turned), 0.0, atol=1e-6)
 

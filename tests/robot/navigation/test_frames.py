@@ -1,4 +1,4 @@
-"""The chain of frames, and the hand-eye calibration against made-up truth."""
+"""The chain of frames, and the hand-eye calibration against simulated ground truth."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def scene(count=8, noise_mm=0.0):
 
 
 def test_the_chain_closes(x64):
-    """A point seen by the tracker on the patient arrives where the robot expects it."""
+    """A point of the patient measured by the tracker maps to its position in the base frame."""
     T_base_tracker, T_flange_marker, T_base_flange = frame(0), frame(1), frame(2)
     T_tracker_patientmarker, T_patientmarker_patient = frame(3), frame(4)
     chain = FrameChain(
@@ -48,7 +48,7 @@ def test_the_chain_closes(x64):
     np.testing.assert_allclose(chain.T_base_patient.apply(point), expected, atol=1e-9)
 
 
-def test_hand_eye_is_found_again(x64):
+def test_hand_eye_is_recovered(x64):
     T_flange_marker, T_base_tracker, flanges, markers = scene()
     found, status = solve(flanges, markers)
     assert int(status) == StatusCode.OK
@@ -70,7 +70,7 @@ def test_hand_eye_with_noise(x64):
     assert 0.05 < float(found.residual_mm) < 0.5
 
 
-def test_turns_about_one_axis_leave_it_open(x64):
+def test_rotations_about_one_axis_do_not_determine_it(x64):
     T_flange_marker, T_base_tracker = frame(100), frame(101)
     turns = [jnp.array([10.0 * i, 5.0, 3.0, 0.0, 0.0, 0.3 * i]) for i in range(8)]
     flanges = [SE3.exp(turn) for turn in turns]
@@ -79,7 +79,7 @@ def test_turns_about_one_axis_leave_it_open(x64):
     assert int(status) == StatusCode.DEGENERATE_GEOMETRY
 
 
-def test_not_a_number_is_said(x64):
+def test_nan_has_a_status(x64):
     _, _, flanges, markers = scene()
     lost = jax.tree.map(lambda leaf: leaf.at[2].set(jnp.nan), markers)
     assert int(solve(flanges, lost)[1]) == StatusCode.BAD_PARAMETER

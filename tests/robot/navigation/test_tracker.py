@@ -40,8 +40,8 @@ def test_the_mean_of_60_frames_has_an_eighth_of_the_noise():
         assert np.abs(shift.mean(axis=0)).max() < 0.02
 
 
-def test_the_tool_at_a_lever_of_200_mm_from_both_markers():
-    """One frame of each marker gives about 0.39 mm, as the design study says."""
+def test_error_of_a_tool_200_mm_from_both_markers():
+    """One frame of each marker gives about 0.39 mm."""
     lever = jnp.array([0.0, 0.0, 200.0])
     first, second = (single(jax.random.split(jax.random.key(i), 2000)) for i in (1, 2))
     at = jax.vmap(lambda T: (TRUTH.inverse() @ T).apply(lever) - lever)
@@ -49,7 +49,7 @@ def test_the_tool_at_a_lever_of_200_mm_from_both_markers():
     assert np.mean(distance) == pytest.approx(0.39, abs=0.02)
 
 
-def test_frames_that_are_hidden_are_left_out():
+def test_hidden_frames_are_ignored():
     frames = marker_frames(TRUTH, TRACKER, key=jax.random.key(3))
     wild = jax.tree.map(lambda leaf: leaf.at[:20].set(jnp.nan), frames)
     found, status = mean_of(wild, jnp.arange(60) >= 20, TRACKER)
@@ -59,7 +59,7 @@ def test_frames_that_are_hidden_are_left_out():
     assert float(found.scatter_mm) == pytest.approx(0.1, rel=0.3)
 
 
-def test_a_hidden_or_loose_marker_is_refused():
+def test_a_hidden_or_loose_marker_is_rejected():
     frames = marker_frames(TRUTH, TRACKER, key=jax.random.key(4))
     assert mean_of(frames, jnp.arange(60) < 20, TRACKER)[1] == StatusCode.DETECTION_FAILED
     assert mean_of(frames, jnp.zeros(60, bool), TRACKER)[1] == StatusCode.DETECTION_FAILED
@@ -68,7 +68,7 @@ def test_a_hidden_or_loose_marker_is_refused():
     assert mean_of(moved, jnp.ones(60, bool), TRACKER)[1] == StatusCode.CLOSURE_TOO_LARGE
 
 
-def test_where_the_tracker_stands_cancels():
+def test_the_pose_of_the_tracker_cancels():
     def pose(seed):
         return SE3.exp(jax.random.normal(jax.random.key(seed), (6,)))
 

@@ -85,7 +85,7 @@ def marks_of(points, target):
     return jnp.stack([pixels_of(points, target, part) for part in (0, 1)], axis=1)
 
 
-def test_points_come_back(target, views):
+def test_points_are_recovered(target, views):
     points = points_within(np.random.default_rng(0), 200)
     located, status = locate(marks_of(points, target), views)
     assert np.all(status == StatusCode.OK)
@@ -121,7 +121,7 @@ def test_pixel_of_a_point_is_its_projection(target, views):
         np.testing.assert_allclose(back, pixels_of(points, target, part), atol=0.02)
 
 
-def test_a_mark_snaps_to_the_line_of_the_other(target, views):
+def test_a_mark_snaps_to_its_epipolar_line(target, views):
     point = jnp.array([[5.0, -10.0, 15.0]])
     ap, lateral = (pixels_of(point, target, part)[0] for part in (0, 1))
     for push in ((8.0, 0.0), (0.0, 6.0)):
@@ -132,7 +132,7 @@ def test_a_mark_snaps_to_the_line_of_the_other(target, views):
 
 
 @pytest.mark.slow
-def test_errors_are_those_of_the_design_study(target):
+def test_errors_of_located_points(target):
     """0.1 px on balls and marks gives 0.05 mm on average; the error grows in proportion. (With
     all 210 balls a layer it would be 0.043 mm.)"""
     for noise, expected in ((0.1, 0.050), (0.25, 0.125)):
@@ -161,7 +161,7 @@ def test_the_covariance_is_that_of_repeated_trials(target):
     np.testing.assert_allclose(spread, np.sqrt(np.diag(np.mean(predicted, axis=0))), rtol=0.15)
 
 
-def test_rays_that_pass_each_other():
+def test_skew_rays_have_a_gap():
     points = jnp.array([[-5.0, 0.0, 1.0], [0.0, -5.0, -1.0]])
     directions = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     X, gap = triangulate_rays(points, directions)
@@ -169,7 +169,7 @@ def test_rays_that_pass_each_other():
     assert float(gap) == pytest.approx(2.0)
 
 
-def test_bad_marks_are_refused(target, views):
+def test_invalid_marks_are_rejected(target, views):
     marks = np.array(marks_of(jnp.zeros((1, 3)), target)[0])
     cases = {
         StatusCode.CLOSURE_TOO_LARGE: marks + np.array([[0.0, 0.0], [0.0, 12.0]]),

@@ -1,4 +1,4 @@
-"""A wire in a check image: where it is, and named when it is not there."""
+"""Detection of a wire in a check image, and the status without one."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def pose(yaw, pitch):
 
 @pytest.mark.parametrize(("yaw", "pitch"), [(0.3, 0.0), (-1.2, 0.2), (2.6, 1.2)])
 @pytest.mark.slow
-def test_axis_and_tip_are_found_beside_the_plan(yaw, pitch):
+def test_axis_and_tip_are_found_near_the_plan(yaw, pitch):
     T = pose(yaw, pitch)
     ends = carm.project_points(K, T, jnp.array([[-40.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
     plan = ends + jnp.array([[4.0, -5.0], [-3.0, 2.0]])  # the wire is elsewhere
@@ -43,7 +43,7 @@ def test_axis_and_tip_are_found_beside_the_plan(yaw, pitch):
     assert np.linalg.norm(np.asarray(seen.tip - ends[1])) < 1.5
 
 
-def test_no_wire_and_a_wire_end_on_are_named():
+def test_no_wire_and_a_wire_end_on_have_a_status():
     entry, target = jnp.array([300.0, 250.0]), jnp.array([420.0, 300.0])
     assert int(detect(radiograph(None), entry, target)[1]) == StatusCode.DETECTION_FAILED
     end_on = radiograph(pose(0.0, -1.56))

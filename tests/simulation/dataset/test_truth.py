@@ -1,4 +1,4 @@
-"""Truth of a scan and the plan of its views, without rendering."""
+"""Ground truth of a scan and the plan of its views, without rendering."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def case_of(labels, affine):
 
 
 def unfitted(model, vertices, faces, **options):
-    """The mean shape at the solid's middle, in the place of the dense fit."""
+    """The mean shape at the centre of the solid, as a replacement of the dense fit."""
     there = mesh.solid_centroid(jnp.asarray(vertices, jnp.float32), jnp.asarray(faces))
     shift = there - mesh.solid_centroid(model.mean_shape, model.faces)
     shape = model.mean_shape + shift[None]
@@ -48,7 +48,7 @@ def unfitted(model, vertices, faces, **options):
 
 @pytest.fixture(scope="module")
 def truth():
-    """The truth of a scan with three levels, of which one is cut by the border."""
+    """Ground truth of a scan with three levels; one of them is cut by the border."""
     labels = np.zeros((40, 40, 120), np.uint8)
     for label, height in ((19, 30), (20, 70), (21, 115)):
         labels[phantoms.ring(labels.shape, (20, 20, height))] = label
@@ -102,7 +102,7 @@ def test_a_good_fit_is_written_and_read_back(monkeypatch, tmp_path):
         load_or_find_truth(path, other, not_again)
 
 
-def test_levels_that_are_not_whole_are_kept_with_their_reason(truth):
+def test_incomplete_levels_are_kept_with_their_reason(truth):
     assert truth.levels == ("T12", "L1", "L2")
     assert [vertebra.whole for vertebra in truth.vertebrae] == [True, True, False]
     assert "border" in truth.vertebrae[2].reason

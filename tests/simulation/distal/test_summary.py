@@ -1,4 +1,4 @@
-"""Operations of distal locking, summarised."""
+"""Summary of operations of distal locking."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def operation(outcome, angle_deg, view="generic"):
     }
 
 
-def test_errors_are_of_the_holes_drilled_and_shares_of_all_operations():
+def test_errors_are_of_drilled_holes_and_fractions_of_all_operations():
     rows = [operation("drilled", 0.1), operation("drilled", 0.3), operation("no nail", np.nan)]
     rows.append(operation("drilled", 9.0, view="fronto_parallel"))
     found = operation_statistics(operations_of(rows, "bone", "generic", "through-hole"))

@@ -1,4 +1,4 @@
-"""The scene of two-plane navigation is put together right."""
+"""Registration of the target in simulated images of two-plane navigation."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def test_a_target_is_registered_from_its_shadows_and_the_wrong_part_is_not():
         view, view.apply(jnp.array([0.0, 0.0, -scenes.SOURCE_TO_ISOCENTER]))
     ).inverse()
     for part, status in ((0, robots.StatusCode.OK), (1, robots.StatusCode.CORRESPONDENCE_FAILED)):
-        # The other part, held before this view: a target mounted the wrong way round.
+        # The other part in this view: a target mounted with its parts swapped.
         swap = transforms.SE3.from_rotation(
             transforms.SO3.from_matrix(scenes.scene_target().R_biplanar_part[part].T)
         )
@@ -48,7 +48,7 @@ def test_a_target_is_registered_from_its_shadows_and_the_wrong_part_is_not():
 
 
 @pytest.mark.parametrize("grey", [255.0, 0.0])
-def test_a_saturated_image_is_named_before_anything_is_sought(grey):
+def test_a_saturated_image_is_rejected_before_detection(grey):
     view = scenes.NavigationView(*[None] * 5)  # pyright: ignore
-    with pytest.raises(robots.DetectionFailed, match="expose it again"):
+    with pytest.raises(robots.DetectionFailed, match="repeat the exposure"):
         scenes.register_target(jnp.full(scenes.IMAGE_SIZE, grey), view, 0)

@@ -1,4 +1,4 @@
-"""What navigated wires of several vertebrae come to."""
+"""Merged results of navigated wires in several vertebrae."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ from dartjax.simulation import WireNavigation, wire_navigation_summary
 from dartjax.simulation.navigation._scene import DistortionResidual
 
 
-def vertebra(level, errors, num_refused):
+def vertebra(level, errors, num_rejected):
     status = "no feasible plan: 0.3 mm"
     return WireNavigation(
         rows=[{"level": level, "plan": "best corridor", "status": status}],
         point_errors={"exact": np.array(errors)},
         residuals=[DistortionResidual(*(np.array([x]) for x in (0.1, 0.2, 0.3)))],
         num_pairs=2,
-        num_refused=num_refused,
+        num_rejected=num_rejected,
     )
 
 

@@ -1,4 +1,4 @@
-"""Plans of wires, and what is counted of the wires placed."""
+"""Plans of wires, and the summary of placed wires."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +29,7 @@ def row(status, grade="I", wire="I", plan=BEST_CORRIDOR):
     }
 
 
-def test_a_refused_placement_counts_and_a_missing_plan_does_not():
+def test_a_failed_placement_counts_and_a_missing_plan_does_not():
     rows = [row("placed"), row("placed", "II"), row("placed", "III", "II")]
     rows += [row("the marks of the entry give rays 3 mm apart"), row("no feasible plan: 0.3 mm")]
     found = wire_grade_summary(rows)
@@ -58,7 +58,7 @@ def test_deviation_of_a_shifted_and_a_tilted_wire():
 
 
 class Bone:
-    """A bore of bone along y, 5.5 mm in radius, about x = 3."""
+    """A cylinder of bone along y, 5.5 mm in radius, about x = 3."""
 
     def __init__(self):
         low = np.array([-12.0, -10.0, -12.0])
@@ -86,4 +86,4 @@ def test_plans_are_the_best_corridors():
     bone = Bone()
     left, right = wire_plans(bone.paths, bone.field, None)
     assert isinstance(left, WirePlan) and left.feasible and right.feasible
-    assert right.clearance_mm > 1.9  # carried 4 mm off the middle, moved back toward it
+    assert right.clearance_mm > 1.9  # starts 4 mm off the middle, moves back toward it

@@ -1,4 +1,4 @@
-"""Models of a region: means, modes, published lengths, levels without shapes."""
+"""Models of a region: means, modes, published lengths, interpolated levels."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_a_level_without_shapes_lies_between_its_neighbours(template, region):
     assert min(width["T5"], width["T7"]) - 0.5 < width["T6"] < max(width["T5"], width["T7"]) + 0.5
 
 
-def test_published_length_draws_the_mean(template, shapes, region):
+def test_published_length_moves_the_mean(template, shapes, region):
     plain = build.build_region(shapes, LEVELS, template.topology, {}, num_modes=20)
     before, after = (
         build.measure(model.level_shapes["T7"], template.topology.faces)["pedicle_width_left"].value
@@ -65,7 +65,7 @@ def test_published_length_draws_the_mean(template, shapes, region):
 
 
 def test_modes_are_sorted_and_contain_the_samples(template, shapes, region):
-    """A training shape is met better by the modes of a model that has seen it."""
+    """Modes of a model trained on a shape fit it better."""
     variance = np.square(region.modes).sum((1, 2))
     assert variance[0] > 5.0 * variance[-1]
     deviation = _build.rigidly_onto(shapes[0].vertices, region.mean_shape) - region.mean_shape
@@ -79,14 +79,14 @@ def test_modes_are_sorted_and_contain_the_samples(template, shapes, region):
     assert left_over(region.modes) < 0.8 * left_over(smooth)
 
 
-def test_too_few_shapes_are_refused(template, shapes):
+def test_too_few_shapes_are_rejected(template, shapes):
     with pytest.raises(ValueError, match="no shapes of T5 to T8"):
         build.build_region([], LEVELS, template.topology, {}, num_modes=5)
     with pytest.raises(ValueError, match="no two levels"):
         build.build_region(shapes[:1], LEVELS, template.topology, {}, num_modes=5)
 
 
-def test_mean_of_many_weighs_more(template):
+def test_means_are_weighted_by_people(template):
     base = template.level_shapes["T7"]
     one, many = build.Shape("one", "T7", 1.1 * base), build.Shape("many", "T7", base, 9)
     mean = build.level_means([one, many], template.topology)["T7"]
@@ -94,7 +94,7 @@ def test_mean_of_many_weighs_more(template):
     assert size == pytest.approx(1.01, abs=1e-3)
 
 
-def test_modes_are_made_small_enough_to_keep_the_surface_sound(template, region):
+def test_modes_are_reduced_until_no_surface_intersects_itself(template, region):
     topology = template.topology
     for mode in region.modes[:15]:
         for mean in region.level_shapes.values():
@@ -103,14 +103,16 @@ def test_modes_are_made_small_enough_to_keep_the_surface_sound(template, region)
 
 
 def test_a_step_toward_published_lengths_is_never_away_from_them(template, region):
-    """Asked for far more than the linear lengths can say, the rules still find no larger gap."""
+    """With targets far outside the linear range, the measured error does not increase."""
     topology, mean = template.topology, region.level_shapes["T7"]
     lengths = _build.linear_lengths(mean, topology)
     spread = 0.1 * lengths(mean)
     for factor in (1.1, 1.8):
         wanted = factor * lengths(mean)
-        moved, found = _build._closer(region.modes, lengths, mean, wanted, spread, topology)
+        moved, lengths_after = _build._step_to_lengths(
+            region.modes, lengths, mean, wanted, spread, topology
+        )
         before = np.linalg.norm((lengths(mean) - wanted) / spread)
-        assert np.linalg.norm((found(moved) - wanted) / spread) <= before
+        assert np.linalg.norm((lengths_after(moved) - wanted) / spread) <= before
         exact = _build.linear_lengths(moved, topology)
-        np.testing.assert_allclose(exact(moved), found(moved))
+        np.testing.assert_allclose(exact(moved), lengths_after(moved))

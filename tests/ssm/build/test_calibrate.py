@@ -1,4 +1,4 @@
-"""Lengths as linear functions of a shape, and models drawn to published ones."""
+"""Lengths as linear functions of a shape, and calibration of models to published lengths."""
 
 import numpy as np
 import pytest
@@ -49,8 +49,8 @@ def test_shift_gives_the_wanted_lengths_the_most_probable_way(lengths):
     assert np.abs(lengths(moved) - wanted).max() < 0.2
 
 
-def test_two_equal_lengths_do_no_harm():
-    """The same length twice, wanted differently: the mean is taken, nothing explodes."""
+def test_equal_lengths_with_different_targets_are_averaged():
+    """The same length twice with different targets: the result is their mean and stays finite."""
     ends = np.array([[[0.0, 0, 0], [10.0, 0, 0]]] * 2)
     lengths = LinearLengths(ends, np.array([[[0], [1]]] * 2), np.ones((2, 2, 1)))
     modes = np.array([[[0.0, 0, 0], [5.0, 0, 0]], [[0.0, 0, 0], [0.0, 1.0, 0.0]]])

@@ -1,4 +1,4 @@
-"""A template brought onto surfaces: residual, correspondence, regularity."""
+"""Registration of a template to surfaces: residual, correspondence, regularity."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def test_template_is_symmetric_and_of_genus_one(template):
 
 
 def test_the_next_level_is_registered(template):
-    """From T8 onto T9: on the surface, no folds, and near the registration kept for T9."""
+    """From T8 onto T9: on the surface, no folds, close to the packaged registration of T9."""
     faces = template.topology.faces
     target = template.level_shapes["T9"]
     found = build.correspond(template.level_shapes["T8"], faces, target, faces)
@@ -48,8 +48,8 @@ def test_registration_does_not_depend_on_the_run(template):
     assert not jax.config.jax_enable_x64
 
 
-def test_stiff_registration_moves_neighbours_alike(template):
-    """With ever less stiffness the surface is met better and the edges change more."""
+def test_stiff_registration_keeps_edge_lengths(template):
+    """With less stiffness the residual is smaller and the edges change more."""
     faces = jnp.asarray(template.topology.faces)
     start = jnp.asarray(template.level_shapes["T8"], jnp.float32)
     points, normals = ssm.surface_samples(template.level_shapes["T9"], np.asarray(faces), 2000)

@@ -102,5 +102,5 @@ def test_rich_modes_and_bad_counts(template):
     assert np.isfinite(rich).all()
     with pytest.raises(ValueError, match="num_modes is 0"):
         build.smooth_modes(vertices, faces, 0)
-    with pytest.raises(ValueError, match="covariance has 1 to 124"):
+    with pytest.raises(ValueError, match="give 1 to 124"):
         build.smooth_modes(vertices, faces, 125, num_points=40)

@@ -72,11 +72,11 @@ def test_arch_that_leaves_every_axial_slice_open(calipers):
     np.testing.assert_allclose(found["canal_depth"].ends[:, 1], [-26.0, -13.0], atol=2.0)
 
 
-def test_vertebra_without_a_closed_canal_is_refused():
+def test_vertebra_without_a_closed_canal_is_rejected():
     vertices, faces = phantom.vertebra()
     far = vertices.copy()
     far[:, 2] += 3.0 * np.minimum(far[:, 1] + 13.0, 0.0)
-    with pytest.raises(ValueError, match="no slice closes the canal"):
+    with pytest.raises(ValueError, match="no slice encloses the canal"):
         build.measure(far, faces)
     with pytest.raises(ValueError, match="no canal"):
         build.measure(*shapes.sphere(500, 20.0))

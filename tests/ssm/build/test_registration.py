@@ -1,4 +1,4 @@
-"""Registration of many surfaces: what is kept between builds."""
+"""Registration of many surfaces: cache and starting shapes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from dartjax.ssm.build import _registration
 
 
 @pytest.mark.slow
-def test_registration_goes_on_from_its_cache(monkeypatch, tmp_path):
+def test_registration_resumes_from_its_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("DARTJAX_CACHE", str(tmp_path))
     template = data.load_template()
     shape = template.level_shapes["T8"] * 1.03
@@ -23,7 +23,7 @@ def test_registration_goes_on_from_its_cache(monkeypatch, tmp_path):
 
 
 def test_rounds_start_from_the_nearest_level_and_then_from_the_means(monkeypatch):
-    """With registration replaced by one that keeps its start."""
+    """With registration replaced by a stub that returns its start."""
     template = data.load_template()
     faces = template.topology.faces
     starts = []

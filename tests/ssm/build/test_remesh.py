@@ -38,7 +38,7 @@ def test_faces_of_the_halves_mirror_each_other():
     np.testing.assert_array_equal(mirror[faces[:half]][:, ::-1], faces[half:])
 
 
-def test_surface_without_canal_is_refused():
+def test_surface_without_canal_is_rejected():
     with pytest.raises(ValueError, match="Euler characteristic"):
         _remesh.half_surface(*shapes.sphere(500, 10.0))
 

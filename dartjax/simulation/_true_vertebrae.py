@@ -1,4 +1,4 @@
-"""True vertebrae of a case, with shape models that have seen nobody behind it."""
+"""Ground truth of all vertebrae of a case, with shape models that exclude its people."""
 
 import pathlib
 import sys
@@ -9,14 +9,17 @@ from dartjax.simulation._ground_truth import TrueVertebra, true_vertebra
 
 
 def people_of(case: data.Case) -> tuple[str, ...]:
-    """Whom the shape models must not have seen: the subject, and whom a synthetic one is made
-    from."""
+    """Return the people that shape models must exclude: the subject, and the parents of a synthetic
+    subject."""
     return (case.subject, *case.parents)
 
 
 def model_set(case: data.Case, ssm: str | None = None) -> pathlib.Path:
-    """The given shape models, else those that have seen none of these people; if every set has,
-    those without the subject itself (which then counts as a leak)."""
+    """Select the shape models of a case.
+
+    The given ones, else a set that excludes the subject and its parents; if there is none, a set
+    that excludes only the subject, which counts as a leak.
+    """
     if ssm:
         return pathlib.Path(ssm)
     try:
@@ -26,7 +29,7 @@ def model_set(case: data.Case, ssm: str | None = None) -> pathlib.Path:
 
 
 def is_leak(case: data.Case, ssm: str | None = None) -> bool:
-    """Whether the shape models of this case have seen one of the people behind it."""
+    """Return whether the shape models of a case include the subject or one of its parents."""
     card = data.shape_model_card(model_set(case, ssm))
     return data.includes_subject(card, case.subject, case.ct_hash) or any(
         data.includes_subject(card, parent) for parent in case.parents
@@ -34,17 +37,20 @@ def is_leak(case: data.Case, ssm: str | None = None) -> bool:
 
 
 def excluded(cases: Sequence[data.Case]) -> list[str]:
-    """Whom the shape models of a run have not seen: for its record."""
+    """List the people that the shape models of a run exclude, for its record."""
     return sorted({p for case in cases if not is_leak(case) for p in people_of(case)})
 
 
 def levels_of(case: data.Case, wanted: Sequence[str] = (), ssm: str | None = None) -> list[str]:
-    """Complete levels of a case that are wanted (all if empty) and have a shape model. DataError
-    with the reason if there are none; those wanted in vain are named on stderr."""
+    """Select the complete levels of a case that are wanted (all if empty) and have a shape model.
+
+    Raises DataError with the reason if there are none. Wanted levels that are not available are
+    printed to stderr.
+    """
     known = (*data.shape_model_levels(ssm), *data.SUPERNUMERARY)
     levels = [level for level in wanted or case.levels if level in known and level in case.levels]
     if not levels and wanted:
-        case.label_of(wanted[0])  # says why not
+        case.label_of(wanted[0])  # raises the reason
     if not levels:
         raise data.DataError(
             f"subject {case.subject} has no complete vertebra with a shape model: "
@@ -61,7 +67,7 @@ def true_vertebrae(
     step: Callable[[str], None] = lambda note: None,
     ssm: str | None = None,
 ) -> list[TrueVertebra]:
-    """Of the levels of `levels_of`; `step` is told each as it is known."""
+    """Compute the ground truth of the levels of `levels_of`; calls `step` after each level."""
     found = []
     for level in levels_of(case, wanted, ssm):
         model = data.load_shape_model(level, path=model_set(case, ssm))

@@ -1,4 +1,5 @@
-"""The multi-view similarity at work: a term of a fit, its judge, and a start in one step."""
+"""Use of the multi-view similarity network: as a term of a fit, as a quality check of its result,
+and for a start in one step."""
 
 import dataclasses
 
@@ -17,14 +18,14 @@ from dartjax.registration import (
 from dartjax.ssm import ShapeModel, landmarks, posed
 from dartjax.training._similarity import Fit, moved_fit, pairs_of, predicted_step, view_pairs
 
-MOST_ERROR_MM = 4.0  # that the network may expect of an answer, its own doubt added
+MOST_ERROR_MM = 4.0  # highest accepted predicted error, one predicted standard deviation added
 MOST_LANDMARK_RMS = 2.5  # standard deviations
-_DOUBTED, _OFF_LANDMARKS = 5, 6  # see STATUS_MEANING
+_LARGE_ERROR, _OFF_LANDMARKS = 5, 6  # see STATUS_MEANING
 
 
 def learned_score(net: MultiViewSimilarity, params: PyTree) -> MultiViewScore:
-    """Minus the predicted log(1 + MASD), for `FitOptions.multiview`. Use one object for all fits:
-    what is compiled is kept by it."""
+    """Make the score for `FitOptions.multiview`: minus the predicted log(1 + MASD). Use one object
+    for all fits: compiled programs are cached per object."""
 
     def score(compared: Comparison) -> Scalar:
         pairs = pairs_of(compared, net.config.size)
@@ -41,8 +42,8 @@ def predicted_error(
     observations: Observations,
     fit: Fit,
 ) -> PredictedError:
-    """What the network says of a fit of one vertebra. The crops must show as many mm as those it
-    was trained on (110). Pure; vmap over cases."""
+    """Predict the error of a fit of one vertebra. The crops must have the width of the training
+    crops (110 mm). Pure; vmap over cases."""
     seen = observations
     pairs = view_pairs(model, fit, seen.cameras, seen.images, seen.masks, net.config.size)
     return net.apply({"params": params}, pairs, seen.view_valid)  # pyright: ignore
@@ -55,33 +56,37 @@ def one_shot_fit(
     observations: Observations,
     fit: Fit,
 ) -> Fit:
-    """The fit after the step that the auxiliary heads ask for. The coefficients they speak of are
-    those of the shape models the network was trained with."""
+    """Move a fit by the step that the auxiliary heads predict. Its coefficients refer to the shape
+    models that the network was trained with."""
     found = predicted_error(net, params, model, observations, fit)
     return moved_fit(fit, predicted_step(found, fit))
 
 
-def flag_doubtful(
+def flag_unreliable(
     net: MultiViewSimilarity,
     params: PyTree,
     model: ShapeModel,
     observations: Observations,
     found: Reconstruction,
 ) -> Reconstruction:
-    """The result of a fit, flagged if the network expects it to be wrong by more than 4 mm (its
-    standard deviation added) or if it has left the landmarks: a descent may find an answer that
-    fools the network. What is flagged already, such as by its masks, stays as it is."""
-    judged = predicted_error(net, params, model, observations, Fit(found.pose, found.coefficients))
-    highest = jnp.expm1(judged.log_masd + jnp.exp(0.5 * judged.log_variance))
+    """Flag the result of a fit with a large predicted error (status 5) or distant landmarks (6).
+
+    The limits are 4 mm of predicted MASD plus one standard deviation, and a landmark residual of
+    2.5 standard deviations. The landmark test guards against results at which the network is wrong,
+    because the descent minimises its prediction. A result with a status other than 0 keeps it.
+    """
+    fit = Fit(found.pose, found.coefficients)
+    predicted = predicted_error(net, params, model, observations, fit)
+    upper_mm = jnp.expm1(predicted.log_masd + jnp.exp(0.5 * predicted.log_variance))
     points = landmarks(model, posed(model, found.pose, found.coefficients))
     status = jnp.where(landmark_rms(points, observations) > MOST_LANDMARK_RMS, _OFF_LANDMARKS, 0)
-    status = jnp.where(highest > MOST_ERROR_MM, _DOUBTED, status).astype(jnp.int32)
+    status = jnp.where(upper_mm > MOST_ERROR_MM, _LARGE_ERROR, status).astype(jnp.int32)
     return dataclasses.replace(found, status=jnp.where(found.status == 0, status, found.status))
 
 
 def landmark_rms(points: Float[Array, "landmark 3"], observations: Observations) -> Scalar:
-    """Root mean square per coordinate of the landmarks' residuals over their standard deviations;
-    0 if none was seen."""
+    """Compute the root mean square per coordinate of the landmark residuals over their standard
+    deviations; 0 if no landmark was seen."""
     seen = jnp.isfinite(observations.landmark_sigma) & observations.view_valid[:, None]
     squared = jnp.where(seen[..., None], landmark_residuals(points, observations) ** 2, 0.0)
     return jnp.sqrt(jnp.sum(squared) / jnp.maximum(2.0 * jnp.sum(seen), 1.0))

@@ -1,4 +1,4 @@
-"""The learned similarity in a fit: its gradient, what it is shown, which answers are flagged."""
+"""The learned similarity in a fit: its gradient, its input, and flagged results."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ from dartjax.render import SplatOptions, ncc
 from dartjax.ssm import landmarks, posed
 from dartjax.training import (
     Fit,
-    flag_doubtful,
+    flag_unreliable,
     landmark_rms,
     learned_score,
     moved_fit,
@@ -48,7 +48,7 @@ def seen():
 
 @pytest.fixture(scope="module")
 def params(seen):
-    """Not trained, but no two outputs alike."""
+    """Make untrained parameters with different outputs."""
     pairs = view_pairs(scenes.model(), TRUE, seen.cameras, seen.images, seen.masks, SIZE)
     found = jax.jit(NET.init)(jax.random.key(0), pairs, jnp.ones(2, bool))["params"]
     leaves, structure = jax.tree.flatten(found)
@@ -87,20 +87,20 @@ def test_gradient_of_a_score_of_all_views_against_finite_differences(x64, seen, 
 
 
 @pytest.mark.slow
-def test_in_a_fit_the_network_sees_what_it_was_trained_on(seen, params):
+def test_in_a_fit_the_network_gets_the_input_of_training(seen, params):
     options = FitOptions(
         (ncc,), (Scale(SIZE, 0.0, 1, 0.0),), ALONE, multiview=learned_score(NET, params)
     )
 
     @jax.jit
     def both(seen):
-        told = predicted_error(NET, params, scenes.model(), seen, TRUE)
+        predicted = predicted_error(NET, params, scenes.model(), seen, TRUE)
         found = fit(scenes.model(), seen, TRUE.pose, options, coefficients=TRUE.coefficients)
-        return told.log_masd, found
+        return predicted.log_masd, found
 
-    told, found = both(seen)
-    assert float(found.loss) == pytest.approx(float(told), rel=2e-2)
-    # Nothing moves it when the rate is 0: the descent began where it was told to.
+    predicted, found = both(seen)
+    assert float(found.loss) == pytest.approx(float(predicted), rel=2e-2)
+    # With a learning rate of 0 the result equals the given start.
     np.testing.assert_allclose(found.coefficients, TRUE.coefficients, atol=1e-6)
 
 
@@ -120,37 +120,41 @@ def test_the_direction_of_descent_is_that_of_the_first_step(seen):
 @pytest.mark.slow
 def test_the_one_shot_start_is_the_step_of_the_heads(seen, params):
     first = Fit(scenes.disturbed_start(), jnp.zeros(15))
-    told = predicted_error(NET, params, scenes.model(), seen, first)
-    expected = moved_fit(first, predicted_step(told, first))
+    predicted = predicted_error(NET, params, scenes.model(), seen, first)
+    expected = moved_fit(first, predicted_step(predicted, first))
     found = one_shot_fit(NET, params, scenes.model(), seen, first)
     np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-5)
     np.testing.assert_allclose(found.pose.parameters(), expected.pose.parameters(), atol=1e-3)
 
 
-def saying(params, masd_mm, log_variance=-4.0):
-    """Parameters with which the network says the same of everything."""
+def constant_prediction(params, masd_mm, log_variance=-4.0):
+    """Make parameters with which the network predicts a constant."""
     head = params["head"]
     wanted = np.log(np.expm1(np.log1p(masd_mm))) - 1.0  # through the softplus
     bias = jnp.zeros_like(head["bias"]).at[:2].set(jnp.array([wanted, log_variance + 2.0]))
     return params | {"head": {"kernel": jnp.zeros_like(head["kernel"]), "bias": bias}}
 
 
-_guarded = jax.jit(lambda *each: flag_doubtful(NET, each[0], scenes.model(), *each[1:]).status)
+_flagged_status = jax.jit(
+    lambda *each: flag_unreliable(NET, each[0], scenes.model(), *each[1:]).status
+)
 
 
-def status_of(seen, says, *, shift=0.0, before=0):
+def status_of(seen, params, *, shift=0.0, before=0):
     pose = moved_fit(TRUE, jnp.zeros(21).at[3].set(shift / 2.5)).pose
     status = jnp.asarray(before, jnp.int32)
     loss, history, agreement = jnp.zeros(()), jnp.zeros(1), jnp.ones(2)
     found = Reconstruction(pose, TRUE.coefficients, loss, history, agreement, status)
-    return STATUS_MEANING[int(_guarded(says, seen, found))]
+    return STATUS_MEANING[int(_flagged_status(params, seen, found))]
 
 
-def test_answers_the_network_doubts_or_that_left_the_landmarks_are_flagged(seen, params):
-    good, bad = saying(params, 1.0), saying(params, 6.0)
+def test_large_predicted_errors_and_distant_landmarks_are_flagged(seen, params):
+    good, bad = constant_prediction(params, 1.0), constant_prediction(params, 6.0)
     assert status_of(seen, good) == "converged"
-    assert "expects it to be wrong" in status_of(seen, bad)
-    assert "expects it to be wrong" in status_of(seen, saying(params, 1.0, log_variance=1.0))
+    assert "predicts a large error" in status_of(seen, bad)
+    assert "predicts a large error" in status_of(
+        seen, constant_prediction(params, 1.0, log_variance=1.0)
+    )
     assert "landmarks" in status_of(seen, good, shift=20.0)
     assert "masks" in status_of(seen, bad, before=2)
 

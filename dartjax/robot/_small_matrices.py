@@ -1,7 +1,7 @@
-"""Small dense algebra in vector operations.
+"""Linear algebra of 3 x 3 matrices in elementwise operations.
 
-Under `vmap` a routine of LAPACK is one call for each matrix; these are a few loops over the whole
-batch, and run on accelerators.
+Under `vmap`, LAPACK routines run once per matrix. These functions loop over the whole batch and run
+on accelerators.
 """
 
 import jax
@@ -15,14 +15,17 @@ _POLAR_STEPS = 8
 
 
 def cofactors(M: Matrix3) -> Matrix3:
-    """det(M) M^-T."""
+    """Compute the matrix of cofactors, det(M) M^-T."""
     a, b, c = M
     return jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)])
 
 
 def smallest_eigenvector(M: Matrix3) -> Float[Array, "3"]:
-    """Unit eigenvector of the least eigenvalue of a symmetric positive semidefinite matrix: its
-    adjugate, squared until one direction is left. Arbitrary if the two least are equal."""
+    """Compute the unit eigenvector of the smallest eigenvalue of a positive semidefinite matrix.
+
+    Squares the adjugate repeatedly, so that one direction dominates. The result is arbitrary if
+    the two smallest eigenvalues are equal.
+    """
     power = cofactors(M / (jnp.trace(M) + 1e-30))
     for _ in range(_SQUARINGS):
         power = power / (jnp.trace(power) + 1e-30)
@@ -33,8 +36,10 @@ def smallest_eigenvector(M: Matrix3) -> Float[Array, "3"]:
 
 
 def nearest_rotation(M: Matrix3) -> Matrix3:
-    """The rotation R with the greatest trace of R^T M, for a matrix of positive determinant:
-    Higham's iteration for the polar decomposition, X -> (g X + X^-T / g) / 2."""
+    """Compute the rotation R that maximises trace(R^T M), for a matrix of positive determinant.
+
+    Higham's iteration for the polar decomposition, X -> (g X + X^-T / g) / 2.
+    """
 
     def step(X: Matrix3, _) -> tuple[Matrix3, None]:
         inverse = cofactors(X)

@@ -1,11 +1,11 @@
-"""Small algebra against NumPy's."""
+"""Algebra of small matrices against NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dartjax._numerics import solve_positive
-from dartjax.robot import _small
+from dartjax.robot import _small_matrices
 from tests.gradients import assert_gradient
 
 
@@ -26,7 +26,7 @@ def test_positive_systems(x64):
 def test_smallest_eigenvector(x64):
     _, M = matrices(2, 3)
     values, vectors = np.linalg.eigh(M)
-    found = np.asarray(jax.vmap(_small.smallest_eigenvector)(jnp.asarray(M)))
+    found = np.asarray(jax.vmap(_small_matrices.smallest_eigenvector)(jnp.asarray(M)))
     along = np.abs(np.sum(found * vectors[:, :, 0], axis=1))
     clear = values[:, 0] < 0.5 * values[:, 1]
     assert clear.sum() > 30
@@ -37,7 +37,9 @@ def test_nearest_rotation(x64):
     M, _ = matrices(3, 3)
     M = M * np.sign(np.linalg.det(M))[:, None, None]
     u, _, vt = np.linalg.svd(M)
-    found = np.asarray(jax.vmap(_small.nearest_rotation)(jnp.asarray(M)))
+    found = np.asarray(jax.vmap(_small_matrices.nearest_rotation)(jnp.asarray(M)))
     np.testing.assert_allclose(found, u @ vt, atol=1e-6)
     weight = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)))
-    assert_gradient(lambda m: jnp.sum(weight * _small.nearest_rotation(m)), jnp.asarray(M[0]))
+    assert_gradient(
+        lambda m: jnp.sum(weight * _small_matrices.nearest_rotation(m)), jnp.asarray(M[0])
+    )
