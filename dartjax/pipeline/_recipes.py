@@ -62,15 +62,15 @@ this order.
 - `classical` (default): the objective of `alone` in a joint fit of all vertebrae of a scene, with a
   prior between neighbours and shape coupling.
 - `isolated`: `classical`, then two rounds that isolate each vertebra by a network and refine the
-  joint fit on these images (docs/learning.md).
+  joint fit on these images (docs/results/networks.md).
 - `faithful`: learned multi-view similarity alone, as in Spine-DART (arXiv:2512.05803, section 4.3).
   Two stages of 40 steps at the pixel size of the network.
 - `ours`: `classical` plus the learned similarity with weight 0.1. On 42 synthetic vertebrae, from
   whom weights are chosen, 0.1 gave a mean surface distance of 1.402 mm, 0.5 gave 1.415 mm, and no
-  learned term gave 1.411 mm (docs/learning.md).
+  learned term gave 1.411 mm (docs/results/networks.md).
 
 The numbers of the classical recipes are in `registration.FIT_OPTIONS`, with their reasons;
-docs/results.md compares all recipes on a real CT.
+docs/results/reconstruction.md compares all recipes on a real CT.
 """
 
 

@@ -81,7 +81,7 @@ class ObjectiveWeights:
 
 
 class Neighbour(eqx.Module):
-    """Pose of a vertebra that a fitted neighbour suggests; `known` False disables it."""
+    """Pose that a fitted neighbour suggests for a vertebra; `known` False disables it."""
 
     pose: transforms.SE3
     known: Bool[Array, "*neighbour"]

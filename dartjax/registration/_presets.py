@@ -56,7 +56,7 @@ the shape coupling. All but `JOINT` use the default scales. Windows are 3 px at 
 128 px: about 5 mm, the size at which a window contains one edge. The weights, `shape_coupling`, the
 learning rates and the windows were chosen by mean surface distance on 42 vertebrae of three
 SynthVerSe subjects, for whom no result is reported: other values gave no improvement beyond the
-standard error (docs/results.md).
+standard error (docs/results/reconstruction.md).
 """
 
 # `JOINT` on images that show one vertebra each: from the start, and from an earlier result.

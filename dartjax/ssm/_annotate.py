@@ -281,11 +281,15 @@ def vertebra_parts(
 ) -> Int[np.ndarray, " vertex"]:
     """Assign every vertex to a part (index into `PART_NAMES`) by boxes in the vertebra frame.
 
-    Body: anterior to the posterior wall, with its rim and back wall up to the isthmus. Pedicle:
-    from there to 4 mm behind the isthmus, between the isthmus' upper and lower wall. Behind that:
-    spinous process within 40 % of the canal's half width of the midline and behind the canal;
-    transverse process lateral to the isthmus; superior and inferior facet above and below the
-    isthmus; lamina: the rest.
+    A vertex belongs to the first part of this list whose box contains it:
+
+    - body: anterior to the posterior wall, with its rim and back wall up to the isthmus;
+    - pedicle: from the body to 4 mm behind the isthmus, between the isthmus' upper and lower wall;
+    - spinous process: behind the canal, nearer to the midline than 40 % of the canal's half width;
+    - superior facet: above the isthmus;
+    - transverse process: lateral to the isthmus;
+    - inferior facet: below the isthmus;
+    - lamina: the rest.
     """
     solid = solid_of(vertices, faces)
     wall = posterior_wall(solid)

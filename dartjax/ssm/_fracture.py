@@ -83,8 +83,8 @@ def with_fracture_modes(model: ShapeModel, loss_sd: float = 0.2) -> ShapeModel:
 def losses_from(raw: Float[Array, "3"]) -> Float[Array, "3"]:
     """Map three free numbers to losses > 0 that sum to less than 0.8.
 
-    With s = softplus(raw), losses = 0.8 s / (0.8 + sum s): about exp(raw) where raw is far below
-    0, so -6 is intact.
+    With s = softplus(raw), losses = 0.8 s / (0.8 + sum s). A loss is about exp(raw) where raw is
+    far below 0; raw = -6 stands for an intact vertebra.
     """
     positive = jax.nn.softplus(raw)
     return MAX_TOTAL_LOSS * positive / (MAX_TOTAL_LOSS + jnp.sum(positive))

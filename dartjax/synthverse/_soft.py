@@ -32,7 +32,8 @@ class Patient:
 
 
 def draw_patient(rng: np.random.Generator, age: float) -> Patient:
-    """Draw contrast agent (in half of the patients), breath, bowel gas and muscle quality."""
+    """Choose the parameters of a random patient of some age (years): contrast agent (in half of
+    the patients), depth of breath, bowel gas, fat in the muscles, calcification, table."""
     contrast = rng.uniform(150.0, 330.0) if rng.random() < 0.5 else rng.uniform(35.0, 48.0)
     return Patient(
         contrast_hu=float(contrast),

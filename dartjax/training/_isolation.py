@@ -37,7 +37,8 @@ def disturbed_surface(
     *,
     key: PRNGKeyArray,
 ) -> Vertices:
-    """Draw a disturbed surface of a vertebra whose best fit is known, world mm."""
+    """Sample a random initial estimate of a vertebra: the surface of its best fit (`pose`,
+    `coefficients`) with random errors of pose and shape, world mm."""
     keys = jax.random.split(key, 5)
     severity = jax.random.uniform(keys[0])
     turn = severity * errors.turn_rad * jax.random.normal(keys[1], (3,))

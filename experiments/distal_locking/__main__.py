@@ -5,12 +5,12 @@
       Evaluates detection, pose estimators, sensitivity to noise and complete operations against
       the ground truth. Takes a few minutes.
   python -m experiments.distal_locking --negatives=2000 --poses=10000 --draws=200
-      Uses the larger numbers of the tables in docs/distal_locking.md.
+      Uses the larger numbers of the tables in docs/results/distal_locking.md.
   python -m experiments.distal_locking --cohort=FOLDER
       Uses the anatomy of your own CTs (docs/input_formats.md).
 
 Writes report.html, tables.md, images.png, sensitivity.png, whole_system.png, and every case to
-metrics.json. docs/distal_locking.md explains them.
+metrics.json. docs/results/distal_locking.md explains them.
 """
 
 from collections.abc import Sequence

@@ -56,7 +56,8 @@ class ArmEstimate(eqx.Module):
 
 
 def start_arm_estimate(stiffness: Scalar | float, force: Point, position: Point) -> ArmEstimate:
-    """Create the estimate before the first motion: `stiffness` in N/m, with the robot at rest."""
+    """Create the estimate before the first motion, while the robot is at rest, with an initial
+    `stiffness` in N/m."""
     stiffness = jnp.asarray(stiffness, position.dtype)
     squares = RecursiveLeastSquares(
         jnp.stack([stiffness, jnp.zeros_like(stiffness)]),

@@ -43,7 +43,8 @@ _PAYLOAD_RATIO = 3.0  # residuals over expected noise above which the payload ha
 
 
 class ReadingNoise(eqx.Module):
-    """Standard deviation of one reading from a rigid tool's load, cable drag included."""
+    """Standard deviation of the difference between a reading and the load of a rigid tool; the
+    drag of the cable counts as noise."""
 
     force: float = 0.2  # N
     torque: float = 0.008  # N m

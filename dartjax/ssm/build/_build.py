@@ -82,7 +82,7 @@ class Recipe(NamedTuple):
     symmetric_fraction: float = 0.88
     isotropic_scale: float = 0.06
     axis_scale: float = 0.04
-    sample_weight: float = 0.5  # of the registered shapes' own covariance
+    sample_weight: float = 0.5  # of the registered shapes' own standard deviation
     part_weight: float = 1.0  # of the motions of parts
     smooth_weight: float = 1.0  # of the Gaussian process
     thickness_mm: float = 0.5  # of a motion of the whole surface along its normals

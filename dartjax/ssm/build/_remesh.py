@@ -38,9 +38,9 @@ def half_surface(
 ) -> _Surface:
     """Extract the right half (x >= 0) of a closed surface in its vertebra frame, open at x = 0.
 
-    The filled half and its mirror image are blurred together (Gaussian of `smoothing` mm) and
-    the surface is their level one half, so that the two halves join smoothly. ValueError when the
-    whole is not of genus 1 (one open canal).
+    The occupancy of the half and its mirror image is blurred (Gaussian of `smoothing` mm). The
+    surface is extracted where the blurred occupancy is 0.5, so that the two halves join smoothly.
+    ValueError when the whole is not of genus 1 (one open canal).
     """
     solid = solid_of(vertices, faces, spacing)
     right = solid.occupancy[solid.axis(0) > 0]
