@@ -1,4 +1,4 @@
-"""Plan a needle path through each pedicle of L1: that of the shape model, then the best corridor."""
+"""Plan a needle path through each pedicle of L1: from the shape model, then the best corridor."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The rules of the house, read from the source: who may import whom, and what is documented."""
+"""The rules of the library, read from the source: who may import whom, and what is documented."""
 
 import ast
 import collections
@@ -13,9 +13,9 @@ MAX_LINES = 600  # of a file
 MAX_FILES = 22  # Python modules in a folder, `__init__.py` not counted
 MAX_FUNCTION = 60  # lines of a function, its docstring not counted
 
-# Floors of the house, from the ground up. A room may import the floors below it, and within one
-# floor nothing but what SAME_FLOOR allows.
-FLOORS = (
+# Layers of the library, from the ground up. A package may import the layers below it, and within one
+# layer nothing but what SAME_LAYER allows.
+LAYERS = (
     ("_types", "_numerics", "_errors", "_progress"),
     ("_least_squares", "anatomy"),
     ("transforms",),
@@ -31,16 +31,16 @@ FLOORS = (
     ("report",),
     ("cli",),
 )
-SAME_FLOOR = {
+SAME_LAYER = {
     ("_numerics", "_types"),
     ("image", "camera"),
     ("observations", "camera"),
     ("observations", "image"),
     ("metrics", "mesh"),
 }
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-TYPES = {room for rooms in FLOORS[:4] for room in rooms}
-# Rooms that may import less than their floor says.
+LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
+TYPES = {package for packages in LAYERS[:4] for package in packages}
+# Packages that may import less than their layer says.
 ONLY = {
     "data": TYPES | {"ssm", "models"},  # reads and writes types, models and parameters
     "models": TYPES,
@@ -69,8 +69,8 @@ def module_of(path):
 MODULES = {module_of(path): path for path in SOURCES + EXPERIMENTS}
 
 
-def room_of(module):
-    """The room a module of the library stands in; "__init__" for the front door."""
+def package_of(module):
+    """The package a module of the library stands in; "__init__" for the front door."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -87,12 +87,12 @@ def imported_names(path):
 
 
 def is_allowed(importer, imported):
-    """May a room import another?"""
+    """May a package import another?"""
     if importer in (imported, "__init__", "__main__"):
         return True
     if (importer, imported) in FORBIDDEN or imported not in ONLY.get(importer, {imported}):
         return False
-    return FLOOR_OF[imported] < FLOOR_OF[importer] or (importer, imported) in SAME_FLOOR
+    return LAYER_OF[imported] < LAYER_OF[importer] or (importer, imported) in SAME_LAYER
 
 
 def is_private(name):
@@ -101,12 +101,12 @@ def is_private(name):
 
 def upward(path):
     """What a module of the library imports from where it may not."""
-    importer = room_of(module_of(path))
+    importer = package_of(module_of(path))
     for name in imported_names(path):
         top, _, rest = name.partition(".")
-        room = rest.split(".")[0]
+        package = rest.split(".")[0]
         if top == "experiments" or (
-            top == "dartjax" and room in FLOOR_OF and not is_allowed(importer, room)
+            top == "dartjax" and package in LAYER_OF and not is_allowed(importer, package)
         ):
             yield name
 
@@ -127,9 +127,9 @@ def trespasses(path):
 
 
 def test_every_part_has_a_place_in_the_house():
-    rooms = {room_of(module_of(path)) for path in SOURCES}
-    unknown = rooms - FLOOR_OF.keys() - {"__init__", "__main__", "assets"}
-    assert not unknown, f"name the floor of {unknown} in this test and in CONTRIBUTING.md"
+    packages = {package_of(module_of(path)) for path in SOURCES}
+    unknown = packages - LAYER_OF.keys() - {"__init__", "__main__", "assets"}
+    assert not unknown, f"name the layer of {unknown} in this test and in CONTRIBUTING.md"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -289,7 +289,7 @@ def test_errors_of_the_library_name_what_its_reader_has():
     wrong = [
         f"{name_of(path)}:{line}: {text!r}"
         for path in SOURCES
-        if room_of(module_of(path)) != "cli"
+        if package_of(module_of(path)) != "cli"
         for line, text in messages(path)
         if "experiments" in text or (re.search(r"(^|[ (`])--[a-z]", text) and "pip" not in text)
     ]
