@@ -13,8 +13,8 @@ MAX_LINES = 600  # of a file
 MAX_FILES = 22  # Python modules in a folder, `__init__.py` not counted
 MAX_FUNCTION = 60  # lines of a function, its docstring not counted
 
-# Layers of the library, from the ground up. A package may import the layers below it, and within one
-# layer nothing but what SAME_LAYER allows.
+# Layers of the library, from the ground up. A package may import the layers below it, and within
+# one layer nothing but what SAME_LAYER allows.
 LAYERS = (
     ("_types", "_numerics", "_errors", "_progress"),
     ("_least_squares", "anatomy"),
