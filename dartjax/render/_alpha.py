@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dartjax._numerics import normalize
-from dartjax._types import Faces, Image, Vertices
+from dartjax._types import Faces, Image, Scalar, Vertices
 from dartjax.camera import Camera
 from dartjax.render._accumulate import conic_form, gaussian
 from dartjax.render._patches import surface_patches
@@ -23,7 +23,7 @@ def splat_alpha(
     camera: Camera,
     options: SplatOptions = SplatOptions(),
     *,
-    opacity: float = 0.6,
+    opacity: float | Scalar = 0.6,
     rows_per_chunk: int = 16,
 ) -> Image:
     """Render sum_i c_i a_i prod_{j<i} (1 - a_j), front to back, a_i = min(opacity exp(-q/2), 0.99).
