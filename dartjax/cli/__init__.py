@@ -10,6 +10,7 @@ from dartjax.cli._launch import RunContext as RunContext
 from dartjax.cli._launch import commit as commit
 from dartjax.cli._launch import progress as progress
 from dartjax.cli._launch import run as run
+from dartjax.cli._launch import warn as warn
 from dartjax.cli._settings import setting as setting
 
 launch = _launch  # experiments use this name

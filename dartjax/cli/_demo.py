@@ -3,8 +3,6 @@
 import pathlib
 import tempfile
 
-from rich.console import Console
-
 from dartjax import data, pipeline, report, synthverse
 from dartjax.cli import _launch as launch
 from dartjax.cli._commands import Demo
@@ -15,9 +13,7 @@ def main(ctx: launch.RunContext, settings: Demo) -> None:
     """Simulate two X-rays of a CT, reconstruct its vertebrae, and compare them with the CT."""
     case, why_synthetic = synthverse.demo_case(offline=settings.offline, progress=launch.progress)
     if why_synthetic:
-        Console(stderr=True).print(
-            f"[bold yellow]{why_synthetic}[/]\n[bold]Running on SYNTHETIC anatomy instead.[/]"
-        )
+        launch.warn(f"{why_synthetic}\nRunning on SYNTHETIC anatomy instead.")
     levels = tuple(data.parse_levels(settings.levels)) if settings.levels else ()
     study = Study(seed=ctx.seed, levels=levels, baselines=False)
     answers = pipeline.reconstruct_subject(case, study, study.seed_of(0), progress=launch.progress)

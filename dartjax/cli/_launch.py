@@ -209,6 +209,11 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
         yield from _lines(title, total)
 
 
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    Console(stderr=True).print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+
 def _bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
     columns = (
         rich_progress.SpinnerColumn(),

@@ -2,8 +2,6 @@
 
 from typing import cast
 
-from rich.console import Console
-
 from dartjax import data, pipeline, report
 from dartjax.cli import _launch as launch
 from dartjax.cli._commands import Reconstruct
@@ -27,7 +25,7 @@ def main(ctx: launch.RunContext, settings: Reconstruct) -> None:
         progress=launch.progress,
     )
     for warning in spine.warnings:
-        Console(stderr=True).print(f"[yellow]warning: {warning}[/]")
+        launch.warn(warning)
     record = ctx.record(
         dataset="user X-rays",
         dataset_kind="real_xray",

@@ -18,6 +18,7 @@ from dartjax.pipeline._assess_spine import assess_spine as assess_spine
 from dartjax.pipeline._batch import fit_arguments as fit_arguments
 from dartjax.pipeline._batch import run_cases as run_cases
 from dartjax.pipeline._joint import fit_jointly as fit_jointly
+from dartjax.pipeline._networks import check_networks as check_networks
 from dartjax.pipeline._networks import check_not_trained_on as check_not_trained_on
 from dartjax.pipeline._networks import isolation_network as isolation_network
 from dartjax.pipeline._networks import load_network as load_network
@@ -50,7 +51,6 @@ from dartjax.pipeline._reconstruct import reconstruct as reconstruct
 from dartjax.pipeline._reconstruct import spine_of_answers as spine_of_answers
 from dartjax.pipeline._reconstruct import start_tasks as start_tasks
 from dartjax.pipeline._recover import recover as recover
-from dartjax.pipeline._spine import SPINE_FILE as SPINE_FILE
 from dartjax.pipeline._spine import Spine as Spine
 from dartjax.pipeline._spine import Vertebra as Vertebra
 from dartjax.pipeline._spine_tasks import spine_tasks as spine_tasks

@@ -1,7 +1,7 @@
 """Loading of trained networks from folders of weights."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,21 @@ def check_not_trained_on(folder: str, subjects: Sequence[str], name: str) -> Non
             f"the {name} network in {folder} was trained on {', '.join(leaked)}: give the folder "
             "of other weights, another recipe, or other subjects"
         )
+
+
+def network_folders(given: Mapping[str, str | None], needed: str | None) -> dict[str, str | None]:
+    """Find the folder of each network by name: the given one, or the packaged one if it is
+    `needed`; else None."""
+    return {
+        name: weights_folder(name, folder, needed=name == needed) for name, folder in given.items()
+    }
+
+
+def check_networks(folders: Mapping[str, str | None], subjects: Sequence[str]) -> None:
+    """Raise DataError if a network was trained on one of the subjects."""
+    for name, folder in folders.items():
+        if folder is not None:
+            check_not_trained_on(folder, subjects, name)
 
 
 def load_network(name: str, folder: str) -> tuple[IsolationNet | MultiViewSimilarity, PyTree]:

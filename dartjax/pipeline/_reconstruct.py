@@ -24,7 +24,7 @@ from dartjax.image import Radiograph
 from dartjax.observations import Detection, Observations
 from dartjax.pipeline._assess import QualityAssessment
 from dartjax.pipeline._assess_spine import AssessedAnswers, assess_spine
-from dartjax.pipeline._networks import check_not_trained_on, weights_folder
+from dartjax.pipeline._networks import check_networks, network_folders
 from dartjax.pipeline._options import ReconstructOptions, method_of
 from dartjax.pipeline._own_xrays import Start
 from dartjax.pipeline._paths import planned_paths
@@ -120,14 +120,9 @@ def fit_spine(
     for a network that was trained on a subject of `options.exclude`.
     """
     method = method_of(options)
-    weights = {"similarity": options.similarity, "isolation": options.isolation}
-    needed = NEEDED_NETWORK.get(method)
-    folders = {
-        name: weights_folder(name, folder, needed=name == needed)
-        for name, folder in weights.items()
-    }
-    if needed and (folder := folders[needed]):
-        check_not_trained_on(folder, options.exclude, needed)
+    given = {"similarity": options.similarity, "isolation": options.isolation}
+    folders = network_folders(given, NEEDED_NETWORK.get(method))
+    check_networks(folders, options.exclude)
     return run_method(
         method, tasks, num_starts=options.restarts, seed=options.seed, step=step, weights=folders
     )

@@ -10,7 +10,7 @@ import numpy as np
 from dartjax import data, simulation
 from dartjax._progress import Progress, no_progress
 from dartjax.image import Radiograph
-from dartjax.pipeline._networks import check_not_trained_on, weights_folder
+from dartjax.pipeline._networks import check_networks, network_folders
 from dartjax.pipeline._recipes import NEEDED_NETWORK, RECIPES, TRUE_ISOLATION, Fitter, run_method
 from dartjax.pipeline._starts import detected_tasks, initialise_tasks
 from dartjax.pipeline._task import Estimate, Task
@@ -43,8 +43,9 @@ class Study:
 
     @property
     def weights(self) -> dict[str, str | None]:
-        """Return the folders of the networks by their names."""
-        return {"isolation": self.isolation, "similarity": self.similarity}
+        """Folders of the networks by name: those given, and the one that the recipe needs."""
+        given = {"isolation": self.isolation, "similarity": self.similarity}
+        return network_folders(given, NEEDED_NETWORK.get(self.headline))
 
     @property
     def headline(self) -> str:
@@ -93,7 +94,8 @@ def reconstruct_subject(
     `others` are the fitters of `Study.extra`. DataError for a subject that cannot be used, and for
     networks that were trained on it.
     """
-    weights = _weights(study, case.subject)
+    weights = study.weights
+    check_networks(weights, [case.subject])
     with progress(f"true shapes of {case.subject}", len(case.levels)) as step:
         known = simulation.true_vertebrae(case, study.levels, step, study.ssm)
     tasks: list[Task] = []
@@ -120,19 +122,6 @@ def reconstruct_subject(
     headline = study.headline
     assessments = assessor(tasks, estimates[headline], headline) if assessor else ()
     return Answers(tasks, estimates, seconds, radiographs, assessments)
-
-
-def _weights(study: Study, subject: str) -> dict[str, str | None]:
-    """Find the folders of a study's networks. DataError if one was trained on the subject."""
-    needed = NEEDED_NETWORK.get(study.headline)
-    folders = {
-        name: weights_folder(name, folder, needed=name == needed)
-        for name, folder in study.weights.items()
-    }
-    for name, folder in folders.items():
-        if folder is not None:
-            check_not_trained_on(folder, [subject], name)
-    return folders
 
 
 def _simulate(

@@ -1,23 +1,18 @@
 """Write the run folder of graded reconstructions: tables, report.html, meshes, paths."""
 
-import json
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from dartjax import data, metrics, pipeline
 from dartjax._progress import Progress, no_progress
 from dartjax.observations import SIDES
 from dartjax.registration import TIERS
 from dartjax.report._html import Column, Report, write_html
-from dartjax.report._reconstruction_cases import (
-    Row,
-)
+from dartjax.report._reconstruction_cases import Row, save_paths
 from dartjax.report._reconstruction_figures import sections
 from dartjax.report._reconstruction_tables import (
     PAPER_RULES,
@@ -29,6 +24,7 @@ from dartjax.report._reconstruction_tables import (
 )
 from dartjax.report._results import markdown_table
 from dartjax.report._subject_results import SubjectResult
+from dartjax.report._terminal import console, print_cases
 
 Grades = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -86,10 +82,11 @@ def write_graded(
         )
         write_html(page, out / "report.html")
         step("report.html")
-    _print_cases(record, cases, _columns(used))
+    kind = {"synthetic": "SYNTHETIC ANATOMY, not VerSe"}.get(record["dataset_kind"], "")
+    print_cases(cases, _columns(used), f"{record['dataset']} {kind}")
     for title, rows in tables.items():
-        _console().print(as_table(rows, title))
-    _console().print(f"Metrics: {'; '.join(metrics.DEFINITIONS.values())}", style="dim")
+        console().print(as_table(rows, title))
+    console().print(f"Metrics: {'; '.join(metrics.DEFINITIONS.values())}", style="dim")
     return summary, cases
 
 
@@ -186,7 +183,7 @@ def _copy_meshes(out: pathlib.Path, units: Sequence[SubjectResult]) -> None:
     for unit in units:
         for file in sorted(unit.folder.glob("*.ply")):
             shutil.copyfile(file, folder / file.name)
-    _save_paths(out, {name: path for unit in units for name, path in unit.paths.items()})
+    save_paths(out, {name: path for unit in units for name, path in unit.paths.items()})
 
 
 def _save_spines(out: pathlib.Path, units: Sequence[SubjectResult]) -> None:
@@ -217,37 +214,5 @@ def _mesh_folder(out: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def _save_paths(out: pathlib.Path, paths: Mapping[str, Any]) -> None:
-    text = json.dumps({"unit": "mm", "frame": "RAS+ world", "paths": paths}, indent=1)
-    (out / "paths.json").write_text(text + "\n", encoding="utf-8")
-
-
 def _columns(units: Sequence[SubjectResult]) -> tuple[Column, ...]:
     return (_SUBJECT, *COLUMNS) if len(units) > 1 else COLUMNS
-
-
-def _print_cases(
-    record: Mapping[str, Any], cases: Sequence[Row], columns: Sequence[Column]
-) -> None:
-    kind = {"synthetic": "SYNTHETIC ANATOMY, not VerSe"}.get(record["dataset_kind"], "")
-    table = Table(title=f"{record['dataset']} {kind}")
-    for column in columns:
-        heading = f"{column.heading} [{column.unit}]" if column.unit else column.heading
-        is_text = isinstance(cases[0][column.key], str)
-        table.add_column(heading, justify="left" if is_text else "right")
-    for case in cases[:_MAX_PRINTED]:
-        table.add_row(*[_cell(case[column.key], column.digits) for column in columns])
-    _console().print(table)
-    if len(cases) > _MAX_PRINTED:
-        _console().print(f"... and {len(cases) - _MAX_PRINTED} more in metrics.json", style="dim")
-
-
-def _console() -> Console:
-    # Wide enough for the table, even if the output is not a terminal.
-    return Console(width=max(Console().width, 130))
-
-
-def _cell(value: Any, digits: int) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:.{digits}f}" if np.isfinite(value) else "n/a"

@@ -1,6 +1,7 @@
 """Grade reconstructions against the ground truth and make the cases of metrics.json."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,11 +86,22 @@ def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
 
 
 def path_points(task: Task, estimate: Estimate) -> dict[str, dict[str, list[float]]]:
-    """Return entry and target of both needle paths by side, world mm."""
+    """Return entry and target points of the needle paths of an estimate, world mm."""
+    return path_ends(pipeline.carried_paths(task, estimate))
+
+
+def path_ends(paths: tuple[NeedlePath, NeedlePath]) -> dict[str, dict[str, list[float]]]:
+    """Return entry and target points of the left and right path, as in paths.json."""
     return {
         side: {"entry_point": p.entry_point.tolist(), "target_point": p.target_point.tolist()}
-        for side, p in zip(SIDES, pipeline.carried_paths(task, estimate), strict=True)
+        for side, p in zip(SIDES, paths, strict=True)
     }
+
+
+def save_paths(out: pathlib.Path, paths: Mapping[str, Any]) -> None:
+    """Write paths.json: the ends of needle paths by the name of the surface."""
+    text = json.dumps({"unit": "mm", "frame": "RAS+ world", "paths": paths}, indent=1)
+    (out / "paths.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _graded_row(

@@ -1,20 +1,18 @@
 """Write the run folder of a spine without ground truth: spine.json, meshes, report.html."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from dartjax.image import Radiograph
 from dartjax.observations import SIDES
 from dartjax.pipeline import Spine, Vertebra
 from dartjax.report._html import Column, Report, write_html
-from dartjax.report._reconstruction_cases import Row
+from dartjax.report._reconstruction_cases import Row, path_ends, save_paths
 from dartjax.report._reconstruction_figures import Shown, radiograph_png, section
+from dartjax.report._terminal import print_cases
 
 _COLUMNS = (
     Column("level", "Level"),
@@ -43,7 +41,7 @@ def write_spine(
         "seconds_per_vertebra": spine.seconds_per_vertebra,
     }
     spine.save(out)
-    _save_paths(out, spine)
+    save_paths(out, {f"{_SUBJECT}_{v.level}_pair1": _ends(v) for v in spine if not v.abstained})
     answered = [vertebra for vertebra in spine if not vertebra.abstained]
     outlines = [(vertebra.start_surface, vertebra.surface) for vertebra in answered]
     pngs = [radiograph_png(i, view, outlines) for i, view in enumerate(radiographs)]
@@ -58,7 +56,7 @@ def write_spine(
         banner="; ".join(spine.warnings),
     )
     write_html(page, out / "report.html")
-    _print(cases)
+    print_cases(cases, _COLUMNS)
     return summary, cases
 
 
@@ -111,40 +109,11 @@ def _paths(vertebra: Vertebra) -> Row:
 
 
 def _ends(vertebra: Vertebra) -> dict[str, dict[str, list[float]]]:
-    """Return entry and target of both needle paths, as in paths.json."""
     assert vertebra.paths is not None, "only an abstention has no paths"
-    return {
-        side: {
-            "entry_point": np.asarray(planned.path.entry_point).tolist(),
-            "target_point": np.asarray(planned.path.target_point).tolist(),
-        }
-        for side, planned in zip(SIDES, vertebra.paths, strict=True)
-    }
-
-
-def _save_paths(out: pathlib.Path, spine: Spine) -> None:
-    paths = {f"{_SUBJECT}_{v.level}_pair1": _ends(v) for v in spine if not v.abstained}
-    text = json.dumps({"unit": "mm", "frame": "RAS+ world", "paths": paths}, indent=1)
-    (out / "paths.json").write_text(text + "\n", encoding="utf-8")
+    left, right = vertebra.paths
+    return path_ends((left.path, right.path))
 
 
 def _levels(spine: Spine) -> str:
     levels = [vertebra.level for vertebra in spine]
     return levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]} ({len(levels)})"
-
-
-def _print(cases: Sequence[Row]) -> None:
-    table = Table()
-    for column in _COLUMNS:
-        numeric = not isinstance(cases[0][column.key], str)
-        heading = f"{column.heading} [{column.unit}]" if column.unit else column.heading
-        table.add_column(heading, justify="right" if numeric else "left")
-    for case in cases:
-        table.add_row(*[_cell(case[column.key], column.digits) for column in _COLUMNS])
-    Console(width=max(Console().width, 100)).print(table)
-
-
-def _cell(value: Any, digits: int) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:.{digits}f}" if np.isfinite(value) else "n/a"

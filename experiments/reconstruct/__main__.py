@@ -25,7 +25,6 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import jax
-from rich.console import Console
 
 from dartjax import data, pipeline, report
 from dartjax.cli import RunSettings, launch
@@ -120,7 +119,7 @@ def _own_xrays(settings: Settings, seed: int) -> tuple[pipeline.Spine, list[Radi
         progress=launch.progress,
     )
     for warning in spine.warnings:
-        Console(stderr=True).print(f"[yellow]warning: {warning}[/]")
+        launch.warn(warning)
     return spine, radiographs
 
 
@@ -133,12 +132,6 @@ def _study(settings: Settings, seed: int) -> pipeline.Study:
         raise data.DataError(
             "--restarts works only for separate fits: give --recipe=alone, or omit it"
         )
-    given = {"isolation": settings.isolation, "similarity": settings.similarity}
-    needed = pipeline.NEEDED_NETWORK.get(method)
-    weights = {
-        name: pipeline.weights_folder(name, folder, needed=name == needed)
-        for name, folder in given.items()
-    }
     return pipeline.Study(
         seed=seed,
         pairs=settings.pairs,
@@ -152,7 +145,8 @@ def _study(settings: Settings, seed: int) -> pipeline.Study:
         restarts=settings.restarts,
         xray_physics=settings.xray_physics,
         ssm=settings.ssm,
-        **weights,
+        isolation=settings.isolation,
+        similarity=settings.similarity,
     )
 
 
@@ -167,7 +161,7 @@ def _check_networks(study: pipeline.Study, subjects: Sequence[str]) -> None:
     for name, folder in study.weights.items():
         if folder is not None:
             pipeline.load_network(name, folder)
-            pipeline.check_not_trained_on(folder, subjects, name)
+    pipeline.check_networks(study.weights, subjects)
 
 
 def _work_folder(work: str | None, out: str | pathlib.Path) -> pathlib.Path:

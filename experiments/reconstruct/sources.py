@@ -4,8 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from rich.console import Console
-
 from dartjax import data, synthverse
 from dartjax.cli import launch
 
@@ -24,9 +22,7 @@ def example_source() -> list[Source]:
     """Return the example chest CT, or a synthetic subject if it cannot be fetched."""
     case, why_synthetic = synthverse.demo_case(progress=launch.progress)
     if why_synthetic:
-        Console(stderr=True).print(
-            f"[bold yellow]{why_synthetic}[/]\n[bold]Running on SYNTHETIC anatomy instead.[/]"
-        )
+        launch.warn(f"{why_synthetic}\nRunning on SYNTHETIC anatomy instead.")
     return [Source(case.subject, case.dataset, case.dataset_kind, lambda: case)]
 
 
