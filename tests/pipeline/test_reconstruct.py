@@ -88,6 +88,7 @@ def test_a_given_start_replaces_that_of_detections():
     np.testing.assert_array_equal(tasks[1].start.parameters(), starts()["T9"].parameters())
 
 
+@pytest.mark.slow
 def test_detections_and_crops_of_them_give_the_same_start():
     tasks, _ = tasks_of(observations=detections())
     crops = {task.level: task.observations for task in tasks}
