@@ -6,6 +6,7 @@ records and tables.
 """
 
 import dataclasses
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from dartjax import mesh as meshes
+from dartjax._errors import DataError
 from dartjax.transforms import SE3, rotation_angle
 
 DEFINITIONS: dict[str, str] = {
@@ -27,6 +29,7 @@ SAMPLE_AREA_MM2 = 0.5  # area per sampled distance
 COVER_EDGE_MM = 1.0  # longest edge of the sub-triangles of the nearest-face search
 NUM_NEAREST = 4  # nearest sub-triangles whose faces are measured exactly
 MAX_EXTENT_MM = 500.0  # a larger mesh is a diverged fit, not a vertebra
+DIVERGED = "is not finite or wider than 500 mm"
 
 _Vertices = Float[np.ndarray, "vertex 3"]
 _Faces = Int[np.ndarray, "face 3"]
@@ -53,8 +56,11 @@ class SurfaceDistances:
     area_b: float  # mm^2
 
 
-def dice(a: Bool[np.ndarray, "*shape"], b: Bool[np.ndarray, "*shape"]) -> float:
-    """Compute Dice, 2 |A n B| / (|A| + |B|), of occupancies on one grid; NaN if both are empty."""
+def dice(a: Bool[np.ndarray, "..."], b: Bool[np.ndarray, "..."]) -> float:
+    """Compute Dice, 2 |A n B| / (|A| + |B|), of occupancies on one grid; NaN if both are empty.
+
+    DataError for two shapes, which would be broadcast."""
+    _check_same_shape("occupancies", a, b)
     total = int(a.sum()) + int(b.sum())
     return 2.0 * int((a & b).sum()) / total if total else float("nan")
 
@@ -63,7 +69,7 @@ def surface_distances(a: meshes.TriangleMesh, b: meshes.TriangleMesh) -> Surface
     """Compute distances from each surface to the other, one sample per 0.5 mm^2.
 
     The points are the same in every call. On vertebrae of 100 cm^2 this sampling changes
-    MASD and NSD by less than 0.5 % and HD95 by less than 1 %.
+    MASD and NSD by less than 0.5 % and HD95 by less than 1 %. DataError for a mesh without area.
     """
     points_a, area_a = _spread_points(*_host(a))
     points_b, area_b = _spread_points(*_host(b))
@@ -94,8 +100,12 @@ def masd(distances: SurfaceDistances) -> float:
     return float(0.5 * (np.mean(distances.a_to_b) + np.mean(distances.b_to_a)))
 
 
-def mtre(points_a: _Points, points_b: _Points) -> float:
-    """Compute the mean target registration error: mean distance of corresponding points, mm."""
+def mtre(points_a: _Points, points_b: Float[np.ndarray, "m 3"]) -> float:
+    """Compute the mean target registration error: mean distance of corresponding points, mm; NaN
+    without points. DataError for different numbers of points."""
+    _check_same_shape("target points", np.asarray(points_a), np.asarray(points_b))
+    if not len(points_a):
+        return float("nan")
     return float(np.mean(np.linalg.norm(np.asarray(points_a) - np.asarray(points_b), axis=1)))
 
 
@@ -115,11 +125,17 @@ def reconstruction_metrics(
     """Compute Dice, NSD at 1 mm, HD95 and MASD of a reconstructed vertebra (see `DEFINITIONS`).
 
     Both meshes are closed, world mm. The reference of Dice is `truth_solid`, by default the
-    ground-truth mesh voxelised at 1 mm; the parts outside its grid count as well. A diverged mesh
-    (not finite, or wider than 500 mm) gives NaN for every metric.
+    ground-truth mesh voxelised at 1 mm; the parts outside its grid count as well. A mesh that is
+    no solid (no faces, not finite, wider than 500 mm, or faces that point inward) gives NaN for
+    every metric, and a warning with the reason unless it diverged. DataError for such a
+    ground-truth mesh.
     """
     vertices, faces = _host(mesh)
-    if not (np.isfinite(vertices).all() and np.ptp(vertices, axis=0).max() < MAX_EXTENT_MM):
+    if reason := _no_solid(*_host(truth_mesh)):
+        raise DataError(f"the ground-truth mesh {reason}")
+    if reason := _no_solid(vertices, faces):
+        if reason != DIVERGED:
+            warnings.warn(f"the reconstructed mesh {reason}: no metrics", stacklevel=2)
         return dict.fromkeys(("dice", "nsd_1mm", "hd95_mm", "masd_mm"), float("nan"))
     truth = solid_of(truth_mesh) if truth_solid is None else truth_solid
     truth = _padded_to(truth, vertices)
@@ -134,8 +150,12 @@ def reconstruction_metrics(
 
 
 def solid_of(mesh: meshes.TriangleMesh, spacing: float = 1.0, margin_mm: float = 2.0) -> Solid:
-    """Voxelise a closed mesh on a grid around it, aligned to multiples of the spacing."""
+    """Voxelise a closed mesh on a grid around it, aligned to multiples of the spacing.
+
+    DataError for a mesh that is empty, inside out, not finite or wider than 500 mm."""
     vertices, faces = _host(mesh)
+    if reason := _no_solid(vertices, faces):
+        raise DataError(f"the mesh {reason}: it bounds no solid")
     first = np.floor((vertices.min(0) - margin_mm) / spacing)
     last = np.ceil((vertices.max(0) + margin_mm) / spacing)
     ni, nj, nk = (last - first + 1).astype(int).tolist()
@@ -149,8 +169,11 @@ def distance_to_surface(points: _Points, mesh: meshes.TriangleMesh) -> Float[np.
     Faces are cut into sub-triangles with edges of at most 1 mm; distances to the faces of the four
     nearest sub-triangles are exact. The result is never below the true distance and at most
     0.67 mm above it; on a vertebra the largest error is about 0.02 mm, the mean 1e-5 mm.
+    DataError for a mesh without faces.
     """
     vertices, faces = _host(mesh)
+    if not len(faces):
+        raise DataError("the mesh is empty: no distance to it is defined")
     centers, face_of = _subdivide(vertices, faces)
     tree = KDTree(centers, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(points, k=min(NUM_NEAREST, len(centers)), workers=-1)[1]
@@ -167,6 +190,23 @@ def _host(mesh: meshes.TriangleMesh) -> tuple[_Vertices, _Faces]:
     return np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces)
 
 
+def _no_solid(vertices: _Vertices, faces: _Faces) -> str:
+    """Return why a mesh bounds no solid, or "" if it does."""
+    if not len(vertices) or not len(faces):
+        return "is empty"
+    if not (np.isfinite(vertices).all() and np.ptp(vertices, axis=0).max() < MAX_EXTENT_MM):
+        return DIVERGED
+    corners = (vertices - vertices.mean(0))[faces]
+    if _dot(corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() <= 0.0:
+        return "is inside out or flat: its faces must point outward"
+    return ""
+
+
+def _check_same_shape(what: str, a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise DataError(f"{what} of different shapes, {a.shape} and {b.shape}, are not comparable")
+
+
 def _face_areas(corners: Float[np.ndarray, "face 3 3"]) -> Float[np.ndarray, " face"]:
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return 0.5 * np.sqrt(_dot(normals, normals))
@@ -177,7 +217,9 @@ def _spread_points(vertices: _Vertices, faces: _Faces) -> tuple[_Points, float]:
     the faces they follow the R2 sequence (Roberts 2018), folded into the triangle."""
     corners = vertices[faces]
     cumulative = np.cumsum(_face_areas(corners))
-    total = float(cumulative[-1])
+    total = float(cumulative[-1]) if len(faces) else 0.0
+    if not total > 0.0:
+        raise DataError("a mesh without area has no surface distances")
     count = int(np.ceil(total / SAMPLE_AREA_MM2))
     index = np.arange(count)
     face = np.searchsorted(cumulative, (index + 0.5) * total / count)

@@ -11,6 +11,7 @@ posterior to anterior, which is the PA view.
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
@@ -18,6 +19,7 @@ from jaxlie import SE3 as SE3
 from jaxlie import SO3 as SO3
 from jaxtyping import Array, Float
 
+from dartjax._numerics import safe_norm
 from dartjax._types import Matrix4, Points, Scalar
 
 ViewName = Literal["AP", "PA", "LAT_L", "LAT_R"]
@@ -76,23 +78,53 @@ def from_matrix(matrix: Matrix4) -> SE3:
 
 
 def rotation_angle(rotation: SO3) -> Scalar:
-    """Compute the angle of a rotation, rad in [0, pi]."""
-    return jnp.linalg.norm(rotation.log())
+    """Compute the angle of a rotation, rad in [0, pi]; its gradient at the identity is 0."""
+    return safe_norm(rotation.log())
+
+
+@jax.custom_jvp
+def _nearest_rotation(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
+    """Compute the rotation R that maximises trace(R' matrix).
+
+    Its derivative exists where the plain derivative of an SVD does not: for equal singular
+    values, as of symmetric point sets. It is 0 about an axis that the matrix leaves free."""
+    return _rotation_and_stretch(matrix)[0]
+
+
+def _rotation_and_stretch(
+    matrix: Float[Array, "3 3"],
+) -> tuple[Float[Array, "3 3"], Float[Array, "3"], Float[Array, "3 3"]]:
+    """Decompose matrix = R V diag(stretch) V'; return R, the stretch and V'."""
+    u, singular, vt = jnp.linalg.svd(matrix)
+    mirror = jnp.array([1.0, 1.0, 1.0]).at[2].set(jnp.sign(jnp.linalg.det(u @ vt)))
+    return (u * mirror[None, :]) @ vt, mirror * singular, vt
+
+
+@_nearest_rotation.defjvp
+def _nearest_rotation_jvp(primals, tangents):  # pyright: ignore
+    """R' dR = W is skew with W P + P W = R' dM - dM' R, where P = V diag(stretch) V'."""
+    rotation, stretch, vt = _rotation_and_stretch(primals[0])
+    moved = rotation.T @ tangents[0]
+    skew = vt @ (moved - moved.T) @ vt.T
+    sums = stretch[:, None] + stretch[None, :]
+    is_free = jnp.abs(sums) <= 1e-6 * jnp.abs(stretch[0])
+    turn = jnp.where(is_free, 0.0, skew / jnp.where(is_free, 1.0, sums))
+    return rotation, rotation @ vt.T @ turn @ vt
 
 
 def align_points(source: Points, target: Points, weights: Float[Array, " n"] | None = None) -> SE3:
     """Compute the rigid T_target_source minimising sum_i w_i |T source_i - target_i|^2 (Kabsch).
 
     At least three non-collinear points are needed; with fewer the rotation about the free axis is
-    arbitrary.
+    arbitrary. Points of weight 0 are ignored and may be NaN.
     """
     weight = jnp.ones(len(source)) if weights is None else weights
+    counts = (weight != 0.0)[:, None]
+    source, target = (jnp.where(counts, points, 0.0) for points in (source, target))
     weight = (weight / jnp.sum(weight))[:, None]
     source_mean, target_mean = jnp.sum(weight * source, 0), jnp.sum(weight * target, 0)
     covariance = (weight * (target - target_mean[None])).T @ (source - source_mean[None])
-    u, _, vt = jnp.linalg.svd(covariance)
-    mirror = jnp.array([1.0, 1.0, 1.0]).at[2].set(jnp.sign(jnp.linalg.det(u @ vt)))
-    rotation = SO3.from_matrix((u * mirror[None, :]) @ vt)
+    rotation = SO3.from_matrix(_nearest_rotation(covariance))
     return jaxlie.SE3.from_rotation_and_translation(
         rotation, target_mean - rotation.apply(source_mean)
     )

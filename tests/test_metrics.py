@@ -8,6 +8,7 @@ import trimesh
 
 from dartjax import mesh as meshes
 from dartjax import metrics, transforms
+from dartjax._errors import DataError
 from tests.shapes import sphere, torus
 
 PACKAGE_SPACING = 0.4  # mm
@@ -198,3 +199,33 @@ def test_a_diverged_mesh_gives_nan(scale):
         mesh_of(vertices * scale, faces), mesh_of(vertices, faces)
     )
     assert all(np.isnan(value) for value in found.values())
+
+
+def test_arrays_of_other_shapes_are_not_broadcast():
+    with pytest.raises(DataError, match="different shapes"):
+        metrics.dice(np.ones((4, 4, 4), bool), np.ones((4, 4, 1), bool))
+    with pytest.raises(DataError, match="different shapes"):
+        metrics.mtre(np.zeros((5, 3)), np.zeros((1, 3)))
+    assert np.isnan(metrics.mtre(np.zeros((0, 3)), np.zeros((0, 3))))
+
+
+def test_meshes_that_bound_no_solid():
+    vertices, faces = sphere(500, 15.0)
+    truth = mesh_of(vertices, faces)
+    empty = mesh_of(np.zeros((0, 3)), np.zeros((0, 3), int))
+    for mesh, reason in (
+        (empty, "is empty"),
+        (mesh_of(vertices, faces[:0]), "is empty"),
+        (mesh_of(vertices + 300.0, faces[:, ::-1]), "is inside out"),
+    ):
+        with pytest.warns(UserWarning, match=reason):
+            result = metrics.reconstruction_metrics(mesh, truth)
+        assert all(np.isnan(value) for value in result.values())
+        with pytest.raises(DataError, match=f"ground-truth mesh {reason}"):
+            metrics.reconstruction_metrics(truth, mesh)
+        with pytest.raises(DataError, match=reason):
+            metrics.solid_of(mesh)
+    with pytest.raises(DataError, match="without area"):
+        metrics.surface_distances(empty, truth)
+    with pytest.raises(DataError, match="empty"):
+        metrics.distance_to_surface(np.zeros((2, 3)), empty)

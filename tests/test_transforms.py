@@ -155,3 +155,30 @@ def test_align_points_ignores_weight_zero():
     target = transforms.apply(pose, source).at[0].add(500.0)
     found = transforms.align_points(source, target, jnp.ones(6).at[0].set(0.0))
     np.testing.assert_allclose(found.as_matrix(), pose.as_matrix(), atol=1e-3)
+
+
+def test_gradient_of_the_angle_at_the_identity():
+    angle = lambda w: transforms.rotation_angle(transforms.SO3.exp(w))  # noqa: E731
+    np.testing.assert_array_equal(jax.grad(angle)(jnp.zeros(3)), 0.0)
+
+
+def test_gradient_of_align_points_for_symmetric_points():
+    """A cube has three equal singular values; compared with finite differences in float64."""
+    with jax.enable_x64(True):
+        cube = jnp.array([(x, y, z) for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)])
+        probe = np.random.default_rng(0).normal(size=(8, 3))
+
+        def value(source):
+            return jnp.sum(probe * transforms.apply(transforms.align_points(source, cube), cube))
+
+        gradient = jax.grad(value)(cube)
+        step = 1e-5 * np.eye(24).reshape(24, 8, 3)
+        expected = [(value(cube + h) - value(cube - h)) / 2e-5 for h in step]
+        np.testing.assert_allclose(gradient.reshape(-1), expected, atol=1e-8)
+
+
+def test_points_without_weight_may_be_nan():
+    points = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32)
+    weights = jnp.ones(6).at[2].set(0.0)
+    T = transforms.align_points(points.at[2].set(jnp.nan), points + 1.0, weights)
+    np.testing.assert_allclose(T.translation(), 1.0, atol=1e-5)

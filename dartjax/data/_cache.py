@@ -19,13 +19,17 @@ T = TypeVar("T")
 def cache_folder() -> pathlib.Path:
     """Return the cache folder.
 
-    It is $DARTJAX_CACHE, else $XDG_CACHE_HOME/dartjax, else ~/.cache/dartjax.
+    It is $DARTJAX_CACHE, else $XDG_CACHE_HOME/dartjax, else ~/.cache/dartjax. DataError if there is
+    no home folder either, as in a container whose user has no account.
     """
     if own := os.environ.get("DARTJAX_CACHE"):
         return pathlib.Path(own)
     if shared := os.environ.get("XDG_CACHE_HOME"):
         return pathlib.Path(shared) / "dartjax"
-    return pathlib.Path.home() / ".cache" / "dartjax"
+    try:
+        return pathlib.Path.home() / ".cache" / "dartjax"
+    except RuntimeError as error:
+        raise DataError("no home folder for the cache: set DARTJAX_CACHE to a folder") from error
 
 
 def remembered(
@@ -48,7 +52,7 @@ def remembered(
             with open_arrays(file) as stored:
                 leaves = [stored[f"arr_{i}"] for i in range(structure.num_leaves)]
             return jax.tree.unflatten(structure, leaves)
-        except DataError:
+        except (DataError, KeyError):
             pass
     made = jax.tree.map(np.asarray, make())
     publish_arrays(file, {f"arr_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(made))})

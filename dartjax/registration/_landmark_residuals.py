@@ -26,11 +26,13 @@ def exchangeable_residuals(
 ) -> tuple[Float[Array, "n 2"], Bool[Array, " n"]]:
     """Compute the reprojection errors of landmarks in one view, allowing left/right swaps.
 
-    Returns in-plane mm over sigma (0 where sigma is inf: not seen), and which landmarks are taken
+    Returns in-plane mm over sigma (0 where sigma is inf or the pixel is not
+    finite: not seen), and which landmarks are taken
     as swapped: both of a pair are seen and the swap lowers their `robust` squares. A lateral view
     does not distinguish left from right.
     """
-    partner, seen = jnp.asarray(PARTNER), jnp.isfinite(sigma)
+    partner, seen = jnp.asarray(PARTNER), jnp.isfinite(sigma) & jnp.isfinite(pixels).all(-1)
+    pixels = jnp.where(seen[:, None], pixels, 0.0)
     scale = jnp.where(seen, 1.0 / jnp.where(seen, sigma, 1.0), 0.0)[:, None]
     direct = cameras.reprojection_mm(view, points, pixels) * scale
     other = cameras.reprojection_mm(view, points[partner], pixels) * scale

@@ -40,11 +40,13 @@ def triangulate(
 
     The initial estimate is the point nearest to all rays, weighted by 1 / sigma^2 (the linear form
     of the problem in mm); Gauss-Newton on the reprojection error, in mm at the point's depth,
-    refines it. `sigma_mm` = inf marks a pixel as not seen. A point seen in one view gets a depth of
+    refines it. A pixel that is
+    not finite, or has `sigma_mm` = inf, is not seen. A point seen in one view gets a depth of
     about 0.6 sdd along its ray; the position of a point seen in no view is arbitrary: read
     `num_views`.
     """
-    seen = jnp.isfinite(sigma_mm)
+    seen = jnp.isfinite(sigma_mm) & jnp.isfinite(pixels).all(-1)
+    pixels = jnp.where(seen[..., None], pixels, views.principal_point[:, None])
     weights = jnp.where(seen, 1.0 / jnp.where(seen, sigma_mm, 1.0) ** 2, 0.0)
     directions = jax.vmap(viewing_rays)(views, pixels)
     sources = jax.vmap(lambda view: view.source)(views)

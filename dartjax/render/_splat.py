@@ -64,8 +64,10 @@ def splat(
 ) -> XrayChannels:
     """Render one closed surface (world mm) into one view.
 
-    Differentiable in the vertices and in every leaf of the camera. The surface must be closed and
-    in front of the source, else the images are meaningless.
+    Differentiable in the vertices and in every leaf of the camera; with the "windowed" back-end in
+    reverse mode only (`jax.grad`, `jax.jacrev`, also nested), with "dense" and "separable" in both
+    modes. The surface must be closed and in front of the source, else the images are meaningless;
+    faces that point inward give a negative thickness (`data.load_mesh` refuses them).
     """
     path_lengths = _path_lengths(vertices, faces, camera, options)
     return _channels(path_lengths, options)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dartjax._errors import DataError
 from dartjax.data import _cache as cache
 
 
@@ -53,3 +54,14 @@ def test_a_broken_file_is_made_again(tmp_path):
     np.testing.assert_array_equal(cache.remembered("things", "1", [], 0, make), [0, 1, 2])
     assert make.calls == 2
     assert not list((tmp_path / "things").glob(".*"))
+
+
+def test_no_home_folder(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("DARTJAX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    with pytest.raises(DataError, match="set DARTJAX_CACHE"):
+        cache.cache_folder()

@@ -76,3 +76,16 @@ def test_parallel_views_stay_finite():
     both = views(0.0, 0.0)
     found = triangulate(both, pixels_of(both, CENTER[None]), jnp.ones((2, 1)))
     assert np.isfinite(found.points).all()
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_a_pixel_that_is_not_finite_is_not_seen(points, bad):
+    three = views(0.0, 80.0, 40.0)
+    pixels = pixels_of(three, points)
+    expected = triangulate(three, pixels, jnp.ones((3, 6)).at[2].set(jnp.inf))
+    for sigma in (1.0, jnp.inf):
+        marked = jnp.ones((3, 6)).at[2].set(sigma)
+        found = triangulate(three, pixels.at[2].set(bad), marked)
+        np.testing.assert_allclose(found.points, expected.points, atol=1e-3)
+        np.testing.assert_array_equal(found.num_views, 2)
+        assert np.isfinite(found.residual_mm).all()

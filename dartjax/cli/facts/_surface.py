@@ -17,6 +17,7 @@ def surface_facts(path: Path) -> FileFacts:
     """Describe a mesh file. DataError if it cannot be read or has no faces."""
     try:
         mesh = cast(trimesh.Trimesh, trimesh.load(path, force="mesh"))
+        mesh.merge_vertices(merge_tex=True, merge_norm=True)
         vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
     except Exception as error:  # the parsers of three formats raise anything
         raise DataError(f"{path}: not a readable mesh, truncated or damaged ({error})") from error
@@ -50,7 +51,9 @@ def _warnings(mesh: trimesh.Trimesh, vertices: np.ndarray, closed: bool) -> list
             f"cannot be used: {size:.3g} across is not a size in mm: scale it to millimetres"
         )
     if not closed:
-        found.append("the surface is not closed: volumes and overlaps cannot be computed")
+        found.append(
+            "cannot be used: the surface is not closed: volumes and overlaps cannot be computed"
+        )
     elif mesh.volume < 0.0:
-        found.append("the faces point inward: flip them")
+        found.append("cannot be used: the faces point inward: flip them")
     return found

@@ -12,6 +12,7 @@ from nibabel.spatialimages import SpatialImage
 from dartjax._errors import DataError
 from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS
 from dartjax.cli.facts._facts import FileFacts, rounded
+from dartjax.data import formats
 
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, ImageFileError)
 _MANY_VOXELS = 30_000_000  # above this, only the middle slices are read, to be fast
@@ -42,6 +43,10 @@ def volume_facts(path: Path) -> FileFacts:
     counts = _label_counts(values)
     kind, about, more = _ct(values) if counts is None else _mask(counts)
     facts |= about
+    if doubt := formats.doubt_about_orientation(image):
+        warnings.append(doubt)
+    if counts is not None and not warnings and not more:
+        more += _order(values, affine)
     if part:
         facts["values_from"] = part
     notes = ["mm in the world of the file's affine (RAS+: +x right, +y anterior, +z superior)"]
@@ -99,15 +104,26 @@ def _label_counts(values: np.ndarray) -> np.ndarray | None:
     """Count the values 0 to 255 of a mask; None for an image that is not a mask."""
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         return None
-    if not 0 <= values.min() <= values.max() <= _MAX_LABEL:
+    if not 0 <= _rounded(values.min()) <= _rounded(values.max()) <= _MAX_LABEL:
         return None
-    labels = values.astype(np.uint8, copy=False)
-    if not np.issubdtype(values.dtype, np.integer) and not (labels == values).all():
+    labels = _rounded(values).astype(np.uint8, copy=False)
+    is_float = np.issubdtype(values.dtype, np.floating)
+    if is_float and np.abs(labels - values).max() > formats.LABEL_ROUNDING:
         return None
     counts = np.zeros(_MAX_LABEL + 1, np.int64)
     for part in np.array_split(labels.ravel(order="K"), labels.size // _CHUNK + 1):
         counts += np.bincount(part, minlength=len(counts))
     return counts if np.count_nonzero(counts) <= _MANY_LABELS else None
+
+
+def _rounded(values: Any) -> Any:
+    return np.rint(values) if np.issubdtype(values.dtype, np.floating) else values
+
+
+def _order(values: np.ndarray, affine: np.ndarray) -> list[str]:
+    labels = _rounded(values).astype(np.uint8, copy=False).reshape(values.shape[:3])
+    upward = formats.runs_upward(labels, affine)
+    return [f"cannot be used: {formats.UPWARD_LABELS}"] if upward else []
 
 
 def _mask(counts: np.ndarray) -> tuple[str, dict[str, Any], list[str]]:
@@ -138,8 +154,12 @@ def _ct(values: np.ndarray) -> tuple[str, dict[str, Any], list[str]]:
     if bad:
         return "NIfTI image", {}, [f"cannot be used: {bad} voxels are NaN or infinite"]
     low, high = float(values.min()), float(values.max())
-    if low < -50.0 and high > 150.0:
-        return "CT", {"hu_range": rounded([low, high], 1)}, []
+    try:
+        formats.check_hounsfield("", values)
+        doubt = formats.doubt_about_window(values)
+        return "CT", {"hu_range": rounded([low, high], 1)}, [doubt] if doubt else []
+    except DataError:
+        pass
     return (
         "NIfTI image",
         {"value_range": rounded([low, high], 3)},

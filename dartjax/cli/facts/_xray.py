@@ -8,6 +8,7 @@ from PIL import Image
 
 from dartjax._errors import DataError
 from dartjax.cli.facts._facts import FileFacts, rounded
+from dartjax.data import formats
 
 # The same as in the loader of radiographs (docs/input_formats.md).
 FULL_SCALE = 8.0
@@ -40,14 +41,15 @@ def xray_facts(path: Path) -> FileFacts:
 
 
 def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    pixels = formats.read_pixels(path)
+    if path.suffix.lower() == ".npy":
+        return pixels, {"format": "NumPy array"}
     try:
-        if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False), {"format": "NumPy array"}
         with Image.open(path) as image:
             about = {"format": image.format, "frames": getattr(image, "n_frames", 1)}
-            return np.asarray(image.convert("RGB") if image.mode == "P" else image), about
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"{path}: not a readable image, truncated or damaged ({error})") from error
+    except (OSError, ValueError, SyntaxError, EOFError):  # a TIFF that Pillow does not read
+        about = {"format": path.suffix[1:].upper()}
+    return pixels, about
 
 
 def _gray(pixels: np.ndarray) -> tuple[np.ndarray | None, str]:
@@ -56,7 +58,7 @@ def _gray(pixels: np.ndarray) -> tuple[np.ndarray | None, str]:
         return None, f"pixels of type {pixels.dtype} are not X-ray intensities"
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2, 3, 4):
         channels = pixels[..., : 1 if pixels.shape[2] < 3 else 3]
-        full = _full_range(pixels) if _is_whole(pixels) else np.abs(channels).max()
+        full = np.iinfo(pixels.dtype).max if _is_whole(pixels) else np.abs(channels).max()
         if np.ptp(channels.astype(np.float64), axis=2).max() > COLOR_TOLERANCE * full:
             return None, "colour image, but an X-ray is grey: save it as greyscale"
         pixels = channels[..., 0]
@@ -102,7 +104,10 @@ def _as_line_integral(gray: np.ndarray) -> dict[str, Any] | None:
     """Describe the image read with --pixels=line_integral; None if that is impossible."""
     low, high = float(gray.min()), float(gray.max())
     if _is_whole(gray):
-        full, possible = _full_range(gray), low >= 0.0
+        full = _full_range(gray)
+        if full is None:
+            return None
+        possible = low >= 0.0
         scale, how = FULL_SCALE / full, f"value x {FULL_SCALE:g} / {full}"
     else:
         possible = low >= -1.0 and high <= MAX_LINE_INTEGRAL
@@ -172,6 +177,9 @@ def _is_whole(pixels: np.ndarray) -> bool:
     return np.issubdtype(pixels.dtype, np.integer)
 
 
-def _full_range(pixels: np.ndarray) -> int:
-    """Return 255 or 65535. Pillow reads some 16 bit files as 32 bit integers."""
-    return 255 if pixels.dtype == np.uint8 else 65535
+def _full_range(pixels: np.ndarray) -> int | None:
+    """Return 255 or 65535; None for whole numbers without a known full range."""
+    try:
+        return formats.full_range("", pixels)
+    except DataError:
+        return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Literal, cast
@@ -90,16 +91,24 @@ def complete_levels(
 
     A complete vertebra lies at least 2 mm and one voxel from the image border, has 95 % of its
     voxels in one connected part, a volume of 4 to 150 cm^3, and is T1 or below (the shape models
-    do not cover the neck).
+    do not cover the neck). Of two neighbours in this list, the lower level must lie nearer to the
+    foot, else neither is complete: their labels were exchanged.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     boxes = ndimage.find_objects(labels)
-    reasons = {}
+    reasons: dict[str, str] = {}
+    heights: dict[str, float] = {}  # of complete levels, mm
     for label, level in LEVEL_OF_LABEL.items():  # head to foot
         box = boxes[label - 1] if label <= len(boxes) else None
         if box is not None:
             inside = labels[box] == label
             reasons[level] = _reason_incomplete(level, inside, box, labels.shape, spacing)
+            if not reasons[level]:
+                center = np.argwhere(inside).mean(0) + [side.start for side in box]
+                heights[level] = float(affine[2, :3] @ center)
+    for upper, lower in itertools.pairwise(heights):
+        if heights[lower] >= heights[upper]:
+            reasons[upper] = reasons[lower] = f"out of order: {lower} lies above {upper}"
     complete = tuple(level for level, reason in reasons.items() if not reason)
     return complete, {level: reason for level, reason in reasons.items() if reason}
 

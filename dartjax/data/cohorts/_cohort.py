@@ -86,7 +86,7 @@ def _nifti_files(root: Path) -> list[Path]:
         Path(folder, name)
         for folder, _, names in os.walk(root, onerror=raise_data_error)
         for name in names
-        if name.endswith((".nii", ".nii.gz"))
+        if name.endswith((".nii", ".nii.gz")) and not name.startswith(".")
     ]
     return sorted(path for path in found if path.is_file())
 
@@ -103,7 +103,7 @@ def _subject(
     subject_id = prefix.removeprefix("sub-")
     layout = _layout_of(root, group, subject_id, mask_path, is_parallel)
     row = facts.participants.get(subject_id, {})
-    synthetic = bool(facts.description.get("Synthetic")) or subject_id.startswith("synth")
+    synthetic = _is_true(facts.description.get("Synthetic")) or subject_id.startswith("synth")
     return Subject(
         id=subject_id,
         ct_path=ct_path,
@@ -135,13 +135,23 @@ def _default_name(root: Path, group: Path, layout: Layout) -> str:
     return (group if layout == "bids" else root).resolve().name
 
 
+def _is_true(value: Any) -> bool:
+    """Interpret a value of hand-written JSON, such as true or "false"."""
+    if value is None or isinstance(value, bool | int):
+        return bool(value)
+    text = str(value).strip().lower()
+    if text not in ("", "true", "yes", "1", "false", "no", "0"):
+        raise DataError(f'dataset_description.json: "Synthetic" is {value!r}: write true or false')
+    return text in ("true", "yes", "1")
+
+
 def _cell(row: dict[str, str], column: str) -> str:
-    value = row.get(column) or ""
+    value = (row.get(column) or "").strip()
     return "" if value == "n/a" else value  # BIDS' word for a missing value
 
 
 def _split_in_table(subject_id: str, row: dict[str, str]) -> Split:
-    split = _cell(row, "split")
+    split = _cell(row, "split").lower()
     if split not in ("", *_SPLITS):
         raise DataError(
             f"participants.tsv: the split {split!r} of {subject_id} is not one of "
@@ -167,11 +177,22 @@ def _nearest(folders: Sequence[Path], name: str) -> Path | None:
 
 def _participants(path: Path) -> dict[str, dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = file.read().splitlines()
+        delimiter = next((mark for mark in "\t,;" if mark in "".join(lines[:1])), "\t")
+        table = csv.DictReader(lines, delimiter=delimiter)
+        rows = [{(k or "").strip().lower(): v for k, v in row.items()} for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable table ({error})") from error
-    return {(row.get("participant_id") or "").removeprefix("sub-"): row for row in rows}
+    if rows and "participant_id" not in rows[0]:
+        raise DataError(f"{path}: no column participant_id: its columns are {list(rows[0])}")
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        subject = (row["participant_id"] or "").strip().removeprefix("sub-")
+        if subject in found and row != found[subject]:
+            raise DataError(f"{path}: {subject} is listed twice with different values")
+        found[subject] = row
+    return found
 
 
 def _report_unpaired(root: Path, cts: Keyed, masks: Keyed) -> None:

@@ -23,12 +23,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int, UInt8
-from scipy import ndimage, sparse
+from jaxtyping import Float, Int
+from scipy import sparse
 
 from dartjax import mesh, ssm
 from dartjax._errors import DataError
-from dartjax.anatomy import LABEL_OF_LEVEL, LEVEL_OF_LABEL, MODELLED_LEVELS, label_of
+from dartjax.anatomy import LABEL_OF_LEVEL, MODELLED_LEVELS, label_of
 from dartjax.data import formats
 from dartjax.data.cohorts._case import MAX_VOLUME_CM3, MIN_VOLUME_CM3, complete_levels, patient_of
 from dartjax.data.cohorts._truth import surface_of
@@ -184,9 +184,6 @@ def _of_mask(
     complete, reasons = complete_levels(labels, affine)
     if not complete and not reasons:
         raise DataError(f"{source.path}: the mask holds no vertebra label")
-    if _runs_upward(labels, affine):
-        reason = "levels run from foot to head: the image's z axis is flipped, or the labels are"
-        return {}, reasons | dict.fromkeys(complete, reason)
     surfaces = {}
     for level in complete:
         if (source.subject, level) in taken:
@@ -194,15 +191,6 @@ def _of_mask(
         else:
             surfaces[level] = surface_of(labels, affine, label_of(level))
     return surfaces, reasons
-
-
-def _runs_upward(labels: UInt8[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) -> bool:
-    """Return whether the lowest level of a mask lies above its highest level."""
-    boxes = ndimage.find_objects(labels)
-    found = [boxes[k - 1] for k in LEVEL_OF_LABEL if k <= len(boxes) and boxes[k - 1] is not None]
-    centers = [[(side.start + side.stop - 1) / 2 for side in box] for box in found]
-    heights = np.array(centers) @ affine[2, :3]
-    return bool(heights[-1] > heights[0])
 
 
 def _already(path: Path) -> str:

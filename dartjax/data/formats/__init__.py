@@ -17,6 +17,7 @@ from dartjax.data.formats._meshes import SUFFIXES as SUFFIXES
 from dartjax.data.formats._meshes import load_mesh as load_mesh
 from dartjax.data.formats._meshes import load_meshes as load_meshes
 from dartjax.data.formats._meshes import save_ply as save_ply
+from dartjax.data.formats._nifti import LABEL_ROUNDING as LABEL_ROUNDING
 from dartjax.data.formats._nifti import PathLike as PathLike
 from dartjax.data.formats._nifti import check_same_grid as check_same_grid
 from dartjax.data.formats._nifti import hu_to_attenuation as hu_to_attenuation
@@ -26,12 +27,19 @@ from dartjax.data.formats._nifti import present_labels as present_labels
 from dartjax.data.formats._nifti import read_hu as read_hu
 from dartjax.data.formats._nifti import to_volume as to_volume
 from dartjax.data.formats._nifti import whole_hu as whole_hu
+from dartjax.data.formats._pixels import full_range as full_range
+from dartjax.data.formats._pixels import read_pixels as read_pixels
 from dartjax.data.formats._plans import NEEDLE_RADIUS_MM as NEEDLE_RADIUS_MM
 from dartjax.data.formats._plans import RECORD_FIELDS as RECORD_FIELDS
 from dartjax.data.formats._plans import PlannedPaths as PlannedPaths
 from dartjax.data.formats._plans import needle as needle
 from dartjax.data.formats._plans import read_plans as read_plans
 from dartjax.data.formats._plans import read_record as read_record
+from dartjax.data.formats._plausibility import UPWARD_LABELS as UPWARD_LABELS
+from dartjax.data.formats._plausibility import check_hounsfield as check_hounsfield
+from dartjax.data.formats._plausibility import doubt_about_orientation as doubt_about_orientation
+from dartjax.data.formats._plausibility import doubt_about_window as doubt_about_window
+from dartjax.data.formats._plausibility import runs_upward as runs_upward
 from dartjax.data.formats._radiographs import FULL_SCALE as FULL_SCALE
 from dartjax.data.formats._radiographs import Kind as Kind
 from dartjax.data.formats._radiographs import load_radiograph as load_radiograph

@@ -150,7 +150,8 @@ def _initial(where: str, entry: Any) -> InitialEstimate:
     center = entry.get("center_world")
     level = entry.get("level")
     if level is not None:
-        label_of(str(level))
+        level = str(level)
+        label_of(level)
     return InitialEstimate(
         center_world=None if center is None else array_of(f"{where}: center_world", center, (3,)),
         axes_world=_axes(where, entry),
@@ -217,7 +218,7 @@ def _carm_rotation(where: str, entry: dict[str, Any]) -> transforms.SO3:
 
 
 def _named_rotation(where: str, view: Any) -> transforms.SO3:
-    if view not in transforms.VIEW_AXES:
+    if not isinstance(view, str) or view not in transforms.VIEW_AXES:
         raise DataError(f"{where}: {unknown_name('view', str(view), list(transforms.VIEW_AXES))}")
     return transforms.view_rotation(view)
 

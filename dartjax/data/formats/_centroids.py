@@ -115,7 +115,8 @@ def _world_from_file(
 
 
 def _checked_direction(path: PathLike, direction: Any) -> tuple[str, str, str]:
-    letters = tuple(direction) if isinstance(direction, list | tuple) else ()
+    is_list = isinstance(direction, list | tuple) and all(isinstance(x, str) for x in direction)
+    letters = tuple(direction) if is_list else ()
     pairs = {frozenset((letter, _OPPOSITE.get(letter, ""))) for letter in letters}
     if len(letters) != 3 or len(pairs) != 3 or not set(letters) <= set(_OPPOSITE):
         raise DataError(

@@ -14,9 +14,10 @@ from dartjax.data.formats._nifti import PathLike
 
 
 def read_json(path: PathLike) -> Any:
-    """Parse a JSON file. DataError for a missing or invalid file."""
+    """Parse a JSON file in UTF-8, with or without a byte order mark. DataError for a missing or
+    invalid file."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -6,6 +6,7 @@ from typing import cast
 import jax.numpy as jnp
 import numpy as np
 import trimesh
+from jaxtyping import Int
 
 from dartjax._errors import DataError
 from dartjax.anatomy import LABEL_OF_LEVEL
@@ -13,14 +14,16 @@ from dartjax.data.formats._nifti import PathLike
 from dartjax.mesh import TriangleMesh
 
 SUFFIXES = (".ply", ".stl", ".obj")
+MERGE_DIGITS = 3  # decimals of mm
 
 
 def load_mesh(path: PathLike) -> TriangleMesh:
     """Load the surface of a PLY, STL or OBJ file; its coordinates are taken as world mm.
 
-    Coincident vertices are merged (STL repeats them) and polygons are split into triangles.
-    DataError for a missing or damaged file, one without faces, and a size that cannot be in
-    millimetres.
+    Coincident vertices are merged (STL repeats them, other formats split them by normals and
+    texture) and polygons are split into triangles. Vertices up to 0.001 mm apart are merged only
+    if the surface is open otherwise. DataError for a missing or damaged file, one without faces,
+    an open surface, faces that point inward, and a size that cannot be in millimetres.
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
@@ -28,26 +31,64 @@ def load_mesh(path: PathLike) -> TriangleMesh:
         raise DataError(f"{path}: a mesh file ends in {', '.join(SUFFIXES)}")
     try:
         mesh = cast(trimesh.Trimesh, trimesh.load(Path(path), force="mesh"))
+        mesh.merge_vertices(merge_tex=True, merge_norm=True)
         vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
     except Exception as error:  # the parsers of three formats raise anything
         raise DataError(f"{path}: not a readable mesh ({error})") from error
     if len(faces) == 0 or faces.ndim != 2:
         raise DataError(f"{path}: the file holds no faces; a point cloud is not a surface")
     _check_size(path, vertices)
+    if num_open_edges(faces):
+        vertices, faces = _merged(mesh)
+    _check_closed(path, vertices, faces)
     return TriangleMesh(jnp.asarray(vertices, jnp.float32), jnp.asarray(faces, jnp.int32))
+
+
+def num_open_edges(faces: Int[np.ndarray, "face 3"]) -> int:
+    """Count the edges with an odd number of faces: 0 for a closed surface, which may touch
+    itself along an edge."""
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    return int((np.unique(edges, axis=0, return_counts=True)[1] % 2).sum())
+
+
+def _merged(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
+    """Merge vertices up to 0.001 mm apart, as rounded text gives, and drop collapsed faces."""
+    mesh.merge_vertices(merge_tex=True, merge_norm=True, digits_vertex=MERGE_DIGITS)
+    faces = np.asarray(mesh.faces)
+    collapsed = (faces == np.roll(faces, 1, axis=1)).any(1)
+    return np.asarray(mesh.vertices), faces[~collapsed]
+
+
+def _check_closed(path: PathLike, vertices: np.ndarray, faces: np.ndarray) -> None:
+    if count := num_open_edges(faces):
+        raise DataError(
+            f"{path}: the surface is not watertight, {count} edges are open: close its holes, "
+            "because path lengths and overlaps need a solid"
+        )
+    if trimesh.Trimesh(vertices, faces, process=False).volume < 0.0:
+        raise DataError(
+            f"{path}: the faces point inward: one axis of the coordinates was mirrored, else "
+            "flip the faces (recalculate the normals outside)"
+        )
 
 
 def load_meshes(folder: PathLike) -> dict[str, TriangleMesh]:
     """Load the meshes of a folder by level, from head to foot; files are named L1.ply, T12.stl, ...
 
-    DataError if the folder has no mesh named by its level.
+    Hidden files are passed over. DataError if the folder has no mesh named by its level, and for
+    two files of one level.
     """
-    files = {path.stem.upper(): path for path in sorted(Path(folder).glob("*")) if path.is_file()}
-    meshes = {
-        level: load_mesh(files[level])
-        for level in LABEL_OF_LEVEL
-        if level in files and files[level].suffix.lower() in SUFFIXES
-    }
+    files: dict[str, Path] = {}
+    for path in sorted(Path(folder).glob("*")):
+        level = path.stem.upper()
+        if level not in LABEL_OF_LEVEL or path.suffix.lower() not in SUFFIXES:
+            continue
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        if level in files:
+            raise DataError(f"{path}: a second mesh of {level}, beside {files[level].name}")
+        files[level] = path
+    meshes = {level: load_mesh(files[level]) for level in LABEL_OF_LEVEL if level in files}
     if not meshes:
         raise DataError(f"{folder}: no mesh named by its level, such as L1.ply or T12.stl")
     return meshes

@@ -5,6 +5,7 @@ images are not recentred, reoriented or resampled.
 """
 
 import os
+import warnings
 import zlib
 from pathlib import Path
 from typing import cast
@@ -20,10 +21,17 @@ from scipy import ndimage
 
 from dartjax._errors import DataError
 from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS
+from dartjax.data.formats._plausibility import (
+    check_hounsfield,
+    check_order,
+    doubt_about_orientation,
+    doubt_about_window,
+)
 from dartjax.image import Volume
 
 MU_WATER = 0.0192  # 1/mm at about 70 keV
 HU_RANGE = (-1024, 3071)
+LABEL_ROUNDING = 0.01  # a scale factor in the header gives 19.9999 for 20
 
 PathLike = str | os.PathLike[str]
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, ImageFileError)
@@ -44,7 +52,8 @@ def load_ct(path: PathLike) -> Volume:
     """Load a CT in Hounsfield units (NIfTI) as a volume of linear attenuation, 1/mm, float32.
 
     DataError for a missing, damaged or 4D file, a singular affine, NaN voxels, and values that are
-    not HU.
+    not HU, such as HU + 1024. A warning for a header without orientation or with two that
+    disagree, and for a CT clipped to a window above air.
     """
     hu, affine = read_hu(path)
     return to_volume(hu, affine)
@@ -55,15 +64,16 @@ def load_labels(
 ) -> tuple[UInt8[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
     """Load vertebra labels (NIfTI, VerSe numbers) and the affine world_from_voxel.
 
-    Sacrum and coccyx become background. DataError as for `load_ct`, and for values that are not
-    VerSe labels (translate a TotalSegmentator mask first).
+    Sacrum and coccyx become background. Values within 0.01 of a whole number, as a scaled file
+    gives, are rounded. DataError as for `load_ct`, for values that are not VerSe labels, and for
+    vertebrae numbered from foot to head (translate a TotalSegmentator mask first).
     """
     values, affine = _read(path)
+    if np.issubdtype(values.dtype, np.floating):
+        values = _whole_labels(path, values)
     if values.min() < 0 or values.max() > 255:
         raise DataError(f"{path}: values {values.min():g} to {values.max():g} are not VerSe labels")
     labels = values.astype(np.uint8)
-    if np.issubdtype(values.dtype, np.floating) and not np.array_equal(labels, values):
-        raise DataError(f"{path}: labels must be whole numbers, but this image holds fractions")
     present = present_labels(labels)
     foreign = [label for label in present if label not in (*LEVEL_OF_LABEL, *SACRUM_LABELS)]
     if foreign:
@@ -71,9 +81,17 @@ def load_labels(
             f"{path}: values {foreign[:8]} are not VerSe labels (C1-C7 = 1-7, T1-T12 = 8-19, "
             "L1-L6 = 20-25, T13 = 28): translate the mask to these numbers first"
         )
+    check_order(str(path), labels, affine)
     for sacrum in set(SACRUM_LABELS) & set(present):
         labels[labels == sacrum] = 0
     return labels, affine
+
+
+def _whole_labels(path: PathLike, values: Num[np.ndarray, "i j k"]) -> Num[np.ndarray, "i j k"]:
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > LABEL_ROUNDING:
+        raise DataError(f"{path}: labels must be whole numbers, but this image holds fractions")
+    return whole
 
 
 def present_labels(labels: UInt8[np.ndarray, "i j k"]) -> list[int]:
@@ -91,20 +109,8 @@ def read_hu(path: PathLike) -> tuple[Int16[np.ndarray, "i j k"], Float[np.ndarra
     DataError as for `load_ct`.
     """
     hu, affine = _read(path)
-    low, high = float(hu.min()), float(hu.max())
-    if low >= high:
-        raise DataError(f"{path}: not a CT, because every voxel is {low:g}")
-    if low >= -50.0:
-        hint = "subtract 1024" if high > 1000.0 else "store it in Hounsfield units"
-        raise DataError(
-            f"{path}: values {low:g} to {high:g} are not Hounsfield units (air -1000, fat -100, "
-            f"water 0, bone above 200): {hint}"
-        )
-    if high <= 150.0:
-        raise DataError(
-            f"{path}: not a CT in Hounsfield units: the largest value is {high:g}, but bone is "
-            "above 200 HU"
-        )
+    check_hounsfield(str(path), hu)
+    _warn(path, doubt_about_window(hu))
     return whole_hu(hu), affine
 
 
@@ -151,7 +157,13 @@ def _read(path: PathLike) -> tuple[Num[np.ndarray, "i j k"], Float[np.ndarray, "
             f"{path}: not a readable NIfTI file, truncated or damaged ({error}): fetch it again"
         ) from error
     affine = _checked_affine(path, image)
+    _warn(path, doubt_about_orientation(image))
     return _checked_values(path, values), affine
+
+
+def _warn(path: PathLike, doubt: str) -> None:
+    if doubt:
+        warnings.warn(f"{path}: {doubt}", stacklevel=4)
 
 
 def _values_of(image: SpatialImage) -> Shaped[np.ndarray, "..."]:

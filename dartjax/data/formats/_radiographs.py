@@ -5,23 +5,21 @@ detector's raw intensity I becomes -log(I / I0), with I0 the intensity of the op
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num, Shaped
-from PIL import Image as PillowImage
 
 from dartjax._errors import DataError
 from dartjax._types import Image
 from dartjax.anatomy import unknown_name
 from dartjax.camera import Camera
 from dartjax.data.formats._nifti import PathLike
+from dartjax.data.formats._pixels import full_range, read_pixels
 from dartjax.image import Radiograph
 
 Kind = Literal["line_integral", "intensity"]
-SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 OPEN_BEAM_PERCENTILE = 99.5
 FULL_SCALE = 8.0
 MAX_LINE_INTEGRAL = 50.0
@@ -33,17 +31,18 @@ def load_radiograph(
 ) -> Image:
     """Load line integrals (h, w), float32, from an 8 or 16 bit PNG, a TIFF or a .npy file.
 
-    kind "line_integral": floats are used unchanged; whole numbers from 0 to the largest of their
-    type (255 or 65535) represent 0 to 8.
+    kind "line_integral": floats are used unchanged; uint8 and uint16 from 0 to the largest of
+    their type (255 or 65535) represent 0 to 8.
     kind "intensity" (air is bright): -log(I / I0) with I0 = `open_beam`, in the file's
     units, or else the 99.5th percentile of the image; zero counts are replaced by one half.
 
-    DataError for a missing or damaged file, a colour image, NaN, a constant image, and values that
-    are not possible for the kind.
+    DataError for a missing or damaged file, a colour image, NaN, a constant image, values that
+    are not possible for the kind, and line integrals in other whole numbers (int64), whose full
+    range is not known.
     """
     if kind not in get_args(Kind):
         raise DataError(unknown_name("kind of radiograph", str(kind), list(get_args(Kind))))
-    pixels = _gray(path, _read(path))
+    pixels = _gray(path, read_pixels(path))
     _check_pixels(path, pixels)
     image = (
         _from_intensity(path, pixels, open_beam)
@@ -81,21 +80,6 @@ def load_radiographs(
     return [Radiograph(image, camera) for image, camera in zip(images, cameras, strict=True)]
 
 
-def _read(path: PathLike) -> Shaped[np.ndarray, "..."]:
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such file")
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path}: radiographs are read from {', '.join(SUFFIXES)}: convert it")
-    try:
-        if suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        with PillowImage.open(path) as image:
-            return np.asarray(image.convert("RGB") if image.mode == "P" else image)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"{path}: not a readable image, truncated or damaged ({error})") from error
-
-
 def _gray(path: PathLike, pixels: Shaped[np.ndarray, "..."]) -> Num[np.ndarray, "h w"]:
     if not (np.issubdtype(pixels.dtype, np.number) and not np.iscomplexobj(pixels)):
         raise DataError(f"{path}: pixels of type {pixels.dtype} are not X-ray intensities")
@@ -126,7 +110,7 @@ def _from_line_integral(path: PathLike, pixels: Num[np.ndarray, "h w"]) -> Float
     if _is_integer(pixels):
         if pixels.min() < 0:
             raise DataError(f"{path}: line integrals must not be negative")
-        return pixels * (FULL_SCALE / _full_range(pixels))
+        return pixels * (FULL_SCALE / full_range(path, pixels))
     if pixels.max() > MAX_LINE_INTEGRAL or pixels.min() < -1.0:
         raise DataError(
             f"{path}: values {pixels.min():g} to {pixels.max():g} are not line integrals (a body "
@@ -149,8 +133,3 @@ def _from_intensity(
 
 def _is_integer(pixels: Num[np.ndarray, "..."]) -> bool:
     return np.issubdtype(pixels.dtype, np.integer)
-
-
-def _full_range(pixels: Num[np.ndarray, "h w"]) -> int:
-    """Return 255 or 65535. Pillow reads some 16 bit files as 32 bit integers."""
-    return 255 if pixels.dtype == np.uint8 else 65535

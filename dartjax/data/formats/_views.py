@@ -13,6 +13,8 @@ from dartjax.camera import Camera
 from dartjax.image import Volume
 
 MIN_ANGLE_DEG = 20.0
+SAME_FOCAL_LENGTH = 1e-3  # relative, of K and the sdd: pixels of 1 mm, or K in mm
+MAX_OFFSET_SHARE = 0.05  # of the image, of the principal point from the middle
 
 
 def angle_between(first: Camera, second: Camera) -> float:
@@ -30,7 +32,8 @@ def check_views(
     """Check a set of views and return warnings.
 
     `body` is the CT, or a world point in the vertebra (mm). With one view, or beams less than
-    20 deg from parallel, depth is poorly known; this gives a warning. DataError for no view, an
+    20 deg from parallel, depth is poorly known; this gives a warning, as does a K that looks like
+    mm (pixels of 1 mm and a principal point away from the middle). DataError for no view, an
     X-ray source inside the CT's box, a body behind the source or beyond the detector, and a point
     outside the image.
     """
@@ -43,13 +46,30 @@ def check_views(
         elif body is not None:
             _check_depth(number, camera, body)
             _check_in_image(number, camera, body)
+    doubts = [d for number, camera in enumerate(cameras, 1) if (d := _doubtful(number, camera))]
     if len(cameras) == 1:
-        return ["only one view: the position along its beam is nearly unknown"]
+        return [*doubts, "only one view: the position along its beam is nearly unknown"]
     pairs = itertools.combinations(enumerate(cameras, 1), 2)
     angles = [(angle_between(a, b), i, j) for (i, a), (j, b) in pairs]
-    return [
-        _near_parallel(*pair) for pair in angles if _angle_from_parallel(pair[0]) < MIN_ANGLE_DEG
-    ]
+    near = [pair for pair in angles if _angle_from_parallel(pair[0]) < MIN_ANGLE_DEG]
+    return [*doubts, *(_near_parallel(*pair) for pair in near)]
+
+
+def _doubtful(number: int, camera: Camera) -> str:
+    """Return a sentence if K may be in mm: its focal length is the sdd, so that pixels are 1 mm."""
+    focal = np.asarray(camera.focal_length, np.float64)
+    if np.abs(focal / float(camera.sdd) - 1.0).max() > SAME_FOCAL_LENGTH:
+        return ""
+    height, width = camera.image_size
+    u, v = np.asarray(camera.principal_point, np.float64)
+    offset = max(abs(u / width - 0.5), abs(v / height - 0.5))
+    if offset <= MAX_OFFSET_SHARE:
+        return ""
+    return (
+        f"view {number}: the focal length of K equals the sdd and the principal point "
+        f"({u:.0f}, {v:.0f}) is far from the middle of the {width} x {height} image: K may be in "
+        "mm, divide its entries by the pixel spacing"
+    )
 
 
 def _angle_from_parallel(angle_deg: float) -> float:

@@ -20,7 +20,8 @@ _MM_PER_M = 1000.0
 class DHRow(NamedTuple):
     """Row of a Denavit-Hartenberg table for one joint; mm and rad.
 
-    The offset of the joint's position is `theta` for a revolute joint, `d` for a prismatic one.
+    The offset of the joint's position is `theta` for a revolute joint, `d` for a prismatic one. The
+    limits are +-pi by default for a revolute joint; a prismatic one has no default.
     """
 
     a: float
@@ -28,8 +29,14 @@ class DHRow(NamedTuple):
     d: float
     theta: float
     kind: Literal["revolute", "prismatic"] = "revolute"
-    lower: float = -np.pi
-    upper: float = np.pi
+    lower: float | None = None
+    upper: float | None = None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lower and upper limit, with the defaults of a revolute joint."""
+        lower, upper = self.lower, self.upper
+        return (-np.pi if lower is None else lower), (np.pi if upper is None else upper)
 
 
 def chain_from_dh(
@@ -43,7 +50,7 @@ def chain_from_dh(
     "standard" (Denavit, Hartenberg 1955): T_i = Rz(theta) Tz(d) Tx(a) Rx(alpha), joint i about z of
     frame i-1. "modified" (Craig): T_i = Rx(alpha) Tx(a) Rz(theta) Tz(d), joint i about z of
     frame i. Raises BadParameter for an empty table, numbers that are not finite, reversed limits,
-    or angles beyond 2 pi, which are in degrees.
+    angles beyond 2 pi, which are in degrees, or a prismatic row without limits.
     """
     if not rows:
         raise BadParameter("the table has no rows: give one row per joint")
@@ -62,7 +69,7 @@ def chain_from_dh(
     ]
     tool = np.eye(4) if T_last_tool is None else np.asarray(T_last_tool.as_matrix(), float)
     names = tuple(f"q{number}" for number in range(1, len(rows) + 1))
-    limits = [(row.lower, row.upper) for row in rows]
+    limits = [row.limits for row in rows]
     return _chain(screws, frame @ tool, limits, names)
 
 
@@ -148,6 +155,8 @@ def _joints_between(joints: Sequence[Any], base: str | None, tool: str | None) -
 def _urdf_limits(joint: Any) -> tuple[float, float]:
     if joint.type == "continuous" or joint.limit is None:
         return -np.inf, np.inf
+    if joint.limit.lower is None or joint.limit.upper is None:
+        raise BadParameter(f"joint {joint.name} has a <limit> without lower and upper: give both")
     scale = _MM_PER_M if joint.type == "prismatic" else 1.0
     return scale * joint.limit.lower, scale * joint.limit.upper
 
@@ -155,9 +164,12 @@ def _urdf_limits(joint: Any) -> tuple[float, float]:
 def _check_row(row: DHRow, number: int) -> None:
     if not np.isfinite([row.a, row.alpha, row.d, row.theta]).all():
         raise BadParameter(f"row {number} of the table is not finite: {row}")
-    if row.lower > row.upper:
+    if row.kind == "prismatic" and (row.lower is None or row.upper is None):
+        raise BadParameter(f"row {number} is prismatic without limits: give lower and upper in mm")
+    lower, upper = row.limits
+    if not lower <= upper:
         raise BadParameter(
-            f"row {number}: the lower limit {row.lower} is above the upper limit {row.upper}"
+            f"row {number}: the lower limit {lower} is above the upper limit {upper}"
         )
     angles = [row.alpha, row.theta]
     if max(abs(angle) for angle in angles) > 2.0 * np.pi:

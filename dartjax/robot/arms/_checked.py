@@ -24,6 +24,7 @@ from dartjax.robot.arms._guide_robot import (
 from dartjax.robot.arms._hybrid import (
     JOINT_NAMES,
     WORKING_BRANCH,
+    Assembly,
     Branch,
     HybridRobot,
     Joints,
@@ -69,21 +70,27 @@ def checked_hybrid_forward(q: Numbers, robot: HybridRobot) -> ToolPose:
 
 
 def checked_hybrid_inverse(
-    pose: Numbers, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
+    pose: Numbers, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH, assembly: Assembly = 1
 ) -> Joints:
     """Call `hybrid_inverse`; raise BadParameter, UnreachablePose, SingularConfiguration or
     JointLimit with the axis or joint and its value."""
     _check_robot(robot)
     target = _checked_array(pose, _POSE_NAMES, "pose value", angles=("tilt_x", "tilt_y"))
     sides = jnp.asarray(branch, float)
-    q, status = _hybrid_inverse(target, robot, branch=sides)
+    q, status = _hybrid_inverse(target, robot, branch=sides, assembly=assembly)
     reach, rise = (float(ratio) for ratio in _reach_ratios(target, robot, branch=sides))
     axis, ratio = ("y", reach) if abs(reach) > 1.0 else ("z", rise)
+    out_of_reach = (
+        f"the pose is out of reach along {axis} ({target[1]:.1f}, {target[2]:.1f} mm): "
+        f"it needs {abs(ratio):.2f} of the greatest reach; move the base"
+        if abs(ratio) > 1.0
+        else f"the pose at (y, z) = ({target[1]:.1f}, {target[2]:.1f}) mm needs the hinge on the "
+        "other side of the sliders, which the robot cannot reach: move the base"
+    )
     problem = {
-        StatusCode.UNREACHABLE_POSE: f"the pose is out of reach along {axis} ({target[1]:.1f}, "
-        f"{target[2]:.1f} mm): it needs {abs(ratio):.2f} of the greatest reach; move the base",
-        StatusCode.SINGULAR_CONFIGURATION: f"a link is straight (reach {reach:.3f} along y, "
-        f"{rise:.3f} along z, of 1): move the base",
+        StatusCode.UNREACHABLE_POSE: out_of_reach,
+        StatusCode.SINGULAR_CONFIGURATION: f"a link is straight, or the links are in line "
+        f"(reach {reach:.3f} along y, {rise:.3f} along z, of 1): move the base",
         StatusCode.JOINT_LIMIT: _limit_message(q, robot),
     }
     raise_for_status(status, problem.get(StatusCode(int(status)), ""))
@@ -91,8 +98,8 @@ def checked_hybrid_inverse(
 
 
 def checked_guide_inverse(T_base_platform: SE3, robot: GuideRobot) -> Float[Array, "6"]:
-    """Call `guide_inverse`; raise BadParameter, SingularConfiguration or JointLimit with the
-    leg and its length."""
+    """Call `guide_inverse`; raise BadParameter, UnreachablePose, SingularConfiguration or
+    JointLimit with the leg and its length."""
     _check_pose(T_base_platform)
     legs, status = _guide_inverse(T_base_platform, robot)
     _raise_for_legs(legs, T_base_platform, int(status), robot)

@@ -100,7 +100,7 @@ def approach_margins(
     robot: HybridRobot,
     *,
     options: ApproachOptions = ApproachOptions(),
-) -> Float[Array, "14"]:
+) -> Float[Array, "16"]:
     """Compute the robot's margins (see `hybrid_margins`) at both ends of the approach.
 
     Base placement maximises them. Differentiable, also for a path out of reach.

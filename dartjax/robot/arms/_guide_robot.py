@@ -22,6 +22,7 @@ _STAGES = 4  # of the path in leg lengths from the neutral pose
 _STEPS = (2, 2, 2, 6)  # Newton steps in each stage
 _CLOSED_MM = 1e-6  # largest residual of a leg length, in float64
 _GREATEST_CONDITION = 50.0
+_SAME_POSE_MM = 0.1  # of the platform's joints: other assemblies are millimetres away
 
 
 class GuideRobot(eqx.Module):
@@ -69,22 +70,22 @@ def neutral_pose(robot: GuideRobot) -> SE3:
 def guide_inverse(T_base_platform: SE3, robot: GuideRobot) -> tuple[Legs, Status]:
     """Compute the leg lengths of a pose in closed form.
 
-    Status: BAD_PARAMETER (not finite) and UNREACHABLE_POSE (a leg of length 0) give NaN;
-    SINGULAR_CONFIGURATION (condition above 50) and JOINT_LIMIT still return the legs.
+    Status: BAD_PARAMETER (not finite) and UNREACHABLE_POSE (a leg of length 0, or `guide_forward`
+    reaches another pose with these legs) give NaN; SINGULAR_CONFIGURATION (condition above 50) and
+    JOINT_LIMIT still return the legs.
     """
     legs = _leg_lengths(T_base_platform, robot)
     finite = jnp.all(jnp.isfinite(legs))
     has_length = jnp.all(legs > 0.0)
+    is_singular = ~(guide_condition(T_base_platform, robot) < _GREATEST_CONDITION)
+    is_reached = has_length & (is_singular | _returns(legs, T_base_platform, robot))
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~finite),
-        (StatusCode.UNREACHABLE_POSE, ~has_length),
-        (
-            StatusCode.SINGULAR_CONFIGURATION,
-            ~(guide_condition(T_base_platform, robot) < _GREATEST_CONDITION),
-        ),
+        (StatusCode.UNREACHABLE_POSE, ~is_reached),
+        (StatusCode.SINGULAR_CONFIGURATION, is_singular),
         (StatusCode.JOINT_LIMIT, jnp.any(leg_excess(legs, robot) > 0.0)),
     )
-    return jnp.where(finite & has_length, legs, jnp.nan), status
+    return jnp.where(finite & is_reached, legs, jnp.nan), status
 
 
 def guide_forward(legs: Legs, robot: GuideRobot) -> tuple[SE3, Status]:
@@ -104,10 +105,10 @@ def guide_forward(legs: Legs, robot: GuideRobot) -> tuple[SE3, Status]:
         goal = neutral_legs + stage / _STAGES * (legs - neutral_legs)
         pose = jax.lax.fori_loop(0, steps, lambda _, T, goal=goal: _newton(T, goal, robot), pose)
         same_side &= jnp.sign(jnp.linalg.det(guide_jacobian(pose, robot))) == side
-    residual = jnp.max(jnp.abs(_leg_lengths(pose, robot) - legs))
+    residual = jnp.abs(_leg_lengths(pose, robot) - legs)
     finite = jnp.all(jnp.isfinite(legs))
-    converged = residual <= jnp.maximum(
-        _CLOSED_MM, 64.0 * jnp.finfo(legs.dtype).eps * jnp.max(legs)
+    converged = jnp.all(
+        residual <= jnp.maximum(_CLOSED_MM, 64.0 * jnp.finfo(legs.dtype).eps * jnp.max(legs))
     )
     reached = converged & same_side
     status = first_status(
@@ -165,6 +166,16 @@ def guide_error(
 def leg_excess(legs: Legs, robot: GuideRobot) -> Legs:
     """Compute the excess of each leg beyond its range, mm; 0 within the range."""
     return jnp.maximum(jnp.maximum(robot.shortest_leg - legs, legs - robot.longest_leg), 0.0)
+
+
+def _returns(legs: Legs, T_base_platform: SE3, robot: GuideRobot) -> Bool[Array, ""]:
+    """Whether the forward kinematics of these legs is this pose, by the platform's joints."""
+    legs, wanted = jax.lax.stop_gradient((legs, T_base_platform))
+    found, _ = guide_forward(legs, robot)
+    gap = transforms.apply(found, robot.platform_joints) - transforms.apply(
+        wanted, robot.platform_joints
+    )
+    return jnp.all(jnp.abs(gap) < _SAME_POSE_MM)  # a maximum may drop NaN on CPU
 
 
 def _newton(T_base_platform: SE3, goal: Legs, robot: GuideRobot) -> SE3:

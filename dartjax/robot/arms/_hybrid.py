@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dartjax._numerics import safe_norm
 from dartjax._types import Point, Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.transforms import SE3, SO3
@@ -24,6 +25,7 @@ JOINT_NAMES: tuple[str, ...] = ("l11", "l14", "l3", "th4", "th5", "feed")
 Joints = Float[Array, "5"]
 ToolPose = Float[Array, "5"]  # (x, y, z, tilt_x, tilt_y), mm and rad
 Branch = tuple[int, int] | Float[Array, "2"]
+Assembly = int | Float[Array, ""] | Int[Array, ""]  # the hinge: 1 as built, -1 mirrored
 WORKING_BRANCH: Branch = (1, 1)
 
 _LEAST_SINE = 0.05  # of the angles that vanish at a singularity: arm to reach, link to link
@@ -60,7 +62,9 @@ def spine_hybrid() -> HybridRobot:
     )
 
 
-def hybrid_forward(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> tuple[ToolPose, Status]:
+def hybrid_forward(
+    q: Joints, robot: HybridRobot, *, assembly: Assembly = 1
+) -> tuple[ToolPose, Status]:
     """Compute the pose of the tool from joint positions ([L] equation 10).
 
     `assembly` selects the side of the line BD on which the hinge lies: +1 as built, -1 mirrored.
@@ -93,19 +97,27 @@ def hybrid_forward(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> tuple
 
 
 def hybrid_inverse(
-    pose: ToolPose, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
+    pose: ToolPose,
+    robot: HybridRobot,
+    *,
+    branch: Branch = WORKING_BRANCH,
+    assembly: Assembly = 1,
 ) -> tuple[Joints, Status]:
     """Compute the joint positions of a pose in closed form ([L] equation 11, completed).
 
     `branch` = (arm, slider), each +1 or -1, selects the side to which the arm bends and the side of
-    slider B's link. Only (1, 1) is within the limits of `spine_hybrid`.
-    Status: BAD_PARAMETER and UNREACHABLE_POSE give NaN; SINGULAR_CONFIGURATION (arm or slider link
+    slider B's link. Only (1, 1) is within the limits of `spine_hybrid`. `assembly` is that of
+    `hybrid_forward`, which returns the pose from these joints. th4 and th5 are within +-pi.
+    Status: BAD_PARAMETER and UNREACHABLE_POSE (too far, or this branch reaches the pose only with
+    the hinge on the other side) give NaN; SINGULAR_CONFIGURATION (arm, slider link or the two links
     nearly straight) and JOINT_LIMIT still return the joints.
     """
     q, reach, rise = _inverse(pose, robot, branch)
     valid = _is_valid(pose, robot)
-    reachable = (jnp.abs(reach) <= 1.0) & (jnp.abs(rise) <= 1.0)
+    sine = assembly * _signed_sine(q, _hinge_of(q, pose, robot), robot)
+    reachable = (jnp.abs(reach) <= 1.0) & (jnp.abs(rise) <= 1.0) & (sine >= 0.0)
     is_straight = (reach**2 > 1.0 - _LEAST_SINE**2) | (jnp.abs(rise) > _GREATEST_RISE)
+    is_straight |= sine < _LEAST_SINE
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~valid),
         (StatusCode.UNREACHABLE_POSE, ~reachable),
@@ -116,20 +128,23 @@ def hybrid_inverse(
 
 
 def hybrid_margins(
-    pose: ToolPose, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
-) -> Float[Array, "7"]:
+    pose: ToolPose, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH, assembly: Assembly = 1
+) -> Float[Array, "8"]:
     """Compute the margins of a pose to the robot's limits; all are positive for a reachable pose.
 
     The first two are margins of reach (1 - |reach| and 1 - |rise|, reduced near singularities). The
-    others are margins of the joints as fractions of half their range. All are finite and
-    differentiable also for unreachable poses, so that a base placement can be optimised from there.
+    next five are those of the joints, as fractions of half their range. The last is the sine of the
+    angle between the two links, less its least value: negative near a singularity, and if the hinge
+    is on the other side than `assembly` says. All are finite and differentiable for unreachable
+    poses too, so that a base placement can be optimised from there.
     """
     q, reach, rise = _inverse(pose, robot, branch)
     straight = 1.0 - (1.0 - _LEAST_SINE**2) ** 0.5
     of_reach = jnp.array([1.0 - jnp.abs(reach) - straight, _GREATEST_RISE - jnp.abs(rise)])
     lower, upper = robot.lower[:5], robot.upper[:5]
     of_joints = jnp.minimum(q - lower, upper - q) / (0.5 * (upper - lower))
-    return jnp.concatenate([of_reach, of_joints])
+    sine = assembly * _signed_sine(q, _hinge_of(q, pose, robot), robot)
+    return jnp.concatenate([of_reach, of_joints, sine[None] - _LEAST_SINE])
 
 
 def reach_ratios(
@@ -145,8 +160,8 @@ def closing_sine(q: Joints, robot: HybridRobot) -> Scalar:
     """Compute the sine of the angle between the two links, at least 0. At 0 the links are collinear
     and the configuration is singular."""
     hinge_y, hinge_z, closes = _hinge(q, robot, 1)
-    cross = (hinge_y + q[0]) * (hinge_z + q[1]) - hinge_y * hinge_z
-    return jnp.where(closes, jnp.abs(cross) / (robot.l12 * robot.l13), 0.0)
+    sine = _signed_sine(q, (hinge_y, hinge_z), robot)
+    return jnp.where(closes, jnp.abs(sine), 0.0)
 
 
 def limit_excess(q: Float[Array, " joint"], robot: HybridRobot) -> Float[Array, " joint"]:
@@ -156,7 +171,7 @@ def limit_excess(q: Float[Array, " joint"], robot: HybridRobot) -> Float[Array, 
     return jnp.maximum(jnp.maximum(lower - q, q - upper), 0.0)
 
 
-def branch_of(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> Float[Array, "2"]:
+def branch_of(q: Joints, robot: HybridRobot, *, assembly: Assembly = 1) -> Float[Array, "2"]:
     """Compute the branch with which `hybrid_inverse` returns these joint positions."""
     hinge_y, hinge_z, _ = _hinge(q, robot, assembly)
     _, bend = arm_triangle(robot)
@@ -177,13 +192,18 @@ def wire_tip(pose: ToolPose, feed: Scalar | float) -> Point:
 
 
 def wire_pose(point: Point, direction: Point) -> ToolPose:
-    """Compute the pose whose wire starts at `point` along a unit `direction`, base frame.
+    """Compute the pose whose wire starts at `point` along a `direction` of any length, base frame.
 
     The rotation about the wire follows from the robot's axes. Directions with a component along +z
-    (out of the patient) have no pose within limits.
+    (out of the patient) have no pose within limits. A direction of length 0 gives NaN tilts, which
+    `hybrid_inverse` reports as BAD_PARAMETER.
     """
+    length = safe_norm(direction)
+    direction = direction / jnp.where(length > 0.0, length, jnp.nan)
     tilt_x = jnp.arctan2(direction[1], -direction[2])
-    return jnp.concatenate([point, jnp.array([tilt_x, -jnp.arcsin(direction[0])])])
+    return jnp.concatenate(
+        [point, jnp.array([tilt_x, -jnp.arcsin(jnp.clip(direction[0], -1.0, 1.0))])]
+    )
 
 
 def tool_frame(pose: ToolPose) -> SE3:
@@ -202,7 +222,9 @@ def sample_joints(
     return q, poses, status
 
 
-def _hinge(q: Joints, robot: HybridRobot, assembly: int) -> tuple[Scalar, Scalar, Bool[Array, ""]]:
+def _hinge(
+    q: Joints, robot: HybridRobot, assembly: Assembly
+) -> tuple[Scalar, Scalar, Bool[Array, ""]]:
     """Intersection of two circles: (y, z) of the hinge C, and whether the links close."""
     l11, l14 = q[0], q[1]
     squared = l11**2 + l14**2
@@ -216,6 +238,18 @@ def _hinge(q: Joints, robot: HybridRobot, assembly: int) -> tuple[Scalar, Scalar
     y = (-along * l11 + height * l14) / base
     z = -l14 + (along * l14 + height * l11) / base
     return y, z, closes
+
+
+def _hinge_of(q: Joints, pose: ToolPose, robot: HybridRobot) -> tuple[Scalar, Scalar]:
+    """(y, z) of the hinge C, at the end of link CD, for joints that `_inverse` found."""
+    th13 = pose[3] - q[3] - robot.gamma - robot.theta
+    return robot.l13 * jnp.cos(th13), robot.l13 * jnp.sin(th13) - q[1]
+
+
+def _signed_sine(q: Joints, hinge: tuple[Scalar, Scalar], robot: HybridRobot) -> Scalar:
+    """Sine of the angle from link BC to link DC; its sign is that of the assembly."""
+    y, z = hinge
+    return ((y + q[0]) * (z + q[1]) - y * z) / (robot.l12 * robot.l13)
 
 
 def _inverse(pose: ToolPose, robot: HybridRobot, branch: Branch) -> tuple[Joints, Scalar, Scalar]:
@@ -235,8 +269,8 @@ def _inverse(pose: ToolPose, robot: HybridRobot, branch: Branch) -> tuple[Joints
             -hinge_y + slider_side * robot.l12 * jnp.sqrt(1.0 - _within_one(rise) ** 2),
             robot.l13 * jnp.sin(th13) - hinge_z,
             x - robot.d * jnp.cos(tilt_y) + robot.L2 * jnp.sin(tilt_y),
-            tilt_x - th13 - robot.gamma - robot.theta,
-            -tilt_y,
+            _wrapped(tilt_x - th13 - robot.gamma - robot.theta),
+            _wrapped(-tilt_y),
         ]
     )
     return q, reach, rise
@@ -253,6 +287,11 @@ def arm_triangle(robot: HybridRobot) -> tuple[Scalar, Scalar]:
     across = robot.l13 + robot.L1 * jnp.cos(robot.gamma)
     up = robot.L1 * jnp.sin(robot.gamma)
     return jnp.hypot(across, up), jnp.arctan2(up, across)
+
+
+def _wrapped(angle: Scalar) -> Scalar:
+    """The same angle within +-pi."""
+    return angle - 2.0 * jnp.pi * jnp.round(angle / (2.0 * jnp.pi))
 
 
 def _within_one(ratio: Scalar) -> Scalar:

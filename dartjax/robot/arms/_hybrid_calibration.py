@@ -33,6 +33,7 @@ Structure = Float[Array, "7"]
 _UNIT_MM, _UNIT_RAD = 1.0, 2e-3  # manufacturing errors of similar effect, for scaling
 _LEAST_SINGULAR = 1e-2  # of the largest: below it a direction is not identifiable
 _NUM_STEPS = 12
+_GREATEST_RMS_MM = 5.0  # of a fit; trackers and manufacturing errors leave far less
 _CLEAR_SINE, _CLEAR_REACH = 0.4, 0.03  # distance of planned poses from singularities
 
 
@@ -96,7 +97,8 @@ def calibrate_from_points(
 
     Levenberg-Marquardt over 7 + 6 unknowns, from the nominal robot aligned with the points. `sigma`
     is estimated from the residuals. Status: BAD_PARAMETER (not finite), DEGENERATE_GEOMETRY (the
-    poses do not determine all directions: vary the tilts); undetermined directions stay nominal.
+    poses do not determine all directions: vary the tilts; undetermined directions stay nominal) and
+    CLOSURE_TOO_LARGE (`residual_rms_mm` above 5 mm: points in another unit or in another order).
     """
     start = transforms.align_points(tool_points(q, nominal), points_tracker)
 
@@ -117,6 +119,7 @@ def calibrate_from_points(
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~found.finite),
         (StatusCode.DEGENERATE_GEOMETRY, seen.rank < 13),
+        (StatusCode.CLOSURE_TOO_LARGE, ~(rms < _GREATEST_RMS_MM)),
     )
     return HybridCalibration(robot, T_tracker_base, rms, sigma, seen), status
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from dartjax._types import Scalar
 from dartjax.robot.arms._hybrid import (
     WORKING_BRANCH,
+    Assembly,
     Branch,
     HybridRobot,
     Joints,
@@ -35,7 +36,7 @@ class Conditioning(eqx.Module):
     determinant: Scalar  # of the unscaled Jacobian; 0 at a singularity
 
 
-def hybrid_jacobian(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> Matrix5:
+def hybrid_jacobian(q: Joints, robot: HybridRobot, *, assembly: Assembly = 1) -> Matrix5:
     """Compute d pose / d q, mm and rad; rows x, y, z, tilt_x, tilt_y.
 
     NaN if the links do not close.
@@ -44,13 +45,17 @@ def hybrid_jacobian(q: Joints, robot: HybridRobot, *, assembly: int = 1) -> Matr
 
 
 def hybrid_inverse_jacobian(
-    pose: ToolPose, robot: HybridRobot, *, branch: Branch = WORKING_BRANCH
+    pose: ToolPose,
+    robot: HybridRobot,
+    *,
+    branch: Branch = WORKING_BRANCH,
+    assembly: Assembly = 1,
 ) -> Matrix5:
     """Compute d q / d pose in closed form, rows l11, l14, l3, th4, th5.
 
     NaN for an unreachable pose; unbounded near a singularity.
     """
-    q, _ = hybrid_inverse(pose, robot, branch=branch)
+    q, _ = hybrid_inverse(pose, robot, branch=branch, assembly=assembly)
     tilt_x, tilt_y = pose[3], pose[4]
     sin_x, cos_x = jnp.sin(tilt_x), jnp.cos(tilt_x)
     drop = hinge_drop(tilt_y, robot)

@@ -58,13 +58,21 @@ class ForceFilter(eqx.Module):
 
     first: Point
     second: Point
+    status: Status = eqx.field(default_factory=lambda: jnp.int32(StatusCode.OK))  # last sample
 
 
 def filter_step(state: ForceFilter, force: Point, law: Admittance) -> ForceFilter:
-    """Advance the low-pass by one step; `second` is the filtered force."""
+    """Advance the low-pass by one step; `second` is the filtered force.
+
+    A sample that is not finite counts as no force, so that the robot slows down while such samples
+    last; the status of the new state is then BAD_WRENCH.
+    """
+    finite = jnp.all(jnp.isfinite(force))
+    force = jnp.where(finite, force, 0.0)
     share = 1.0 - jnp.exp(-law.filter_rate * law.step)
     first = state.first + share * (force - state.first)
-    return ForceFilter(first, state.second + share * (first - state.second))
+    status = first_status((StatusCode.BAD_WRENCH, ~finite))
+    return ForceFilter(first, state.second + share * (first - state.second), status)
 
 
 def dead_band(force: Point, threshold: Scalar | float) -> Point:
@@ -81,15 +89,21 @@ def admittance_step(
 
     v+ = (M v + dt F) / (M + dt D), which is stable for every step size. The speed is limited to
     `max_speed` without a change of direction. Without a force, a speed below 0.01 % of `max_speed`
-    becomes 0. A force that is not finite stops the robot, with status BAD_WRENCH.
+    becomes 0. A force that is not finite stops the robot, with status BAD_WRENCH; so does, with
+    status BAD_PARAMETER, a velocity or damping that is not finite, or a damping below 0.
     """
-    finite = jnp.all(jnp.isfinite(force))
+    is_wrench = jnp.all(jnp.isfinite(force))
+    is_valid = jnp.all(jnp.isfinite(velocity)) & jnp.isfinite(damping) & (damping >= 0.0)
+    finite = is_wrench & is_valid
     push = law.per_si * law.step * jnp.where(finite, force, 0.0)
     next_velocity = (law.inertia * velocity + push) / (law.inertia + law.step * damping)
     next_velocity = limit_length(next_velocity, law.max_speed)
     at_rest = ~jnp.any(force != 0.0) & (safe_norm(next_velocity) < _REST * law.max_speed)
     next_velocity = jnp.where(finite & ~at_rest, next_velocity, 0.0)
-    return next_velocity, first_status((StatusCode.BAD_WRENCH, ~finite))
+    status = first_status(
+        (StatusCode.BAD_WRENCH, ~is_wrench), (StatusCode.BAD_PARAMETER, ~is_valid)
+    )
+    return next_velocity, status
 
 
 def hand_velocity(

@@ -3,6 +3,7 @@
 from typing import cast
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -37,13 +38,16 @@ def recursive_least_squares_step(
 
     k = P phi / (forget + phi' P phi), theta += k (y - phi' theta), P = (P - k phi' P) / forget.
     The covariance is scaled so that its trace stays below 1e7, which bounds it without excitation.
+    An equation that is not finite changes nothing.
     """
+    finite = jnp.all(jnp.isfinite(phi)) & jnp.isfinite(y)
     spread = state.covariance @ phi
     gain = spread / (forget + phi @ spread)
     theta = state.theta + gain * (y - phi @ state.theta)
     covariance = (state.covariance - jnp.outer(gain, spread)) / forget
     shrink = jnp.minimum(1.0, _MAX_COVARIANCE / jnp.trace(covariance))
-    return RecursiveLeastSquares(theta, shrink * 0.5 * (covariance + covariance.T))
+    updated = RecursiveLeastSquares(theta, shrink * 0.5 * (covariance + covariance.T))
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
 
 
 class ArmEstimate(eqx.Module):
@@ -75,9 +79,11 @@ def arm_estimate_step(state: ArmEstimate, force: Point, position: Point) -> ArmE
     To be called every 10 ms. Both signals pass a band-pass of 1.5 to 5 Hz; then force =
     -K position - B velocity is fitted by recursive least squares (forgetting 0.98). If the tool
     moves less than 0.02 mm in that band, the estimate stays. The stiffness is limited to
-    [20, 2000] N/m and falls by at most a factor e in 3 s of motion.
+    [20, 2000] N/m and falls by at most a factor e in 3 s of motion. A sample that is not finite is
+    replaced by the last one, so the estimate and its filters stay finite.
     """
     now = jnp.concatenate([force, position])
+    now = jnp.where(jnp.all(jnp.isfinite(now)), now, state.past_inputs[0])
     taps_in, taps_out = (jnp.asarray(t, now.dtype) for t in (_NUMERATOR, _DENOMINATOR))
     inputs = jnp.concatenate([now[None], state.past_inputs])
     filtered = taps_in @ inputs - taps_out[1:] @ state.past_outputs

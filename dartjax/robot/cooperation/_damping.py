@@ -160,7 +160,10 @@ def damping_step(
 
     From the force beyond the threshold (N), the velocity (mm/s) and the arm's stiffness (N/m). The
     damping changes by at most `rate` per second, but is never below the lowest stable damping.
+    If an input is not finite the damping stays, and a previous damping that is not finite counts as
+    `most`.
     """
+    previous = jnp.where(jnp.isfinite(previous), previous, damping.most)
     low, high = damping_bounds(stiffness, damping, law)
     hand_intent = intent(force, velocity, low, damping.small_force, law)
     magnitude = safe_norm(force) / _FULL_FORCE
@@ -168,4 +171,6 @@ def damping_step(
     rho = damping.rules(safe_norm(velocity) / law.max_speed, column)
     wanted = low + (high - low) * jnp.clip(rho, 0.0, 1.0)
     change = damping.rate * law.step
-    return jnp.maximum(low, jnp.clip(wanted, previous - change, previous + change))
+    following = jnp.maximum(low, jnp.clip(wanted, previous - change, previous + change))
+    finite = jnp.all(jnp.isfinite(force)) & jnp.all(jnp.isfinite(velocity))
+    return jnp.where(finite & jnp.isfinite(stiffness), following, previous)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
@@ -20,14 +20,19 @@ def goal_in_nail(T_camera_guide: SE3, T_camera_nail: SE3) -> tuple[SE3, Status]:
     The orientation is that of the nail. The origin is on the axis of the first hole, at the guide's
     present distance from the source: (0, 0, l) with l = (z_guide - z_nail) / R_nail[2, 2].
     ([Y] prints the displacement in camera coordinates; equation 1 needs it in the nail's frame.)
-    Status DEGENERATE_GEOMETRY if the holes are seen nearly from the side.
+    Status BAD_PARAMETER for a pose that is not finite, DEGENERATE_GEOMETRY if the holes are seen
+    nearly from the side.
     """
     facing = T_camera_nail.rotation().as_matrix()[2, 2]
     drop = T_camera_guide.translation()[2] - T_camera_nail.translation()[2]
     height = drop / jnp.where(jnp.abs(facing) < 1e-6, 1e-6, facing)
     translation = jnp.array([0.0, 0.0, 1.0]) * height
     goal = SE3.from_rotation_and_translation(SO3.exp(jnp.zeros(3)), translation)
-    return goal, first_status((StatusCode.DEGENERATE_GEOMETRY, jnp.abs(facing) < MIN_FACING))
+    status = first_status(
+        (StatusCode.BAD_PARAMETER, ~_is_finite(T_camera_guide) | ~_is_finite(T_camera_nail)),
+        (StatusCode.DEGENERATE_GEOMETRY, ~(jnp.abs(facing) >= MIN_FACING)),
+    )
+    return goal, status
 
 
 def required_tip(
@@ -36,12 +41,19 @@ def required_tip(
     """Compute the pose T_base_tip that places the drill guide over the nail's holes.
 
     [Y] equation 1: T_base_goal = T_base_tip T_tip_guide T_guide_camera T_camera_nail T_nail_goal,
-    and the tip's pose is T_base_goal T_guide_tip.
+    and the tip's pose is T_base_goal T_guide_tip. Status as in `goal_in_nail`, and
+    BAD_PARAMETER for any pose that is not finite.
     """
     goal, status = goal_in_nail(T_camera_guide, T_camera_nail)
     T_base_camera = T_base_tip @ T_tip_guide @ T_camera_guide.inverse()
     T_base_goal = T_base_camera @ T_camera_nail @ goal
+    is_finite = _is_finite(T_base_tip) & _is_finite(T_tip_guide)
+    status = jnp.where(is_finite, status, jnp.int32(StatusCode.BAD_PARAMETER))
     return T_base_goal @ T_tip_guide.inverse(), status
+
+
+def _is_finite(pose: SE3) -> Bool[Array, ""]:
+    return jnp.all(jnp.isfinite(pose.as_matrix()))
 
 
 class TurnAdvice(NamedTuple):

@@ -19,6 +19,7 @@ from dartjax._types import Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.transforms import SE3, SO3
 
+MAX_RESIDUAL_MM, MAX_RESIDUAL_RAD = 5.0, 0.05  # of poses that fit together
 _LEAST_SPREAD = 1e-3  # of the rotation axes: below it all rotations share one axis
 
 
@@ -53,7 +54,8 @@ def hand_eye(Ts_base_flange: SE3, Ts_tracker_marker: SE3) -> tuple[HandEye, Stat
     A = T_base_flange, B = T_tracker_marker, X = T_flange_marker, Z = T_base_tracker. The rotation
     aligns the rotation vectors of the relative motions (Park, Martin 1994); the translation follows
     by linear least squares. At least three poses with rotations about two different axes are
-    needed. Status: BAD_PARAMETER (not finite) and DEGENERATE_GEOMETRY.
+    needed. Status: BAD_PARAMETER (not finite), DEGENERATE_GEOMETRY (fewer poses, or one axis) and
+    CLOSURE_TOO_LARGE (a residual above 5 mm or 0.05 rad: wrong pairs, or inverted transforms).
     """
     turns_a, shifts_a = _relative(Ts_base_flange)
     turns_b, shifts_b = _relative(Ts_tracker_marker)
@@ -74,10 +76,14 @@ def hand_eye(Ts_base_flange: SE3, Ts_tracker_marker: SE3) -> tuple[HandEye, Stat
     )
     distance = jnp.sqrt(jnp.mean(jnp.sum(gaps.translation() ** 2, axis=1)))
     angle = jnp.sqrt(jnp.mean(jax.vmap(lambda T: jnp.sum(T.rotation().log() ** 2))(gaps)))
-    spread = jnp.linalg.svd(vectors_a, compute_uv=False)
+    spread = jnp.append(jnp.linalg.svd(vectors_a, compute_uv=False), 0.0)  # one motion: one axis
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~(jnp.isfinite(distance) & jnp.isfinite(angle))),
         (StatusCode.DEGENERATE_GEOMETRY, spread[1] < _LEAST_SPREAD * jnp.maximum(spread[0], 1.0)),
+        (
+            StatusCode.CLOSURE_TOO_LARGE,
+            ~((distance < MAX_RESIDUAL_MM) & (angle < MAX_RESIDUAL_RAD)),
+        ),
     )
     return HandEye(T_flange_marker, T_base_tracker, distance, angle), status
 

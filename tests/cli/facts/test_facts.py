@@ -122,13 +122,20 @@ def test_a_mask_has_its_levels_and_foreign_numbers(tmp_path, monkeypatch, large)
     if large:
         monkeypatch.setattr("dartjax.cli.facts._volume._MANY_VOXELS", 100)
     labels = np.zeros((10, 12, 6), np.uint8)
-    labels[2, 2, 0], labels[3, 3, 1], labels[4, 4, 5], labels[5, 5, 5] = 19, 20, 26, 28
+    labels[2, 2, 5], labels[3, 3, 1], labels[4, 4, 0], labels[5, 5, 4] = 19, 20, 26, 28
     found = read_facts(save_nifti(tmp_path / "a.nii.gz", labels))
     assert found.kind == "vertebra mask" and not found.warnings
     assert found.facts["levels"] == ["T12", "T13", "L1"] and found.facts["has_sacrum"]
     labels[6, 6, 0] = 90
     found = read_facts(save_nifti(tmp_path / "b.nii", labels.astype(np.float32)))
     assert found.facts["foreign_numbers"] == [90] and "translate the mask" in found.warnings[0]
+
+
+def test_a_mask_numbered_from_foot_to_head_is_warned_of(tmp_path):
+    labels = np.zeros((10, 12, 6), np.uint8)
+    labels[2, 2, 5], labels[3, 3, 1] = 20, 19
+    found = read_facts(save_nifti(tmp_path / "a.nii.gz", labels))
+    assert "run from foot to head" in found.warnings[0]
 
 
 def test_a_large_ct_is_described_by_its_middle_slices(tmp_path, monkeypatch):

@@ -156,3 +156,41 @@ def test_neither_folder_nor_manifest(tmp_path):
     for path in (tmp_path / "absent", tmp_path / "notes.txt"):
         with pytest.raises(data.DataError, match="no such folder or manifest"):
             data.find_subjects(path)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "\ufeffparticipant_id\tsplit\nsub-a\ttest\n",
+        "participant_id,split\nsub-a,test\n",
+        "Participant_ID;Split\nsub-a; Test\n",
+    ],
+)
+def test_tables_of_other_programs(tmp_path, table):
+    save_pair(tmp_path / "sub-a_ct.nii", tmp_path / "sub-a_seg-vert_msk.nii")
+    for path in list(tmp_path.iterdir()):
+        (tmp_path / f"._{path.name}").write_bytes(b"\0\5\26\7")  # of macOS
+    (tmp_path / "participants.tsv").write_text(table, encoding="utf-8")
+    assert {name: one.split for name, one in by_id(tmp_path).items()} == {"a": "test"}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("name\tsplit\nsub-a\ttest\n", "no column participant_id"),
+        ("participant_id\tsplit\nsub-a\ttest\na\ttraining\n", "a is listed twice"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path, table, message):
+    save_pair(tmp_path / "sub-a_ct.nii", tmp_path / "sub-a_seg-vert_msk.nii")
+    (tmp_path / "participants.tsv").write_text(table)
+    with pytest.raises(data.DataError, match=message):
+        data.find_subjects(tmp_path)
+
+
+@pytest.mark.parametrize(("value", "kind"), [('"false"', "real_ct_drr"), ('"True"', "synthetic")])
+def test_words_for_true_and_false(tmp_path, value, kind):
+    save_pair(tmp_path / "sub-a_ct.nii", tmp_path / "sub-a_seg-vert_msk.nii")
+    text = f'\ufeff{{"Synthetic": {value}}}'
+    (tmp_path / "dataset_description.json").write_text(text, encoding="utf-8")
+    assert by_id(tmp_path)["a"].dataset_kind == kind

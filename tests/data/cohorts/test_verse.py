@@ -88,6 +88,15 @@ def test_reasons_against_a_level():
     assert "cervical" in rejected["C5"]
 
 
+def test_exchanged_neighbours_are_rejected():
+    labels = np.zeros((20, 20, 146), np.uint8)
+    for slot, label in enumerate((22, 20, 21, 19, 18)):  # L1 and L2 exchanged
+        labels[4:16, 4:16, 6 + 28 * slot : 30 + 28 * slot] = label
+    levels, rejected = data.complete_levels(labels, np.diag([1.5, 1.5, 1.0, 1.0]))
+    assert levels == ("T11", "T12", "L3")
+    assert rejected == dict.fromkeys(("L1", "L2"), "out of order: L2 lies above L1")
+
+
 def test_border_margin_is_two_millimetres_and_one_voxel():
     def levels_with_gap(gap, spacing):
         labels = np.zeros((30, 30, 30), np.uint8)

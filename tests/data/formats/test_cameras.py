@@ -214,3 +214,21 @@ def test_cameras_and_starts_are_read_as_they_were_written(tmp_path):
     start = data.load_starts(tmp_path / "init.json")["L2"]
     np.testing.assert_array_equal(start.center_world, np.asarray(pose.translation(), float))
     np.testing.assert_allclose(start.axes_world, pose.rotation().as_matrix(), atol=1e-6)
+
+
+def test_values_of_another_type_are_named(tmp_path):
+    (tmp_path / "a.json").write_text(
+        '[{"view": ["AP"], "sdd": 1020, "source_to_isocenter": 530, "isocenter": [0, 0, 0], '
+        '"pixel_spacing": 0.4, "image_size": [64, 64]}]'
+    )
+    with pytest.raises(data.DataError, match="unknown view"):
+        data.load_cameras(tmp_path / "a.json")
+    (tmp_path / "b.json").write_text('[{"direction": [["P"], ["I"], ["R"]]}]')
+    with pytest.raises(data.DataError, match="direction"):
+        data.read_centroids(tmp_path / "b.json", (9, 9, 9), np.eye(4))
+
+
+def test_byte_order_mark(tmp_path):
+    text = json.dumps([matrix_entry()[0]])
+    (tmp_path / "a.json").write_text("\ufeff" + text, encoding="utf-8")
+    assert len(data.load_cameras(tmp_path / "a.json")) == 1

@@ -66,3 +66,47 @@ def test_folder_of_meshes_by_level(tmp_path):
     assert list(data.load_meshes(tmp_path)) == ["T12", "L1"]
     with pytest.raises(data.DataError, match="no mesh named by its level"):
         data.load_meshes(tmp_path / "absent")
+
+
+def test_two_files_of_one_level(tmp_path):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    export(tmp_path / "L1.ply", vertices, faces)
+    (tmp_path / "._L1.stl").write_bytes(b"\0\5\26\7")  # of macOS
+    assert list(data.load_meshes(tmp_path)) == ["L1"]
+    export(tmp_path / "l1.stl", vertices, faces)
+    with pytest.raises(data.DataError, match=r"a second mesh of L1, beside L1\.ply"):
+        data.load_meshes(tmp_path)
+
+
+def obj_with_normals(path, vertices, faces):
+    """As Blender writes it: a normal per face, so that every face has its own vertices."""
+    normals = trimesh.Trimesh(vertices, faces, process=False).face_normals
+    lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices]
+    lines += [f"vn {x:.6f} {y:.6f} {z:.6f}" for x, y, z in normals]
+    for number, face in enumerate(faces, 1):
+        lines.append("f " + " ".join(f"{corner + 1}//{number}" for corner in face))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_vertices_split_by_normals_are_merged(tmp_path):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    loaded = data.load_mesh(obj_with_normals(tmp_path / "L1.obj", vertices, faces))
+    assert loaded.vertices.shape == vertices.shape
+    assert trimesh.Trimesh(loaded.vertices, loaded.faces, process=False).is_watertight
+
+
+def test_vertices_split_by_rounding_are_merged(tmp_path):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    soup = vertices[faces].reshape(-1, 3)
+    soup = soup + np.random.default_rng(0).uniform(-1e-6, 1e-6, soup.shape)
+    path = export(tmp_path / "L1.ply", soup, np.arange(len(soup)).reshape(-1, 3))
+    assert data.load_mesh(path).vertices.shape == vertices.shape
+
+
+def test_open_and_inverted_surfaces(tmp_path):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    with pytest.raises(data.DataError, match="not watertight, 3 edges are open"):
+        data.load_mesh(export(tmp_path / "L1.ply", vertices, faces[1:]))
+    with pytest.raises(data.DataError, match="faces point inward"):
+        data.load_mesh(export(tmp_path / "L2.stl", vertices, faces[:, ::-1]))

@@ -138,3 +138,88 @@ def test_labels_that_are_not_verse(tmp_path, value, message):
     path = phantoms.save(tmp_path / "mask.nii.gz", labels)
     with pytest.raises(data.DataError, match=message):
         data.load_labels(path)
+
+
+def test_padding_does_not_hide_shifted_hounsfield_units(tmp_path):
+    for padding in (-2000, -1024):
+        hu = phantoms.hounsfield(phantoms.ring()) + np.int16(1024)
+        hu[:, :2] = padding
+        with pytest.raises(data.DataError, match="subtract 1024"):
+            data.load_ct(phantoms.save(tmp_path / "ct.nii.gz", hu))
+
+
+def test_padding_of_a_true_ct_is_accepted(tmp_path):
+    hu = phantoms.hounsfield(phantoms.ring())
+    hu[:, :2] = -2000
+    volume = data.load_ct(phantoms.save(tmp_path / "ct.nii.gz", hu))
+    np.testing.assert_allclose(volume.values, data.hu_to_attenuation(hu), rtol=1e-6)
+
+
+def test_clipped_ct_is_warned_of(tmp_path):
+    hu = np.clip(phantoms.hounsfield(phantoms.ring()), -100, 400)
+    with pytest.warns(UserWarning, match=r"exactly -100 HU.*window"):
+        data.load_ct(phantoms.save(tmp_path / "ct.nii.gz", hu))
+
+
+def set_codes(path, image, qform, sform):
+    """Set the orientation codes of an uncompressed file, which nibabel would not write."""
+    nib.save(image, path)
+    raw = bytearray(path.read_bytes())
+    raw[252:256] = np.array([qform, sform], "<i2").tobytes()
+    path.write_bytes(raw)
+    return path
+
+
+def test_no_orientation_is_warned_of(tmp_path):
+    image = nib.Nifti1Image(phantoms.hounsfield(phantoms.ring()), phantoms.AFFINE)
+    path = set_codes(tmp_path / "ct.nii", image, 0, 0)
+    with pytest.warns(UserWarning, match="no orientation"):
+        data.load_ct(path)
+
+
+def test_two_orientations_are_warned_of(tmp_path, recwarn):
+    image = nib.Nifti1Image(phantoms.hounsfield(phantoms.ring()), phantoms.AFFINE)
+    image.set_qform(phantoms.AFFINE, 1)
+    data.load_ct(set_codes(tmp_path / "same.nii", image, 1, 1))
+    assert not recwarn.list
+    image.set_qform(np.diag([-1.5, 1.5, 1.5, 1.0]), 1)
+    with pytest.warns(UserWarning, match=r"sform and qform put voxels up to 117\.0 mm apart"):
+        data.load_ct(set_codes(tmp_path / "mirrored.nii", image, 1, 1))
+
+
+def stack_of_cubes(numbers):
+    """Cubes with these labels, the first on top."""
+    labels = np.zeros((20, 20, 12 * len(numbers)), np.uint8)
+    for index, number in enumerate(reversed(numbers)):
+        labels[6:14, 6:14, 12 * index + 2 : 12 * index + 10] = number
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("numbers", "downward"),
+    [
+        ((17, 18, 19, 28, 20, 21, 26, 27), True),
+        ((20,), True),
+        ((25, 24, 23, 22, 21, 20, 19, 18), False),  # T10 to L5 of TotalSegmentator 1
+        ((28, 27, 26), False),  # L4, L5 and S1 of TotalSegmentator 2
+        ((21, 20), False),
+    ],
+)
+@pytest.mark.parametrize("flip", [1.0, -1.0])
+def test_vertebrae_must_run_downward(tmp_path, numbers, downward, flip):
+    labels = stack_of_cubes(numbers)[:, :, :: int(flip)]
+    affine = np.diag([2.0, 2.0, 2.0 * flip, 1.0])
+    path = phantoms.save(tmp_path / "mask.nii.gz", labels, affine)
+    if downward:
+        assert data.load_labels(path)[0].any()
+        return
+    with pytest.raises(data.DataError, match="run from foot to head"):
+        data.load_labels(path)
+
+
+def test_scaled_labels_are_rounded(tmp_path):
+    labels = np.where(phantoms.ring(), 20.0, 0.0)
+    image = nib.Nifti1Image(labels, phantoms.AFFINE)
+    image.set_data_dtype(np.int16)  # stored with a slope that gives 19.9999
+    nib.save(image, tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(data.load_labels(tmp_path / "mask.nii.gz")[0], labels)

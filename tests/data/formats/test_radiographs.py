@@ -1,6 +1,10 @@
+import struct
+import zlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from dartjax import camera, data, transforms
@@ -127,3 +131,88 @@ def test_image_that_does_not_match_its_camera(tmp_path):
         data.load_radiographs(paths, [carm(sizes[0]), carm(sizes[0])])
     with pytest.raises(data.DataError, match="2 images but 1 cameras"):
         data.load_radiographs(paths, [carm(sizes[0])])
+
+
+DEEP = (np.arange(24 * 32).reshape(SIZE) * 70 + 5000).astype(np.uint16)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_is_zero_is_inverted(tmp_path, dtype):
+    pixels = (DEEP >> 8 if dtype == np.uint8 else DEEP).astype(dtype)
+    full = int(np.iinfo(dtype).max)
+    tifffile.imwrite(tmp_path / "a.tif", full - pixels, photometric="miniswhite")
+    image = data.load_radiograph(tmp_path / "a.tif")
+    np.testing.assert_allclose(image, pixels * 8.0 / full, rtol=1e-6)
+
+
+def chunk(kind, content):
+    checked = kind + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def save_png(path, pixels, color):
+    """A 16 bit PNG with several channels, which Pillow cannot write."""
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+def test_16_bit_grey_with_alpha_keeps_its_depth(tmp_path):
+    alpha = np.full_like(DEEP, 65535)
+    path = save_png(tmp_path / "a.png", np.stack([DEEP, alpha], -1), 4)
+    np.testing.assert_allclose(data.load_radiograph(path), DEEP * 8.0 / 65535, rtol=1e-6)
+
+
+def test_16_bit_colour_png_is_refused(tmp_path):
+    path = save_png(tmp_path / "a.png", np.stack([DEEP] * 3, -1), 2)
+    with pytest.raises(data.DataError, match="save it as 16 bit greyscale"):
+        data.load_radiograph(path)
+
+
+def test_16_bit_grey_tiff_in_three_channels_keeps_its_depth(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([DEEP] * 3, -1), photometric="rgb")
+    image = data.load_radiograph(tmp_path / "a.tif")
+    np.testing.assert_allclose(image, DEEP * 8.0 / 65535, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_floats_of_other_sizes(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", line_integrals().astype(dtype))
+    image = data.load_radiograph(tmp_path / "a.tif")
+    np.testing.assert_allclose(image, line_integrals(), atol=4e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("suffix", ["npy", "tif"])
+def test_whole_numbers_without_a_known_full_range(tmp_path, dtype, suffix):
+    path, pixels = tmp_path / f"a.{suffix}", (DEEP // 4).astype(dtype)
+    np.save(path, pixels) if suffix == "npy" else tifffile.imwrite(path, pixels)
+    with pytest.raises(data.DataError, match="no known full range"):
+        data.load_radiograph(path)
+    beam = float(pixels.max())
+    expected = -np.log(pixels / beam)  # intensities need no full range
+    image = data.load_radiograph(path, "intensity", open_beam=beam)
+    np.testing.assert_allclose(image, expected, atol=1e-6)
+
+
+def test_twelve_bits_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", DEEP)
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    at = raw.index(struct.pack("<HHIH", 258, 3, 1, 16))  # BitsPerSample
+    raw[at + 8] = 12
+    (tmp_path / "a.tif").write_bytes(raw)
+    with pytest.raises(data.DataError, match="12 bits per pixel"):
+        data.load_radiograph(tmp_path / "a.tif")
+
+
+def test_archive_named_as_array_and_too_large_image(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", a=DEEP)
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(data.DataError, match="several arrays"):
+        data.load_radiograph(tmp_path / "a.npy")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(data.DataError, match="crop or reduce"):
+        data.load_radiograph(save(tmp_path / "a.png", DEEP))

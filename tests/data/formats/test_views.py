@@ -76,3 +76,11 @@ def test_source_next_to_an_oblique_body_is_outside():
 def test_point_that_a_view_cannot_see(point, message):
     with pytest.raises(data.DataError, match=f"view 1.*{message}"):
         data.check_views([view(0), view(90)], np.array(point))
+
+
+@pytest.mark.parametrize(("center", "is_doubtful"), [(149.0, True), (192.0, False)])
+def test_intrinsics_in_millimetres_are_warned_of(center, is_doubtful):
+    K = jnp.array([[1020.0, 0, center], [0, 1020.0, center], [0, 0, 1]])
+    mm = camera.from_intrinsics(K, view(0).camera_from_world, 1020.0, (384, 384))
+    found = data.check_views([mm], None)
+    assert any("K may be in mm" in text for text in found) == is_doubtful

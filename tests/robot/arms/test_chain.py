@@ -181,6 +181,7 @@ def test_null_space_brings_joints_to_the_middle(seven, x64):
         ([], "no rows"),
         ([DHRow(1.0, np.nan, 0.0, 0.0)], "row 1"),
         ([DHRow(1.0, 90.0, 0.0, 0.0)], "degrees"),
+        ([DHRow(1.0, 0.0, 0.0, 0.0, kind="prismatic")], "row 1 is prismatic without limits"),
         ([DHRow(1.0, 0.0, 0.0, 0.0, lower=1.0, upper=0.0)], "lower limit"),
     ],
 )
@@ -198,6 +199,7 @@ def test_bad_tables_are_named(rows, message):
         (arms.urdf(arms.SLIDING), {"base_link": "l2", "tool_link": "l1"}, "not between the root"),
         (arms.urdf(arms.SLIDING), {"base_link": "l4"}, "no moving joint"),
         (arms.urdf(arms.SLIDING).replace("continuous", "floating"), {}, "floating"),
+        (arms.urdf(arms.SEVEN).replace('lower="-1.7"', ""), {}, "j2 has a <limit> without"),
     ],
 )
 def test_bad_urdf_is_named(tmp_path, text, options, message):

@@ -55,7 +55,8 @@ def test_good_input_passes(x64):
     [
         (changed(POSE, 1, 900.0), UnreachablePose, r"along y .*900\.0.*1\.05"),
         (changed(POSE, 2, -900.0), UnreachablePose, "along z"),
-        (changed(POSE, 1, 859.5), SingularConfiguration, "straight"),
+        (changed(changed(POSE, 1, 859.5), 2, -250.0), SingularConfiguration, "straight"),
+        (changed(POSE, 1, 859.5), UnreachablePose, "hinge on the other side"),
         (changed(POSE, 0, 1200.0), JointLimit, "l3 = 1130 is 360 beyond"),
         (changed(POSE, 4, 0.8), JointLimit, "th5"),
         (changed(POSE, 2, np.nan), BadParameter, "z is nan"),

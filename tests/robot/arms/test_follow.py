@@ -141,7 +141,7 @@ def test_thousands_of_paths_in_one_program(robot, x64):
     ("place", "code"),
     [
         ({"y": 900.0}, StatusCode.UNREACHABLE_POSE),
-        ({"y": 879.2}, StatusCode.SINGULAR_CONFIGURATION),
+        ({"y": 879.2, "z": -250.0}, StatusCode.SINGULAR_CONFIGURATION),
         ({"x": 1200.0}, StatusCode.JOINT_LIMIT),
         ({"x": np.nan}, StatusCode.BAD_PARAMETER),
     ],
@@ -201,3 +201,9 @@ def test_options_move_the_standoff(robot, x64):
 def test_no_paths_is_an_error():
     with pytest.raises(ValueError, match="no paths"):
         stack_paths([])
+
+
+def test_a_path_without_length_is_a_bad_parameter(robot, x64):
+    path = pedicle(1)
+    point = NeedlePath(path.entry_point, path.entry_point, *jax.tree.leaves(path)[2:])
+    assert int(approach_of(point, prone(), robot)[1]) == StatusCode.BAD_PARAMETER

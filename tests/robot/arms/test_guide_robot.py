@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dartjax.robot import StatusCode
 from dartjax.robot.arms import (
@@ -127,3 +129,29 @@ def test_a_platform_turned_by_a_quarter_is_singular(robot, x64):
     assert int(status) == StatusCode.SINGULAR_CONFIGURATION
     assert float(guide_condition(wound, robot)) > 1e6
     assert float(guide_condition(neutral, robot)) < 10.0
+
+
+def test_a_platform_below_the_base_is_out_of_reach(robot, x64):
+    """The legs of the mirrored pose are the neutral ones."""
+    below = SE3.from_translation(-neutral_pose(robot).translation())
+    legs, status = jax.jit(guide_inverse)(below, robot)
+    assert int(status) == StatusCode.UNREACHABLE_POSE
+    assert np.isnan(legs).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**31))
+def test_the_forward_map_returns_every_pose_with_legs(seed):
+    """For poses far outside the workspace, whole batches of them included."""
+    with jax.enable_x64(True):
+        robot, rng = bone_mounted_guide(), np.random.default_rng(seed)
+        turn, shift = rng.uniform(-3.0, 3.0, (300, 3)), rng.uniform(-90.0, 90.0, (300, 3))
+        far = jax.vmap(lambda w, v: perturb(neutral_pose(robot), w, v))(
+            jnp.asarray(turn), jnp.asarray(shift)
+        )
+        legs, status = inverse_all(far, robot)
+        reached = np.isin(status, (StatusCode.OK, StatusCode.JOINT_LIMIT))
+        back, _ = forward_all(legs, robot)
+        gap = np.asarray(back.as_matrix() - far.as_matrix())[reached]
+        assert reached.any()
+        assert np.abs(gap).max() < 1e-4

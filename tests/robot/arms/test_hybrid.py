@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dartjax.robot import StatusCode
 from dartjax.robot.arms import (
@@ -124,7 +126,12 @@ def test_float32_stays_within_two_micrometres(poses):
 
 
 by_branch = jax.jit(
-    jax.vmap(lambda p, robot, sides: hybrid_inverse(p, robot, branch=sides)[0], (0, None, None))
+    jax.vmap(
+        lambda p, robot, sides, assembly: hybrid_inverse(p, robot, branch=sides, assembly=assembly)[
+            0
+        ],
+        (0, None, None, None),
+    )
 )
 
 
@@ -143,7 +150,9 @@ def on_both_sides(q, robot):
 def test_every_branch_reaches_the_pose(robot, poses, branch, x64):
     """On one of the two assemblies; only (1, 1) within the joint limits."""
     few = poses[:200]
-    q = by_branch(few, robot, jnp.asarray(branch, float))
+    q, mirrored = (by_branch(few, robot, jnp.asarray(branch, float), side) for side in (1, -1))
+    assert not (np.isfinite(q) & np.isfinite(mirrored)).any()
+    q = jnp.where(jnp.isfinite(q), q, mirrored)
     real = np.isfinite(q).all(1)
     within = (q >= robot.lower[None, :5]) & (q <= robot.upper[None, :5])
     assert within.all() if branch == (1, 1) else not within.all(1).any()
@@ -218,7 +227,8 @@ def at(**changes):
         ({"y": 860.0}, StatusCode.UNREACHABLE_POSE),  # the arm's greatest reach is 859.7 mm
         ({"y": -860.0}, StatusCode.UNREACHABLE_POSE),
         ({"z": 900.0}, StatusCode.UNREACHABLE_POSE),  # hinge farther than l12 from slider B
-        ({"y": 859.5}, StatusCode.SINGULAR_CONFIGURATION),
+        ({"y": 859.5, "z": -250.0}, StatusCode.SINGULAR_CONFIGURATION),
+        ({"y": 859.5}, StatusCode.UNREACHABLE_POSE),  # only with the hinge on the other side
         ({"z": -505.0}, StatusCode.SINGULAR_CONFIGURATION),
         ({"x": 1200.0}, StatusCode.JOINT_LIMIT),
         ({"tilt_x": 1.2}, StatusCode.JOINT_LIMIT),
@@ -278,8 +288,67 @@ def test_margins_agree_with_the_status(robot, x64):
 @pytest.mark.parametrize("changes", [{}, {"y": 700.0, "tilt_y": 0.3}, {"y": 950.0, "z": -900.0}])
 def test_gradients(robot, x64, changes):
     """Of the margins within reach and beyond, and of the joints within."""
-    pose, weights = at(**changes), jnp.arange(1.0, 8.0)
+    pose, weights = at(**changes), jnp.arange(1.0, 9.0)
     assert_gradient(lambda p: jnp.sum(weights * hybrid_margins(p, robot)), pose, rtol=1e-5)
     if float(pose[1]) < 860.0:
         weights = jnp.array([1.0, 2.0, 3.0, 40.0, 50.0])
         assert_gradient(lambda p: jnp.sum(weights * hybrid_inverse(p, robot)[0]), pose, rtol=1e-5)
+
+
+WIDE = np.array([(-400, 1600), (-900, 900), (-900, 700), (-4, 4), (-2, 2)])
+
+
+def test_a_pose_of_the_other_assembly_is_out_of_reach(robot, x64):
+    """The branch's joints bring the tool there only with the hinge on the other side."""
+    pose = jnp.array([810.995, -512.529, -340.578, 1.118, 0.126])
+    q, status = inverse(pose, robot)
+    assert StatusCode(int(status)) == StatusCode.UNREACHABLE_POSE
+    assert np.isnan(q).all()
+    assert float(hybrid_margins(pose, robot).min()) < 0.0
+    q, status = inverse(pose, robot, assembly=-1)
+    assert StatusCode(int(status)) == StatusCode.OK
+    np.testing.assert_allclose(forward(q, robot, assembly=-1)[0], pose, atol=1e-9)
+
+
+inverse_of_side = jax.jit(
+    jax.vmap(lambda p, robot, side: hybrid_inverse(p, robot, assembly=side), (0, None, None))
+)
+forward_of_side = {
+    1: forward_all,
+    -1: jax.jit(jax.vmap(lambda q, robot: hybrid_forward(q, robot, assembly=-1), (0, None))),
+}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from((1, -1)))
+def test_the_forward_map_returns_every_pose_that_has_joints(seed, assembly):
+    with jax.enable_x64(True):
+        robot = spine_hybrid()
+        share = np.random.default_rng(seed).random((200, 5))
+        wide = jnp.asarray(WIDE[:, 0] + share * np.ptp(WIDE, axis=1))
+        q, status = inverse_of_side(wide, robot, assembly)
+        back, _ = forward_of_side[assembly](q, robot)
+        given_joints = np.isfinite(q).all(1)
+        np.testing.assert_array_equal(
+            given_joints, ~np.isin(status, (StatusCode.UNREACHABLE_POSE, StatusCode.BAD_PARAMETER))
+        )
+        gap = np.array(back - wide)[given_joints]
+        gap[:, 3:] -= 2.0 * np.pi * np.round(gap[:, 3:] / (2.0 * np.pi))
+        assert np.abs(gap).max(initial=0.0) < 1e-6
+
+
+@pytest.mark.parametrize("turns", [-1, 1, 2])
+@pytest.mark.parametrize("tilt", ["tilt_x", "tilt_y"])
+def test_a_whole_turn_of_a_tilt_is_the_same_pose(robot, x64, tilt, turns):
+    q, _ = inverse(at(**{tilt: 0.1}), robot)
+    turned, status = inverse(at(**{tilt: 0.1 + 2.0 * np.pi * turns}), robot)
+    assert int(status) == StatusCode.OK
+    np.testing.assert_allclose(turned, q, atol=1e-9)
+
+
+def test_the_length_of_a_direction_does_not_matter(robot, x64):
+    direction = wire_direction(jnp.array([0.3, -0.2]))
+    pose = wire_pose(jnp.array(MIDDLE[:3]), 7.0 * direction)
+    np.testing.assert_allclose(pose[3:], [0.3, -0.2], atol=1e-12)
+    nowhere = wire_pose(jnp.array(MIDDLE[:3]), jnp.zeros(3))
+    assert int(inverse(nowhere, robot)[1]) == StatusCode.BAD_PARAMETER

@@ -139,3 +139,17 @@ def test_legs_alone_reproduce_those_legs(robot, built, legs_q, x64):
 def test_missing_measurements_have_a_status(robot, built, plan, x64):
     points = measured(built, plan, 0.0).at[3, 1].set(jnp.nan)
     assert int(calibrate(plan, points, robot)[1]) == StatusCode.BAD_PARAMETER
+
+
+@pytest.mark.parametrize("fault", ["metres", "swapped"])
+def test_points_that_do_not_fit_have_a_status(robot, x64, fault):
+    q = plan_calibration(robot, 20, key=jax.random.key(0))
+    points = transforms.apply(SE3.exp(T_TRACKER_BASE), tool_points(q, robot))
+    wrong = (
+        points / 1000.0
+        if fault == "metres"
+        else points.at[jnp.array([0, 1])].set(points[jnp.array([1, 0])])
+    )
+    found, status = jax.jit(calibrate_from_points)(q, wrong, robot)
+    assert float(found.residual_rms_mm) > 5.0
+    assert int(status) == StatusCode.CLOSURE_TOO_LARGE

@@ -128,3 +128,58 @@ def test_an_invalid_reading_stops_the_robot():
 def test_invalid_parameters_are_rejected(name, value):
     with pytest.raises(robot.BadParameter, match=name):
         Admittance(**{name: value})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_one_bad_sample_does_not_last(bad):
+    """All states stay finite; while bad samples last the robot slows down."""
+    law, damping = LAW, cooperation.intent_rules()
+    zero, good = jnp.zeros(3), jnp.array([5.0, 0.0, 0.0])
+
+    @jax.jit
+    def advance(state, force):
+        filtered, resistance, arm, velocity = state
+        filtered = cooperation.filter_step(filtered, force, law)
+        arm = cooperation.arm_estimate_step(arm, force, force)
+        push = cooperation.dead_band(filtered.second, law.threshold)
+        resistance = cooperation.damping_step(
+            resistance, push, velocity, arm.stiffness, damping, law
+        )
+        velocity, status = cooperation.admittance_step(velocity, push, resistance, law)
+        return (filtered, resistance, arm, velocity), status
+
+    arm = cooperation.start_arm_estimate(300.0, zero, zero)
+    state = (ForceFilter(zero, zero), damping.most, arm, zero)
+    for _ in range(300):
+        state, _ = advance(state, good)
+    speed = float(state[3][0])
+    state, _ = advance(state, jnp.array([0.0, bad, 0.0]))
+    assert int(state[0].status) == robot.StatusCode.BAD_WRENCH
+    after, _ = advance(state, good)
+    assert int(after[0].status) == robot.StatusCode.OK
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
+    assert float(after[3][0]) > 0.5 * speed
+    for _ in range(3000):
+        state, _ = advance(state, jnp.full(3, bad))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    np.testing.assert_allclose(state[3], 0.0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("velocity", "damping"), [(np.nan, 20.0), (1.0, np.nan), (1.0, -1.0)])
+def test_an_invalid_velocity_or_damping_stops_the_robot(velocity, damping):
+    found, status = cooperation.admittance_step(
+        jnp.full(3, velocity), FORCE, jnp.asarray(damping), LAW
+    )
+    np.testing.assert_array_equal(found, 0.0)
+    assert int(status) == robot.StatusCode.BAD_PARAMETER
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_bad_inputs_keep_the_damping(place):
+    damping = cooperation.intent_rules()
+    values = [jnp.asarray(50.0), FORCE, jnp.ones(3), jnp.asarray(400.0)]
+    values[place] = values[place] * jnp.nan
+    found = cooperation.damping_step(*values, damping, LAW)
+    if place:
+        assert float(found) == 50.0
+    assert np.isfinite(found)

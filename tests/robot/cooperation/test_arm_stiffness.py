@@ -100,3 +100,9 @@ def test_the_margin_covers_the_filter_of_the_force(stiffness):
     loop = np.polymul([M, float(low), 0.0], np.polymul([LAG, 1.0], filters))
     loop[-1] += stiffness
     assert np.roots(loop).real.max() < 0.0
+
+
+def test_an_equation_that_is_not_finite_changes_nothing():
+    phis, ys = np.array([[1.0, 2.0], [np.nan, 1.0], [1.0, 1.0]]), [3.0, 1.0, np.inf]
+    found = rls(phis, ys, 0.98)
+    np.testing.assert_array_equal(found[1:], found[:1].repeat(2, axis=0))

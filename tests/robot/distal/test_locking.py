@@ -97,3 +97,10 @@ def test_the_protocol_ends_by_hand_after_repeated_failures():
         for event in (Event.MOUNT, Event.CALIBRATE, Event.SEEN, Event.OUT_OF_REACH):
             protocol = protocol.after(event)
     assert protocol.state is State.BY_HAND
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_pose_that_is_not_finite_is_a_bad_parameter(place):
+    poses = [SE3.identity(), SE3.identity(), GUIDE, NAIL]
+    poses[place] = SE3.from_translation(jnp.array([jnp.nan, 0.0, 0.0]))
+    assert int(distal.required_tip(*poses)[1]) == StatusCode.BAD_PARAMETER

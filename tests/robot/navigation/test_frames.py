@@ -83,3 +83,15 @@ def test_nan_has_a_status(x64):
     _, _, flanges, markers = scene()
     lost = jax.tree.map(lambda leaf: leaf.at[2].set(jnp.nan), markers)
     assert int(solve(flanges, lost)[1]) == StatusCode.BAD_PARAMETER
+
+
+def test_two_poses_do_not_determine_it(x64):
+    _, _, flanges, markers = scene(count=2)
+    assert int(hand_eye(flanges, markers)[1]) == StatusCode.DEGENERATE_GEOMETRY
+
+
+def test_inverted_markers_do_not_close(x64):
+    _, _, flanges, markers = scene()
+    found, status = solve(flanges, jax.vmap(lambda T: T.inverse())(markers))
+    assert float(found.residual_mm) > 100.0
+    assert int(status) == StatusCode.CLOSURE_TOO_LARGE
