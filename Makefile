@@ -36,10 +36,11 @@ test: setup  ## Run the quick tests
 test-slow: setup  ## Run every test, the long ones too
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-lint: setup  ## Check style and types
+lint: setup  ## Check style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/typos
 
 bench: setup  ## Time dartjax against its peers; tables in runs/bench
 	@for name in splat drr radiograph reconstruct kinematics; do \

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dartjax._numerics import solve_positive
+from dartjax._numerics import safe_norm, solve_positive
 from dartjax._types import Scalar
 
 _INITIAL_DAMPING = 1e-3
@@ -45,7 +45,7 @@ def levenberg_marquardt(
     def step(state, _):
         x, damping = state
         r, jacobian = residual(x), jacobian_of(x)
-        norms = jnp.linalg.norm(jacobian, axis=0)
+        norms = safe_norm(jacobian.T)
         is_active = norms > _MIN_COLUMN_NORM * jnp.max(norms)
         scale = jnp.where(is_active, 1.0 / jnp.where(is_active, norms, 1.0), 0.0)
         scaled = jacobian * scale[None, :]

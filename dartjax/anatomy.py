@@ -1,15 +1,16 @@
 """Anatomy common to all spines: levels and their labels, landmarks, spacing and tilt.
 
 VerSe labels: C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25, T13 = 28 (26 sacrum, 27 coccyx).
-Source: the VerSe dataset's label list (github.com/anjany/verse).
+Source: the VerSe dataset's label list (github.com/anjany/verse). The numbers of TotalSegmentator
+are from its `map_to_binary.py` (github.com/wasserth/TotalSegmentator, maps "total" and "total_v1").
 """
 
 import difflib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from dartjax._errors import DataError
 
@@ -24,6 +25,14 @@ LABEL_OF_LEVEL: dict[str, int] = {
 }
 LEVEL_OF_LABEL: dict[int, str] = {label: level for level, label in LABEL_OF_LEVEL.items()}
 SACRUM_LABELS: tuple[int, int] = (26, 27)
+
+Numbering = Literal["verse", "totalsegmentator", "totalsegmentator_v1"]
+NUMBERINGS: tuple[Numbering, ...] = get_args(Numbering)
+# Of TotalSegmentator: the number of L5 (C1 has the highest), those of the sacrum, and the last one.
+_TOTALSEGMENTATOR: dict[str, tuple[int, tuple[int, ...], int]] = {
+    "totalsegmentator": (27, (25, 26), 117),  # 26 is S1
+    "totalsegmentator_v1": (18, (92,), 104),
+}
 
 # Levels covered by the shape models, and the levels that a range such as "T11-L2" includes: the
 # variants T13 and L6 are included only when named.
@@ -88,6 +97,24 @@ def level_of(label: int) -> str:
             "C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25, T13 = 28"
         )
     return LEVEL_OF_LABEL[label]
+
+
+def verse_label_table(numbering: Numbering) -> UInt8[np.ndarray, " number"]:
+    """Return the VerSe label of every number of another numbering; 0 for other structures.
+
+    TotalSegmentator numbers L5 to C1 upward: 27 to 50 in version 2, 18 to 41 in version 1.
+    DataError for an unknown numbering.
+    """
+    if numbering == "verse":
+        return np.arange(max(LEVEL_OF_LABEL) + 1, dtype=np.uint8)
+    if numbering not in NUMBERINGS:
+        raise DataError(unknown_name("numbering of vertebrae", str(numbering), NUMBERINGS))
+    first, sacrum, last = _TOTALSEGMENTATOR[numbering]
+    table = np.zeros(last + 1, np.uint8)
+    upward = [n for n in reversed(LABEL_OF_LEVEL) if n not in ("L6", "T13")]
+    table[first : first + len(upward)] = [LABEL_OF_LEVEL[level] for level in upward]
+    table[list(sacrum)] = SACRUM_LABELS[0]
+    return table
 
 
 def region_of(level: str) -> str:

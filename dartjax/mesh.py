@@ -39,15 +39,24 @@ def vertex_normals(vertices: Vertices, faces: Faces) -> Vertices:
 
 def volume(vertices: Vertices, faces: Faces) -> Scalar:
     """Compute the enclosed volume, mm^3, by the divergence theorem; negative for inward faces."""
+    # Relative to the middle: far from the origin, single precision loses the difference.
+    vertices = vertices - jnp.mean(vertices, axis=0, keepdims=True)
     centers = jnp.mean(vertices[faces], axis=1)
     return jnp.sum(area_vectors(vertices, faces) * centers) / 3.0
 
 
+def orientation(vertices: Vertices, faces: Faces) -> Scalar:
+    """Return 1 for a closed surface whose faces point outward, -1 for one that is inside out."""
+    return jnp.where(volume(vertices, faces) < 0.0, -1.0, 1.0)
+
+
 def solid_centroid(vertices: Vertices, faces: Faces) -> Point:
     """Compute the centroid of the enclosed solid (not of the surface), mm."""
-    v0, v1, v2 = (vertices[faces[:, i]] for i in range(3))
+    middle = jnp.mean(vertices, axis=0)
+    v0, v1, v2 = (vertices[faces[:, i]] - middle[None] for i in range(3))
     signed = jnp.sum(v0 * jnp.cross(v1, v2), axis=1) / 6.0
-    return jnp.sum(signed[:, None] * (v0 + v1 + v2), axis=0) / (4.0 * jnp.sum(signed))
+    moment = jnp.sum(signed[:, None] * (v0 + v1 + v2), axis=0)
+    return middle + moment / (4.0 * jnp.sum(signed))
 
 
 def euler_characteristic(faces: Int[np.ndarray, "face 3"]) -> int:

@@ -169,11 +169,13 @@ def distance_to_surface(points: _Points, mesh: meshes.TriangleMesh) -> Float[np.
     Faces are cut into sub-triangles with edges of at most 1 mm; distances to the faces of the four
     nearest sub-triangles are exact. The result is never below the true distance and at most
     0.67 mm above it; on a vertebra the largest error is about 0.02 mm, the mean 1e-5 mm.
-    DataError for a mesh without faces.
+    DataError for a mesh without faces, and for points or vertices that are not finite.
     """
     vertices, faces = _host(mesh)
     if not len(faces):
         raise DataError("the mesh is empty: no distance to it is defined")
+    if not (np.isfinite(vertices).all() and np.isfinite(points).all()):
+        raise DataError("points or vertices are not finite: no distance between them is defined")
     centers, face_of = _subdivide(vertices, faces)
     tree = KDTree(centers, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(points, k=min(NUM_NEAREST, len(centers)), workers=-1)[1]

@@ -3,10 +3,12 @@
 import dataclasses
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dartjax._numerics import safe_norm
 from dartjax._types import Images, Point, Scalar
 from dartjax.anatomy import LANDMARK_NAMES as LANDMARK_NAMES
 from dartjax.anatomy import NUM_LANDMARKS as NUM_LANDMARKS
@@ -22,7 +24,8 @@ class Observations(eqx.Module):
 
     `cameras` is one Camera whose leaves have a leading view axis (the cameras of the crops).
     A landmark that was not detected has `landmark_sigma` = inf. Views with `view_valid` = False
-    are ignored, so K may be padded to a common number in a batch.
+    are ignored, so K may be padded to a common number in a batch. What is ignored may be NaN, see
+    `without_ignored`.
     """
 
     cameras: Camera
@@ -32,6 +35,32 @@ class Observations(eqx.Module):
     landmarks: Float[Array, "view 10 2"]  # px in the crop
     landmark_sigma: Float[Array, "view 10"]  # mm at the vertebra; inf = not detected
     view_valid: Bool[Array, " view"]
+
+
+def without_ignored(observations: Observations) -> Observations:
+    """Replace the ignored values of the observations of one vertebra by finite ones.
+
+    A view that is not valid gets the camera of the first valid view and empty images. A landmark
+    of such a view, or whose pixel or sigma is not finite, gets pixel 0 and sigma inf. An ignored
+    value, such as NaN, then affects neither a result nor its gradient.
+    """
+    valid = observations.view_valid
+    first = jnp.argmax(valid)
+
+    def of_valid(leaf: Array, other: Array | float) -> Array:
+        return jnp.where(valid.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, other)
+
+    pixels, sigma = observations.landmarks, observations.landmark_sigma
+    seen = valid[:, None] & jnp.isfinite(sigma) & jnp.all(jnp.isfinite(pixels), axis=-1)
+    return Observations(
+        cameras=jax.tree.map(lambda leaf: of_valid(leaf, leaf[first][None]), observations.cameras),
+        images=of_valid(observations.images, 0.0),
+        exposed=of_valid(observations.exposed, 0.0),
+        masks=of_valid(observations.masks, 0.0),
+        landmarks=jnp.where(seen[..., None], pixels, 0.0),
+        landmark_sigma=jnp.where(seen, sigma, jnp.inf),
+        view_valid=valid,
+    )
 
 
 class NeedlePath(eqx.Module):
@@ -44,7 +73,7 @@ class NeedlePath(eqx.Module):
     @property
     def length(self) -> Scalar:
         """Distance from entry to target, mm."""
-        return jnp.linalg.norm(self.target_point - self.entry_point)
+        return safe_norm(self.target_point - self.entry_point)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,6 +77,28 @@ def from_matrix(matrix: Matrix4) -> SE3:
     return SE3.from_matrix(matrix)
 
 
+def from_twist(twist: Float[Array, "6"]) -> SE3:
+    """Compute the exponential of a twist (translation part in mm, rotation vector in rad).
+
+    t = v + (1 - cos a) / a^2 w x v + (a - sin a) / a^3 w x (w x v) with a = |w|. Below 0.3 rad the
+    factors are power series. `SE3.exp` of jaxlie replaces them by those of R below 3 mrad in
+    float32, which moves the tip of a lever of 300 mm by up to 0.45 mm.
+    """
+    v, w = twist[:3], twist[3:]
+    square = jnp.sum(w * w)
+    is_small = square < 0.1
+    s = jnp.where(is_small, square, 0.0)
+    large = jnp.where(is_small, 1.0, square)
+    a = jnp.sqrt(large)
+    first = 1 / 2 - s * (1 / 24 - s * (1 / 720 - s * (1 / 40320 - s / 3628800)))
+    second = 1 / 6 - s * (1 / 120 - s * (1 / 5040 - s * (1 / 362880 - s / 39916800)))
+    first = jnp.where(is_small, first, (1.0 - jnp.cos(a)) / large)
+    second = jnp.where(is_small, second, (a - jnp.sin(a)) / (large * a))
+    across = jnp.cross(w, v)
+    translation = v + first * across + second * jnp.cross(w, across)
+    return SE3.from_rotation_and_translation(SO3.exp(w), translation)
+
+
 def rotation_angle(rotation: SO3) -> Scalar:
     """Compute the angle of a rotation, rad in [0, pi]; its gradient at the identity is 0."""
     return safe_norm(rotation.log())
@@ -116,12 +138,14 @@ def align_points(source: Points, target: Points, weights: Float[Array, " n"] | N
     """Compute the rigid T_target_source minimising sum_i w_i |T source_i - target_i|^2 (Kabsch).
 
     At least three non-collinear points are needed; with fewer the rotation about the free axis is
-    arbitrary. Points of weight 0 are ignored and may be NaN.
+    arbitrary. Points of weight 0 are ignored and may be NaN; without any weight the result is the
+    identity.
     """
     weight = jnp.ones(len(source)) if weights is None else weights
     counts = (weight != 0.0)[:, None]
     source, target = (jnp.where(counts, points, 0.0) for points in (source, target))
-    weight = (weight / jnp.sum(weight))[:, None]
+    total = jnp.sum(weight)
+    weight = (weight / jnp.where(total == 0.0, 1.0, total))[:, None]
     source_mean, target_mean = jnp.sum(weight * source, 0), jnp.sum(weight * target, 0)
     covariance = (weight * (target - target_mean[None])).T @ (source - source_mean[None])
     rotation = SO3.from_matrix(_nearest_rotation(covariance))

@@ -1,6 +1,6 @@
 import pytest
 
-from dartjax import data
+from dartjax import anatomy, data
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,13 @@ def test_cervical_has_no_region():
 def test_no_level_for_other_labels(label):
     with pytest.raises(data.DataError, match=f"label {label} is not a vertebra"):
         data.level_of(label)
+
+
+def test_numbers_of_other_programs():
+    """TotalSegmentator numbers 24 vertebrae from L5 to C1 upward."""
+    for numbering, first in (("totalsegmentator", 27), ("totalsegmentator_v1", 18)):
+        table = anatomy.verse_label_table(numbering)
+        assert table[first : first + 24].tolist() == list(range(24, 0, -1))
+        assert (table[:first][table[:first] > 0] == 26).all()  # the sacrum alone
+        assert set(table[first + 24 :].tolist()) <= {0, 26}
+    assert anatomy.verse_label_table("verse").tolist() == list(range(29))

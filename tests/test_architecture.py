@@ -17,7 +17,7 @@ MAX_FUNCTION = 60  # lines of a function, its docstring not counted
 # one layer nothing but what SAME_LAYER allows.
 LAYERS = (
     ("_types", "_numerics", "_errors", "_progress"),
-    ("_least_squares", "anatomy"),
+    ("_least_squares", "_documents", "anatomy"),
     ("transforms",),
     ("camera", "mesh", "image", "observations", "metrics"),
     ("render", "ssm", "models"),

@@ -130,3 +130,15 @@ def test_voxelize_with_vertices_on_grid_lines():
     assert inner.all()
     assert not solid[:5].any() and not solid[16:].any()
     assert not solid[:, :5].any() and not solid[:, 16:].any()
+
+
+def test_far_from_the_origin():
+    """Volume, centroid and orientation of a solid at the coordinates of a scanner."""
+    vertices, faces = sphere(200, 3.0, (500.0, -800.0, 1500.0))
+    points, faces = jnp.asarray(vertices, jnp.float32), jnp.asarray(faces)
+    assert float(meshes.orientation(points, faces)) == 1.0
+    assert float(meshes.orientation(points, faces[:, ::-1])) == -1.0
+    near = meshes.volume(jnp.asarray(vertices - vertices.mean(0), jnp.float32), faces)
+    assert float(meshes.volume(points, faces)) == pytest.approx(float(near), rel=1e-4)
+    center = meshes.solid_centroid(points, faces)
+    np.testing.assert_allclose(center, (500.0, -800.0, 1500.0), atol=2e-2)

@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import expm
 
 from dartjax import transforms
 from dartjax.transforms import SE3, SO3
+from tests.gradients import assert_gradient
 
 RIGHT, ANTERIOR, SUPERIOR = np.eye(3)
+WEIGHTS = np.array([0.3, -0.7, 1.1, 0.9])
 
 # What the camera axes (u right, v down, beam) point at in the patient.
 GOLDEN_VIEWS = {
@@ -155,6 +158,23 @@ def test_align_points_ignores_weight_zero():
     target = transforms.apply(pose, source).at[0].add(500.0)
     found = transforms.align_points(source, target, jnp.ones(6).at[0].set(0.0))
     np.testing.assert_allclose(found.as_matrix(), pose.as_matrix(), atol=1e-3)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-6, 1e-4, 3e-3, 4e-3, 0.1, 0.31, 0.32, 2.0])
+def test_twist_is_the_matrix_exponential(angle):
+    """In float32, also for angles that are small but not 0."""
+    v, w = np.array([10.0, 300.0, -20.0]), angle * np.array([0.48, -0.6, 0.64])
+    generator = np.zeros((4, 4))
+    generator[:3, :3] = np.cross(w, np.eye(3), axisb=0, axisc=0)
+    generator[:3, 3] = v
+    found = transforms.from_twist(jnp.asarray(np.concatenate([v, w]), jnp.float32))
+    np.testing.assert_allclose(found.as_matrix(), expm(generator), atol=1e-4)
+
+
+@pytest.mark.parametrize("rotation", [(0.0, 0.0, 0.0), (0.2, 0.24, 0.0), (0.5, 0.1, -0.3)])
+def test_derivative_of_a_twist(x64, rotation):
+    twist = jnp.array([10.0, 3.0, -2.0, *rotation])
+    assert_gradient(lambda x: jnp.sum(transforms.from_twist(x).as_matrix()[:3] @ WEIGHTS), twist)
 
 
 def test_gradient_of_the_angle_at_the_identity():

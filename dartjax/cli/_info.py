@@ -7,7 +7,7 @@ from pathlib import Path
 from dartjax._errors import DataError
 from dartjax.cli._commands import Info
 from dartjax.cli._tables import print_facts
-from dartjax.cli.facts import FileFacts, read_facts
+from dartjax.cli.facts import FileFacts, plain, read_facts
 
 
 def main(settings: Info) -> None:
@@ -32,11 +32,11 @@ def _document(found: Sequence[FileFacts], problems: Sequence[tuple[str, str]]) -
         {
             "path": each.path,
             "kind": each.kind,
-            "facts": each.facts,
+            "facts": plain(each.facts),
             "warnings": list(each.warnings),
             "notes": list(each.notes),
         }
         for each in found
     ]
     errors = [{"path": path, "error": error} for path, error in problems]
-    return json.dumps({"files": [*files, *errors]}, indent=1)
+    return json.dumps({"files": [*files, *errors]}, indent=1, allow_nan=False)

@@ -1,14 +1,13 @@
 """Describe a job (an experiment or a command of `dartjax`) and read its arguments."""
 
 import dataclasses
-import json
-import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from absl import flags
 
+from dartjax._documents import read_json
 from dartjax._errors import DataError
 from dartjax.cli._settings import define_flags, positional_field, preload, setting, shown_fields
 
@@ -108,9 +107,13 @@ def _defined(job: Job) -> flags.FlagValues:
 def _repeat_and_check(job: Job, values: flags.FlagValues) -> None:
     """Take over the flags of an earlier run, if --config is given; check the preset."""
     if (config := values["config"].value) is not None:
-        preload(_earlier_flags(job.title, config), values, _NOT_REPEATED, f"this {job.kind}")
+        earlier = _earlier_flags(job.title, config)
+        preload(earlier, values, _NOT_REPEATED, f"--config={config}: this {job.kind}")
     if (preset := values["preset"].value) not in job.presets:
-        raise flags.Error(f"unknown --preset={preset}: choose one of {', '.join(job.presets)}")
+        source = "" if config is None or values["preset"].present else f" in {config}"
+        raise flags.Error(
+            f"unknown --preset={preset}{source}: choose one of {', '.join(job.presets)}"
+        )
 
 
 def _fill_positional(name: str, rest: Sequence[str], values: flags.FlagValues) -> None:
@@ -125,13 +128,16 @@ def _fill_positional(name: str, rest: Sequence[str], values: flags.FlagValues) -
 
 def _earlier_flags(title: str, path: str) -> dict[str, Any]:
     """Read the flags of an earlier run from its config.json."""
+    remedy = "give the config.json of a finished run"
     try:
-        config = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        earlier, given = config["experiment"], dict(config["flags"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"--config={path} cannot be read ({error}): give the config.json of a finished run"
-        ) from error
+        config = read_json(path)
+    except DataError as error:
+        raise DataError(f"--config={path} cannot be read ({error}): {remedy}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("flags"), dict):
+        raise DataError(f"--config={path} cannot be read (it has no flags): {remedy}")
+    if "experiment" not in config:
+        raise DataError(f"--config={path} cannot be read (it names no experiment): {remedy}")
+    earlier, given = config["experiment"], config["flags"]
     if earlier != title:
         raise DataError(f"--config={path} belongs to {earlier}, but this is {title}")
     return given

@@ -11,8 +11,9 @@ The fields of `Settings` are the flags of the experiment (see `setting`). The fl
 `run` is active, so that any number of experiments can be imported together.
 
 A run writes into a hidden sibling of its folder, which gets the final name when `main` has
-returned. Under the final name there is therefore a complete run or nothing. Exit codes: 0 done,
-1 the run failed, 2 bad usage or bad input.
+returned (`_run_folder.py`). Under the final name there is therefore a complete run or nothing.
+Ctrl-C and SIGTERM remove the hidden folder. Exit codes: 0 done, 1 the run failed, 2 bad usage or
+bad input.
 """
 
 import contextlib
@@ -24,8 +25,10 @@ import os
 import pathlib
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +39,9 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from dartjax._errors import DataError
+from dartjax.cli import _run_folder as run_folder
 from dartjax.cli._job import Job, RunSettings, parsed
+from dartjax.cli._output import allow_any_text, held_stdout
 from dartjax.cli._settings import read_flags
 
 _Settings = TypeVar("_Settings")
@@ -54,6 +59,12 @@ class RunContext:
     out: pathlib.Path
     final_out: pathlib.Path  # path of `out` after the run is done
     config: Mapping[str, Any]
+    _work: list[pathlib.Path] = dataclasses.field(default_factory=list)
+
+    def remove_when_done(self, work: pathlib.Path) -> None:
+        """Remove a folder of intermediate results once this run has its final name, not before:
+        a run that is killed until then continues from it."""
+        self._work.append(work)
 
     def record(
         self,
@@ -134,6 +145,7 @@ def run(
 
 def start(job: Job, arguments: Sequence[str]) -> NoReturn:
     """Read the settings of a job from its arguments, run it, and exit; see `run`."""
+    allow_any_text()
     try:
         values = parsed(job, arguments)
         settings = read_flags(job.settings, values)
@@ -168,30 +180,33 @@ def _run_in_folder(
     job: Job, arguments: Sequence[str], values: flags.FlagValues, settings: Any, common: RunSettings
 ) -> NoReturn:
     """Run a job in a new run folder."""
-    try:
-        process = job.join(settings, common) if job.join else 0
-        final = _final_folder(job.name, common)
-        if process:
-            final = final.with_name(f"{final.name}.process{process}")
-        partial = _make_partial(final)
-    except (flags.Error, DataError) as error:
-        stop(2, f"{error}\n{job.hint}")
-    _enable_compile_cache()
-    try:
-        config = _write_config(job, arguments, values, partial)
-        ctx = RunContext(common.seed, common.preset, partial, final, config)
-        code = job.load_main()(ctx, settings) or 0
-        shutil.rmtree(partial) if process else _publish(partial, final, common.overwrite)
-    except (flags.Error, DataError, FileNotFoundError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        stop(2, str(error))
-    except (KeyboardInterrupt, SystemExit):
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    except Exception as error:
-        log = _keep_failure(partial, final)
-        reason = str(error).strip().split("\n")[0]
-        stop(1, f"the run failed: {type(error).__name__}: {reason}\nfull traceback in {log}")
+    with contextlib.ExitStack() as stack:
+        try:
+            process = job.join(settings, common) if job.join else 0
+            final = _final_path(job.name, common)
+            if process:
+                final = final.with_name(f"{final.name}.process{process}")
+            run_folder.check_final(final, overwrite=common.overwrite)
+            partial = stack.enter_context(run_folder.partial_folder(final))
+        except (flags.Error, DataError) as error:
+            stop(2, f"{error}\n{job.hint}")
+        _enable_compile_cache()
+        try:
+            stack.enter_context(held_stdout())
+            stack.enter_context(_removed_on_sigterm(partial))
+            config = _write_config(job, arguments, values, partial)
+            ctx = RunContext(common.seed, common.preset, partial, final, config)
+            code = job.load_main()(ctx, settings) or 0
+            if not process:
+                _finish(ctx, overwrite=common.overwrite)
+        except (flags.Error, DataError, FileNotFoundError) as error:
+            stop(2, str(error))
+        except Exception as error:
+            log = run_folder.keep_failure(partial, final)
+            reason = str(error).strip().split("\n")[0]
+            stop(1, f"the run failed: {type(error).__name__}: {reason}\nfull traceback in {log}")
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     if not process:
         print(f"Results: {final}")
     sys.exit(code)
@@ -254,46 +269,41 @@ def _experiment_name(main: Callable[..., Any], program: str) -> str:
     return name or pathlib.Path(program).stem
 
 
-def _final_folder(name: str, common: RunSettings) -> pathlib.Path:
-    """Return the final path of the run folder. DataError if it already exists and is not empty."""
+def _final_path(name: str, common: RunSettings) -> pathlib.Path:
+    """Return the path of the run folder."""
     now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    final = pathlib.Path(common.out or f"runs/{name}-{now}").absolute()
-    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
-        return final
-    if not common.overwrite:
-        raise DataError(f"{final} exists: choose another --out, or add --overwrite to replace it")
-    if not (final / "config.json").is_file():
-        raise DataError(f"{final} is not a run folder (no config.json): it is not overwritten")
-    return final
+    return pathlib.Path(common.out or f"runs/{name}-{now}").absolute()
 
 
-def _make_partial(final: pathlib.Path) -> pathlib.Path:
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(f"--out={final} cannot be created: {error.strerror}") from error
-    return partial
+def _finish(ctx: RunContext, *, overwrite: bool) -> None:
+    """Publish a run, then remove its intermediate results."""
+    run_folder.publish(ctx.out, ctx.final_out, overwrite=overwrite)
+    for work in ctx._work:
+        run_folder.remove_work(work, ctx.final_out)
 
 
-def _publish(partial: pathlib.Path, final: pathlib.Path, overwrite: bool) -> None:
-    if not (overwrite and final.exists()):
-        partial.rename(final)
+@contextlib.contextmanager
+def _removed_on_sigterm(partial: pathlib.Path) -> Iterator[None]:
+    """Remove the hidden folder when SIGTERM ends the process.
+
+    An exception instead could be swallowed where Python ignores exceptions. A handler that somebody
+    else has installed stays.
+    """
+    is_free = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not is_free or threading.current_thread() is not threading.main_thread():
+        yield
         return
-    earlier = final.with_name(f".{final.name}.{os.getpid()}.earlier")
-    final.rename(earlier)
-    partial.rename(final)
-    shutil.rmtree(earlier)
 
+    def end(number: int, _: object) -> None:
+        shutil.rmtree(partial, ignore_errors=True)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
-def _keep_failure(partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
-    """Move the files of a failed run, with its traceback, to <out>.failed."""
-    (partial / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
-    failed = final.with_name(f"{final.name}.failed")
-    shutil.rmtree(failed, ignore_errors=True)
-    partial.rename(failed)
-    return failed / "error.log"
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _write_config(

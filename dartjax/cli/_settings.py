@@ -91,18 +91,20 @@ def preload(
 ) -> None:
     """Use the flags of an earlier run as defaults, except those in `without`.
 
-    DataError for a name that is not a flag of this job (`job` names it in the message), and for a
-    value that is not allowed.
+    DataError for a name that is not a flag of this job, and for a value that is not allowed. `job`
+    begins the message: the file, and what this job is.
     """
     for name, value in config.items():
         if name in without:
             continue
         if name not in values:
-            raise DataError(f"--config: {job} has no --{name}; it has {_names(values)}")
+            raise DataError(f"{job} has no --{name}; it has {_names(values)}")
         try:
             values.set_default(name, value)
         except (flags.Error, TypeError, ValueError) as error:
-            raise DataError(f"--config: {name} = {value!r} is not allowed: {error}") from error
+            raise DataError(
+                f"{job} has --{name}, but {name} = {value!r} is not allowed: {error}"
+            ) from error
 
 
 def _define(

@@ -47,7 +47,7 @@ def _print_one(console: Console, each: FileFacts) -> None:
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -11,7 +11,9 @@ from dartjax._errors import OfflineError as OfflineError
 from dartjax.anatomy import LABEL_OF_LEVEL as LABEL_OF_LEVEL
 from dartjax.anatomy import LEVEL_OF_LABEL as LEVEL_OF_LABEL
 from dartjax.anatomy import MODELLED_LEVELS as MODELLED_LEVELS
+from dartjax.anatomy import NUMBERINGS as NUMBERINGS
 from dartjax.anatomy import REGIONS as REGIONS
+from dartjax.anatomy import Numbering as Numbering
 from dartjax.anatomy import label_of as label_of
 from dartjax.anatomy import level_of as level_of
 from dartjax.anatomy import parse_levels as parse_levels
@@ -26,6 +28,7 @@ from dartjax.data._atomic import publish_file as publish_file
 from dartjax.data._atomic import publish_folder as publish_folder
 from dartjax.data._atomic import publish_json as publish_json
 from dartjax.data._atomic import read_json as read_json
+from dartjax.data._atomic import remove_folder as remove_folder
 from dartjax.data._atomic import shard_is_done as shard_is_done
 from dartjax.data._atomic import shard_of as shard_of
 from dartjax.data._atomic import start_dataset as start_dataset

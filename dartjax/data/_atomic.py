@@ -9,6 +9,7 @@ depend on the order or number of runs.
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dartjax._documents import read_json as read_document
 from dartjax._errors import DataError
 
 _T = TypeVar("_T")
@@ -35,7 +37,7 @@ def publish_folder(folder: pathlib.Path, write: Callable[[pathlib.Path], object]
     with _full_disk_as_data_error(folder), _removed_on_failure(partial):
         partial.mkdir(parents=True)
         write(partial)
-        for path in [*sorted(partial.iterdir()), partial]:
+        for path in [*sorted(partial.rglob("*"), reverse=True), partial]:
             _flush(path)
         partial.rename(folder)
     _flush(folder.parent)
@@ -45,15 +47,22 @@ def publish_file(path: pathlib.Path, write: Callable[[pathlib.Path], object]) ->
     """Write or replace a file atomically: `write` makes a hidden sibling, renamed at the end.
 
     Several processes may publish the same file; the last one wins. When writing fails, the partial
-    file is removed, an earlier file is kept, and the error is raised unchanged.
+    file is removed, an earlier file is kept, and the error is raised unchanged. Partial files of
+    processes that were killed are removed.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     with _removed_on_failure(partial):
-        write(partial)
-        _flush(partial)
-        partial.replace(path)
+        partial.touch()
+        with _locked_if_free(partial):
+            write(partial)
+            _flush(partial)
+            partial.replace(path)
     _flush(path.parent)
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        with contextlib.suppress(OSError), _locked_if_free(other) as is_free:
+            if is_free:
+                other.unlink()
 
 
 def publish_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
@@ -71,6 +80,17 @@ def publish_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
     publish_file(path, write)
+
+
+def remove_folder(folder: pathlib.Path) -> None:
+    """Remove a folder; a process that is killed meanwhile leaves it whole or absent.
+
+    What is left then is a hidden sibling, which the next call removes.
+    """
+    hidden = folder.with_name(f".{folder.name}.removed.partial")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
@@ -145,11 +165,11 @@ def start_dataset(root: pathlib.Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Read a JSON object of a data set. DataError when it cannot be read."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error})") from error
+    """Read a JSON object of a data set. DataError when it cannot be read or is something else."""
+    content = read_document(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a JSON object is needed")
+    return content
 
 
 def shard_is_done(root: pathlib.Path, shard: tuple[int, int]) -> bool:
@@ -209,6 +229,21 @@ def _full_disk_as_data_error(path: pathlib.Path) -> Iterator[None]:
             f"no space left on the disk of {path.parent}: the files already written are complete; "
             "free some space and run the same command again to continue"
         ) from error
+
+
+@contextlib.contextmanager
+def _locked_if_free(path: pathlib.Path) -> Iterator[bool]:
+    """Lock a file; False if another process holds it, or if the file system has no locks."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def _flush(path: pathlib.Path) -> None:

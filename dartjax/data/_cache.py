@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -39,7 +40,8 @@ def remembered(
 
     The result is a pytree of arrays with the structure of `like`, stored in the folder `kind` of
     the cache. Change `version` when the same arrays would give another result. Files are written
-    atomically; an unreadable file is computed again.
+    atomically; an unreadable file is computed again, and a cache that cannot be written is a
+    warning.
     """
     digest = hashlib.sha256(version.encode())
     for array in depends_on:
@@ -55,5 +57,12 @@ def remembered(
         except (DataError, KeyError):
             pass
     made = jax.tree.map(np.asarray, make())
-    publish_arrays(file, {f"arr_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(made))})
+    try:
+        publish_arrays(file, {f"arr_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(made))})
+    except OSError as error:
+        warnings.warn(
+            f"{file}: the cache cannot be written ({error.strerror}), so this will be computed "
+            "again: set DARTJAX_CACHE to another folder",
+            stacklevel=2,
+        )
     return made

@@ -125,7 +125,8 @@ class _ConvBlock(nn.Module):
 def _input_channels(image: Image, hint: Hint) -> Float[Array, "h w 6"]:
     """Stack the input channels: image, image without its smooth part, and the hint."""
     height, width = image.shape
-    spread = jnp.maximum(jnp.std(image), 1e-6)
+    # The variance is limited before the root, whose derivative at 0 is infinite.
+    spread = jnp.sqrt(jnp.maximum(jnp.var(image), 1e-12))
     standard = (image - jnp.mean(image)) / spread
     coarse = jax.image.resize(standard, (height // 16, width // 16), "linear")
     fine = standard - jax.image.resize(coarse, (height, width), "linear")

@@ -9,6 +9,7 @@ import dataclasses
 
 import equinox as eqx
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -76,8 +77,13 @@ class MultiViewSimilarity(nn.Module):
 
     @nn.compact
     def __call__(self, views: ViewPair, valid: Bool[Array, " view"]) -> PredictedError:
-        """Predict the error of a fit from its `valid` views, in any order."""
+        """Predict the error of a fit from its `valid` views, in any order. The other views may be
+        NaN."""
         config = self.config
+        # Attention multiplies the values of the other views by 0, which keeps NaN.
+        views = jax.tree.map(
+            lambda leaf: jnp.where(valid.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0.0), views
+        )
         stem = nn.vmap(_Stem, variable_axes={"params": None}, split_rngs={"params": False})
         tokens = stem(config, name="stem")(views)
         per_view, width = tokens.shape[1:]
@@ -134,7 +140,8 @@ class _Stem(nn.Module):
 
 
 def _standardize(image: Image) -> Image:
-    return (image - jnp.mean(image)) / jnp.maximum(jnp.std(image), 1e-6)
+    # The variance is limited before the root, whose derivative at 0 is infinite.
+    return (image - jnp.mean(image)) / jnp.sqrt(jnp.maximum(jnp.var(image), 1e-12))
 
 
 def _positional_encoding(height: int, width: int, channels: int) -> Float[np.ndarray, "token d"]:

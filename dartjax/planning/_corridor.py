@@ -42,6 +42,7 @@ def best_corridor(
         size = safe_norm(candidates)[..., None]
         candidates = candidates * jnp.minimum(1.0, max_shift_mm / jnp.maximum(size, 1e-6))
         clearances = jax.vmap(lambda c: clearance(shifted(c), field).clearance)(candidates)
+        clearances = jnp.where(jnp.isfinite(clearances), clearances, -jnp.inf)
         return candidates[jnp.argmax(clearances)], None
 
     steps = _FIRST_STEP_MM * _STEP_RATIO ** jnp.arange(_NUM_ROUNDS)

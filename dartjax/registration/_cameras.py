@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float, Int
 from dartjax import camera as cameras
 from dartjax import transforms
 from dartjax._least_squares import levenberg_marquardt
+from dartjax._numerics import safe_norm
 from dartjax._types import Coefficients, Point, Points, Scalar
 from dartjax.camera import Camera
-from dartjax.observations import Observations
+from dartjax.observations import Observations, without_ignored
 from dartjax.registration._landmark_residuals import centroid_of, exchangeable_residuals, robust
 from dartjax.ssm import ShapeModel, instance, landmarks
 
@@ -128,6 +129,7 @@ def refine_cameras(
     prior = CameraPrior() if prior is None else prior
     if coefficients is None:
         coefficients = jnp.zeros(model.modes.shape[:2])
+    observations = jax.vmap(without_ignored)(observations)
     scene = _gather(model, observations, coefficients, prior)
     problem = _Adjustment(scene, poses, jnp.mean(poses.translation(), axis=0), prior)
     movable = _movable(scene.sigma)
@@ -139,8 +141,9 @@ def refine_cameras(
     x = jnp.where(needed, x_free, x_held)
     motions, moved = problem.unravel(x, movable & needed)
     finite = jnp.isfinite(moved.parameters()).all() & jnp.isfinite(motions.parameters()).all()
-    farthest = jnp.max(jnp.abs(x[: problem.num_camera_unknowns]))
-    status = _status(finite, farthest, needed, movable, observations.view_valid[0])
+    finite = finite & jnp.isfinite(sum_held) & jnp.isfinite(sum_free)
+    near = jnp.all(jnp.abs(x[: problem.num_camera_unknowns]) <= _FAR)
+    status = _status(finite, near, needed, movable, observations.view_valid[0])
     given = transforms.SE3.identity((len(movable),)), poses
     kept_motions, kept_poses = jax.tree.map(
         lambda new, old: jnp.where((status >= 1) & (status <= 3), old, new), (motions, moved), given
@@ -221,7 +224,7 @@ class _Adjustment(eqx.Module):
         """Compute the median distance between detected and reprojected landmarks, mm."""
         sigma = self.scene.sigma
         over_sigma, _ = _scene_residuals(self.sized(x), motions, poses, self.prior)
-        in_mm = jnp.linalg.norm(over_sigma, axis=-1) * sigma
+        in_mm = safe_norm(over_sigma) * jnp.where(jnp.isfinite(sigma), sigma, 1.0)
         return jnp.nanmedian(jnp.where(jnp.isfinite(sigma), in_mm, jnp.nan))
 
 
@@ -231,9 +234,9 @@ def _gather(
     coefficients: Float[Array, "vertebra mode"],
     prior: CameraPrior,
 ) -> _Scene:
-    valid, pixels = observations.view_valid[..., None], observations.landmarks
-    readable = valid & jnp.isfinite(pixels).all(-1) & jnp.isfinite(observations.landmark_sigma)
-    sigma = jnp.where(readable, jnp.hypot(observations.landmark_sigma, prior.shape_mm), jnp.inf)
+    seen = jnp.isfinite(observations.landmark_sigma)
+    sigma = jnp.where(seen, observations.landmark_sigma, 1.0)
+    sigma = jnp.where(seen, jnp.hypot(sigma, prior.shape_mm), jnp.inf)
     centers, masked = jax.vmap(jax.vmap(centroid_of))(observations.masks)
 
     def points(own: ShapeModel, b: Coefficients) -> tuple[Points, Point]:
@@ -243,7 +246,7 @@ def _gather(
     on_shape, middles = jax.vmap(points)(model, coefficients)
     return _Scene(
         views=observations.cameras,
-        pixels=jnp.where(readable[..., None], pixels, 0.0),
+        pixels=observations.landmarks,
         sigma=sigma,
         mask_centers=centers,
         mask_known=observations.view_valid & masked,
@@ -291,12 +294,12 @@ def _scene_residuals(
 
 def _status(
     finite: Bool[Array, ""],
-    farthest: Scalar,
+    near: Bool[Array, ""],
     needed: Bool[Array, ""],
     movable: Bool[Array, " view"],
     view_valid: Bool[Array, " view"],
 ) -> Int[Array, ""]:
-    status = jnp.where(farthest > _FAR, 4, 0)
+    status = jnp.where(near, 0, 4)
     status = jnp.where(needed, status, 5)
     status = jnp.where(jnp.any(movable), status, 3)
     status = jnp.where(jnp.sum(view_valid) > 1, status, 2)

@@ -17,7 +17,7 @@ from dartjax import camera as cameras
 from dartjax._numerics import safe_norm
 from dartjax._types import Scalar
 from dartjax.camera import Camera
-from dartjax.observations import Observations
+from dartjax.observations import Observations, without_ignored
 from dartjax.registration._fit import Reconstruction
 from dartjax.registration._landmark_fit import fit_landmarks
 from dartjax.registration._landmark_residuals import centroid_of, exchangeable_residuals
@@ -82,7 +82,8 @@ def failure_features(
     it for all cases of a failure model or for none. A result that is not finite gives
     features that are not finite. `failure_probability` takes `jnp.stack` of the result.
     """
-    detected = observations if detected is None else detected
+    observations = without_ignored(observations)
+    detected = observations if detected is None else without_ignored(detected)
     valid = observations.view_valid
     seen = jnp.isfinite(observations.landmark_sigma) & valid[:, None]
     agreement = uncertainty.agreement
@@ -269,7 +270,7 @@ def fit_failure_model(
         delta = -jnp.linalg.solve(hessian, jax.grad(loss)(x))
         lengths = 0.5 ** jnp.arange(8.0)
         losses = jax.vmap(lambda length: loss(x + length * delta))(lengths)
-        best = jnp.argmin(losses)
+        best = jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
         return jnp.where(losses[best] < loss(x), x + lengths[best] * delta, x), None
 
     x, _ = jax.lax.scan(step, jnp.zeros(design.shape[1], features.dtype), length=num_steps)

@@ -208,7 +208,7 @@ def prepare(
     rendered = render_views(vertices, model, evidence.cameras, splat_options)
     region = with_region(evidence, rendered, options.region_dilation_mm / pixel_mm)
     if around is not None:
-        region = with_surroundings(region, around, model, splat_options)
+        region = with_surroundings(region, around, vertices, model, splat_options)
     return jax.lax.stop_gradient(region), splat_options
 
 
@@ -295,7 +295,8 @@ def _status(
     leaves = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(parameters)])
     finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(leaves))
     angle = ray_angle(observations.cameras, observations.view_valid.astype(loss.dtype))
-    status = jnp.where(angle < jnp.deg2rad(_NEARLY_PARALLEL_DEG), 4, 0)
-    status = jnp.where(jnp.max(jnp.abs(parameters.coefficients)) > 3.5, 3, status)
-    status = jnp.where(jnp.min(agreement) < 0.75, 2, status)
+    # Each test is of what is good, so that NaN fails it.
+    status = jnp.where(angle >= jnp.deg2rad(_NEARLY_PARALLEL_DEG), 0, 4)
+    status = jnp.where(jnp.all(jnp.abs(parameters.coefficients) <= 3.5), status, 3)
+    status = jnp.where(jnp.all(agreement >= 0.75), status, 2)
     return jnp.where(finite, status, 1).astype(jnp.int32)

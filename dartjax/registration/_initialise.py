@@ -18,9 +18,10 @@ from jaxtyping import Array, Bool, Float, Int
 from dartjax import camera as cameras
 from dartjax import transforms
 from dartjax._least_squares import levenberg_marquardt
+from dartjax._numerics import safe_norm
 from dartjax._types import Point, Points, Scalar
 from dartjax.camera import Camera
-from dartjax.observations import NUM_LANDMARKS, PARTNER, Observations
+from dartjax.observations import NUM_LANDMARKS, PARTNER, Observations, without_ignored
 from dartjax.registration._landmark_residuals import centroid_of, exchangeable_residuals, robust
 from dartjax.registration._objective import Neighbour, no_neighbour
 from dartjax.registration._triangulate import nearest_to_rays, triangulate, viewing_rays
@@ -80,8 +81,8 @@ def initialise(
     views, from the neighbour's pose, and from 15 tilts of the patient's axes. Never raises: read
     `tier`; the pose of tier 4 is unreliable.
     """
-    neighbour = no_neighbour() if neighbour is None else neighbour
-    evidence = _gather(model, observations)
+    neighbour = no_neighbour() if neighbour is None else _readable(neighbour)
+    evidence = _gather(model, without_ignored(observations))
     starts = _starts(evidence, neighbour)
 
     def refine(start: transforms.SE3) -> tuple[transforms.SE3, Scalar]:
@@ -98,6 +99,15 @@ def initialise(
     chosen = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
     pose = jax.tree.map(lambda leaf: leaf[chosen], poses)
     return _with_tier(pose, evidence, neighbour)
+
+
+def _readable(neighbour: Neighbour) -> Neighbour:
+    """Replace a pose that is not known, and may be NaN, by the identity."""
+    known = neighbour.known & jnp.all(jnp.isfinite(_leaves_of(neighbour.pose)))
+    pose = jax.tree.map(
+        lambda leaf, other: jnp.where(known, leaf, other), neighbour.pose, no_neighbour().pose
+    )
+    return Neighbour(pose, known)
 
 
 def agreeing_landmarks(observations: Observations, found: Initialisation) -> Observations:
@@ -129,11 +139,10 @@ class _Gathered(eqx.Module):
 def _gather(model: ShapeModel, observations: Observations) -> _Gathered:
     valid = observations.view_valid
     centers, masked = jax.vmap(centroid_of)(observations.masks)
-    readable = jnp.isfinite(observations.landmarks).all(-1)
     return _Gathered(
         views=observations.cameras,
-        pixels=jnp.where(readable[..., None], observations.landmarks, 0.0),
-        sigma=jnp.where(valid[:, None] & readable, observations.landmark_sigma, jnp.inf),
+        pixels=observations.landmarks,
+        sigma=observations.landmark_sigma,
         mask_centers=centers,
         mask_known=valid & masked,
         valid=valid,
@@ -260,8 +269,8 @@ def _with_tier(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) 
     has_evidence = jnp.any(agrees, axis=1) | evidence.mask_known
     one_view = (jnp.sum(evidence.valid) >= 2) & (jnp.sum(has_evidence) < 2)
     tier = jnp.where(one_view, jnp.where(neighbour.known, jnp.maximum(tier, 3), ABSTAINED), tier)
-    in_mm = squared * jnp.where(agrees, evidence.sigma, 0.0) ** 2
-    residual = jnp.sqrt(jnp.sum(in_mm) / jnp.maximum(num_seen, 1) / 2.0)
+    in_mm = residuals * jnp.where(agrees, evidence.sigma, 0.0)[..., None]
+    residual = safe_norm(in_mm.reshape(-1)) / jnp.sqrt(2.0 * jnp.maximum(num_seen, 1))
     # A rotation larger than in any patient means that cameras or patient axes are wrong.
     upright = jnp.linalg.norm(pose.rotation().log()) < _MOST_TURNED
     finite = jnp.isfinite(_leaves_of(pose)).all()

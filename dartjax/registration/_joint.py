@@ -110,6 +110,9 @@ def _stage(
     """Run one stage for all vertebrae, each with its neighbours in their state at its start."""
     vertices = jax.vmap(posed_vertices)(models, starts, parameters)
     poses = jax.vmap(moved_pose)(starts, parameters)
+    # A vertebra whose fit is not finite must not affect its neighbours.
+    finite = jnp.all(jnp.isfinite(vertices), axis=(1, 2))
+    order = dataclasses.replace(order, present=order.present & finite)
     places = jnp.arange(len(order.present))
     neighbours_of = jax.vmap(_neighbours_of, (0, None, None, None))
     around, neighbours = neighbours_of(places, vertices, poses, order)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from dartjax import transforms
 from dartjax._least_squares import levenberg_marquardt
-from dartjax.observations import Observations
+from dartjax.observations import Observations, without_ignored
 from dartjax.registration._objective import (
     FitParameters,
     landmark_residuals,
@@ -28,13 +28,13 @@ def fit_landmarks(
     squares of turn and shift from the start over 0.25 rad and 10 mm per axis, because landmarks of
     a single view hardly determine the depth. Returns the start if there are no landmarks.
     """
+    observations = without_ignored(observations)
     flat, unravel = ravel_pytree(zero_parameters(len(model.modes)))
 
     def residual(x: Float[Array, " unknown"]) -> Float[Array, " residual"]:
         parameters = unravel(x)
         points = landmarks(model, posed_vertices(model, start, parameters))
-        residuals = landmark_residuals(points, observations)
-        reprojection = jnp.where(observations.view_valid[:, None, None], residuals, 0.0)
+        reprojection = landmark_residuals(points, observations)
         turn = parameters.rotation * (FitParameters.ROTATION_UNIT / _START_RAD)
         shift = parameters.translation * (FitParameters.TRANSLATION_UNIT / _START_MM)
         return jnp.concatenate([reprojection.reshape(-1), turn, shift, parameters.coefficients])

@@ -26,10 +26,9 @@ def exchangeable_residuals(
 ) -> tuple[Float[Array, "n 2"], Bool[Array, " n"]]:
     """Compute the reprojection errors of landmarks in one view, allowing left/right swaps.
 
-    Returns in-plane mm over sigma (0 where sigma is inf or the pixel is not
-    finite: not seen), and which landmarks are taken
-    as swapped: both of a pair are seen and the swap lowers their `robust` squares. A lateral view
-    does not distinguish left from right.
+    Returns in-plane mm over sigma (0 where sigma or the pixel is not finite: not seen), and which
+    landmarks are taken as swapped: both of a pair are seen and the swap lowers their `robust`
+    squares. A lateral view does not distinguish left from right.
     """
     partner, seen = jnp.asarray(PARTNER), jnp.isfinite(sigma) & jnp.isfinite(pixels).all(-1)
     pixels = jnp.where(seen[:, None], pixels, 0.0)

@@ -19,7 +19,7 @@ from dartjax._numerics import pseudo_huber
 from dartjax._types import Coefficients, Image, Images, Point, Scalar, Vertices
 from dartjax.camera import Camera
 from dartjax.image import gaussian_blur
-from dartjax.observations import Observations
+from dartjax.observations import Observations, without_ignored
 from dartjax.render import SplatOptions, XrayChannels, splat, two_compartment
 from dartjax.ssm import ShapeModel, instance, landmarks
 
@@ -129,6 +129,7 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
     """Downsample observations by averaging (an integer factor), blur images and masks, and give all
     exposed pixels the same weight; `with_region` narrows the region of interest. ValueError if
     `num_pixels` does not divide the size of the crop."""
+    observations = without_ignored(observations)
     full = observations.images.shape[-1]
     factor = full // num_pixels
     if factor * num_pixels != full:
@@ -186,21 +187,26 @@ class Surroundings(eqx.Module):
 
 
 def with_surroundings(
-    evidence: Evidence, around: Surroundings, model: ShapeModel, options: SplatOptions
+    evidence: Evidence,
+    around: Surroundings,
+    own: Vertices,
+    model: ShapeModel,
+    options: SplatOptions,
 ) -> Evidence:
     """Render other vertebrae into the background of every view. They are fixed during the fit, and
-    their attenuation is then not attributed to the fitted vertebra."""
+    their attenuation is then not attributed to the fitted vertebra, whose vertices are `own`. A
+    vertebra that is not finite counts as absent."""
+    present = around.present & jnp.all(jnp.isfinite(around.vertices), axis=(1, 2))
+    # The position of an absent vertebra is arbitrary: render a surface that is in the views.
+    vertices = jnp.where(present[:, None, None], around.vertices, own[None])
 
     def add(total: Images, other: tuple[Vertices, Bool[Array, ""]]) -> tuple[Images, None]:
         vertices, present = other
-        # The pose of an absent vertebra is arbitrary, so its pixels may be NaN.
         channels = render_views(vertices, model, evidence.cameras, options)
         image = jax.vmap(two_compartment)(channels)
         return total + jnp.where(present, jnp.nan_to_num(image), 0.0), None
 
-    background, _ = jax.lax.scan(
-        add, jnp.zeros_like(evidence.images), (around.vertices, around.present)
-    )
+    background, _ = jax.lax.scan(add, jnp.zeros_like(evidence.images), (vertices, present))
     return dataclasses.replace(evidence, background=background)
 
 
@@ -213,11 +219,12 @@ def landmark_residuals(
     points: Float[Array, "landmark 3"], seen: Observations | Evidence
 ) -> Float[Array, "view landmark 2"]:
     """Compute the reprojection residuals over sigma: in-plane mm at each landmark's depth / sigma
-    in mm. A landmark that was not seen (sigma = inf) gives 0."""
+    in mm. A landmark that was not seen (sigma or pixel not finite) gives 0."""
 
     def one_view(view: Camera, pixels: Float[Array, "n 2"], sigma: Float[Array, " n"]):
-        in_mm = cameras.reprojection_mm(view, points, pixels)
-        return jnp.where(jnp.isfinite(sigma)[:, None], in_mm / sigma[:, None], 0.0)
+        seen = (jnp.isfinite(sigma) & jnp.all(jnp.isfinite(pixels), axis=-1))[:, None]
+        in_mm = cameras.reprojection_mm(view, points, jnp.where(seen, pixels, 0.0))
+        return jnp.where(seen, in_mm / jnp.where(seen, sigma[:, None], 1.0), 0.0)
 
     return jax.vmap(one_view)(seen.cameras, seen.landmarks, seen.landmark_sigma)
 

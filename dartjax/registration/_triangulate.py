@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dartjax import camera as cameras
+from dartjax._numerics import safe_norm
 from dartjax._types import Point, Points, Scalar
 from dartjax.camera import Camera
 
@@ -40,10 +41,9 @@ def triangulate(
 
     The initial estimate is the point nearest to all rays, weighted by 1 / sigma^2 (the linear form
     of the problem in mm); Gauss-Newton on the reprojection error, in mm at the point's depth,
-    refines it. A pixel that is
-    not finite, or has `sigma_mm` = inf, is not seen. A point seen in one view gets a depth of
-    about 0.6 sdd along its ray; the position of a point seen in no view is arbitrary: read
-    `num_views`.
+    refines it. A pixel that is not finite, or has `sigma_mm` = inf, is not seen. A point seen in
+    one view gets a depth of about 0.6 sdd along its ray; the position of a point seen in no view is
+    arbitrary: read `num_views`.
     """
     seen = jnp.isfinite(sigma_mm) & jnp.isfinite(pixels).all(-1)
     pixels = jnp.where(seen[..., None], pixels, views.principal_point[:, None])
@@ -54,9 +54,9 @@ def triangulate(
     def one(pixel: Float[Array, "view 2"], direction: Points, weight: Float[Array, " view"]):
         start = nearest_to_rays(views, sources, direction, weight)
         point = _reprojection_steps(views, pixel, weight, start, num_steps)
-        residual = _in_plane(views, point, pixel)
-        square = jnp.sum(jnp.where(weight > 0.0, jnp.sum(residual**2, axis=1), 0.0))
-        return point, jnp.sqrt(square / jnp.maximum(2.0 * jnp.sum(weight > 0.0), 1.0))
+        residual = jnp.where(weight[:, None] > 0.0, _in_plane(views, point, pixel), 0.0)
+        count = jnp.maximum(2.0 * jnp.sum(weight > 0.0), 1.0)
+        return point, safe_norm(residual.reshape(-1)) / jnp.sqrt(count)
 
     points, residual = jax.vmap(one, in_axes=(1, 1, 1))(pixels, directions, weights)
     return Triangulated(points, jnp.sum(seen, axis=0), residual)
@@ -85,7 +85,8 @@ def _reprojection_steps(
     start: Point,
     num_steps: int,
 ) -> Point:
-    root = jnp.sqrt(weight)[:, None]
+    counts = weight > 0.0
+    root = jnp.where(counts, jnp.sqrt(jnp.where(counts, weight, 1.0)), 0.0)[:, None]
 
     def residual(point: Point) -> Float[Array, " m"]:
         return (root * _in_plane(views, point, pixel)).reshape(-1)
@@ -112,6 +113,6 @@ def ray_angle(views: Camera, weights: Float[Array, " view"]) -> Scalar:
     """Compute the largest angle between the central beams, as lines, of two views with a weight
     above 0, rad in [0, pi/2]."""
     beams = jax.vmap(lambda view: view.beam)(views)
-    sine = jnp.linalg.norm(jnp.cross(beams[:, None], beams[None]), axis=-1)
+    sine = safe_norm(jnp.cross(beams[:, None], beams[None]))
     both = (weights[:, None] > 0.0) & (weights[None] > 0.0)
     return jnp.arcsin(jnp.clip(jnp.max(jnp.where(both, sine, 0.0)), 0.0, 1.0))

@@ -34,7 +34,7 @@ def surface_patches(
     area, the same for every patch: hat functions smoothed by one kernel still sum to 1, with a
     kernel that follows the local patch size they do not (the error is the Laplacian of the
     variance). The variance along the normal is shell_thickness^2 / 12, that of a uniform shell.
-    A vertex without faces has zero area and draws nothing.
+    A vertex without faces has zero area and draws nothing; it may be NaN.
     """
     sums = jax.ops.segment_sum(
         _hat_moments(vertices, faces), faces.T.reshape(-1), num_segments=len(vertices)
@@ -47,8 +47,12 @@ def surface_patches(
     across = normal[:, :, None] * normal[:, None, :]
     smoothing_variance = smoothing**2 * jnp.mean(area)
     widened = spread + smoothing_variance * (jnp.eye(3)[None] - across)
+    # Without faces the position is arbitrary: take one at which a projection is finite.
+    has_faces = area > 0.0
+    position = jnp.where(has_faces, vertices, 0.0)
+    middle = jnp.sum(area * position, axis=0) / jnp.sum(area)
     return Patches(
-        mean=vertices + offset,
+        mean=jnp.where(has_faces, position + offset, middle[None]),
         covariance=widened + shell_thickness**2 / 12.0 * across,
         area=area[:, 0],
         area_vector=area_vector,

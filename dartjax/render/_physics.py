@@ -231,7 +231,8 @@ def _check(chosen, widths, shares, shutters, iris_radius) -> None:
     _check_range("photons_per_pixel", chosen["photons_per_pixel"], 1.0)
     for name in ("scatter_to_primary", "blur_mm", "electronic_noise"):
         _check_range(name, chosen[name], 0.0)
-    if len(widths) != len(shares) or not widths or min(widths) <= 0.0 or min(shares) < 0.0:
+    positive = all(width > 0.0 for width in widths) and all(share >= 0.0 for share in shares)
+    if len(widths) != len(shares) or not widths or not positive:
         raise ValueError(
             f"scatter_widths_mm {widths} and scatter_shares {shares}: give equally many positive "
             "widths and non-negative shares"

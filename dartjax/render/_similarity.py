@@ -186,8 +186,12 @@ def _bin_weights(image: Image, weights: Image, bins: int) -> Float[Array, "pixel
     counts = weights > 0
     low = jnp.min(jnp.where(counts, image, jnp.inf))
     high = jnp.max(jnp.where(counts, image, -jnp.inf))
-    span = jnp.where(high > low, high - low, 0.0)
-    offset = jnp.where(counts & (high > low), image - low, 0.0)
+    varies = high > low
+    low, span = (
+        jnp.where(varies, low, 0.0),
+        jnp.where(varies, high, 0.0) - jnp.where(varies, low, 0.0),
+    )
+    offset = jnp.where(counts & varies, jnp.where(counts, image, 0.0) - low, 0.0)
     position = 2.0 + (bins - 5) * safe_divide(offset, jnp.broadcast_to(span, offset.shape))
     return _cubic_bspline(position.reshape(-1, 1) - jnp.arange(bins)[None, :])
 

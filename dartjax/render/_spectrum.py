@@ -71,8 +71,10 @@ def tube_spectrum(
     voltages = tables["voltages_kv"]
     if not voltages[0] <= kvp <= voltages[-1]:
         raise ValueError(f"kvp is {kvp:g}: spectra are tabulated from 60 to 120 kV")
-    if min(filtration_mm_al, filtration_mm_cu) < 0.0:
-        raise ValueError("filtration is negative: give the millimetres of aluminium and copper")
+    if not (filtration_mm_al >= 0.0 and filtration_mm_cu >= 0.0):
+        raise ValueError(
+            "filtration is negative or NaN: give the millimetres of aluminium and copper"
+        )
     below = min(int(kvp - voltages[0]), len(voltages) - 2)
     part = kvp - voltages[below]
     fluence = (1.0 - part) * tables["fluence"][below] + part * tables["fluence"][below + 1]

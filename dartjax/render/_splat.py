@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dartjax._types import Faces, Image, Vertices
+from dartjax._types import Faces, Image, Scalar, Vertices
 from dartjax.camera import Camera
 from dartjax.render._accumulate import (
     accumulate_dense,
     accumulate_separable,
     accumulate_windowed,
 )
-from dartjax.render._patches import surface_patches
+from dartjax.render._patches import Patches, surface_patches
 from dartjax.render._projection import project_gaussians, ray_geometry
 
 Backend = Literal["windowed", "separable", "dense"]
@@ -64,10 +64,11 @@ def splat(
 ) -> XrayChannels:
     """Render one closed surface (world mm) into one view.
 
-    Differentiable in the vertices and in every leaf of the camera; with the "windowed" back-end in
-    reverse mode only (`jax.grad`, `jax.jacrev`, also nested), with "dense" and "separable" in both
-    modes. The surface must be closed and in front of the source, else the images are meaningless;
-    faces that point inward give a negative thickness (`data.load_mesh` refuses them).
+    Differentiable in the vertices and in every leaf of the camera. The "windowed" back-end has a
+    reverse derivative only (`jax.grad`, `jax.jacrev`, also nested: `jax.jacrev(jax.jacrev(f))` is
+    the Hessian); its forward derivative is the transpose, `jax.linear_transpose` of the function
+    that `jax.vjp` returns. "dense" and "separable" have both. The surface must be closed and in
+    front of the source, else the images are meaningless; a surface that is inside out is turned.
     """
     path_lengths = _path_lengths(vertices, faces, camera, options)
     return _channels(path_lengths, options)
@@ -120,7 +121,7 @@ def _path_lengths(
     facing = jnp.sum(patches.area_vector * rays.direction, axis=1)
     centroid_distance = jnp.sum(patches.area * rays.distance) / jnp.sum(patches.area)
     shell = patches.area * options.shell_thickness
-    thickness = facing * (rays.distance - centroid_distance)
+    thickness = _outward(patches) * facing * (rays.distance - centroid_distance)
     weights = jnp.stack([shell, thickness], axis=1) * rays.density[:, None]
     match options.backend:
         case "windowed":
@@ -129,6 +130,13 @@ def _path_lengths(
             return accumulate_separable(gaussians, weights, camera.image_size, options.rank)
         case "dense":
             return accumulate_dense(gaussians, weights, camera.image_size)
+
+
+def _outward(patches: Patches) -> Scalar:
+    """Return 1 if the faces of the surface point outward, -1 if they point inward, from the sign of
+    the enclosed volume. As `mesh.orientation`, but without a gather of the faces."""
+    from_middle = patches.mean - jnp.mean(patches.mean, axis=0, keepdims=True)
+    return jnp.where(jnp.sum(patches.area_vector * from_middle) < 0.0, -1.0, 1.0)
 
 
 def _channels(path_lengths: Float[Array, "2 h w"], options: SplatOptions) -> XrayChannels:

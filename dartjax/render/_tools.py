@@ -106,12 +106,12 @@ def mesh_thickness(mesh: TriangleMesh, camera: Camera) -> Image:
     winding of the projected triangle follows from the crossings of the row with its edges. Two
     faces that share an edge compute identical crossings, so a closed surface has no leaks. Time
     grows with faces x pixels (about 0.1 ms a face at 256 x 256). Differentiable almost everywhere
-    in the camera and the vertices. A mesh that reaches behind the source gives 0; parts beyond the
-    detector add nothing.
+    in the camera and the vertices. A mesh that is inside out is turned. A mesh that reaches behind
+    the source gives 0; parts beyond the detector add nothing.
     """
     points = apply(camera.camera_from_world, mesh.vertices)
     depths = points[:, 2]
-    in_front = jnp.min(depths) > 1.0
+    in_front = ~jnp.any(depths <= 1.0)  # NaN stays visible
     safe = jnp.where(in_front, depths, 1.0)
     pixels = points[:, :2] / safe[:, None] * camera.focal_length[None]
     pixels = pixels + camera.principal_point[None]
@@ -125,6 +125,7 @@ def mesh_thickness(mesh: TriangleMesh, camera: Camera) -> Image:
         return total + winding * (middle - depth), None
 
     along_beam, _ = lax.scan(add_face, jnp.zeros(camera.image_size), mesh.faces)
+    along_beam = along_beam * meshes.orientation(mesh.vertices, mesh.faces)
     thickness = along_beam * jnp.sqrt(1.0 + jnp.sum(tangents**2, axis=-1))
     return jnp.where(in_front, jnp.maximum(thickness, 0.0), 0.0)
 

@@ -33,7 +33,8 @@ class PathReach(NamedTuple):
 
     @property
     def reached(self) -> np.ndarray:
-        """Mask of the paths within limits and without collision of tool and patient."""
+        """Mask of the paths within limits and without collision of tool and patient on the whole
+        motion."""
         clear = np.asarray(self.approach.clearance) > 0.0
         return (self.status == StatusCode.OK) & clear
 
@@ -47,7 +48,10 @@ class DisplacedReach(NamedTuple):
 
 
 class BasePlanner:
-    """Planner of the base placement of one robot for one patient; programs are compiled once."""
+    """Planner of the base placement of one robot for one patient; programs are compiled once.
+
+    Every motion starts in the middle of the joint ranges, `home`.
+    """
 
     def __init__(self, patient: PlannedPatient, robot: HybridRobot, num_steps: int) -> None:
         self.patient, self.robot, self.num_steps = patient, robot, num_steps
@@ -97,7 +101,9 @@ class BasePlanner:
         return found, float(error.max()) if len(error) else float("nan")
 
     def _approach(self, path: NeedlePath, T_base_patient: SE3) -> tuple[Approach, Int[Array, ""]]:
-        return arms.plan_approach(path, T_base_patient, self.robot, body=self.body, tool=self.tool)
+        return arms.plan_approach(
+            path, T_base_patient, self.robot, body=self.body, tool=self.tool, start=self.home
+        )
 
     def _place(self, paths: NeedlePath, may_move: tuple[bool, ...]) -> Placement:
         options = dataclasses.replace(
@@ -112,7 +118,13 @@ class BasePlanner:
         def from_turn(turn: Array) -> Placement:
             start = arms.moved_base(first, jnp.zeros(6).at[5].set(turn), center)
             return arms.place_base(
-                paths, start, self.robot, body=self.body, tool=self.tool, options=options
+                paths,
+                start,
+                self.robot,
+                body=self.body,
+                tool=self.tool,
+                options=options,
+                start=self.home,
             )
 
         found = jax.vmap(from_turn)(jnp.deg2rad(jnp.array([0.0, *_FIRST_TURNS_DEG])))

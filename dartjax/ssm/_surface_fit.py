@@ -127,7 +127,7 @@ def register_surface(
     points, normals = surface_samples(vertices, faces, num_points, seed=seed)
     starts = _starts(model, points, tilts_deg)
     poses, history = _try_starts(model, points[::6], normals[::6], starts)
-    best = int(jnp.argmin(history[:, -1]))
+    best = int(jnp.nanargmin(history[:, -1]))
     start = jax.tree.map(lambda leaf: leaf[best], poses)
     pose, coefficients, history = fit_surface(
         model, points, normals, start, noise=(4.0, 0.5), num_iterations=30

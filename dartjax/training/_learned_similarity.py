@@ -6,9 +6,10 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from dartjax._numerics import safe_norm
 from dartjax._types import Scalar
 from dartjax.models import MultiViewSimilarity, PredictedError
-from dartjax.observations import Observations
+from dartjax.observations import Observations, without_ignored
 from dartjax.registration import (
     Comparison,
     MultiViewScore,
@@ -44,7 +45,7 @@ def predicted_error(
 ) -> PredictedError:
     """Predict the error of a fit of one vertebra. The crops must have the width of the training
     crops (110 mm). Pure; vmap over cases."""
-    seen = observations
+    seen = without_ignored(observations)
     pairs = view_pairs(model, fit, seen.cameras, seen.images, seen.masks, net.config.size)
     return net.apply({"params": params}, pairs, seen.view_valid)  # pyright: ignore
 
@@ -79,14 +80,17 @@ def flag_unreliable(
     predicted = predicted_error(net, params, model, observations, fit)
     upper_mm = jnp.expm1(predicted.log_masd + jnp.exp(0.5 * predicted.log_variance))
     points = landmarks(model, posed(model, found.pose, found.coefficients))
-    status = jnp.where(landmark_rms(points, observations) > MOST_LANDMARK_RMS, _OFF_LANDMARKS, 0)
-    status = jnp.where(upper_mm > MOST_ERROR_MM, _LARGE_ERROR, status).astype(jnp.int32)
+    # Each test is of what is good, so that NaN fails it.
+    close = landmark_rms(points, observations) <= MOST_LANDMARK_RMS
+    status = jnp.where(close, 0, _OFF_LANDMARKS)
+    status = jnp.where(upper_mm <= MOST_ERROR_MM, status, _LARGE_ERROR).astype(jnp.int32)
     return dataclasses.replace(found, status=jnp.where(found.status == 0, status, found.status))
 
 
 def landmark_rms(points: Float[Array, "landmark 3"], observations: Observations) -> Scalar:
     """Compute the root mean square per coordinate of the landmark residuals over their standard
     deviations; 0 if no landmark was seen."""
-    seen = jnp.isfinite(observations.landmark_sigma) & observations.view_valid[:, None]
-    squared = jnp.where(seen[..., None], landmark_residuals(points, observations) ** 2, 0.0)
-    return jnp.sqrt(jnp.sum(squared) / jnp.maximum(2.0 * jnp.sum(seen), 1.0))
+    observations = without_ignored(observations)
+    count = 2.0 * jnp.sum(jnp.isfinite(observations.landmark_sigma))
+    residuals = landmark_residuals(points, observations).reshape(-1)
+    return safe_norm(residuals) / jnp.sqrt(jnp.maximum(count, 1.0))

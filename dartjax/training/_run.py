@@ -61,8 +61,21 @@ def train(
 
     After a stop by time the checkpoint stays in `work`, and a second call continues from it. If
     tensorboardX is installed (`dartjax[log]`), the curves are written to `work`/tensorboard during
-    the training. DataError for a checkpoint that is damaged or of another network.
+    the training. DataError for a checkpoint that is damaged or of another network, and while
+    another process trains in `work`.
     """
+    with data.only_writer(work):
+        return _trained(params, training, work, step, minutes, checkpoint_minutes)
+
+
+def _trained(
+    params: PyTree,
+    training: Training,
+    work: pathlib.Path,
+    step: Step,
+    minutes: float,
+    checkpoint_minutes: float,
+) -> Trained:
     run = _Run(params, training, work)
     started = saved = time.monotonic()
     first, late = run.step, False
@@ -91,12 +104,13 @@ class _Run:
     """Running training: its state, the best parameters so far, the log and the checkpoints."""
 
     def __init__(self, params: PyTree, training: Training, work: pathlib.Path):
-        work.mkdir(parents=True, exist_ok=True)
         self.training = training
         self.state, self.best = train_state(params, training.schedule), params
         self.log = _Log()
         self.manager = ocp.CheckpointManager(
-            work.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1)
+            work.absolute(),
+            # A process that was killed while it wrote a checkpoint leaves a temporary folder.
+            options=ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True),
         )
         if self.manager.latest_step() is not None:
             self.state, self.best, self.log = _restored(self.manager, self.state, self.best, work)

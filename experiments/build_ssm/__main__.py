@@ -9,7 +9,7 @@ is cached, so a build that was stopped continues where it was.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,7 +25,10 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Register the shapes, build the models, measure their quality, and draw them."""
     folder = ssm_data.shape_folder(settings.data)
     used, rejected = data.collect_shapes(
-        folder, without=settings.exclude_subjects, progress=launch.progress
+        folder,
+        without=settings.exclude_subjects,
+        labels=cast(data.Numbering, settings.labels),
+        progress=launch.progress,
     )
     template, targets = data.load_template(), data.published_targets()
     recipe = RECIPES[settings.recipe]

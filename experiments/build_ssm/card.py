@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from dartjax import data
 from dartjax.ssm import build
@@ -65,7 +65,7 @@ def card_of(
         "subjects_excluded": excluded,
         "sources": {s: SOURCES.get(s, {"from": "the builder's own data"}) for s in subjects},
         "files": {f"{s.subject}/{s.level}": s.sha256 for s in used},
-        "ct_hashes": data.ct_hashes(folder, subjects),
+        "ct_hashes": data.ct_hashes(folder, subjects, labels=cast(data.Numbering, settings.labels)),
         "command": "python -m experiments.build_ssm --data=FOLDER"
         + (f" --exclude_subjects={','.join(excluded)}" if excluded else ""),
         "recipe": RECIPES[settings.recipe]._asdict(),

@@ -25,7 +25,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     card = report.card_of(
         path.read_bytes(), anode_deg=settings.anode_deg, commit=ctx.config["commit"]
     )
-    (ctx.out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (ctx.out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     record = ctx.record(
         dataset="tables of X-ray physics",
         dataset_kind="synthetic",

@@ -27,7 +27,7 @@ from experiments.cohort.settings import Settings
 
 def main(ctx: launch.RunContext, settings: Settings) -> int:
     """Inspect and select scans, find leaks, and write the results. Return 1 for a leak."""
-    subjects = _subjects(settings.cohort)
+    subjects = _subjects(settings.cohort, settings.labels)
     others = [_read_other(path) for path in settings.against]
     inspected, tiles, bad = _inspect_all(subjects, settings)
     manifest = _select(inspected, settings.verse_small)
@@ -65,13 +65,13 @@ def main(ctx: launch.RunContext, settings: Settings) -> int:
     return 1 if found else 0
 
 
-def _subjects(cohort: str | None) -> list[data.Subject]:
+def _subjects(cohort: str | None, labels: str) -> list[data.Subject]:
     """Find the scans of --cohort. DataError if real and synthetic scans are mixed."""
     if cohort is None:
         raise data.DataError(
             "--cohort is required: give a folder of CTs with masks, or a manifest.json"
         )
-    subjects = data.find_subjects(cohort)
+    subjects = data.find_subjects(cohort, labels=cast(data.Numbering, labels))
     kinds = sorted({subject.dataset_kind for subject in subjects})
     if len(kinds) > 1:
         raise data.DataError(f"the cohort mixes {' and '.join(kinds)} data: give them separately")

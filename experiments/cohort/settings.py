@@ -3,6 +3,7 @@
 import dataclasses
 
 from dartjax.cli import setting
+from experiments.common.cohort_settings import labels_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,6 +11,7 @@ class Settings:
     """Cohort, data to compare it with, and selection of scans and vertebrae."""
 
     cohort: str | None = setting(None, "Folder of CTs with masks, or a manifest.json. Required.")
+    labels: str = labels_setting()
     against: tuple[str, ...] = setting(
         (), "Manifests, or folders of shape models, to search for leaks."
     )

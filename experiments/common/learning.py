@@ -48,12 +48,40 @@ def initial_parameters(settings: LearningSettings, random: PyTree) -> PyTree:
 
 
 def train(
-    name: str, preset: str, settings: LearningSettings, params: PyTree, plan: Training
+    name: str,
+    preset: str,
+    settings: LearningSettings,
+    seen: Crops,
+    params: PyTree,
+    plan: Training,
 ) -> Trained:
-    """Train with checkpoints, from which the same command continues."""
+    """Train on the crops `seen` with checkpoints, from which the same command continues.
+
+    DataError if the checkpoints are of a training with other settings.
+    """
     work = pathlib.Path(settings.work or f"{settings.crops}/work-{name}-{preset}")
+    started_with = {
+        "training": name,
+        "preset": preset,
+        "seed": plan.seed,
+        "num_steps": plan.schedule.num_steps,
+        "subjects": subjects_of(seen),
+        "validation": list(settings.validation),
+        "begin": settings.begin,
+    }
+    try:
+        data.start_dataset(work, started_with)
+    except data.DataError as error:
+        raise data.DataError(f"{error} (--work)") from error
     with launch.progress("training") as step:
-        return training.train(params, plan, work, step, minutes=settings.minutes)
+        return training.train(
+            params,
+            plan,
+            work,
+            step,
+            minutes=settings.minutes,
+            checkpoint_minutes=settings.checkpoint_minutes,
+        )
 
 
 def training_numbers(trained: Trained) -> dict[str, Any]:

@@ -22,3 +22,6 @@ class LearningSettings:
         None, "Number of steps. Default: that of the preset.", lower_bound=1
     )
     minutes: float = setting(float("inf"), "Stop after this time; the same command continues.")
+    checkpoint_minutes: float = setting(
+        3.0, "Time between checkpoints; 0: after every step.", lower_bound=0.0
+    )

@@ -47,7 +47,9 @@ def write_oracle(
     columns = np.array(list(rows.values()), float)
     lines.append(["all", "median", *(_number(v) for v in np.median(columns, axis=0))])
     lines.append(["all", "mean", *(_number(v) for v in columns.mean(0))])
-    (out / "oracle.md").write_text(_markdown(header, lines) + "\n" + _path_table(cases, modes[0]))
+    (out / "oracle.md").write_text(
+        _markdown(header, lines) + "\n" + _path_table(cases, modes[0]), encoding="utf-8"
+    )
 
 
 def _path_table(cases: Sequence[Mapping[str, Any]], num_modes: int) -> str:
@@ -116,7 +118,7 @@ def write_tables(out: pathlib.Path, quality: Quality) -> None:
             lines = [[_number(value) for value in row.values()] for row in rows]
             header = [column.replace("_", " ") for column in rows[0]]
             parts.append(f"### {title}\n\n{_markdown(header, lines)}")
-    (out / "tables.md").write_text("\n".join(parts))
+    (out / "tables.md").write_text("\n".join(parts), encoding="utf-8")
 
 
 def write_pictures(out: pathlib.Path, models: Mapping[str, ShapeModel], template: Template) -> None:

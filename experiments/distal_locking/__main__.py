@@ -14,7 +14,7 @@ metrics.json. docs/results/distal_locking.md explains them.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ _Rows = list[dict[str, Any]]
 def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Run every part of the study, then write tables, figures and metrics."""
     rng = np.random.default_rng([ctx.seed, 8])
-    cases = _cases(settings.cohort)
+    cases = _cases(settings.cohort, settings.labels)
     backgrounds = _backgrounds(cases, settings.backgrounds, ctx.seed)
     carms = _calibrated_carms(settings.carms, rng)
     with launch.progress("images with guide and nail", settings.images) as step:
@@ -74,7 +74,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     print(report.short_text(summary))
 
 
-def _cases(cohort: str | None) -> list[data.Case]:
+def _cases(cohort: str | None, labels: str) -> list[data.Case]:
     if cohort is None:
         try:
             with launch.progress("example chest CT"):
@@ -82,7 +82,7 @@ def _cases(cohort: str | None) -> list[data.Case]:
         except data.OfflineError as error:
             print(f"{error}\nRunning over SYNTHETIC anatomy instead.")
             return [synthverse.synthetic_case()]
-    subjects = data.find_subjects(cohort)[:_MAX_SUBJECTS]
+    subjects = data.find_subjects(cohort, labels=cast(data.Numbering, labels))[:_MAX_SUBJECTS]
     cases = [data.load_case(subject) for subject in subjects]
     if len({case.dataset_kind for case in cases}) > 1:
         raise data.DataError("the cohort mixes real and synthetic data: run them separately")

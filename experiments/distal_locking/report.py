@@ -178,9 +178,11 @@ def _spread_rows(spread: Rows) -> Rows:
 
     return [
         {
-            "poses": len(spread),
+            "pairs of poses": len(spread),
             "angle [deg]": span("angle_deg"),
-            "distance at 100 and 120 mm [mm]": f"{span('entry_mm')} and {span('exit_mm')}",
+            "distance 10 mm above and below the nail [mm]": (
+                f"{span('entry_mm')} and {span('exit_mm')}"
+            ),
             "reported by the authors": "0 to 0.9 deg, 0 to 3.9 mm",
         }
     ]
@@ -210,8 +212,8 @@ def write_pictures(
             report.Column("estimator", "nail by"),
             report.Column("images", "images"),
             report.Column("angle_deg", "angle", "°"),
-            report.Column("entry_mm", "entry error", "mm"),
-            report.Column("exit_mm", "exit error", "mm"),
+            report.Column("entry_mm", "entry error, worse hole", "mm"),
+            report.Column("exit_mm", "exit error, worse hole", "mm"),
             report.Column("outcome", "outcome"),
         ],
         rows=found.operations,

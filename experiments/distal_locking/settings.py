@@ -3,6 +3,7 @@
 import dataclasses
 
 from dartjax.cli import setting
+from experiments.common.cohort_settings import labels_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,6 +13,7 @@ class Settings:
     cohort: str | None = setting(
         None, "Folder or manifest of CTs for the anatomy. Default: the example CT."
     )
+    labels: str = labels_setting()
     backgrounds: int = setting(
         48, "Number of anatomy radiographs.", lower_bound=40, upper_bound=1000
     )

@@ -10,6 +10,7 @@ python -m experiments.evaluate_failure_model --trials=A.npz
 """
 
 import os
+from typing import cast
 
 import jax
 
@@ -31,7 +32,9 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         parts = [pipeline.load_failure_trials(file) for file in settings.trials]
         dataset = ", ".join(settings.trials)
     else:
-        cases = [data.load_case(s) for s in data.find_subjects(str(settings.cohort))]
+        labels = cast(data.Numbering, settings.labels)
+        subjects = data.find_subjects(str(settings.cohort), labels=labels)
+        cases = [data.load_case(subject) for subject in subjects]
         parts, repairs = _collect(cases, settings, stored, ctx.seed)
         dataset = cases[0].dataset
     trials = pipeline.join_failure_trials(parts)

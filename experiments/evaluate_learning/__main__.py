@@ -15,6 +15,7 @@ subject.
 
 import pathlib
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import numpy as np
@@ -94,7 +95,8 @@ def _scans(settings: Settings) -> list[data.Case]:
     """Load the CTs. DataError if real and synthetic data are mixed."""
     if settings.demo:
         return [data.example_case()]
-    known = {subject.id: subject for subject in data.find_subjects(str(settings.cohort))}
+    labels = cast(data.Numbering, settings.labels)
+    known = {s.id: s for s in data.find_subjects(str(settings.cohort), labels=labels)}
     if unknown := sorted(set(settings.subjects) - set(known)):
         raise data.DataError(f"{settings.cohort} has no {', '.join(unknown)}")
     scans = [data.load_case(known[name]) for name in settings.subjects or known]

@@ -3,6 +3,7 @@
 import dataclasses
 
 from dartjax.cli import setting
+from experiments.common.cohort_settings import labels_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,6 +11,7 @@ class Settings:
     """Subjects of the evaluation, and networks to evaluate."""
 
     cohort: str | None = setting(None, "Folder of CTs with masks in VerSe layout.")
+    labels: str = labels_setting()
     demo: bool = setting(False, "Use the example chest CT (fetched once, cached).")
     subjects: tuple[str, ...] = setting((), "Only these subjects of the cohort.")
     crops: str | None = setting(

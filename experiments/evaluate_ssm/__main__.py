@@ -12,7 +12,7 @@ reach. Writes oracle.md, oracle.png, and every fit to metrics.json.
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from dartjax import data, metrics, planning
 from dartjax.cli import launch
@@ -26,7 +26,9 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Fit and grade every vertebra, and write the cases and tables by level."""
     modes = [_number_of_modes(text) for text in settings.modes]
     folder = ssm_data.shape_folder(settings.data)
-    shapes, rejected = data.collect_shapes(folder, progress=launch.progress)
+    shapes, rejected = data.collect_shapes(
+        folder, labels=cast(data.Numbering, settings.labels), progress=launch.progress
+    )
 
     people = data.people_behind(folder, (shape.subject for shape in shapes))
     sets = {

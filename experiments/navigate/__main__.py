@@ -25,7 +25,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     levels = tuple(data.parse_levels(settings.levels)) if settings.levels else ()
     cases, count = [], 0
     found = simulation.WireNavigation()
-    for case in cohort.load_cases(settings.cohort, settings.subjects, levels):
+    for case in cohort.load_cases(settings, levels):
         cases.append(cohort.without_voxels(case))
         vertebrae = simulation.true_vertebrae(case, levels)
         with launch.progress(f"wires in {case.subject}", len(vertebrae)) as step:

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,19 +13,18 @@ from dartjax import data
 from dartjax.cli import launch
 from dartjax.data import PlannedPaths
 from dartjax.image import Volume
+from experiments.navigate.settings import Settings
 
 
-def load_cases(
-    folders: Sequence[str], subjects: Sequence[str], levels: Sequence[str]
-) -> Iterator[data.Case]:
+def load_cases(settings: Settings, levels: Sequence[str]) -> Iterator[data.Case]:
     """Load one case at a time; skip subjects without any of the levels, with a message."""
-    if not folders:
+    if not settings.cohort:
         with launch.progress("example chest CT"):
             case = data.example_case()
         yield case
         return
     any_found = False
-    for subject in _chosen(folders, subjects):
+    for subject in _chosen(settings):
         case = data.load_case(subject)
         if levels and not set(levels) & set(case.levels):
             print(f"{case.subject} has no complete {', '.join(levels)}", file=sys.stderr)
@@ -35,8 +35,9 @@ def load_cases(
         raise data.DataError(f"no subject has a complete {', '.join(levels)}")
 
 
-def _chosen(folders: Sequence[str], subjects: Sequence[str]) -> list[data.Subject]:
-    found = [subject for folder in folders for subject in data.find_subjects(folder)]
+def _chosen(settings: Settings) -> list[data.Subject]:
+    labels, subjects = cast(data.Numbering, settings.labels), settings.subjects
+    found = [s for folder in settings.cohort for s in data.find_subjects(folder, labels=labels)]
     chosen = [subject for subject in found if not subjects or subject.id in subjects]
     if not chosen:
         raise data.DataError(f"the cohort has none of {', '.join(subjects)}")

@@ -3,6 +3,7 @@
 import dataclasses
 
 from dartjax.cli import setting
+from experiments.common.cohort_settings import labels_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,6 +11,7 @@ class Settings:
     """Vertebrae, number of placements, and accuracy of the marks."""
 
     cohort: tuple[str, ...] = setting((), "Folders of CTs with masks. Default: the example CT.")
+    labels: str = labels_setting()
     subjects: tuple[str, ...] = setting((), "Only these subjects of the cohort.")
     levels: str = setting("T11,T12,L1", "Levels, such as L1-L5 or T10,L1.")
     repeats: int = setting(4, "Number of placements per pedicle.", lower_bound=1)

@@ -19,7 +19,6 @@
 import functools
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -58,7 +57,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         return
 
     study = _study(settings, ctx.seed)
-    sources = cohort_sources(settings.cohort) if settings.cohort else example_source()
+    sources = cohort_sources(settings) if settings.cohort else example_source()
     _check_networks(study, [source.subject for source in sources])
 
     flags = ctx.config["flags"]
@@ -77,7 +76,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     )
     ctx.save_metrics(record, summary, cases)
     if settings.work is None:
-        shutil.rmtree(work)
+        ctx.remove_when_done(work)
 
 
 def join(settings: Settings, common: RunSettings) -> int:

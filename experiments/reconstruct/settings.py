@@ -3,6 +3,7 @@
 import dataclasses
 
 from dartjax.cli import setting
+from experiments.common.cohort_settings import labels_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,6 +12,7 @@ class Settings:
 
     demo: bool = setting(False, "Run on the example chest CT (fetched once, cached).")
     cohort: str | None = setting(None, "Folder of CTs with masks in VerSe layout.")
+    labels: str = labels_setting()
     levels: str | None = setting(None, "Only these levels, such as T5-T8,L1.")
     pairs: int = setting(
         1,

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import cast
 
 from dartjax import data, synthverse
 from dartjax.cli import launch
+from experiments.reconstruct.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +28,11 @@ def example_source() -> list[Source]:
     return [Source(case.subject, case.dataset, case.dataset_kind, lambda: case)]
 
 
-def cohort_sources(folder: str) -> list[Source]:
+def cohort_sources(settings: Settings) -> list[Source]:
     """Return the subjects of a cohort. DataError if real and synthetic data are mixed."""
-    subjects = data.find_subjects(folder)
+    subjects = data.find_subjects(
+        str(settings.cohort), labels=cast(data.Numbering, settings.labels)
+    )
     if len(kinds := {subject.dataset_kind for subject in subjects}) > 1:
         raise data.DataError(
             f"the cohort mixes {', '.join(sorted(kinds))} data: run them separately"

@@ -11,7 +11,6 @@ that wrote them.
 import dataclasses
 import hashlib
 import pathlib
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -50,7 +49,7 @@ def begin(
     except data.DataError as error:
         if keep or not (work / data.MANIFEST).is_file():
             raise data.DataError(f"{error} (--work)") from error
-        shutil.rmtree(work)
+        data.remove_folder(work)
         data.start_dataset(work, manifest)
 
 

@@ -14,6 +14,7 @@ metrics.json.
 """
 
 import os
+from typing import cast
 
 import jax
 
@@ -31,7 +32,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         )
     curves = [curve for name in settings.curves for curve in CURVES[name]]
     levels = data.parse_levels(settings.levels) if settings.levels else ()
-    cases = _cohort(settings.cohort)
+    cases = _cohort(settings.cohort, settings.labels)
     scenes = [
         scene
         for case in cases
@@ -65,11 +66,12 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     ctx.save_metrics(record, report.summary_of(rows, curves), rows)
 
 
-def _cohort(folder: str | None) -> list[data.Case]:
+def _cohort(folder: str | None, labels: str) -> list[data.Case]:
     """Load the subjects of a folder. DataError if real and synthetic data are mixed."""
     if folder is None:
         raise data.DataError("give --cohort=FOLDER, a folder in VerSe layout")
-    cases = [data.load_case(subject) for subject in data.find_subjects(folder)]
+    subjects = data.find_subjects(folder, labels=cast(data.Numbering, labels))
+    cases = [data.load_case(subject) for subject in subjects]
     if len({case.dataset_kind for case in cases}) > 1:
         raise data.DataError("the cohort mixes real and synthetic data: run them separately")
     return cases

@@ -3,6 +3,7 @@
 import dataclasses
 
 from dartjax.cli import setting
+from experiments.common.cohort_settings import labels_setting
 
 # What --curves takes, and the curves that each makes.
 CURVES = {
@@ -19,6 +20,7 @@ class Settings:
     """Subjects, levels and curves."""
 
     cohort: str | None = setting(None, "Folder of CTs with masks in VerSe layout. Required.")
+    labels: str = labels_setting()
     curves: tuple[str, ...] = setting(tuple(CURVES), f"Curves to compute: {', '.join(CURVES)}.")
     levels: str = setting("T3,T6,T9,T12,L1", "Only these levels, such as T5-T8,L1.")
     repeats: int = setting(1, "Random draws of views and errors per subject.", lower_bound=1)

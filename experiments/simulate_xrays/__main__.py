@@ -15,7 +15,7 @@ than half a second.
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,7 +33,9 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Write the shard of this run and, after the last shard, finish the data set."""
     content, shard = _content(settings, ctx.seed), data.parse_shard(settings.shard)
     root = pathlib.Path(_needed("dataset_out", settings.dataset_out))
-    subjects = data.find_subjects(_needed("cohort", settings.cohort))
+    subjects = data.find_subjects(
+        _needed("cohort", settings.cohort), labels=cast(data.Numbering, settings.labels)
+    )
     manifest = dataset.new_manifest(subjects, content, commit=ctx.config["commit"])
     data.start_dataset(root, manifest)
     if data.shard_is_done(root, shard):

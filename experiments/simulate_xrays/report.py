@@ -28,7 +28,7 @@ def write_sheet(path: pathlib.Path, files: Sequence[pathlib.Path], title: str) -
     for axes in grid.ravel():
         axes.set_axis_off()
     for axes, file in zip(grid.ravel(), files, strict=False):
-        entry = json.loads(file.read_text())
+        entry = json.loads(file.read_text(encoding="utf-8"))
         with PillowImage.open(file.with_name(entry["image"])) as image:
             _draw(axes, np.asarray(image, np.float32), entry)
     figure.text(0.01, 1.0 - 0.2 / size[1], title, color="#f4f4f5", fontsize=12, va="center")

@@ -3,6 +3,7 @@
 import dataclasses
 
 from dartjax.cli import setting
+from experiments.common.cohort_settings import labels_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,6 +11,7 @@ class Settings:
     """Scans, number of radiographs, and imaging settings."""
 
     cohort: str | None = setting(None, "Folder or manifest of CTs with vertebra masks. Required.")
+    labels: str = labels_setting()
     dataset_out: str | None = setting(None, "Folder of the data set; may exist already. Required.")
     views: str = setting(
         "random",

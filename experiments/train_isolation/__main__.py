@@ -60,7 +60,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         validate_every=preset.validate_every,
         patience=8,
     )
-    trained = learning.train(_NAME, ctx.preset, settings, params, plan)
+    trained = learning.train(_NAME, ctx.preset, settings, seen, params, plan)
     answers = training.isolation_answers(net, models, trained.params, held)
 
     summary = {**_scores(trained, preset.batch_size), **learning.training_numbers(trained)}

@@ -65,7 +65,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         validate_every=preset.validate_every,
         patience=8,
     )
-    trained = learning.train(_NAME, ctx.preset, settings, params, plan)
+    trained = learning.train(_NAME, ctx.preset, settings, seen, params, plan)
     predicted, true = training.similarity_predictions(task, held)(trained.params)
 
     scores = _scores(trained, predicted, true, preset.batch_size)

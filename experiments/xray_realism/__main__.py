@@ -13,7 +13,7 @@ else with the values printed by NIST) and metrics.json. Takes under two minutes 
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ NUM_SAMPLES = 500
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Simulate the radiographs, measure their statistics, and draw them."""
-    case = _case(settings.demo, settings.cohort, settings.subject)
+    case = _case(settings)
     kinds = techniques(settings.kvp)
     shots = []
     with launch.progress("radiographs", 2 * len(kinds)) as step:
@@ -60,7 +60,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     first = [shot for shot in shots if shot.view == shots[0].view and "tools" not in shot.name]
     report.draw_statistics(ctx.out / "statistics.png", first, _watermark(case))
     table = compare_attenuation()
-    (ctx.out / "attenuation.md").write_text(report.table_text(table))
+    (ctx.out / "attenuation.md").write_text(report.table_text(table), encoding="utf-8")
     record = ctx.record(
         dataset=case.dataset,
         dataset_kind=case.dataset_kind,
@@ -105,12 +105,13 @@ def _as_deepdrr() -> XraySettings:
     )
 
 
-def _case(demo: bool, cohort: str | None, subject: str | None) -> data.Case:
-    if demo == (cohort is not None):
+def _case(settings: Settings) -> data.Case:
+    cohort, subject = settings.cohort, settings.subject
+    if settings.demo == (cohort is not None):
         raise data.DataError("give exactly one of --demo and --cohort=FOLDER")
     if cohort is None:
         return data.example_case()
-    subjects = data.find_subjects(cohort)
+    subjects = data.find_subjects(cohort, labels=cast(data.Numbering, settings.labels))
     wanted = [s for s in subjects if subject in (None, s.id, f"sub-{s.id}")]
     if not wanted:
         known = ", ".join(s.id for s in subjects[:10])

@@ -3,6 +3,7 @@
 import dataclasses
 
 from dartjax.cli import setting
+from experiments.common.cohort_settings import labels_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,6 +12,7 @@ class Settings:
 
     demo: bool = setting(False, "Use the example chest CT.")
     cohort: str | None = setting(None, "Folder of CTs with vertebra masks.")
+    labels: str = labels_setting()
     subject: str | None = setting(None, "Subject of the cohort. Default: the first.")
     image_size: int = setting(512, "Pixels per side.", lower_bound=64, upper_bound=2048)
     detector_mm: float = setting(

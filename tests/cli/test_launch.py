@@ -63,6 +63,7 @@ def test_a_killed_run_leaves_nothing_under_its_name(tmp_path):
     assert not (tmp_path / "runs/a").exists()
     assert any((tmp_path / "runs").glob(".a.*.partial"))
     assert run_dummy(tmp_path, "--out=runs/a").returncode == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
 
 
 def test_a_failed_run_keeps_its_traceback_in_a_failed_folder(tmp_path):

@@ -1,8 +1,10 @@
 """Units of a data set are complete or absent: kills, full disks, two writers, other settings."""
 
 import errno
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +115,61 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path):
         shards.publish_file(path, broken)
     assert [each.name for each in path.parent.iterdir()] == ["a.npz"]
     np.testing.assert_array_equal(np.load(path, allow_pickle=False)["a"], np.arange(3))
+
+
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
+    """And that of a process that is writing is not."""
+    path = tmp_path / "a[0].npz"
+    abandoned, living = tmp_path / ".a[0].npz.17.partial", tmp_path / ".a[0].npz.18.partial"
+    abandoned.write_bytes(b"half")
+    living.write_bytes(b"half")
+    with living.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        shards.publish_arrays(path, {"a": np.arange(3)})
+    assert sorted(tmp_path.iterdir()) == [living, path]
+
+
+def test_a_partial_file_is_locked_while_it_is_written(tmp_path):
+    def write(partial):
+        partial.write_bytes(b"whole")
+        with partial.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    shards.publish_file(tmp_path / "a", write)
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_a_folder_is_removed_whole(tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    (work / "scans").mkdir(parents=True)
+
+    def killed(folder, **options):
+        if folder.exists():
+            (folder / "scans").rmdir()
+            raise KeyboardInterrupt
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        shards.remove_folder(work)
+    assert not work.exists()
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    work.mkdir()
+    shards.remove_folder(work)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_in_folders_of_a_unit_are_flushed_too(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+
+    def write(partial):
+        (partial / "meshes").mkdir()
+        (partial / "meshes" / "a.ply").write_bytes(b"x")
+
+    shards.publish_folder(tmp_path / "unit", write)
+    inner = [tmp_path / "unit", *(tmp_path / "unit").rglob("*"), tmp_path]
+    assert sorted(flushed) == sorted(path.stat().st_ino for path in inner)
 
 
 def test_two_processes_do_not_write_one_scan(tmp_path):

@@ -65,3 +65,21 @@ def test_no_home_folder(monkeypatch):
     monkeypatch.setattr("pathlib.Path.home", no_home)
     with pytest.raises(DataError, match="set DARTJAX_CACHE"):
         cache.cache_folder()
+
+
+def test_damage_inside_a_file_is_found(tmp_path):
+    make = Counter(np.arange(300) % 7)
+    cache.remembered("things", "1", [], 0, make)
+    (file,) = (tmp_path / "things").glob("*.npz")
+    whole = file.read_bytes()
+    for place in range(40, len(whole), 37):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        np.testing.assert_array_equal(cache.remembered("things", "1", [], 0, make), make.value)
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DARTJAX_CACHE", str(tmp_path / "file"))  # not a folder
+    with pytest.warns(UserWarning, match="the cache cannot be written.*set DARTJAX_CACHE"):
+        found = cache.remembered("things", "1", [], 0, Counter(np.arange(3)))
+    np.testing.assert_array_equal(found, [0, 1, 2])

@@ -143,6 +143,7 @@ def test_a_shard_that_is_done_says_so_and_does_nothing(written, cohort, cache, t
     assert metrics["summary"]["radiographs_per_second_reason"]
 
 
+@pytest.mark.slow
 def test_metrics_and_manifest_say_what_was_made(written):
     folder, run_folder = written
     metrics = json.loads((run_folder / "metrics.json").read_text())
@@ -158,6 +159,7 @@ def test_metrics_and_manifest_say_what_was_made(written):
     assert sum(u["num_radiographs"] for scan in manifest["scans"] for u in scan["units"]) == 28
 
 
+@pytest.mark.slow
 def test_a_radiograph_and_its_truth_agree(written):
     """PNG, JSON and packed record tell the same story, and the outlines fit the masks."""
     folder, _ = written
@@ -198,6 +200,7 @@ def _center_of(folder, subject):
     return np.array(truth["vertebrae"][0]["center_world"], np.float32)
 
 
+@pytest.mark.slow
 def test_pngs_open_as_16_bit_grey_and_variants_show(written):
     folder, run_folder = written
     cases = json.loads((run_folder / "metrics.json").read_text())["cases"]

@@ -362,3 +362,41 @@ def test_suggested_window_holds_the_splats():
         for window in (41, suggest_window(view, 600.0))
     )
     assert float(jnp.abs(wide.thickness - narrow.thickness).max()) < 0.05
+
+
+def test_a_surface_inside_out_is_turned():
+    vertices, faces = sphere(2048, RADIUS, CENTER)
+    vertices, faces, view = jnp.asarray(vertices, jnp.float32), jnp.asarray(faces), oblique_camera()
+    outward, inward = (splat(vertices, f, view).thickness for f in (faces, faces[:, ::-1]))
+    np.testing.assert_allclose(inward, outward, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_derivatives_of_the_windowed_splat(x64):
+    """Forward and second derivatives as its docstring says, with a window as wide as the image
+    against the plain derivatives of "dense"."""
+    vertices, faces = (jnp.asarray(x) for x in sphere(30, RADIUS))
+    view = oblique_camera(num_pixels=12)
+    probe = jnp.asarray(np.random.default_rng(0).normal(size=(12, 12)))
+
+    def image_of(backend):
+        options = SplatOptions(backend=backend, window=12)
+        return lambda w: render.splat(vertices + w[None], faces, view, options).thickness
+
+    def value_of(backend):
+        return lambda w: jnp.sum(probe * image_of(backend)(w))
+
+    windowed, dense = image_of("windowed"), image_of("dense")
+    place = jnp.array([0.3, -0.2, 0.4])
+
+    @jax.jit
+    def forward(place):
+        image, pull = jax.vjp(windowed, place)
+        push = jax.linear_transpose(pull, image)
+        return jax.vmap(lambda d: push((d,))[0], out_axes=-1)(jnp.eye(3))
+
+    np.testing.assert_allclose(forward(place), jax.jit(jax.jacfwd(dense))(place), atol=1e-8)
+    second = jax.jit(jax.jacrev(jax.jacrev(value_of("windowed"))))(place)
+    np.testing.assert_allclose(second, jax.jit(jax.hessian(value_of("dense")))(place), atol=1e-7)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.eval_shape(jax.jacfwd(windowed), place)

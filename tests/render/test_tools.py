@@ -188,6 +188,17 @@ def test_mesh_behind_the_source_gives_nothing_and_vmap_works():
         np.testing.assert_allclose(found, render(tip), atol=1e-4)
 
 
+def test_a_mesh_inside_out_is_turned():
+    solid = TOOLS["ball"]
+    inward = TriangleMesh(solid.vertices, solid.faces[:, ::-1])
+    view, thickness = make_camera((16, 16)), jax.jit(mesh_thickness)
+    expected = thickness(solid, view)
+    assert float(expected.max()) > 0.5
+    np.testing.assert_allclose(thickness(inward, view), expected, atol=1e-3)
+    lost = TriangleMesh(solid.vertices.at[0].set(jnp.nan), solid.faces)
+    assert np.isnan(thickness(lost, view)).any()
+
+
 def test_place_along_points_the_tip():
     for direction in ([0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [-0.3, 0.9, 0.2]):
         pose = place_along(jnp.array([1.0, 2.0, 3.0]), jnp.array(direction))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax.data import DataError
+from dartjax.data import DataError, only_writer
 from dartjax.training import Schedule
 from dartjax.training import _run as training_run
 
@@ -81,6 +81,19 @@ def test_it_ends_when_validation_no_longer_improves(tmp_path):
     )
     assert [row["score"] for row in found.validations] == [3.0, 2.0, 2.5, 2.6, 2.7]
     assert found.step == 20 and found.score == 2.0
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path):
+    training_run.train(PARAMS, training(), tmp_path, quiet, minutes=0.0)
+    half = tmp_path / "2.orbax-checkpoint-tmp"
+    (half / "state").mkdir(parents=True)
+    found = training_run.train(PARAMS, training(), tmp_path, quiet, minutes=0.0)
+    assert found.steps_run == 1 and not half.exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    with only_writer(tmp_path), pytest.raises(DataError, match="another process"):
+        training_run.train(PARAMS, training(), tmp_path, quiet)
 
 
 def test_a_checkpoint_of_another_network_is_rejected(tmp_path):

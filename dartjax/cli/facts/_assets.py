@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dartjax._documents import read_json
 from dartjax._errors import DataError
-from dartjax.cli.facts._facts import FileFacts, read_document
+from dartjax.cli.facts._facts import FileFacts
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 CARD = "card.json"
@@ -32,7 +33,7 @@ def asset_facts(root: Path = ASSETS) -> list[FileFacts]:
     folders = sorted(card.parent for card in root.rglob(CARD))
     if not folders:
         raise DataError(f"no assets in {root}: install dartjax again")
-    found = [card_facts(folder, read_document(folder / CARD)) for folder in folders]
+    found = [card_facts(folder, read_json(folder / CARD)) for folder in folders]
     files = [root / name for name in _FILES if (root / name).is_file()]
     return [*found, *(_file_facts(file, root) for file in files)]
 
@@ -61,7 +62,7 @@ def card_facts(folder: Path, card: Mapping[str, Any]) -> FileFacts:
 
 
 def _file_facts(file: Path, root: Path) -> FileFacts:
-    document = read_document(file) if file.suffix == ".json" else {}
+    document = read_json(file) if file.suffix == ".json" else {}
     sources = document.get("sources") or {}
     facts = {
         "name": file.stem,

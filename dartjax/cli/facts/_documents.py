@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from dartjax._documents import read_json
 from dartjax._errors import DataError
 from dartjax.anatomy import LABEL_OF_LEVEL, LANDMARK_NAMES, LEVEL_OF_LABEL, SACRUM_LABELS
 from dartjax.cli.facts._assets import card_facts
-from dartjax.cli.facts._facts import FileFacts, numbers, read_document, rounded
+from dartjax.cli.facts._facts import FileFacts, numbers, rounded
 from dartjax.cli.facts._geometry import are_cameras, camera_facts
 
 _START_KEYS = ("center_world", "landmarks_world", "axes_world", "rotation_deg", "level")
@@ -19,10 +20,15 @@ _START_KEYS = ("center_world", "landmarks_world", "axes_world", "rotation_deg", 
 
 def document_facts(path: Path) -> FileFacts:
     """Describe a JSON file of any kind that dartjax reads or writes. DataError for others."""
-    document = read_document(path)
+    document = read_json(path)
     for is_kind, facts_of in _KINDS:
         if is_kind(document):
-            return facts_of(path, document)
+            try:
+                return facts_of(path, document)
+            except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
+                raise DataError(
+                    f"{path}: values of another type than expected ({error})"
+                ) from error
     keys = ", ".join(map(str, list(document)[:6])) if isinstance(document, dict) else "no object"
     raise DataError(
         f"{path}: not a JSON file that dartjax reads (found: {keys or 'nothing'}); it reads "

@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from dartjax._documents import read_json, truth_of
 from dartjax._errors import DataError
 from dartjax.anatomy import LABEL_OF_LEVEL
 from dartjax.cli.facts._assets import CARD, card_facts
 from dartjax.cli.facts._documents import document_facts
-from dartjax.cli.facts._facts import FileFacts, read_document
+from dartjax.cli.facts._facts import FileFacts
 
 SPINE = "spine.json"
 MESHES, XRAYS = (".ply", ".stl", ".obj"), (".png", ".tif", ".tiff", ".npy")
@@ -22,7 +23,7 @@ _MANY_FILES = 200_000
 def folder_facts(path: Path) -> FileFacts:
     """Describe a folder. DataError if it has nothing that dartjax reads."""
     try:
-        names = {entry.name for entry in path.iterdir()}
+        names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
     except OSError as error:
         raise DataError(f"{path}: the folder cannot be read ({error.strerror})") from error
     if {"config.json", "metrics.json", "error.log"} & names:
@@ -66,7 +67,8 @@ def _run_facts(path: Path, names: set[str]) -> FileFacts:
     }
     warnings = []
     if "error.log" in names:
-        lines = (path / "error.log").read_text(errors="replace").strip().splitlines()
+        text = (path / "error.log").read_text(encoding="utf-8", errors="replace")
+        lines = text.strip().splitlines()
         warnings.append(f"the run failed: {lines[-1] if lines else 'error.log is empty'}")
     elif ".partial" in path.name:
         warnings.append("the run is still active, or was killed: it is not complete")
@@ -78,10 +80,14 @@ def _run_facts(path: Path, names: set[str]) -> FileFacts:
 def _volumes(path: Path) -> list[Path]:
     found = []
     for number, (folder, _, names) in enumerate(os.walk(path)):
-        found += [Path(folder, name) for name in names if name.endswith((".nii", ".nii.gz"))]
+        found += [Path(folder, name) for name in names if _is_volume(name)]
         if number > _MANY_FILES or len(found) > _MANY_FILES:
             break
     return found
+
+
+def _is_volume(name: str) -> bool:
+    return name.endswith((".nii", ".nii.gz")) and not name.startswith(".")
 
 
 def _is_mask(root: Path, file: Path) -> bool:
@@ -96,7 +102,9 @@ def _cohort_facts(path: Path, volumes: list[Path]) -> FileFacts:
     about = _object(description) if description.is_file() else {}
     facts = {
         "name": about.get("Name"),
-        "synthetic": bool(about.get("Synthetic")) if about else None,
+        "synthetic": truth_of(f'{description}: "Synthetic"', about.get("Synthetic"))
+        if about
+        else None,
         "cts": len(cts),
         "masks": len(masks),
         "has_participants": (path / "participants.tsv").is_file(),
@@ -119,7 +127,7 @@ def _mesh_folder_facts(path: Path, names: set[str]) -> FileFacts:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    document = read_document(path)
+    document = read_json(path)
     if not isinstance(document, dict):
         raise DataError(f"{path}: the file must hold a JSON object")
     return document

@@ -9,6 +9,7 @@ import trimesh
 from dartjax._errors import DataError
 from dartjax.anatomy import LABEL_OF_LEVEL
 from dartjax.cli.facts._facts import FileFacts, rounded
+from dartjax.data import formats
 
 _SIZE_MM = (1.0, 2000.0)
 
@@ -40,10 +41,10 @@ def surface_facts(path: Path) -> FileFacts:
         "coordinates are taken as world mm, RAS+; files of 3D Slicer may be LPS: then x and y have "
         "the other sign"
     ]
-    return FileFacts(str(path), "mesh", facts, _warnings(mesh, vertices, closed), notes)
+    return FileFacts(str(path), "mesh", facts, _warnings(path, mesh, vertices, closed), notes)
 
 
-def _warnings(mesh: trimesh.Trimesh, vertices: np.ndarray, closed: bool) -> list[str]:
+def _warnings(path: Path, mesh: trimesh.Trimesh, vertices: np.ndarray, closed: bool) -> list[str]:
     found = []
     size = float(np.ptp(vertices, axis=0).max())
     if not _SIZE_MM[0] <= size <= _SIZE_MM[1]:
@@ -56,4 +57,13 @@ def _warnings(mesh: trimesh.Trimesh, vertices: np.ndarray, closed: bool) -> list
         )
     elif mesh.volume < 0.0:
         found.append("cannot be used: the faces point inward: flip them")
-    return found
+    return found or _refusal(path)
+
+
+def _refusal(path: Path) -> list[str]:
+    """Return why the reader of meshes refuses a file that looks usable, if it does."""
+    try:
+        formats.load_mesh(path)
+    except DataError as error:
+        return [f"cannot be used: {str(error).removeprefix(f'{path}: ')}"]
+    return []

@@ -1,12 +1,10 @@
 """Describe a CT or a mask (NIfTI): its grid, its position in the world, and its values."""
 
-import zlib
 from pathlib import Path
 from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import SpatialImage
 
 from dartjax._errors import DataError
@@ -14,7 +12,6 @@ from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS
 from dartjax.cli.facts._facts import FileFacts, rounded
 from dartjax.data import formats
 
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, ImageFileError)
 _MANY_VOXELS = 30_000_000  # above this, only the middle slices are read, to be fast
 _MAX_LABEL = 255
 _MANY_LABELS = 130  # TotalSegmentator has 117
@@ -24,18 +21,17 @@ _SPACING_MM = (0.02, 20.0)
 
 def volume_facts(path: Path) -> FileFacts:
     """Describe a NIfTI file. DataError if it cannot be read."""
-    try:
-        image = cast(SpatialImage, nib.load(path))
+    with formats.open_nifti(path) as image:
         affine = np.array(image.affine, np.float64)
         shape = _spatial(image.shape)
         values, part = _sample(image, shape)
-    except _UNREADABLE as error:
-        raise DataError(
-            f"{path}: not a readable NIfTI file, truncated or damaged ({error})"
-        ) from error
-    facts: dict[str, Any] = {"shape": list(image.shape), "stored_as": str(image.get_data_dtype())}
+        doubt = formats.doubt_about_orientation(image)
+        facts: dict[str, Any] = {
+            "shape": list(map(int, image.shape)),
+            "stored_as": str(image.get_data_dtype()),
+        }
     if shape is None or values is None:
-        problem = f"cannot be used: one 3D image is needed, not shape {tuple(image.shape)}"
+        problem = f"cannot be used: one 3D image is needed, not shape {tuple(facts['shape'])}"
         return FileFacts(str(path), "NIfTI image", facts, [problem])
     warnings = _grid_warnings(affine)
     if not warnings:
@@ -43,7 +39,7 @@ def volume_facts(path: Path) -> FileFacts:
     counts = _label_counts(values)
     kind, about, more = _ct(values) if counts is None else _mask(counts)
     facts |= about
-    if doubt := formats.doubt_about_orientation(image):
+    if doubt:
         warnings.append(doubt)
     if counts is not None and not warnings and not more:
         more += _order(values, affine)
@@ -140,7 +136,8 @@ def _mask(counts: np.ndarray) -> tuple[str, dict[str, Any], list[str]]:
     if foreign:
         warnings.append(
             f"cannot be used: {foreign[:8]} are not VerSe numbers (C1-C7 = 1-7, T1-T12 = 8-19, "
-            "L1-L6 = 20-25, T13 = 28): translate the mask first, as for TotalSegmentator"
+            "L1-L6 = 20-25, T13 = 28): give the numbering of the mask, such as "
+            "--labels=totalsegmentator of an experiment, or translate the mask"
         )
     elif not levels:
         warnings.append("cannot be used: the mask holds no vertebra")

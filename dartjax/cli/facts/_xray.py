@@ -47,7 +47,7 @@ def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     try:
         with Image.open(path) as image:
             about = {"format": image.format, "frames": getattr(image, "n_frames", 1)}
-    except (OSError, ValueError, SyntaxError, EOFError):  # a TIFF that Pillow does not read
+    except Exception:  # a TIFF that Pillow does not read; its parser raises anything
         about = {"format": path.suffix[1:].upper()}
     return pixels, about
 

@@ -1,15 +1,10 @@
 """Load the vertebra centroids of a scan of a cohort."""
 
-from typing import cast
-
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import SpatialImage
 
 from dartjax._errors import DataError
 from dartjax.data.cohorts._subject import Subject
-from dartjax.data.formats import Centroids, read_centroids
+from dartjax.data.formats import Centroids, open_nifti, read_centroids
 
 
 def load_centroids(subject: Subject) -> Centroids:
@@ -23,9 +18,6 @@ def load_centroids(subject: Subject) -> Centroids:
             f"subject {subject.id}: no centroid file (*_ctd.json) next to {subject.mask_path}: "
             "add it, or use the centroids of the mask (dartjax.data.mask_centroids)"
         )
-    try:
-        image = cast(SpatialImage, nib.load(subject.ct_path))
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
-        raise DataError(f"{subject.ct_path}: not a readable NIfTI file ({error})") from error
-    affine = np.asarray(image.affine, np.float64)
-    return read_centroids(subject.centroids_path, image.shape[:3], affine)
+    with open_nifti(subject.ct_path, to_the_end=False) as image:
+        shape, affine = image.shape[:3], np.asarray(image.affine, np.float64)
+    return read_centroids(subject.centroids_path, shape, affine)

@@ -6,6 +6,7 @@ manifest written by `save_manifest` is supported too.
 """
 
 import csv
+import dataclasses
 import os
 import re
 import warnings
@@ -13,9 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, cast
 
+from dartjax._documents import read_text, truth_of
 from dartjax._errors import DataError
+from dartjax.anatomy import Numbering
 from dartjax.data import formats
-from dartjax.data.cohorts._ctspine1k import is_ctspine1k, parallel_folders, read_splits
+from dartjax.data.cohorts._ctspine1k import (
+    add_file,
+    is_ctspine1k,
+    parallel_folders,
+    read_splits,
+)
 from dartjax.data.cohorts._manifest import check_unique, load_manifest
 from dartjax.data.cohorts._subject import Layout, Split, Subject
 from dartjax.data.cohorts._verse import (
@@ -34,6 +42,7 @@ _LAYOUTS = (
     "volumes/SOURCE/X.nii.gz with labels/SOURCE/X_seg.nii.gz (CTSpine1K), pairs X.nii.gz with "
     "X_seg.nii.gz, or the manifest.json of such a cohort"
 )
+_SYNTHETIC = 'dataset_description.json: "Synthetic"'
 _SPLITS = ("training", "validation", "test")
 
 Key = tuple[Path, str]  # (dataset root, prefix): CT and mask of one scan share both
@@ -48,11 +57,13 @@ class _DatasetFacts(NamedTuple):
     splits: dict[str, Split]  # data_split.txt, by stem
 
 
-def find_subjects(cohort: formats.PathLike) -> list[Subject]:
+def find_subjects(cohort: formats.PathLike, *, labels: Numbering = "verse") -> list[Subject]:
     """Find the scans of a cohort folder or manifest that have a CT and a mask, sorted by id.
 
-    A CT without a mask is skipped with a warning. DataError if nothing is found, a folder cannot
-    be read, or one id occurs twice (VerSe'19 and VerSe'20 share scans: give one of the two).
+    `labels` is the numbering of the masks in a folder; a manifest knows its own. Hidden files and
+    folders are passed over. A CT without a mask is skipped with a warning. DataError if nothing is
+    found, a folder cannot be read, or one id occurs twice (VerSe'19 and VerSe'20 share scans: give
+    one of the two), and for two files of one scan.
     """
     root = Path(cohort)
     if root.is_file() and root.suffix == ".json":
@@ -73,6 +84,7 @@ def find_subjects(cohort: formats.PathLike) -> list[Subject]:
         _subject(root, key, cts[key], masks[key], facts[key[0]], is_parallel=key in parallel)
         for key in paired
     ]
+    subjects = [dataclasses.replace(subject, labels=labels) for subject in subjects]
     subjects.sort(key=lambda subject: subject.id)
     check_unique(subjects)
     return subjects
@@ -84,16 +96,26 @@ def _nifti_files(root: Path) -> list[Path]:
 
     found = [
         Path(folder, name)
-        for folder, _, names in os.walk(root, onerror=raise_data_error)
-        for name in names
-        if name.endswith((".nii", ".nii.gz")) and not name.startswith(".")
+        for folder, folders, names in os.walk(root, onerror=raise_data_error)
+        for name in _without_hidden(folders, names)
+        if name.endswith((".nii", ".nii.gz"))
     ]
     return sorted(path for path in found if path.is_file())
 
 
+def _without_hidden(folders: list[str], names: list[str]) -> list[str]:
+    """Return the names of files that are not hidden, and keep `os.walk` from hidden folders, such
+    as those that a killed run leaves."""
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    return [name for name in names if not name.startswith(".")]
+
+
 def _by_key(root: Path, files: Sequence[Path], name: re.Pattern[str]) -> Keyed:
-    matches = ((path, name.fullmatch(path.name)) for path in files)
-    return {(dataset_root(root, path), m["key"]): path for path, m in matches if m}
+    found: Keyed = {}
+    for path in files:
+        if matched := name.fullmatch(path.name):
+            add_file(found, (dataset_root(root, path), matched["key"]), path)
+    return found
 
 
 def _subject(
@@ -103,7 +125,9 @@ def _subject(
     subject_id = prefix.removeprefix("sub-")
     layout = _layout_of(root, group, subject_id, mask_path, is_parallel)
     row = facts.participants.get(subject_id, {})
-    synthetic = _is_true(facts.description.get("Synthetic")) or subject_id.startswith("synth")
+    synthetic = truth_of(_SYNTHETIC, facts.description.get("Synthetic")) or subject_id.startswith(
+        "synth"
+    )
     return Subject(
         id=subject_id,
         ct_path=ct_path,
@@ -133,16 +157,6 @@ def _default_name(root: Path, group: Path, layout: Layout) -> str:
     if layout == "ctspine1k":
         return f"CTSpine1K {group.name}"
     return (group if layout == "bids" else root).resolve().name
-
-
-def _is_true(value: Any) -> bool:
-    """Interpret a value of hand-written JSON, such as true or "false"."""
-    if value is None or isinstance(value, bool | int):
-        return bool(value)
-    text = str(value).strip().lower()
-    if text not in ("", "true", "yes", "1", "false", "no", "0"):
-        raise DataError(f'dataset_description.json: "Synthetic" is {value!r}: write true or false')
-    return text in ("true", "yes", "1")
 
 
 def _cell(row: dict[str, str], column: str) -> str:
@@ -176,16 +190,18 @@ def _nearest(folders: Sequence[Path], name: str) -> Path | None:
 
 
 def _participants(path: Path) -> dict[str, dict[str, str]]:
+    lines = read_text(path).splitlines()
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
         delimiter = next((mark for mark in "\t,;" if mark in "".join(lines[:1])), "\t")
         table = csv.DictReader(lines, delimiter=delimiter)
         rows = [{(k or "").strip().lower(): v for k, v in row.items()} for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        columns = [(name or "").strip().lower() for name in table.fieldnames or ()]
+    except csv.Error as error:
         raise DataError(f"{path}: not a readable table ({error})") from error
-    if rows and "participant_id" not in rows[0]:
-        raise DataError(f"{path}: no column participant_id: its columns are {list(rows[0])}")
+    if "participant_id" not in columns:
+        raise DataError(f"{path}: no column participant_id: its columns are {columns}")
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{path}: two columns have the same name: {columns}")
     found: dict[str, dict[str, str]] = {}
     for row in rows:
         subject = (row["participant_id"] or "").strip().removeprefix("sub-")

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from dartjax._documents import read_text
 from dartjax._errors import DataError
 from dartjax.data.cohorts._subject import Split
 from dartjax.data.cohorts._verse import is_segmentation
@@ -48,8 +49,15 @@ def parallel_folders(root: Path, files: Iterable[Path]) -> tuple[Keyed, Keyed]:
     for (kind, home, source), path in placed:
         stem = _STEM.fullmatch(path.name)
         if home in homes and stem is not None:
-            (masks if kind == "label" else cts)[home / source, stem["key"]] = path
+            add_file(masks if kind == "label" else cts, (home / source, stem["key"]), path)
     return cts, masks
+
+
+def add_file(found: Keyed, key: tuple[Path, str], path: Path) -> None:
+    """Add the image or the mask of a scan. DataError if it has one already."""
+    if key in found:
+        raise DataError(f"{path}: a second file for the scan of {found[key]}: keep one of the two")
+    found[key] = path
 
 
 def is_ctspine1k(root: Path, group: Path) -> bool:
@@ -88,11 +96,9 @@ def _place(root: Path, path: Path) -> tuple[str, Path, str] | None:
 
 def _parse_splits(path: Path) -> dict[str, Split]:
     try:
-        lines = path.read_text().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}): download it again or remove it"
-        ) from error
+        lines = read_text(path).split("\n")
+    except DataError as error:
+        raise DataError(f"{error}; download it again or remove it") from error
     splits: dict[str, Split] = {}
     section: Split = ""
     for line in lines:

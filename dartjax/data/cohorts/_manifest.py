@@ -7,8 +7,9 @@
                    "ct_hash": "...", "mask_hash": "...", "parents": [], "levels": ["T12", "L1"]}]}
 
 Paths are relative to the manifest's folder. Hashes are `content_hash` of the CT's rounded HU and of
-the labels. A scan is therefore recognised after renaming, recompression or a change of its header,
-but not after cropping, flipping or resampling.
+the labels as VerSe numbers (the key `labels` names another numbering of the file). A scan is
+therefore recognised after renaming, recompression or a change of its header, but not after
+cropping, flipping or resampling.
 """
 
 import dataclasses
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dartjax._errors import DataError
+from dartjax.anatomy import NUMBERINGS
 from dartjax.data._atomic import publish_file
 from dartjax.data.cohorts._case import ids_hash, names_of
 from dartjax.data.cohorts._subject import Subject
-from dartjax.data.formats import PathLike, check_keys, read_json
+from dartjax.data.formats import PathLike, check_keys, list_of_texts, read_json
 from dartjax.data.packaged import includes_subject
 
 FORMAT, VERSION = "dartjax cohort", 1
@@ -97,6 +99,8 @@ def load_manifest(path: PathLike) -> Manifest:
             f"{path}: version {content.get('version')!r} is not supported, only {VERSION}"
         )
     check_keys(str(path), content, ("format", "version", "name", "ids_hash", "subjects"), ())
+    if not isinstance(content["name"], str):
+        raise DataError(f"{path}: name must be a text, not {content['name']!r}")
     entries = content["subjects"]
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{path}: subjects must be a list of at least one scan")
@@ -105,7 +109,7 @@ def load_manifest(path: PathLike) -> Manifest:
     check_unique(subjects)
     _check_present(path, subjects)
     levels = {entry["id"]: tuple(entry["levels"]) for entry in entries}
-    return Manifest(str(content["name"]), tuple(subjects), levels)
+    return Manifest(content["name"], tuple(subjects), levels)
 
 
 def check_unique(subjects: Iterable[Subject]) -> None:
@@ -190,24 +194,32 @@ def _entry(subject: Subject, levels: Sequence[str], folder: Path) -> dict[str, A
         "centroids": relative(subject.centroids_path),
         "parents": list(subject.parents),
         "levels": list(levels),
+        **({} if subject.labels == "verse" else {"labels": subject.labels}),
     }
 
 
 def _subject(where: str, entry: Any, folder: Path) -> Subject:
-    check_keys(where, entry, _KEYS, ())
+    check_keys(where, entry, _KEYS, ("labels",))
     for name in (*_TEXTS, "ct", "mask"):
         if not isinstance(entry[name], str):
             raise DataError(f"{where}: {name} must be a text, not {entry[name]!r}")
     for name, choices in _CHOICES.items():
         if entry[name] not in choices:
             raise DataError(f"{where}: {name} {entry[name]!r} is not one of {', '.join(choices)}")
+    if (labels := entry.get("labels", "verse")) not in NUMBERINGS:
+        raise DataError(f"{where}: labels {labels!r} is not one of {', '.join(NUMBERINGS)}")
+    for name in ("parents", "levels"):
+        list_of_texts(f"{where}: {name}", entry[name])
     centroids = entry["centroids"]
+    if centroids is not None and not isinstance(centroids, str):
+        raise DataError(f"{where}: centroids must be a path or null, not {centroids!r}")
     return Subject(
         **{name: entry[name] for name in _TEXTS},
         ct_path=folder / entry["ct"],
         mask_path=folder / entry["mask"],
         centroids_path=folder / centroids if centroids else None,
         parents=tuple(entry["parents"]),
+        labels=labels,
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dartjax._errors import DataError
 from dartjax._progress import Progress, no_progress
+from dartjax.anatomy import Numbering
 from dartjax.data.cohorts._case import DatasetKind
 from dartjax.data.cohorts._cohort import find_subjects
 from dartjax.data.cohorts._subject import Subject, load_case
@@ -19,14 +20,20 @@ from dartjax.data.packaged import same_subject
 
 
 def collect_shapes(
-    folder: PathLike, *, without: Sequence[str] = (), progress: Progress = no_progress
+    folder: PathLike,
+    *,
+    without: Sequence[str] = (),
+    labels: Numbering = "verse",
+    progress: Progress = no_progress,
 ) -> tuple[list[TrainingShape], list[Rejected]]:
     """Load every vertebra in a folder that passes the checks of `load_shapes`.
 
-    Subjects in `without` are skipped. The second result lists the rejected vertebrae and files.
-    DataError when no vertebra remains.
+    Subjects in `without` are skipped. `labels` is the numbering of masks. The second result lists
+    the rejected vertebrae and files. DataError when no vertebra remains.
     """
-    sources = [s for s in find_shapes(folder) if not same_subject(s.subject, without)]
+    sources = [
+        s for s in find_shapes(folder, labels=labels) if not same_subject(s.subject, without)
+    ]
     if not sources:
         raise DataError(f"{folder}: no vertebra remains without {', '.join(without)}")
     shapes: list[TrainingShape] = []
@@ -67,13 +74,17 @@ def kind_of_shapes(folder: PathLike, subjects: Iterable[str]) -> DatasetKind:
     return "synthetic" if synthetic else "real_ct_drr"
 
 
-def ct_hashes(folder: PathLike, subjects: Iterable[str]) -> list[str]:
+def ct_hashes(
+    folder: PathLike, subjects: Iterable[str], *, labels: Numbering = "verse"
+) -> list[str]:
     """Return the content hashes of the subjects' CTs, where the folder has them.
 
     By its hash a subject is recognised under another name.
     """
     wanted = set(subjects)
-    return sorted(load_case(scan).ct_hash for scan in _scans(folder) if scan.id in wanted)
+    return sorted(
+        load_case(scan, labels=labels).ct_hash for scan in _scans(folder) if scan.id in wanted
+    )
 
 
 def _scans(folder: PathLike) -> list[Subject]:

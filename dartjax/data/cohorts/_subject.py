@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int16, UInt8
 
 from dartjax._errors import DataError
+from dartjax.anatomy import Numbering
 from dartjax.data import formats
 from dartjax.data.cohorts._case import Case, DatasetKind, build_case, content_hash, patient_of
 
@@ -34,6 +35,7 @@ class Subject:
     parents: tuple[str, ...] = ()
     ct_hash: str | None = None
     mask_hash: str | None = None
+    labels: Numbering = "verse"  # of the mask
 
     @property
     def patient(self) -> str:
@@ -58,7 +60,7 @@ def read_scan(subject: Subject) -> Scan:
     vertebra, and content that differs from the manifest's hashes.
     """
     hu, affine = formats.read_hu(subject.ct_path)
-    labels, mask_affine = formats.load_labels(subject.mask_path)
+    labels, mask_affine = formats.load_labels(subject.mask_path, labels=subject.labels)
     formats.check_same_grid(
         (subject.ct_path, hu.shape, affine), (subject.mask_path, labels.shape, mask_affine)
     )
@@ -70,8 +72,13 @@ def read_scan(subject: Subject) -> Scan:
     return scan
 
 
-def load_case(subject: Subject) -> Case:
-    """Read one scan of any layout and find its complete levels. DataError as for `read_scan`."""
+def load_case(subject: Subject, *, labels: Numbering | None = None) -> Case:
+    """Read one scan of any layout and find its complete levels. DataError as for `read_scan`.
+
+    `labels` is the numbering of the mask; default: that of the subject.
+    """
+    if labels is not None:
+        subject = dataclasses.replace(subject, labels=labels)
     scan = read_scan(subject)
     return build_case(
         subject.id,

@@ -28,7 +28,7 @@ from scipy import sparse
 
 from dartjax import mesh, ssm
 from dartjax._errors import DataError
-from dartjax.anatomy import LABEL_OF_LEVEL, MODELLED_LEVELS, label_of
+from dartjax.anatomy import LABEL_OF_LEVEL, MODELLED_LEVELS, Numbering, label_of
 from dartjax.data import formats
 from dartjax.data.cohorts._case import MAX_VOLUME_CM3, MIN_VOLUME_CM3, complete_levels, patient_of
 from dartjax.data.cohorts._truth import surface_of
@@ -63,6 +63,7 @@ class ShapeSource:
     subject: str
     path: Path
     level: str | None = None
+    labels: Numbering = "verse"  # of a mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,16 +90,22 @@ class Rejected:
     reason: str
 
 
-def find_shapes(folder: formats.PathLike) -> list[ShapeSource]:
+def find_shapes(folder: formats.PathLike, *, labels: Numbering = "verse") -> list[ShapeSource]:
     """Find the files with vertebrae in a folder: meshes first, then masks, by subject and level.
 
-    The files are not read. The subject is the patient: several VerSe scans of one patient
+    `labels` is the numbering of the masks. The files are not read; hidden files and folders are
+    passed over. The subject is the patient: several VerSe scans of one patient
     ("verse400_split-verse253") share it. DataError if the folder is missing or has no such file.
     """
     root = Path(folder).absolute()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    sources = [s for path in root.rglob("*") if (s := _source_of(path)) and path.is_file()]
+    sources = [
+        dataclasses.replace(source, labels=labels)
+        for path in root.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+        if (source := _source_of(path)) and path.is_file()
+    ]
     if not sources:
         raise DataError(
             f"{root}: no vertebrae found: expected masks (*_seg-vert_msk.nii.gz, *_seg.nii.gz, or "
@@ -180,7 +187,7 @@ def _of_mask(
     source: ShapeSource, taken: Mapping[tuple[str, str], Path]
 ) -> tuple[dict[str, TriangleMesh], dict[str, str]]:
     """Return the surfaces of a mask's complete levels, and the reasons for rejecting others."""
-    labels, affine = formats.load_labels(source.path)
+    labels, affine = formats.load_labels(source.path, labels=source.labels)
     complete, reasons = complete_levels(labels, affine)
     if not complete and not reasons:
         raise DataError(f"{source.path}: the mask holds no vertebra label")

@@ -6,20 +6,19 @@ border. "Complete" means `complete_levels` here. Only a selection of exactly tha
 VerSe-small.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int16, UInt8
 from scipy import ndimage
 
+from dartjax._documents import parse_json, read_text
 from dartjax._errors import DataError
 from dartjax.anatomy import LEVEL_OF_LABEL
 from dartjax.data.cohorts._manifest import Manifest
 from dartjax.data.cohorts._subject import Subject
 from dartjax.data.cohorts._verse import is_verse, is_verse19
-from dartjax.data.formats import PathLike
+from dartjax.data.formats import PathLike, list_of_texts
 
 NUM_SCANS, NUM_VERTEBRAE = 140, 1407
 FOREIGN_HU = 2000  # denser than cortical bone: screws, and most bone cement
@@ -59,12 +58,15 @@ def read_ids(path: PathLike) -> list[str]:
 
     "sub-" is removed. DataError for a file that cannot be read or has no id.
     """
+    where = f"{path}: not a readable list of ids"
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        entries = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable list of ids ({error})") from error
-    lines = [str(entry).split("#")[0].strip().removeprefix("sub-") for entry in entries]
+        text = read_text(path)
+    except DataError as error:
+        raise DataError(f"{where} ({error})") from error
+    entries: Sequence[str] = text.splitlines()
+    if text.lstrip().startswith("["):
+        entries = list_of_texts(where, parse_json(where, text))
+    lines = [entry.split("#")[0].strip().removeprefix("sub-") for entry in entries]
     ids = list(dict.fromkeys(line for line in lines if line))
     if not ids:
         raise DataError(f"{path}: the file has no id: give one per line")

@@ -6,7 +6,7 @@ one record per radiograph (no pickle), which is memory-mapped.
 
 import dataclasses
 import importlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from jaxtyping import Bool, Float, UInt8, UInt16
 from dartjax._errors import DataError
 from dartjax.anatomy import unknown_name
 from dartjax.camera import Camera, from_intrinsics
-from dartjax.data.formats import FULL_SCALE, PathLike, read_json
+from dartjax.data.formats import FULL_SCALE, PathLike, array_of, list_of_texts, map_array, read_json
 from dartjax.observations import NUM_LANDMARKS
 from dartjax.transforms import from_matrix
 
 XRAY_FORMAT = "dartjax-xrays-1"
 PACKED = "radiographs.npy"
 _WHITE = 65535
+_FARTHEST_MM = 1e5
 # Fields with one entry per vertebra of the scan: padded to the same number in a batch.
 _PER_VERTEBRA = (
     "labels",
@@ -114,8 +115,8 @@ class XrayDataset:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         scan, unit, row = self.rows[index]
-        record = _packed(self.root / self.units[unit] / PACKED)[row]
-        fields = {name: np.asarray(record[name]) for name in record.dtype.names}
+        record = _checked_record(self.root / self.units[unit] / PACKED, row, self.num_vertebrae)
+        fields = {name: np.asarray(record[name]) for name in record.dtype.names or ()}
         fields["image"] = decode_radiograph(fields["image"])
         fields["masks"] = unpack_masks(fields["masks"], fields["image"].shape[1])
         for name in _PER_VERTEBRA:
@@ -131,15 +132,18 @@ class XrayDataset:
         found = []
         for unit, folder in enumerate(self.units):
             views = _packed(self.root / folder / PACKED)["view"].tolist()
-            for pair in read_json(self.root / folder / "pairs.json")["pairs"]:
-                first, second = (index_of[unit, views.index(view)] for view in pair["views"])
-                found.append((first, second, float(pair["angle_deg"])))
+            for place, pair in _listed_pairs(self.root / folder / "pairs.json"):
+                rows = [(unit, views.index(v)) for v in pair["views"] if v in views]
+                if len(rows) != 2 or not set(rows) <= index_of.keys():
+                    raise DataError(f"{place}: {pair['views']} are not two of its radiographs")
+                angle = float(array_of(f"{place}: angle_deg", pair.get("angle_deg"), ()))
+                found.append((index_of[rows[0]], index_of[rows[1]], angle))
         return found
 
     def camera(self, index: int) -> Camera:
         """Return the camera of a radiograph."""
         _, unit, row = self.rows[index]
-        record = _packed(self.root / self.units[unit] / PACKED)[row]
+        record = _checked_record(self.root / self.units[unit] / PACKED, row, self.num_vertebrae)
         size = (int(record["image"].shape[0]), int(record["image"].shape[1]))
         pose = from_matrix(jnp.asarray(record["camera_from_world"]))
         return from_intrinsics(jnp.asarray(record["K"]), pose, float(record["sdd"]), size)
@@ -159,7 +163,7 @@ def open_xrays(
         raise DataError(f"{root}: dataset.json is not of the format {XRAY_FORMAT}")
     if not manifest.get("finished"):
         raise DataError(f"{root} is not finished: run simulate_xrays for the remaining shards")
-    scans = _chosen(root, manifest["scans"], subjects, split)
+    scans = _chosen(root, _checked_scans(root, manifest.get("scans")), subjects, split)
     units = [(index, unit) for index, scan in enumerate(scans) for unit in scan["units"]]
     return XrayDataset(
         root=root,
@@ -222,13 +226,78 @@ def grain() -> Any:
         raise DataError("the loader needs grain: pip install 'dartjax[data]'") from error
 
 
+def _checked_scans(root: Path, scans: Any) -> list[dict[str, Any]]:
+    """Return the scans of a manifest. DataError unless each has its subject, levels and units."""
+    where = f"{root / 'dataset.json'}"
+    if not isinstance(scans, list) or not scans:
+        raise DataError(f"{where}: scans must be a list of at least one scan")
+    for number, scan in enumerate(scans, 1):
+        place = f"{where}: scan {number}"
+        if not isinstance(scan, dict) or not isinstance(scan.get("units"), list):
+            raise DataError(f"{place}: an object with subject, split, levels and units is needed")
+        for name in ("subject", "split"):
+            if not isinstance(scan.get(name), str):
+                raise DataError(f"{place}: {name} must be a text")
+        list_of_texts(f"{place}: levels", scan.get("levels"))
+        for unit in scan["units"]:
+            count = unit.get("num_radiographs") if isinstance(unit, dict) else None
+            if type(count) is not int or count < 0 or not isinstance(unit.get("folder"), str):
+                raise DataError(f"{place}: a unit needs its folder and num_radiographs")
+    subjects = [scan["subject"] for scan in scans]
+    if len(set(subjects)) < len(subjects):
+        raise DataError(f"{where}: a subject is listed twice")
+    return scans
+
+
+def _listed_pairs(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the pairs of a unit with their places in the file, for messages."""
+    content = read_json(path)
+    pairs = content.get("pairs") if isinstance(content, dict) else None
+    if not isinstance(pairs, list):
+        raise DataError(f"{path}: no list of pairs: run simulate_xrays again")
+    for number, pair in enumerate(pairs, 1):
+        place = f"{path}: pair {number}"
+        if not isinstance(pair, dict) or not isinstance(pair.get("views"), list):
+            raise DataError(f"{place}: an object with views and angle_deg is needed")
+        yield place, pair
+
+
 def _packed(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        records = map_array(path)
+        fields = records.dtype.fields or {}
+        image, labels = fields["image"][0].shape, fields["labels"][0].shape
+        if records.ndim != 1 or records.dtype != radiograph_record(image, labels[0]):
+            raise KeyError("fields")
+    except (DataError, KeyError, ValueError, IndexError) as error:
         raise DataError(
-            f"{path} is missing or damaged ({error}): run simulate_xrays again"
+            f"{path}: not the radiographs of a data set, or damaged ({error}): run simulate_xrays "
+            "again"
         ) from error
+    return records
+
+
+def _checked_record(path: Path, row: int, num_vertebrae: int) -> np.void:
+    """Return one record. DataError if it is not there, or its camera is not valid."""
+    records = _packed(path)
+    if row >= len(records) or len(records["labels"][0]) > num_vertebrae:
+        raise DataError(
+            f"{path}: {len(records)} radiographs with {records['labels'].shape[1]} vertebrae, but "
+            "dataset.json says otherwise: run simulate_xrays again"
+        )
+    record = records[row]
+    if not _is_camera(record):
+        raise DataError(f"{path}: damaged: radiograph {row} has no valid camera")
+    return record
+
+
+def _is_camera(record: np.void) -> bool:
+    """Return whether a record has a rigid pose, a distance and focal lengths."""
+    K, pose, sdd = (np.asarray(record[n], np.float64) for n in ("K", "camera_from_world", "sdd"))
+    rotation, shift = pose[:3, :3], pose[:3, 3]
+    is_rigid = (np.abs(rotation @ rotation.T - np.eye(3)) < 1e-3).all()
+    is_near = (np.abs(shift) < _FARTHEST_MM).all() and 0.0 < sdd < _FARTHEST_MM
+    return bool(is_rigid and is_near and np.isfinite(K).all() and (np.diag(K) > 0.0).all())
 
 
 def _padded(values: np.ndarray, count: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Read and write files: NIfTI, radiographs, meshes, cameras, centroids, needle paths."""
 
+from dartjax.data.formats._arrays import UNREADABLE_ARRAYS as UNREADABLE_ARRAYS
+from dartjax.data.formats._arrays import map_array as map_array
 from dartjax.data.formats._cameras import InitialEstimate as InitialEstimate
 from dartjax.data.formats._cameras import camera_entry as camera_entry
 from dartjax.data.formats._cameras import load_cameras as load_cameras
@@ -11,7 +13,9 @@ from dartjax.data.formats._centroids import Centroids as Centroids
 from dartjax.data.formats._centroids import mask_centroids as mask_centroids
 from dartjax.data.formats._centroids import read_centroids as read_centroids
 from dartjax.data.formats._centroids import save_centroids as save_centroids
+from dartjax.data.formats._json import array_of as array_of
 from dartjax.data.formats._json import check_keys as check_keys
+from dartjax.data.formats._json import list_of_texts as list_of_texts
 from dartjax.data.formats._json import read_json as read_json
 from dartjax.data.formats._meshes import SUFFIXES as SUFFIXES
 from dartjax.data.formats._meshes import load_mesh as load_mesh
@@ -23,6 +27,7 @@ from dartjax.data.formats._nifti import check_same_grid as check_same_grid
 from dartjax.data.formats._nifti import hu_to_attenuation as hu_to_attenuation
 from dartjax.data.formats._nifti import load_ct as load_ct
 from dartjax.data.formats._nifti import load_labels as load_labels
+from dartjax.data.formats._nifti import open_nifti as open_nifti
 from dartjax.data.formats._nifti import present_labels as present_labels
 from dartjax.data.formats._nifti import read_hu as read_hu
 from dartjax.data.formats._nifti import to_volume as to_volume

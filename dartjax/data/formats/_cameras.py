@@ -16,7 +16,7 @@ from jaxtyping import Float
 from dartjax import camera as cameras_module
 from dartjax import transforms
 from dartjax._errors import DataError
-from dartjax.anatomy import label_of, unknown_name
+from dartjax.anatomy import LABEL_OF_LEVEL, unknown_name
 from dartjax.camera import Camera
 from dartjax.data._atomic import publish_file
 from dartjax.data.formats._json import (
@@ -149,9 +149,8 @@ def _initial(where: str, entry: Any) -> InitialEstimate:
         raise DataError(f"{where}: give axes_world or rotation_deg, not both")
     center = entry.get("center_world")
     level = entry.get("level")
-    if level is not None:
-        level = str(level)
-        label_of(level)
+    if level is not None and (not isinstance(level, str) or level not in LABEL_OF_LEVEL):
+        raise DataError(f"{where}: {unknown_name('level', str(level), list(LABEL_OF_LEVEL))}")
     return InitialEstimate(
         center_world=None if center is None else array_of(f"{where}: center_world", center, (3,)),
         axes_world=_axes(where, entry),

@@ -131,7 +131,9 @@ def _point(path: PathLike, entry: dict[str, Any]) -> tuple[str, Float[np.ndarray
     try:
         label = int(entry["label"])
         point = np.array([float(entry[axis]) for axis in "XYZ"])
-    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(entry["label"], bool | str) or label != entry["label"]:
+            raise ValueError("label")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: {entry} must have label, X, Y and Z") from error
     if label in SACRUM_LABELS or not all(map(math.isfinite, point)):
         return None

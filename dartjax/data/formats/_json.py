@@ -1,27 +1,16 @@
 """Check hand-written JSON; every message names the file and the key."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from dartjax._documents import read_json as read_json
 from dartjax._errors import DataError
 from dartjax.anatomy import unknown_name
-from dartjax.data.formats._nifti import PathLike
 
-
-def read_json(path: PathLike) -> Any:
-    """Parse a JSON file in UTF-8, with or without a byte order mark. DataError for a missing or
-    invalid file."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
+_TOO_LARGE = 1e9  # of any mm, deg or pixel; larger numbers would not be finite in float32
 
 
 def check_keys(where: str, entry: Any, required: Sequence[str], optional: Sequence[str]) -> None:
@@ -45,16 +34,35 @@ def number_in(where: str, value: Any, low: float, high: float, unit: str) -> flo
     return float(value)
 
 
+def list_of_texts(where: str, value: Any) -> tuple[str, ...]:
+    """Return a list of texts. DataError for other values."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise DataError(f"{where}: a list of texts is needed, not {value!r}")
+    return tuple(value)
+
+
 def array_of(where: str, value: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
     """Return a finite array of a fixed shape. DataError for other values."""
     kind = " x ".join(map(str, shape))
     try:
+        if _holds_other_than_numbers(value):
+            raise TypeError
         array = np.array(value, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: {kind} numbers are needed") from error
-    if array.shape != shape or not np.isfinite(array).all():
-        raise DataError(f"{where}: {kind} finite numbers are needed, not shape {array.shape}")
+    if array.shape != shape or not (np.abs(array) < _TOO_LARGE).all():
+        raise DataError(
+            f"{where}: {kind} finite numbers below {_TOO_LARGE:g} are needed, this has shape "
+            f"{array.shape}"
+        )
     return array
+
+
+def _holds_other_than_numbers(value: Any) -> bool:
+    """Return whether nested lists hold texts or truth values, which NumPy would convert."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_other_than_numbers, value))
+    return isinstance(value, str | bool)
 
 
 def rotation_of(where: str, value: Any) -> Float[np.ndarray, "3 3"]:

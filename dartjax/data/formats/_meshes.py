@@ -23,25 +23,43 @@ def load_mesh(path: PathLike) -> TriangleMesh:
     Coincident vertices are merged (STL repeats them, other formats split them by normals and
     texture) and polygons are split into triangles. Vertices up to 0.001 mm apart are merged only
     if the surface is open otherwise. DataError for a missing or damaged file, one without faces,
-    an open surface, faces that point inward, and a size that cannot be in millimetres.
+    an open surface, faces that point inward or in different directions, and a size that cannot be
+    in millimetres.
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
     if Path(path).suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: a mesh file ends in {', '.join(SUFFIXES)}")
     try:
-        mesh = cast(trimesh.Trimesh, trimesh.load(Path(path), force="mesh"))
+        mesh = cast(trimesh.Trimesh, trimesh.load(Path(path), force="mesh", process=False))
+        _check_faces(np.asarray(mesh.faces), np.asarray(mesh.vertices))
         mesh.merge_vertices(merge_tex=True, merge_norm=True)
         vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
     except Exception as error:  # the parsers of three formats raise anything
         raise DataError(f"{path}: not a readable mesh ({error})") from error
-    if len(faces) == 0 or faces.ndim != 2:
+    if len(faces) == 0 or faces.shape[1:] != (3,):
         raise DataError(f"{path}: the file holds no faces; a point cloud is not a surface")
     _check_size(path, vertices)
     if num_open_edges(faces):
         vertices, faces = _merged(mesh)
     _check_closed(path, vertices, faces)
     return TriangleMesh(jnp.asarray(vertices, jnp.float32), jnp.asarray(faces, jnp.int32))
+
+
+def _check_faces(faces: np.ndarray, vertices: np.ndarray) -> None:
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise ValueError("a vertex does not have three coordinates")
+    if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):
+        raise ValueError("a face names a vertex that is not there")
+
+
+def num_turned_edges(faces: Int[np.ndarray, "face 3"]) -> int:
+    """Count the edges of a closed surface along which its faces do not run in both directions
+    equally often: the faces beside them are turned differently, so that none is outward."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    signs = np.sign(edges[:, 1] - edges[:, 0])
+    _, edge_of = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True)
+    return int(np.count_nonzero(np.bincount(edge_of.ravel(), signs)))
 
 
 def num_open_edges(faces: Int[np.ndarray, "face 3"]) -> int:
@@ -60,12 +78,20 @@ def _merged(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_closed(path: PathLike, vertices: np.ndarray, faces: np.ndarray) -> None:
+    if len(faces) == 0 or faces.shape[1:] != (3,):
+        raise DataError(f"{path}: the file holds no triangle with an area")
     if count := num_open_edges(faces):
         raise DataError(
             f"{path}: the surface is not watertight, {count} edges are open: close its holes, "
             "because path lengths and overlaps need a solid"
         )
-    if trimesh.Trimesh(vertices, faces, process=False).volume < 0.0:
+    if count := num_turned_edges(faces):
+        raise DataError(
+            f"{path}: the faces beside {count} edges are turned in different directions: "
+            "recalculate the normals outside"
+        )
+    corners = (vertices - vertices.mean(0))[faces]
+    if not np.linalg.det(corners).sum() > 0.0:
         raise DataError(
             f"{path}: the faces point inward: one axis of the coordinates was mirrored, else "
             "flip the faces (recalculate the normals outside)"

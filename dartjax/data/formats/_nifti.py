@@ -4,11 +4,15 @@ The world is the file's own RAS+ frame in mm. Oblique, flipped and anisotropic g
 images are not recentred, reoriented or resampled.
 """
 
+import contextlib
+import gzip
+import math
 import os
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax.numpy as jnp
 import nibabel as nib
@@ -16,11 +20,12 @@ import numpy as np
 from jaxtyping import Float, Int16, Num, Shaped, UInt8
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import SpatialImage
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.wrapstruct import WrapStructError
 from scipy import ndimage
 
 from dartjax._errors import DataError
-from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS
+from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS, Numbering, verse_label_table
 from dartjax.data.formats._plausibility import (
     check_hounsfield,
     check_order,
@@ -31,10 +36,23 @@ from dartjax.image import Volume
 
 MU_WATER = 0.0192  # 1/mm at about 70 keV
 HU_RANGE = (-1024, 3071)
+_MAX_LABEL = 255
+_VERSE_LABELS = frozenset((*LEVEL_OF_LABEL, *SACRUM_LABELS))
+_NAMES = {
+    "verse": "VerSe labels (C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25, T13 = 28)",
+    "totalsegmentator": "labels of TotalSegmentator 2 (1 to 117)",
+    "totalsegmentator_v1": "labels of TotalSegmentator 1 (1 to 104)",
+}
 LABEL_ROUNDING = 0.01  # a scale factor in the header gives 19.9999 for 20
 
 PathLike = str | os.PathLike[str]
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, ImageFileError)
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, OverflowError, MemoryError, zlib.error),
+    *(ImageFileError, HeaderDataError, WrapStructError),
+)
+_MOST_COMPRESSED = 1100  # gzip reduces a file at most by this factor
+_PART = 1 << 20
+_NIFTI2_HEADER = 540  # bytes
 
 
 def hu_to_attenuation(hu: Num[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -60,31 +78,38 @@ def load_ct(path: PathLike) -> Volume:
 
 
 def load_labels(
-    path: PathLike,
+    path: PathLike, *, labels: Numbering = "verse"
 ) -> tuple[UInt8[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
-    """Load vertebra labels (NIfTI, VerSe numbers) and the affine world_from_voxel.
+    """Load vertebra labels (NIfTI) as VerSe numbers, and the affine world_from_voxel.
 
-    Sacrum and coccyx become background. Values within 0.01 of a whole number, as a scaled file
-    gives, are rounded. DataError as for `load_ct`, for values that are not VerSe labels, and for
-    vertebrae numbered from foot to head (translate a TotalSegmentator mask first).
+    `labels` is the numbering of the file: "verse", "totalsegmentator" (version 2) or
+    "totalsegmentator_v1"; their other structures become background, and so do sacrum and coccyx.
+    Values within 0.01 of a whole number, as a scaled file gives, are rounded. DataError as for
+    `load_ct`, for other values than those of the numbering, and for vertebrae numbered from foot
+    to head, which are read with the wrong numbering.
     """
+    table = verse_label_table(labels)
     values, affine = _read(path)
     if np.issubdtype(values.dtype, np.floating):
         values = _whole_labels(path, values)
-    if values.min() < 0 or values.max() > 255:
-        raise DataError(f"{path}: values {values.min():g} to {values.max():g} are not VerSe labels")
-    labels = values.astype(np.uint8)
-    present = present_labels(labels)
-    foreign = [label for label in present if label not in (*LEVEL_OF_LABEL, *SACRUM_LABELS)]
+    if values.min() < 0 or values.max() > _MAX_LABEL:
+        found = f"values {values.min():g} to {values.max():g}"
+        raise DataError(f"{path}: {found} are not {_NAMES[labels]}")
+    verse = values.astype(np.uint8)
+    foreign = [n for n in present_labels(verse) if n >= len(table)]
+    if labels == "verse":
+        foreign = [n for n in present_labels(verse) if n not in _VERSE_LABELS]
     if foreign:
         raise DataError(
-            f"{path}: values {foreign[:8]} are not VerSe labels (C1-C7 = 1-7, T1-T12 = 8-19, "
-            "L1-L6 = 20-25, T13 = 28): translate the mask to these numbers first"
+            f"{path}: values {foreign[:8]} are not {_NAMES[labels]}: name the numbering "
+            "of the mask (labels=totalsegmentator or totalsegmentator_v1), or translate it first"
         )
-    check_order(str(path), labels, affine)
-    for sacrum in set(SACRUM_LABELS) & set(present):
-        labels[labels == sacrum] = 0
-    return labels, affine
+    if labels != "verse":
+        verse = table[verse]
+    check_order(str(path), verse, affine, labels)
+    for sacrum in set(SACRUM_LABELS) & set(present_labels(verse)):
+        verse[verse == sacrum] = 0
+    return verse, affine
 
 
 def _whole_labels(path: PathLike, values: Num[np.ndarray, "i j k"]) -> Num[np.ndarray, "i j k"]:
@@ -147,18 +172,50 @@ def check_same_grid(
 
 
 def _read(path: PathLike) -> tuple[Num[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
+    with open_nifti(path) as image:
+        values = _values_of(image)
+        affine = _checked_affine(path, image)
+        doubt = doubt_about_orientation(image)
+    _warn(path, doubt)
+    return _checked_values(path, values), affine
+
+
+@contextlib.contextmanager
+def open_nifti(path: PathLike, *, to_the_end: bool = True) -> Iterator[SpatialImage]:
+    """Open a NIfTI file; its values are read where they are used, inside the `with`.
+
+    DataError for a missing file, and for one that turns out to be damaged. nibabel does not reach
+    the checksum of a .gz file; it is checked when the block ends, unless `to_the_end` is False.
+    """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
     try:
-        image = cast(SpatialImage, nib.load(path))
-        values = _values_of(image)
+        if Path(path).suffix.lower() == ".gz":
+            with gzip.open(path) as file:
+                yield _compressed(path, file)
+                while to_the_end and file.read(_PART):
+                    pass
+        else:
+            yield cast(SpatialImage, nib.load(path))
+    except DataError:
+        raise
     except _UNREADABLE as error:
         raise DataError(
             f"{path}: not a readable NIfTI file, truncated or damaged ({error}): fetch it again"
         ) from error
-    affine = _checked_affine(path, image)
-    _warn(path, doubt_about_orientation(image))
-    return _checked_values(path, values), affine
+
+
+def _compressed(path: PathLike, file: gzip.GzipFile) -> SpatialImage:
+    size = file.read(4)
+    file.seek(0)
+    is_second = _NIFTI2_HEADER in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
+    kind = nib.Nifti2Image if is_second else nib.Nifti1Image
+    holder = nib.FileHolder(fileobj=cast(Any, file))
+    image = kind.from_file_map({"header": holder, "image": holder})
+    needed = math.prod(map(int, image.shape)) * np.dtype(image.get_data_dtype()).itemsize
+    if needed > _MOST_COMPRESSED * os.path.getsize(path):
+        raise ValueError(f"it is too short for {image.shape} voxels")
+    return cast(SpatialImage, image)
 
 
 def _warn(path: PathLike, doubt: str) -> None:

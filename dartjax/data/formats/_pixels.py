@@ -16,12 +16,14 @@ from jaxtyping import Shaped
 from PIL import Image as PillowImage
 
 from dartjax._errors import DataError
+from dartjax.data.formats._arrays import map_array
 from dartjax.data.formats._nifti import PathLike
 
 SUFFIXES = (".png", ".tif", ".tiff", ".npy")
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, KeyError, zlib.error, struct.error)
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY_ALPHA, _RGBA = 4, 6  # colour types of PNG
 _WHITE_IS_ZERO = 0
+_MAX_PIXELS = 16384**2
 _BITS = (1, 8, 16, 32, 64)
 
 
@@ -38,23 +40,22 @@ def read_pixels(path: PathLike) -> Shaped[np.ndarray, "..."]:
         raise DataError(f"{path}: radiographs are read from {', '.join(SUFFIXES)}: convert it")
     try:
         if suffix == ".npy":
-            pixels = np.load(path, allow_pickle=False)
+            pixels = map_array(path)
         else:
             pixels = _png(path) if suffix == ".png" else _tiff(path)
     except PillowImage.DecompressionBombError as error:
         raise DataError(f"{path}: {error}: crop or reduce the image") from error
     except DataError:
         raise
-    except _UNREADABLE as error:
+    except Exception as error:  # the parsers of TIFF raise anything
         raise DataError(f"{path}: not a readable image, truncated or damaged ({error})") from error
-    if not isinstance(pixels, np.ndarray):
-        raise DataError(f"{path}: several arrays (.npz): save one array with numpy.save")
     return pixels.astype(pixels.dtype.newbyteorder("=").str)
 
 
 def _png(path: PathLike) -> Shaped[np.ndarray, "..."]:
     content = Path(path).read_bytes()
-    depth, color = (content[24], content[25]) if content[12:16] == b"IHDR" else (8, 0)
+    _check_png(content)
+    depth, color = content[24], content[25]
     if depth < 16 or color == 0:
         return _pillow(io.BytesIO(content))
     if color != _GREY_ALPHA:
@@ -66,10 +67,26 @@ def _png(path: PathLike) -> Shaped[np.ndarray, "..."]:
     return four.view(">u2").astype(np.uint16)
 
 
+def _check_png(content: bytes) -> None:
+    """Raise ValueError unless every chunk has its checksum; Pillow does not check the pixels'."""
+    if not content.startswith(_SIGNATURE) or content[12:16] != b"IHDR":
+        raise ValueError("its content is not PNG")
+    start, name = len(_SIGNATURE), b""
+    while name != b"IEND":
+        (length,) = struct.unpack_from(">I", content, start)
+        end = start + 8 + length
+        name, (checksum,) = content[start + 4 : start + 8], struct.unpack_from(">I", content, end)
+        if zlib.crc32(content[start + 4 : end]) != checksum:
+            raise ValueError(f"wrong checksum of the part {name!r}")
+        start = end + 4
+
+
 def _tiff(path: PathLike) -> Shaped[np.ndarray, "..."]:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         bits, photometric = page.bitspersample, page.photometric
+        if page.imagewidth * page.imagelength > _MAX_PIXELS:
+            raise DataError(f"{path}: {page.shape} pixels are too many: crop or reduce the image")
         if bits not in _BITS:
             raise DataError(f"{path}: {bits} bits per pixel: store it with 8 or 16")
         try:

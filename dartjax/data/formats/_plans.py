@@ -1,6 +1,5 @@
 """Read the needle paths and the record of a reconstruction run."""
 
-import json
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -8,7 +7,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from dartjax._documents import read_json
 from dartjax._errors import DataError
+from dartjax.data.formats._json import array_of
 from dartjax.observations import SIDES, NeedlePath
 
 NEEDLE_RADIUS_MM = 2.5  # 5 mm cannula of Spine-DART; a path is feasible if no wall is closer
@@ -54,13 +55,14 @@ def needle(entry: np.ndarray, target: np.ndarray) -> NeedlePath:
 
 
 def _of_run(run: pathlib.Path, file: str, key: str) -> dict[str, Any]:
+    needed = "give the run folder of a finished reconstruction, such as `dartjax demo` writes"
     try:
-        return dict(json.loads((run / file).read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{run / file} cannot be read ({error}): give the run folder of a finished "
-            "reconstruction, such as `dartjax demo` writes"
-        ) from error
+        content = read_json(run / file)
+    except DataError as error:
+        raise DataError(f"{error}; {needed}") from error
+    if not isinstance(content, dict) or not isinstance(content.get(key), dict):
+        raise DataError(f"{run / file}: no object {key!r} in the file: {needed}")
+    return content[key]
 
 
 def _planned(run: pathlib.Path, name: str, ends: Any) -> PlannedPaths:
@@ -73,9 +75,8 @@ def _planned(run: pathlib.Path, name: str, ends: Any) -> PlannedPaths:
 
 def _path(run: pathlib.Path, ends: Any, side: str) -> NeedlePath:
     try:
-        entry, target = (np.array(ends[side][k], float) for k in ("entry_point", "target_point"))
-    except (KeyError, TypeError, ValueError):
-        entry = target = np.zeros(0)
-    if not entry.shape == target.shape == (3,) or not np.isfinite(entry + target).all():
-        raise DataError(f"{run}/paths.json: a path is not two points of three numbers")
+        points = [ends[side]["entry_point"], ends[side]["target_point"]]
+    except (KeyError, TypeError):
+        points = None
+    entry, target = array_of(f"{run}/paths.json: {side} entry and target point", points, (2, 3))
     return needle(entry, target)

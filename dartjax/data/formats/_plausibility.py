@@ -7,11 +7,11 @@ says where left and right are. A file that contradicts this is refused, a doubtf
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Num, UInt8
-from nibabel.spatialimages import SpatialImage
+from nibabel.spatialimages import HeaderDataError, SpatialImage
 from scipy import ndimage
 
 from dartjax._errors import DataError
-from dartjax.anatomy import LABEL_OF_LEVEL, SACRUM_LABELS
+from dartjax.anatomy import LABEL_OF_LEVEL, SACRUM_LABELS, Numbering
 
 LOWEST_HU = -1024.0  # lower values are padding outside the field of view
 SURE_AIR_HU = -900.0
@@ -22,7 +22,12 @@ _HEAD_TO_FOOT = (*LABEL_OF_LEVEL.values(), *SACRUM_LABELS)
 UPWARD_LABELS = (
     "read as VerSe labels (C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25), the vertebrae run from foot "
     "to head: the mask is numbered upward, as by TotalSegmentator (L5 = 18 to C1 = 41 in version "
-    "1, L5 = 27 to C1 = 50 in version 2), or its affine is upside down: translate the mask first"
+    "1, L5 = 27 to C1 = 50 in version 2), or its affine is upside down: read it with "
+    "labels=totalsegmentator_v1 or labels=totalsegmentator"
+)
+_UPWARD_ELSE = (
+    "read with labels={}, the vertebrae run from foot to head: the mask has another numbering, or "
+    "its affine is upside down"
 )
 
 
@@ -61,7 +66,7 @@ def _is_shifted(hu: Num[np.ndarray, "i j k"]) -> bool:
     """Recognise HU + 1024 with padding: above the padding nothing is air, lung or fat, and much is
     where soft tissue would be."""
     inside = hu[hu > max(float(hu.min()), LOWEST_HU)]
-    if inside.min() < -50.0:
+    if not inside.size or inside.min() < -50.0:
         return False
     return float(np.mean((inside >= 900.0) & (inside <= 1200.0))) > MAX_SHIFTED_SHARE
 
@@ -71,7 +76,10 @@ def doubt_about_orientation(image: SpatialImage) -> str:
     if not isinstance(image, nib.Nifti1Image):
         return ""
     sform, sform_code = image.get_sform(coded=True)
-    qform, qform_code = image.get_qform(coded=True)
+    try:
+        qform, qform_code = image.get_qform(coded=True)
+    except (ValueError, HeaderDataError):
+        return "the header's qform is damaged; the sform is used: check left and right"
     if not sform_code and not qform_code:
         return (
             "the header has no orientation (sform and qform code 0): left and right, and the "
@@ -81,7 +89,7 @@ def doubt_about_orientation(image: SpatialImage) -> str:
         return ""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.shape[:3]], [1])).reshape(4, -1)
     gap = float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())
-    if not gap > MAX_GAP_MM:
+    if gap <= MAX_GAP_MM:
         return ""
     return (
         f"the header's sform and qform put voxels up to {gap:.1f} mm apart; the sform is used: "
@@ -106,8 +114,12 @@ def runs_upward(labels: UInt8[np.ndarray, "i j k"], affine: Float[np.ndarray, "4
 
 
 def check_order(
-    where: str, labels: UInt8[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]
+    where: str,
+    labels: UInt8[np.ndarray, "i j k"],
+    affine: Float[np.ndarray, "4 4"],
+    numbering: Numbering = "verse",
 ) -> None:
-    """Raise DataError for labels that are numbered from foot to head."""
+    """Raise DataError for labels (VerSe, translated from `numbering`) from foot to head."""
     if runs_upward(labels, affine):
-        raise DataError(f"{where}: {UPWARD_LABELS}")
+        text = UPWARD_LABELS if numbering == "verse" else _UPWARD_ELSE.format(numbering)
+        raise DataError(f"{where}: {text}")

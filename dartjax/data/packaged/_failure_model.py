@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dartjax._errors import DataError
-from dartjax.data.packaged._stored import CARD, open_arrays, read_card, write_card
+from dartjax.data.packaged._stored import CARD, open_arrays, read_card, write_stored
 
 FAILURE_MODEL = pathlib.Path(__file__).parents[2] / "assets" / "failure"
 _MODEL = "model.npz"
@@ -63,13 +63,10 @@ def load_failure_model(path: str | pathlib.Path | None = None) -> StoredFailureM
 
 def save_failure_model(folder: str | pathlib.Path, stored: StoredFailureModel) -> None:
     """Write a failure model and its card to a folder."""
-    target = pathlib.Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
         name: np.asarray(getattr(stored, name), np.float32) for name in _ARRAYS
     }
-    np.savez(target / _MODEL, **arrays)
-    write_card(target, {**stored.card, "features": list(stored.features)})
+    write_stored(folder, _MODEL, arrays, {**stored.card, "features": list(stored.features)})
 
 
 def _number(array: np.ndarray, folder: pathlib.Path) -> float:
@@ -83,6 +80,9 @@ def _check(stored: StoredFailureModel, folder: pathlib.Path) -> None:
     if any(np.shape(getattr(stored, name)) != shape for name in _ROWS):
         raise DataError(f"{folder}: {_MODEL} does not have the {shape[0]} features of {CARD}")
     factors = [np.asarray(getattr(stored, name)) for name in _PAIRS]
+    rows = [np.asarray(getattr(stored, name)) for name in _ROWS]
+    if any(array.dtype.kind not in "iuf" for array in (*rows, *factors)):
+        raise DataError(f"{folder / _MODEL} does not hold a valid failure model")
     finite = [stored.mean, stored.weights, stored.bias, stored.threshold, *factors]
     sound = all(np.isfinite(number).all() for number in finite)
     sound = sound and all(f.shape == (2,) and (f > 0.0).all() for f in factors)

@@ -6,11 +6,11 @@ Nothing is interpolated: a level or measure without a source is absent.
 """
 
 import functools
-import json
 import math
 import pathlib
 from typing import Any, Literal, NamedTuple
 
+from dartjax._documents import read_json
 from dartjax.anatomy import label_of
 from dartjax.observations import SIDES
 from dartjax.ssm.build import LEVELS_OF_REGION, Target
@@ -80,7 +80,7 @@ def plausible_range(level: str, measure: str) -> tuple[float, float]:
 
 @functools.cache
 def _tables() -> dict[str, Any]:
-    return json.loads(TABLES.read_text())
+    return read_json(TABLES)
 
 
 def _measures_of(name: str) -> list[str]:

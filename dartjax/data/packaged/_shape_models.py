@@ -13,12 +13,14 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dartjax._errors import DataError
 from dartjax.anatomy import region_of, unknown_name
-from dartjax.data.packaged._stored import CARD, PathLike, open_arrays, read_card, write_card
+from dartjax.data._atomic import publish_arrays
+from dartjax.data.packaged._stored import CARD, PathLike, open_arrays, read_card, write_stored
 from dartjax.ssm import CarriedPoints, ShapeModel, truncate
 from dartjax.ssm.build import Template, Topology
 
@@ -90,9 +92,12 @@ def shape_model_card(path: PathLike | None = None) -> dict[str, Any]:
     missing or damaged, or is another kind of card.
     """
     folder = shape_model_set() if path is None else pathlib.Path(path)
-    return read_card(
+    card = read_card(
         folder, data_file=_MODELS, fields=_FIELDS, what="shape models", maker="save_shape_models"
     )
+    if not isinstance(card["levels"], list | dict):
+        raise DataError(f"{folder / CARD}: levels must be a list, or an object by level")
+    return card
 
 
 def includes_subject(card: Mapping[str, Any], subject: str, ct_hash: str | None = None) -> bool:
@@ -117,8 +122,6 @@ def save_shape_models(
 
     All levels share faces, mirror and parts; the levels of a region share its modes.
     """
-    target = pathlib.Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {}
     for level, model in models.items():
         arrays |= {name: np.asarray(getattr(model, name), np.int16) for name in _COMMON}
@@ -128,8 +131,7 @@ def save_shape_models(
             points = getattr(model, name)
             arrays[f"{level}/{name}/vertices"] = np.asarray(points.vertices, np.int16)
             arrays[f"{level}/{name}/weights"] = np.asarray(points.weights, np.float32)
-    np.savez_compressed(target / _MODELS, **arrays)
-    write_card(target, dict(card))
+    write_stored(folder, _MODELS, arrays, card)
 
 
 def save_template(file: PathLike, template: Template) -> None:
@@ -138,7 +140,7 @@ def save_template(file: PathLike, template: Template) -> None:
         name: getattr(template.topology, name).astype(np.int16) for name in _COMMON
     }
     arrays |= {level: _quantized(shape) for level, shape in template.level_shapes.items()}
-    np.savez_compressed(file, **arrays)
+    publish_arrays(pathlib.Path(file), arrays)
 
 
 def load_template(file: PathLike = TEMPLATE) -> Template:
@@ -146,7 +148,12 @@ def load_template(file: PathLike = TEMPLATE) -> Template:
     with open_arrays(file, problem="is not a template, or damaged") as arrays:
         topology = Topology(*(arrays[name].astype(np.int64) for name in _COMMON))
         levels = [name for name in arrays.files if name not in _COMMON]
-        return Template(topology, {level: arrays[level] * _STEP_MM for level in levels})
+        shapes = {level: arrays[level] * _STEP_MM for level in levels}
+        count = len(topology.mirror)
+        _check_indices(count, *topology[:2])
+        if any(shape.shape != (count, 3) for shape in shapes.values()):
+            raise ValueError("shapes of different sizes")
+        return Template(topology, shapes)
 
 
 def _plain(subject: str) -> str:
@@ -174,7 +181,8 @@ def _read_model(file: pathlib.Path, stored_level: str, level: str) -> ShapeModel
         levels = [key.split("/")[0] for key in arrays.files if key.endswith("/mean_shape")]
         if stored_level not in levels:
             raise DataError(f"{file}: {unknown_name('level', level, levels)}")
-        return _assembled(arrays, stored_level)
+        with jax.ensure_compile_time_eval():  # arrays, not tracers, also if a jitted caller loads
+            return _assembled(arrays, stored_level)
 
 
 def _assembled(arrays: Mapping[str, np.ndarray], level: str) -> ShapeModel:
@@ -186,7 +194,7 @@ def _assembled(arrays: Mapping[str, np.ndarray], level: str) -> ShapeModel:
         return CarriedPoints(vertices, jnp.asarray(arrays[f"{level}/{name}/weights"]))
 
     common = {name: jnp.asarray(arrays[name], jnp.int32) for name in _COMMON}
-    return ShapeModel(
+    model = ShapeModel(
         mean_shape=lengths(f"{level}/mean_shape"),
         modes=lengths(f"{region_of(level)}/modes"),
         faces=common["faces"],
@@ -197,3 +205,26 @@ def _assembled(arrays: Mapping[str, np.ndarray], level: str) -> ShapeModel:
         path_points=points("path_points"),
         isthmus_points=points("isthmus_points"),
     )
+    _check_shapes(model)
+    return model
+
+
+def _check_shapes(model: ShapeModel) -> None:
+    """Raise ValueError unless the parts of a shape model fit together."""
+    count = len(model.mean_shape)
+    carried = [getattr(model, name) for name in _POINTS]
+    sizes_fit = model.mean_shape.shape == (count, 3) and model.modes.shape[1:] == (count, 3)
+    if not sizes_fit or any(p.vertices.shape != p.weights.shape for p in carried):
+        raise ValueError("arrays of different sizes")
+    if not all(np.isfinite(np.asarray(p.weights)).all() for p in carried):
+        raise ValueError("weights that are not finite")
+    _check_indices(count, model.faces, model.mirror, *(p.vertices for p in carried))
+
+
+def _check_indices(count: int, faces: Any, mirror: Any, *others: Any) -> None:
+    """Raise ValueError unless all indices are those of `count` vertices."""
+    arrays = [np.asarray(array) for array in (faces, mirror, *others)]
+    if arrays[0].ndim != 2 or arrays[0].shape[1] != 3 or arrays[1].shape != (count,):
+        raise ValueError("faces or mirror of another shape")
+    if any(array.size and not 0 <= array.min() <= array.max() < count for array in arrays):
+        raise ValueError("indices of vertices that are not there")

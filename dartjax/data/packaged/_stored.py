@@ -3,16 +3,18 @@
 import contextlib
 import json
 import pathlib
-import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from dartjax._documents import read_json
 from dartjax._errors import DataError
-from dartjax.data.formats import PathLike
+from dartjax.data._atomic import publish_arrays, publish_file
+from dartjax.data.formats import UNREADABLE_ARRAYS, PathLike, list_of_texts
 
 CARD = "card.json"
+_LISTS = ("subjects_included", "never_seen", "features", "ct_hashes")
 
 
 @contextlib.contextmanager
@@ -29,7 +31,7 @@ def open_arrays(
             yield arrays
     except DataError:
         raise
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
+    except UNREADABLE_ARRAYS as error:
         raise DataError(f"{file} {problem} ({error}): {remedy}") from error
 
 
@@ -46,16 +48,31 @@ def read_card(
         if not (source / name).is_file():
             raise DataError(f"no {name} in {source}: give a folder written by dartjax.data.{maker}")
     try:
-        card = json.loads((source / CARD).read_text(encoding="utf-8"))
-    except ValueError as error:
+        card = read_json(source / CARD)
+    except DataError as error:
         raise DataError(f"{source / CARD} is damaged ({error}): install dartjax again") from error
     missing = set(fields) - set(card) if isinstance(card, dict) else set(fields)
     if missing:
         lacking = ", ".join(sorted(missing))
         raise DataError(f"{source / CARD} lacks {lacking}: it is not the card of {what}")
+    for name in set(_LISTS) & set(card):
+        list_of_texts(f"{source / CARD}: {name}", card[name])
     return card
 
 
-def write_card(folder: pathlib.Path, card: dict[str, Any]) -> None:
-    """Write a card into a folder."""
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+def write_stored(
+    folder: PathLike,
+    data_file: str,
+    arrays: Mapping[str, np.ndarray],
+    card: Mapping[str, Any],
+) -> None:
+    """Write the arrays of a folder and their card.
+
+    An earlier card is removed first: a process that is killed meanwhile leaves no card, and never
+    arrays with the card of others.
+    """
+    target = pathlib.Path(folder)
+    (target / CARD).unlink(missing_ok=True)
+    publish_arrays(target / data_file, arrays)
+    text = json.dumps(card, indent=1) + "\n"
+    publish_file(target / CARD, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -19,11 +19,8 @@ def save_weights(
     folder: str | pathlib.Path, params: Mapping[str, Any], card: Mapping[str, Any]
 ) -> None:
     """Write nested parameters as half-precision floats, with their card."""
-    target = pathlib.Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(leaf, np.float16) for name, leaf in _flat(params)}
-    np.savez_compressed(target / _WEIGHTS, **arrays)  # pyright: ignore[reportArgumentType]
-    _stored.write_card(target, dict(card))
+    _stored.write_stored(folder, _WEIGHTS, arrays, card)
 
 
 def load_weights(

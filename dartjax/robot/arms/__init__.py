@@ -23,6 +23,7 @@ from dartjax.robot.arms._chain_import import chain_from_urdf as chain_from_urdf
 from dartjax.robot.arms._chain_inverse import ChainSolution as ChainSolution
 from dartjax.robot.arms._chain_inverse import solve_damped as solve_damped
 from dartjax.robot.arms._chain_inverse import solve_levenberg_marquardt as solve_levenberg_marquardt
+from dartjax.robot.arms._checked import checked_calibration as checked_calibration
 from dartjax.robot.arms._checked import checked_chain_forward as checked_chain_forward
 from dartjax.robot.arms._checked import checked_chain_inverse as checked_chain_inverse
 from dartjax.robot.arms._checked import checked_guide_forward as checked_guide_forward
@@ -33,6 +34,7 @@ from dartjax.robot.arms._follow import Approach as Approach
 from dartjax.robot.arms._follow import ApproachOptions as ApproachOptions
 from dartjax.robot.arms._follow import approach_margins as approach_margins
 from dartjax.robot.arms._follow import follow as follow
+from dartjax.robot.arms._follow import motion_clearance as motion_clearance
 from dartjax.robot.arms._follow import plan_approach as plan_approach
 from dartjax.robot.arms._follow import stack_paths as stack_paths
 from dartjax.robot.arms._guide_robot import GuideRobot as GuideRobot

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from dartjax._types import Point, Scalar
 from dartjax.observations import NeedlePath
 from dartjax.robot.arms._follow import ApproachOptions, approach_margins, plan_approach
-from dartjax.robot.arms._hybrid import HybridRobot
+from dartjax.robot.arms._hybrid import HybridRobot, Joints
 from dartjax.robot.arms._tool_clearance import SignedDistance, ToolShape
 from dartjax.transforms import SE3, SO3
 
@@ -60,15 +60,19 @@ def reachability(
     body: SignedDistance,
     tool: ToolShape,
     options: ApproachOptions = ApproachOptions(),
+    start: Joints | None = None,
 ) -> Scalar:
     """Compute the soft minimum of the margins of one path; positive if the robot reaches it.
 
     -t log sum exp(-m / t) over the margins of `approach_margins` and the tool's clearance in units
-    of 50 mm, with t = 0.02; never above the smallest margin. Differentiable in T_base_patient, also
-    out of reach.
+    of 50 mm, with t = 0.02; never above the smallest margin. With `start` the clearance includes
+    the way from these joints, see `plan_approach`. Differentiable in T_base_patient, also out of
+    reach.
     """
     margins = approach_margins(path, T_base_patient, robot, options=options)
-    approach, _ = plan_approach(path, T_base_patient, robot, body=body, tool=tool, options=options)
+    approach, _ = plan_approach(
+        path, T_base_patient, robot, body=body, tool=tool, options=options, start=start
+    )
     every = jnp.append(margins, approach.clearance / _CLEARANCE_UNIT_MM)
     return -_SOFTNESS * jax.nn.logsumexp(-every / _SOFTNESS)
 
@@ -82,13 +86,15 @@ def place_base(
     tool: ToolShape,
     approach: ApproachOptions = ApproachOptions(),
     options: PlacementOptions = PlacementOptions(),
+    start: Joints | None = None,
 ) -> Placement:
     """Optimise the base placement so that all paths (leading axis) are reached.
 
     Adam minimises the mean of max(wanted - reachability, 0)^2 from the given placement, over the
     translations and rotations that `may_move` frees: by default the three translations and the
-    rotation about the base's z, as for a cart with a lift. The best step is kept. The optimisation
-    is local: use vmap over several starts.
+    rotation about the base's z, as for a cart with a lift. The best step is kept. With `start` the
+    clearance includes the way from these joints. The optimisation is local: use vmap over several
+    placements.
     """
     unit = jnp.array(3 * [options.unit_mm] + 3 * [options.unit_rad])
     unit = jnp.where(jnp.array(options.may_move), unit, 0.0)
@@ -97,7 +103,9 @@ def place_base(
     def margins_of(x: BaseMove) -> Float[Array, " path"]:
         moved = moved_base(T_base_patient, unit * x, pivot)
         return jax.vmap(
-            lambda path: reachability(path, moved, robot, body=body, tool=tool, options=approach)
+            lambda path: reachability(
+                path, moved, robot, body=body, tool=tool, options=approach, start=start
+            )
         )(paths)
 
     def loss_of(x: BaseMove) -> Scalar:
@@ -113,8 +121,8 @@ def place_base(
         update, memory = optimizer.update(gradient, memory)
         return (x + update, memory, best, best_loss), loss
 
-    start = jnp.zeros_like(unit)
-    state = (start, optimizer.init(start), start, jnp.asarray(jnp.inf, unit.dtype))
+    still = jnp.zeros_like(unit)
+    state = (still, optimizer.init(still), still, jnp.asarray(jnp.inf, unit.dtype))
     (_, _, best, _), history = jax.lax.scan(step, state, length=options.num_steps)
     placed = moved_base(T_base_patient, unit * best, pivot)
     return Placement(placed, unit * best, margins_of(best), history)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
-from dartjax.transforms import SE3
+from dartjax.transforms import SE3, from_twist
 
 JointPositions = Float[Array, " joint"]
 Jacobian = Float[Array, "6 joint"]
@@ -42,7 +42,7 @@ def chain_forward(q: JointPositions, chain: SerialChain) -> tuple[SE3, Status]:
     finite = jnp.all(jnp.isfinite(q)) & jnp.all(jnp.isfinite(chain.screws))
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~finite),
-        (StatusCode.JOINT_LIMIT, jnp.any(chain_excess(q, chain) > 0.0)),
+        (StatusCode.JOINT_LIMIT, ~jnp.all(chain_excess(q, chain) <= 0.0)),
     )
     return tool_pose(q, chain), status
 
@@ -69,8 +69,8 @@ def chain_jacobian(q: JointPositions, chain: SerialChain) -> Jacobian:
 
 def _products(q: JointPositions, chain: SerialChain) -> tuple[SE3, SE3]:
     """Product of all exponentials, and the products of those before each joint (stacked)."""
-    motions = jax.vmap(SE3.exp)(chain.screws * q[:, None])
-    identity = SE3.exp(0.0 * chain.screws[0])
+    motions = jax.vmap(from_twist)(chain.screws * q[:, None])
+    identity = from_twist(0.0 * chain.screws[0])
     return jax.lax.scan(lambda before, motion: (before @ motion, before), identity, motions)
 
 

@@ -79,15 +79,29 @@ def chain_from_urdf(
     """Read a chain from a URDF file; metres are converted to mm.
 
     The chain goes from `base_link` (default: the root) to `tool_link` (default: the only leaf).
-    Needs yourdfpy (`pip install dartjax[robot]`). Fixed joints are merged into their neighbours.
-    Raises BadParameter if the file or a link does not exist, the file is not a URDF, `tool_link` is
-    not given for several leaves, or the type of a joint is not supported (floating, planar, mimic).
+    Needs yourdfpy (`pip install dartjax[robot]`). Fixed joints are merged into their neighbours. A
+    bound that a <limit> omits is 0, as the format says.
+    Raises BadParameter if the file or a link does not exist, the file is not a URDF, the joints are
+    not a tree, `tool_link` is not given for several leaves, the type of a joint is not supported
+    (floating, planar, mimic), or its axis, origin or limits are missing or invalid.
     """
     model = _read_urdf(pathlib.Path(path))
-    joints = _joints_between(model.robot.joints, base_link, tool_link)
+    try:
+        return _chain_between(model.robot.joints, base_link, tool_link)
+    except BadParameter as error:
+        raise BadParameter(f"{path}: {error}") from error
+
+
+def _chain_between(joints: Sequence[Any], base: str | None, tool: str | None) -> SerialChain:
+    _check_tree(joints)
+    joints = _joints_between(joints, base, tool)
     frame, screws, limits, names = np.eye(4), [], [], []
     for joint in joints:
         origin = np.eye(4) if joint.origin is None else np.array(joint.origin, float)
+        if origin.shape != (4, 4) or not np.isfinite(origin).all():
+            raise BadParameter(
+                f"joint {joint.name!r} has an origin that is not three finite numbers"
+            )
         origin[:3, 3] *= _MM_PER_M
         frame = frame @ origin
         if joint.type == "fixed":
@@ -98,13 +112,12 @@ def chain_from_urdf(
                 "continuous and prismatic joints are supported"
             )
         kind = "prismatic" if joint.type == "prismatic" else "revolute"
-        axis = np.array([1.0, 0.0, 0.0] if joint.axis is None else joint.axis, float)
-        axis = frame[:3, :3] @ (axis / np.linalg.norm(axis))
+        axis = frame[:3, :3] @ _urdf_axis(joint)
         screws.append(_screw(axis, frame[:3, 3], kind))
         limits.append(_urdf_limits(joint))
         names.append(joint.name)
     if not screws:
-        raise BadParameter(f"{path}: no moving joint between base and tool link: give other links")
+        raise BadParameter("no moving joint between base and tool link: give other links")
     return _chain(screws, frame, limits, tuple(names))
 
 
@@ -121,9 +134,39 @@ def _read_urdf(path: pathlib.Path) -> Any:
         raise BadParameter(f"{path} is not XML: {error}") from error
     if root.tag != "robot":
         raise BadParameter(f"{path} is not a URDF file: its first tag is <{root.tag}>, not <robot>")
-    return yourdfpy.URDF.load(
-        str(path), build_scene_graph=False, load_meshes=False, build_collision_scene_graph=False
-    )
+    try:
+        return yourdfpy.URDF.load(
+            str(path), build_scene_graph=False, load_meshes=False, build_collision_scene_graph=False
+        )
+    except Exception as error:  # the parser raises anything
+        raise BadParameter(
+            f"{path} is not a valid URDF file, an element or attribute is missing or wrong "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _check_tree(joints: Sequence[Any]) -> None:
+    """Raise BadParameter unless every link has one parent at most and is below a root."""
+    parent_of: dict[str, str] = {}
+    for joint in joints:
+        if not (joint.parent and joint.child):
+            raise BadParameter(f"joint {joint.name!r} lacks its parent or child link")
+        if joint.child in parent_of:
+            raise BadParameter(
+                f"link {joint.child!r} is the child of two joints, one is {joint.name!r}: "
+                "the joints of a URDF form a tree"
+            )
+        parent_of[joint.child] = joint.parent
+    for link in parent_of:
+        above, visited = link, {link}
+        while above in parent_of:
+            above = parent_of[above]
+            if above in visited:
+                raise BadParameter(
+                    f"the joints form a loop through link {above!r}: the joints of a URDF form a "
+                    "tree; closed chains are not supported"
+                )
+            visited.add(above)
 
 
 def _joints_between(joints: Sequence[Any], base: str | None, tool: str | None) -> list[Any]:
@@ -153,12 +196,29 @@ def _joints_between(joints: Sequence[Any], base: str | None, tool: str | None) -
 
 
 def _urdf_limits(joint: Any) -> tuple[float, float]:
-    if joint.type == "continuous" or joint.limit is None:
+    if joint.type == "continuous":
         return -np.inf, np.inf
-    if joint.limit.lower is None or joint.limit.upper is None:
-        raise BadParameter(f"joint {joint.name} has a <limit> without lower and upper: give both")
+    if joint.limit is None:
+        raise BadParameter(
+            f"joint {joint.name!r} is {joint.type} without <limit>: add it, or make the joint "
+            "continuous"
+        )
+    bounds = (joint.limit.lower, joint.limit.upper)
+    lower, upper = (0.0 if bound is None else float(bound) for bound in bounds)  # as in the format
+    if not lower <= upper:
+        raise BadParameter(
+            f"joint {joint.name!r}: the lower limit {lower:g} is above the upper limit {upper:g}"
+        )
     scale = _MM_PER_M if joint.type == "prismatic" else 1.0
-    return scale * joint.limit.lower, scale * joint.limit.upper
+    return scale * lower, scale * upper
+
+
+def _urdf_axis(joint: Any) -> Float[np.ndarray, "3"]:
+    axis = np.array([1.0, 0.0, 0.0] if joint.axis is None else joint.axis, float)
+    length = np.linalg.norm(axis)
+    if axis.shape != (3,) or not 0.0 < length < np.inf:
+        raise BadParameter(f"joint {joint.name!r} has the axis {axis.tolist()}: give a direction")
+    return axis / length
 
 
 def _check_row(row: DHRow, number: int) -> None:

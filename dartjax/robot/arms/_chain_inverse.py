@@ -137,7 +137,7 @@ def _solution(
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~finite),
         (StatusCode.UNREACHABLE_POSE, ~reached),
-        (StatusCode.SINGULAR_CONFIGURATION, values[-1] < _SINGULAR_SHARE * values[0]),
+        (StatusCode.SINGULAR_CONFIGURATION, ~(values[-1] >= _SINGULAR_SHARE * values[0])),
     )
     return ChainSolution(q, distance, angle), status
 

@@ -35,6 +35,11 @@ from dartjax.robot.arms._hybrid import (
     limit_excess,
     reach_ratios,
 )
+from dartjax.robot.arms._hybrid_calibration import (
+    HybridCalibration,
+    calibrate_from_points,
+    tool_points,
+)
 from dartjax.transforms import SE3
 
 Numbers = Sequence[float | int] | Float[np.ndarray, "..."] | Float[Array, "..."]
@@ -49,6 +54,7 @@ _reach_ratios = jax.jit(reach_ratios)
 _guide_forward, _guide_inverse = jax.jit(guide_forward), jax.jit(guide_inverse)
 _chain_forward = jax.jit(chain_forward)
 _chain_inverse = jax.jit(solve_levenberg_marquardt)
+_calibrate, _tool_points = jax.jit(calibrate_from_points), jax.jit(tool_points)
 
 
 def checked_hybrid_forward(q: Numbers, robot: HybridRobot) -> ToolPose:
@@ -148,6 +154,36 @@ def checked_chain_inverse(target: SE3, chain: SerialChain, start: Numbers) -> Fl
     return found.q
 
 
+def checked_calibration(
+    q: Float[Array, "..."], points_tracker: Float[Array, "..."], nominal: HybridRobot
+) -> HybridCalibration:
+    """Call `calibrate_from_points`; raise BadParameter, DegenerateGeometry or ClosureTooLarge with
+    the numbers of the fit and the probable cause."""
+    _check_robot(nominal)
+    for name, values, width in (("q", q, 5), ("points_tracker", points_tracker, 3)):
+        if values.ndim != 2 or values.shape[1] != width or len(values) != len(q):
+            raise BadParameter(f"{name} has the shape {values.shape}: give (n, {width}), equal n")
+        wrong = np.flatnonzero(~np.isfinite(np.asarray(values)).all(axis=1))
+        if len(wrong):
+            raise BadParameter(f"{name}[{wrong[0]}] is not finite: remove that pose")
+    found, status = _calibrate(q, points_tracker, nominal)
+    expected = np.asarray(_tool_points(q, nominal))
+    spread, known = (float(np.ptp(x, axis=0).max()) for x in (np.asarray(points_tracker), expected))
+    hint = "the points may be in another order than the poses"
+    if not 0.5 < spread / known < 2.0:
+        hint = f"the points span {spread:.4g} and the poses {known:.4g} mm: are they in mm?"
+    seen = found.identifiability
+    problem = {
+        StatusCode.DEGENERATE_GEOMETRY: f"{len(q)} poses determine {int(seen.rank)} of 13 "
+        "directions: vary the tilts (see plan_calibration)",
+        StatusCode.CLOSURE_TOO_LARGE: "the points do not fit the robot: "
+        f"{float(found.residual_rms_mm):.4g} mm rms and {float(found.residual_max_mm):.4g} mm at "
+        f"most remain, 5 mm are allowed; {hint}",
+    }
+    raise_for_status(status, problem.get(StatusCode(int(status)), "the fit is not finite"))
+    return found
+
+
 def _checked_array(
     values: Numbers, names: tuple[str, ...], kind: str, angles: tuple[str, ...] = ()
 ) -> Float[Array, " n"]:
@@ -174,6 +210,10 @@ def _check_robot(robot: HybridRobot) -> None:
             raise BadParameter(f"robot parameter {name} = {value:.4g} looks like metres: give mm")
         if name in ("gamma", "theta") and abs(value) > _GREATEST_ANGLE:
             raise BadParameter(f"robot parameter {name} = {value:.4g} looks like degrees: give rad")
+    wrong = np.flatnonzero(~(np.asarray(robot.lower) <= np.asarray(robot.upper)))
+    if len(wrong):
+        name = JOINT_NAMES[wrong[0]]
+        raise BadParameter(f"the limits of joint {name} are not an interval: give lower <= upper")
 
 
 def _check_pose(pose: SE3) -> None:

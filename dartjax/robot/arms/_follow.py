@@ -11,14 +11,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dartjax._numerics import normalize
+from dartjax._numerics import normalize, safe_norm
 from dartjax._types import Point, Scalar
 from dartjax.observations import NeedlePath
 from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot._reductions import least
 from dartjax.robot.arms._hybrid import (
     HybridRobot,
     Joints,
     ToolPose,
+    hybrid_forward,
     hybrid_inverse,
     hybrid_margins,
     tool_frame,
@@ -29,6 +31,7 @@ from dartjax.robot.arms._trajectory import MotionLimits, Trajectory, joined, str
 from dartjax.transforms import SE3
 
 _LINE_SAMPLES = 5  # of the approach, from the retreat to the standoff
+_JOINT_SAMPLES = 17  # of the first part of `follow`, from the start to the retreat
 
 
 class ApproachOptions(eqx.Module):
@@ -49,7 +52,7 @@ class Approach(eqx.Module):
     feed_at_entry: Scalar  # mm
     feed_at_target: Scalar
     margin: Scalar  # smallest of joints, reach and feed along the approach; > 0 = reachable
-    clearance: Scalar  # smallest distance of tool and patient along the approach, mm
+    clearance: Scalar  # smallest distance of tool and patient along the motion, mm
 
 
 def plan_approach(
@@ -60,26 +63,35 @@ def plan_approach(
     body: SignedDistance,
     tool: ToolShape,
     options: ApproachOptions = ApproachOptions(),
+    start: Joints | None = None,
 ) -> tuple[Approach, Status]:
     """Plan the approach to a path in patient coordinates (world RAS+ mm).
 
     Computes joints, feed, margin and clearance. `body` is the patient's signed distance in patient
-    coordinates. Status of the worst sample along the straight approach: BAD_PARAMETER (not finite,
-    or a path of length 0), UNREACHABLE_POSE (its joints are NaN), SINGULAR_CONFIGURATION,
-    JOINT_LIMIT (also for a feed that is too long). A collision does not change the status: check
-    `clearance`. Use vmap for several paths; differentiable in T_base_patient.
+    coordinates. With `start`, the joints from which `follow` begins, status and clearance are those
+    of the whole motion; without it they are those of the straight approach alone, and the way to it
+    has to be checked by `motion_clearance`. Status of the worst sample: BAD_PARAMETER (not finite,
+    or a path of length 0), UNREACHABLE_POSE (its joints are NaN, or the links do not close on the
+    way), SINGULAR_CONFIGURATION, JOINT_LIMIT (also for a feed that is too long). A collision does
+    not change the status: check `clearance`, which is NaN if a pose or distance is not finite. Use
+    vmap for several paths; differentiable in T_base_patient.
     """
     entry, target = T_base_patient.apply(path.entry_point), T_base_patient.apply(path.target_point)
     back = jnp.linspace(options.retreat_mm, 0.0, _LINE_SAMPLES) + options.standoff_mm
     poses = jax.vmap(lambda distance: _pose_before(entry, target, distance))(back)
     q, status = jax.vmap(lambda pose: hybrid_inverse(pose, robot))(poses)
-    feed = options.standoff_mm + jnp.linalg.norm(target - entry)
+    length = safe_norm(target - entry)
+    feed = options.standoff_mm + length
     margins = jnp.append(
         jax.vmap(lambda pose: hybrid_margins(pose, robot))(poses).ravel(),
         (robot.upper[5] - feed) / (0.5 * (robot.upper[5] - robot.lower[5])),
     )
     patient = in_patient(T_base_patient, body)
-    clearances = jax.vmap(lambda pose: tool_clearance(tool_frame(pose), tool, patient))(poses)
+    clearances = _clearances(poses, tool, patient)
+    if start is not None:
+        way, way_status = _way_to(start, q[0], robot)
+        clearances = jnp.concatenate([clearances, _clearances(way, tool, patient)])
+        status = jnp.concatenate([status, way_status])
     approach = Approach(
         entry_point=entry,
         target_point=target,
@@ -88,10 +100,50 @@ def plan_approach(
         retreat_q=q[0],
         feed_at_entry=jnp.asarray(options.standoff_mm, feed.dtype),
         feed_at_target=feed,
-        margin=jnp.min(margins),
-        clearance=jnp.min(clearances),
+        margin=least(margins),
+        clearance=least(clearances),
     )
-    return approach, _worst_status(status, feed, robot)
+    return approach, _worst_status(status, feed, length, robot)
+
+
+def motion_clearance(
+    motion: Trajectory,
+    T_base_patient: SE3,
+    robot: HybridRobot,
+    *,
+    body: SignedDistance,
+    tool: ToolShape,
+) -> Scalar:
+    """Compute the smallest distance of tool and patient over all samples of a motion, mm.
+
+    Negative in a collision, NaN if a sample has no pose. `body` is the patient's signed distance in
+    patient coordinates. Any start and any motion of the hybrid robot can be checked.
+    """
+    poses, _ = jax.vmap(lambda q: hybrid_forward(q, robot))(motion.positions[:, :5])
+    return least(_clearances(poses, tool, in_patient(T_base_patient, body)))
+
+
+def _clearances(
+    poses: Float[Array, "sample 5"], tool: ToolShape, patient: SignedDistance
+) -> Float[Array, " sample"]:
+    return jax.vmap(lambda pose: tool_clearance(tool_frame(pose), tool, patient))(poses)
+
+
+def _way_to(
+    start: Joints, retreat: Joints, robot: HybridRobot
+) -> tuple[Float[Array, "sample 5"], Int[Array, " sample"]]:
+    """Poses and statuses of the straight motion of the joints to the retreat.
+
+    If a pose does not exist the status says so, and the pose at the start stands in its place, so
+    that clearances and their derivatives stay finite.
+    """
+    end = jnp.where(jnp.all(jnp.isfinite(retreat)), retreat, start)
+    share = jnp.linspace(0.0, 1.0, _JOINT_SAMPLES)[:, None]
+    poses, status = jax.vmap(lambda q: hybrid_forward(q, robot))(
+        start[None] + share * (end - start)[None]
+    )
+    known = jnp.all(jnp.isfinite(poses), axis=1, keepdims=True)
+    return jnp.where(known, poses, poses[:1]), status
 
 
 def approach_margins(
@@ -124,7 +176,8 @@ def follow(
 
     The joints move straight to the retreat, the tool moves straight along the path's line to the
     standoff, and then only the feed moves to the target. NaN for an approach out of reach; within
-    limits if `start` and the approach are.
+    limits if `start` and the approach are. The way to the retreat may lead through the patient:
+    give `start` to `plan_approach` too, and check its clearance.
     """
     still = jnp.zeros((1,), start.dtype)
 
@@ -154,7 +207,9 @@ def _pose_before(entry: Point, target: Point, distance: Scalar) -> ToolPose:
     return wire_pose(entry - distance * direction, direction)
 
 
-def _worst_status(status: Int[Array, " sample"], feed: Scalar, robot: HybridRobot) -> Status:
+def _worst_status(
+    status: Int[Array, " sample"], feed: Scalar, length: Scalar, robot: HybridRobot
+) -> Status:
     order = (
         StatusCode.BAD_PARAMETER,
         StatusCode.UNREACHABLE_POSE,
@@ -162,7 +217,6 @@ def _worst_status(status: Int[Array, " sample"], feed: Scalar, robot: HybridRobo
         StatusCode.JOINT_LIMIT,
     )
     found = {code: jnp.any(status == code) for code in order}
-    has_length = feed > 0.0
-    found[StatusCode.BAD_PARAMETER] |= ~jnp.isfinite(feed) | ~has_length
-    found[StatusCode.JOINT_LIMIT] |= feed > robot.upper[5]
+    found[StatusCode.BAD_PARAMETER] |= ~jnp.isfinite(feed) | ~(length > 0.0)
+    found[StatusCode.JOINT_LIMIT] |= ~(feed <= robot.upper[5])
     return first_status(*found.items())

@@ -83,7 +83,7 @@ def guide_inverse(T_base_platform: SE3, robot: GuideRobot) -> tuple[Legs, Status
         (StatusCode.BAD_PARAMETER, ~finite),
         (StatusCode.UNREACHABLE_POSE, ~is_reached),
         (StatusCode.SINGULAR_CONFIGURATION, is_singular),
-        (StatusCode.JOINT_LIMIT, jnp.any(leg_excess(legs, robot) > 0.0)),
+        (StatusCode.JOINT_LIMIT, ~jnp.all(leg_excess(legs, robot) <= 0.0)),
     )
     return jnp.where(finite & is_reached, legs, jnp.nan), status
 
@@ -118,7 +118,7 @@ def guide_forward(legs: Legs, robot: GuideRobot) -> tuple[SE3, Status]:
             StatusCode.SINGULAR_CONFIGURATION,
             ~(guide_condition(pose, robot) < _GREATEST_CONDITION),
         ),
-        (StatusCode.JOINT_LIMIT, jnp.any(leg_excess(legs, robot) > 0.0)),
+        (StatusCode.JOINT_LIMIT, ~jnp.all(leg_excess(legs, robot) <= 0.0)),
     )
     return _or_nan(pose, finite & reached), status
 

@@ -90,8 +90,8 @@ def hybrid_forward(
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~valid),
         (StatusCode.UNREACHABLE_POSE, ~closes),
-        (StatusCode.SINGULAR_CONFIGURATION, closing_sine(q, robot) < _LEAST_SINE),
-        (StatusCode.JOINT_LIMIT, jnp.any(limit_excess(q, robot) > 0.0)),
+        (StatusCode.SINGULAR_CONFIGURATION, ~(closing_sine(q, robot) >= _LEAST_SINE)),
+        (StatusCode.JOINT_LIMIT, ~jnp.all(limit_excess(q, robot) <= 0.0)),
     )
     return jnp.where(valid & closes, pose, jnp.nan), status
 
@@ -122,7 +122,7 @@ def hybrid_inverse(
         (StatusCode.BAD_PARAMETER, ~valid),
         (StatusCode.UNREACHABLE_POSE, ~reachable),
         (StatusCode.SINGULAR_CONFIGURATION, is_straight),
-        (StatusCode.JOINT_LIMIT, jnp.any(limit_excess(q, robot) > 0.0)),
+        (StatusCode.JOINT_LIMIT, ~jnp.all(limit_excess(q, robot) <= 0.0)),
     )
     return jnp.where(valid & reachable, q, jnp.nan), status
 

@@ -15,8 +15,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dartjax import transforms
 from dartjax._least_squares import LeastSquares, levenberg_marquardt
+from dartjax._numerics import safe_norm
 from dartjax._types import Points, Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot._reductions import largest
 from dartjax.robot.arms._hybrid import (
     HybridRobot,
     Joints,
@@ -33,7 +35,7 @@ Structure = Float[Array, "7"]
 _UNIT_MM, _UNIT_RAD = 1.0, 2e-3  # manufacturing errors of similar effect, for scaling
 _LEAST_SINGULAR = 1e-2  # of the largest: below it a direction is not identifiable
 _NUM_STEPS = 12
-_GREATEST_RMS_MM = 5.0  # of a fit; trackers and manufacturing errors leave far less
+_GREATEST_GAP_MM = 5.0  # of a point or leg; trackers and manufacturing errors leave far less
 _CLEAR_SINE, _CLEAR_REACH = 0.4, 0.03  # distance of planned poses from singularities
 
 
@@ -56,6 +58,7 @@ class HybridCalibration(eqx.Module):
     robot: HybridRobot
     T_tracker_base: SE3
     residual_rms_mm: Scalar
+    residual_max_mm: Scalar  # of the worst point
     sigma: Structure
     identifiability: Identifiability
 
@@ -98,7 +101,8 @@ def calibrate_from_points(
     Levenberg-Marquardt over 7 + 6 unknowns, from the nominal robot aligned with the points. `sigma`
     is estimated from the residuals. Status: BAD_PARAMETER (not finite), DEGENERATE_GEOMETRY (the
     poses do not determine all directions: vary the tilts; undetermined directions stay nominal) and
-    CLOSURE_TOO_LARGE (`residual_rms_mm` above 5 mm: points in another unit or in another order).
+    CLOSURE_TOO_LARGE (a point is more than 5 mm from that of the fitted robot, see
+    `residual_max_mm`: points in another unit or in another order).
     """
     start = transforms.align_points(tool_points(q, nominal), points_tracker)
 
@@ -116,12 +120,13 @@ def calibrate_from_points(
     sigma = _units() * jnp.sqrt(variance * _inverse_diagonal(found.jacobian)[:7])
     robot, T_tracker_base = unpack(found.x)
     rms = jnp.sqrt(2.0 * found.cost / len(q))
+    gaps = safe_norm(found.residual.reshape(-1, 3))
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~found.finite),
         (StatusCode.DEGENERATE_GEOMETRY, seen.rank < 13),
-        (StatusCode.CLOSURE_TOO_LARGE, ~(rms < _GREATEST_RMS_MM)),
+        (StatusCode.CLOSURE_TOO_LARGE, ~jnp.all(gaps < _GREATEST_GAP_MM)),
     )
-    return HybridCalibration(robot, T_tracker_base, rms, sigma, seen), status
+    return HybridCalibration(robot, T_tracker_base, rms, largest(gaps), sigma, seen), status
 
 
 def calibrate_from_legs(
@@ -130,7 +135,9 @@ def calibrate_from_legs(
     """Calibrate structure parameters from distances between successive tool points, mm.
 
     Directions that the legs do not determine stay nominal, with status DEGENERATE_GEOMETRY. The
-    robot then reproduces these legs, but its accuracy elsewhere is unknown.
+    robot then reproduces these legs, but its accuracy elsewhere is unknown. Status
+    CLOSURE_TOO_LARGE (before that one) if a leg of the fitted robot differs by more than 5 mm, and
+    BAD_PARAMETER for legs that are not finite.
     """
 
     def residual(x: Structure) -> Float[Array, " leg"]:
@@ -142,6 +149,7 @@ def calibrate_from_legs(
     found, seen = _solve(residual, jnp.zeros(7, q.dtype))
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~found.finite),
+        (StatusCode.CLOSURE_TOO_LARGE, ~jnp.all(jnp.abs(found.residual) < _GREATEST_GAP_MM)),
         (StatusCode.DEGENERATE_GEOMETRY, seen.rank < 7),
     )
     return unpack(found.x), seen, status

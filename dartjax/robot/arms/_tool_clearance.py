@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from dartjax import transforms
 from dartjax._numerics import safe_norm
 from dartjax._types import Points, Scalar
+from dartjax.robot._reductions import least
 from dartjax.transforms import SE3
 
 SignedDistance = Callable[[Points], Float[Array, " n"]]
@@ -42,7 +43,8 @@ def guide_tool() -> ToolShape:
 
 
 def tool_clearance(T_base_tool: SE3, tool: ToolShape, patient: SignedDistance) -> Scalar:
-    """Compute the smallest distance of the tool from the patient, mm; negative = collision.
+    """Compute the smallest distance of the tool from the patient, mm; negative = collision. NaN if
+    a distance is.
 
     Takes nine samples along each capsule; between samples the distance is smaller by at most half
     their spacing. The gradient is that of the nearest sample.
@@ -50,7 +52,7 @@ def tool_clearance(T_base_tool: SE3, tool: ToolShape, patient: SignedDistance) -
     share = jnp.linspace(0.0, 1.0, _SAMPLES)[None, :, None]
     points = tool.starts[:, None] + share * (tool.ends - tool.starts)[:, None]
     distance = patient(transforms.apply(T_base_tool, points.reshape(-1, 3)))
-    return jnp.min(distance.reshape(-1, _SAMPLES) - tool.radii[:, None])
+    return least(distance.reshape(-1, _SAMPLES) - tool.radii[:, None])
 
 
 def in_patient(T_base_patient: SE3, distance: SignedDistance) -> SignedDistance:
@@ -65,11 +67,12 @@ def tube_distance(
     """Compute the signed distance (mm) to round tubes of one radius along polylines.
 
     Several parallel tubes model a torso that follows the curve of the spine. Where tubes overlap,
-    the depth is that in the deepest tube.
+    the depth is that in the deepest tube. NaN for a point or node that is.
     """
     starts, along = nodes[:, :-1].reshape(-1, 3), jnp.diff(nodes, axis=1).reshape(-1, 3)
     length = jnp.maximum(jnp.sum(along**2, axis=1), 1e-12)
     away = points[:, None] - starts[None]
     share = jnp.clip(jnp.einsum("nsi,si->ns", away, along) / length[None], 0.0, 1.0)
     nearest = safe_norm(away - share[:, :, None] * along[None])
-    return jnp.min(nearest, axis=1) - radius
+    known = ~jnp.any(jnp.isnan(nearest), axis=1)
+    return jnp.where(known, jnp.min(nearest, axis=1), jnp.nan) - radius

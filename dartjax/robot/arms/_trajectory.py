@@ -47,7 +47,8 @@ def timed(path: JointPath, limits: MotionLimits, *, num_samples: int = 101) -> T
     """Time a path with the shortest duration of the quintic within the limits.
 
     The joint positions do not leave the path, so a straight path between positions within range
-    stays within range. A path without motion takes a millisecond.
+    stays within range. A path without motion takes a millisecond. The duration is NaN if a position
+    or rate is not finite, or a limit is not above 0.
     """
     s = jnp.linspace(0.0, 1.0, num_samples)
     u = s**3 * (10.0 + s * (6.0 * s - 15.0))
@@ -61,6 +62,9 @@ def timed(path: JointPath, limits: MotionLimits, *, num_samples: int = 101) -> T
     by_rate = jnp.max(jnp.abs(rates) / limits.rate[None])
     by_acceleration = jnp.max(jnp.abs(accelerations) / limits.acceleration[None])
     duration = jnp.maximum(by_rate, jnp.sqrt(jnp.maximum(by_acceleration, _SHORTEST_S**2)))
+    is_limited = jnp.all(limits.rate > 0.0) & jnp.all(limits.acceleration > 0.0)
+    is_finite = jnp.all(jnp.isfinite(rates)) & jnp.all(jnp.isfinite(accelerations))
+    duration = jnp.where(is_limited & is_finite, duration, jnp.nan)
     return Trajectory(
         s * duration, positions, rates / duration, accelerations / duration**2, duration
     )

@@ -72,8 +72,10 @@ def to_slopes(K: Matrix3, pixels: Pixels) -> Pixels:
 def projection_dlt(points: Points, pixels: Pixels, valid: Bool[Array, " n"]) -> Float[Array, "3 4"]:
     """Fit P with pixels ~ P (points, 1), by the normalised direct linear transform.
 
-    Needs 6 valid points that are not coplanar; otherwise P is arbitrary.
+    Needs 6 valid points that are not coplanar; otherwise P is arbitrary. Points that are not valid
+    have no influence, also if they are NaN.
     """
+    pixels, points = (jnp.where(valid[:, None], each, 0.0) for each in (pixels, points))
     weight = valid.astype(points.dtype)
     to_pixels = normalisation(pixels, weight)
     uv = pixels @ to_pixels[:2, :2].T + to_pixels[None, :2, 2]
@@ -130,8 +132,11 @@ def calibrate_carm(
     Starts with the DLT and an RQ decomposition, then minimises the reprojection error over all nine
     parameters. The covariance is (J^T J)^-1 sigma^2 with sigma from the residual. Status
     TOO_FEW_FIDUCIALS below 12 valid points, DEGENERATE_GEOMETRY for coplanar points,
-    POSE_NOT_CONVERGED if the rms exceeds 2 px.
+    CORRESPONDENCE_FAILED if the phantom would lie behind the source, because the image is mirrored
+    or its axes are exchanged, POSE_NOT_CONVERGED if the rms exceeds 2 px. Points that are not valid
+    have no influence, also if they are NaN.
     """
+    pixels, points = (jnp.where(valid[:, None], each, 0.0) for each in (pixels, points))
     K, pose = split_projection(projection_dlt(points, pixels, valid))
     weight = valid[:, None].astype(pixels.dtype)
     start = jnp.array([0.5 * (K[0, 0] + K[1, 1]), K[0, 2], K[1, 2]])
@@ -152,12 +157,15 @@ def calibrate_carm(
     covariance = jnp.linalg.inv(fit.jacobian.T @ fit.jacobian) * sigma**2
     covariance = covariance * unit[:, None] * unit[None, :]
     rms = jnp.sqrt(2.0 * fit.cost / jnp.maximum(count, 1))
+    K, pose = unpack(fit.x)
+    depth = jnp.where(valid, apply(pose, points)[:, 2], 1.0)
+    in_front = jnp.all(depth > 0.0) & (K[0, 0] > 0.0)
     status = first_status(
         (StatusCode.TOO_FEW_FIDUCIALS, count < MIN_POINTS),
         (StatusCode.DEGENERATE_GEOMETRY, _is_flat(points, valid)),
         (StatusCode.POSE_NOT_CONVERGED, ~(rms < 2.0)),
+        (StatusCode.CORRESPONDENCE_FAILED, ~in_front),
     )
-    K, pose = unpack(fit.x)
     return CarmCalibration(K, pose, rms, covariance), status
 
 
@@ -165,4 +173,4 @@ def _is_flat(points: Points, valid: Bool[Array, " n"]) -> Bool[Array, ""]:
     weight = valid[:, None].astype(points.dtype)
     center = jnp.sum(weight * points, axis=0) / jnp.maximum(jnp.sum(valid), 1)
     extents = jnp.linalg.eigvalsh((weight * (points - center[None])).T @ (points - center[None]))
-    return extents[0] < _MIN_SPREAD**2 * extents[2]
+    return ~(extents[0] >= _MIN_SPREAD**2 * extents[2])

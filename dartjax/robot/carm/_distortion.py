@@ -118,7 +118,7 @@ def fit_local(
     The ideal lattice is extrapolated from the 5 x 5 nodes in the middle, where the distortion is
     small. A missing node is predicted from its neighbours if at least three predictions exist.
     Status TOO_FEW_FIDUCIALS if fewer than 15 of the middle nodes were detected,
-    DEGENERATE_GEOMETRY if a cell is folded.
+    DEGENERATE_GEOMETRY if a cell is folded or a detected node is not finite.
     """
     rows, columns, _ = real.shape
     i, j = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
@@ -169,7 +169,7 @@ def _folded(
 ) -> Bool[Array, "r c"]:
     right, down = nodes[:-1, 1:] - nodes[:-1, :-1], nodes[1:, :-1] - nodes[:-1, :-1]
     whole = usable[:-1, 1:] & usable[:-1, :-1] & usable[1:, :-1]
-    return whole & (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0] <= 0.0)
+    return whole & ~(right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0] > 0.0)
 
 
 def real_of_ideal(lattice: LocalDistortion, ideal: Pixels) -> Pixels:
@@ -243,7 +243,11 @@ class GlobalDistortion(eqx.Module):
 def fit_global(
     real: Pixels, ideal: Pixels, valid: Bool[Array, " n"], order: int
 ) -> GlobalDistortion:
-    """Fit a polynomial of total `order` (5: 21 terms) to control points (n, 2) by least squares."""
+    """Fit a polynomial of total `order` (5: 21 terms) to control points (n, 2) by least squares.
+
+    Points that are not valid have no influence, also if they are NaN.
+    """
+    real, ideal = (jnp.where(valid[:, None], each, 0.0) for each in (real, ideal))
     weight = valid[:, None].astype(real.dtype)
     center = jnp.sum(weight * real, axis=0) / jnp.maximum(jnp.sum(weight), 1.0)
     scale = jnp.max(weight * jnp.abs(real - center[None]))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 from dartjax._least_squares import levenberg_marquardt
 from dartjax._types import Matrix3, Pixels
 from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot.carm._homography import counted_points
 
 NUM_DIRECTIONS = 128  # of the convex hull: a hull point is the furthest in one of them
 _SAMPLES = 96  # of five points, for RANSAC
@@ -50,6 +51,7 @@ def on_hull(points: Pixels, valid: Bool[Array, " n"]) -> Bool[Array, " n"]:
     """
     angles = jnp.asarray(2.0 * np.pi * np.arange(NUM_DIRECTIONS) / NUM_DIRECTIONS)
     direction = jnp.stack([jnp.cos(angles), jnp.sin(angles)])
+    points = counted_points(points, valid.astype(points.dtype))
     reach = jnp.where(valid[:, None], points @ direction, -jnp.inf)
     first = jnp.argmax(reach, axis=0)
     return jnp.zeros(len(points), bool).at[first].set(True) & valid
@@ -59,8 +61,11 @@ def fit_ellipse(points: Pixels, weight: Float[Array, " n"]) -> Ellipse:
     """Fit an ellipse to weighted points by minimising the squared Sampson distance.
 
     The initial estimate is the linear conic fit with trace 1, in normalised coordinates. At least
-    5 points are needed. A conic that is not an ellipse gives NaN.
+    5 points are needed. A conic that is not an ellipse gives NaN. Points of weight 0 may be NaN.
     """
+    points = counted_points(points, weight)
+    counts = weight != 0.0
+    root = jnp.where(counts, jnp.sqrt(jnp.where(counts, weight, 1.0)), 0.0)
     total = jnp.maximum(jnp.sum(weight), 1e-9)
     mean = jnp.sum(weight[:, None] * points, axis=0) / total
     size = jnp.sqrt(jnp.sum(weight * jnp.sum((points - mean[None]) ** 2, axis=1)) / total + 1e-9)
@@ -75,7 +80,7 @@ def fit_ellipse(points: Pixels, weight: Float[Array, " n"]) -> Ellipse:
         value = design @ c + y**2
         gx = 2.0 * c[0] * x + c[1] * y + c[2]
         gy = 2.0 * (1.0 - c[0]) * y + c[1] * x + c[3]
-        return jnp.sqrt(weight) * value / jnp.sqrt(gx**2 + gy**2 + 1e-9)
+        return root * value / jnp.sqrt(gx**2 + gy**2 + 1e-9)
 
     a, b, d, e, f = levenberg_marquardt(residual, start, num_steps=8).x
     matrix = jnp.array([[a, 0.5 * b], [0.5 * b, 1.0 - a]])
@@ -106,6 +111,7 @@ def consensus_ellipse(points: Pixels, valid: Bool[Array, " n"]) -> tuple[Ellipse
     """Fit an ellipse by RANSAC: of 96 conics through five points, take the one with most points
     within half a pixel and refit it to those. Same status as `hull_ellipse`."""
     weight = valid.astype(points.dtype)
+    points = counted_points(points, weight)
 
     def through(five: Array) -> Ellipse:
         chosen = jnp.zeros(len(points)).at[five].set(1.0) * weight

@@ -26,6 +26,9 @@ _GUIDE_PATTERN = np.array(
     ]
 )
 GUIDE_PITCH = 8.0
+# Places of the phantom's second plane without a ball, (column, row) from its middle. Their mirror
+# images about the diagonal have one, which tells a transposed image from a proper one.
+_EMPTY_PLACES = ((1, -1), (2, 0), (2, 1), (-1, -2), (1, 0), (3, -1))
 GUIDE_PLANES = (0.0, 20.0)
 _GUIDE_BLOCK = ((-42.5, -4.0, 2.5), (12.5, 36.0, 17.5))  # 55 x 40 x 15 mm of Delrin
 
@@ -56,7 +59,11 @@ class Nail(eqx.Module):
 
 class CalibrationPhantom(eqx.Module):
     """Calibration phantom: a lattice of balls on the intensifier (z = 0) for the distortion, and a
-    second plane of balls toward the source for the focal length. z points away from the source."""
+    second plane of balls toward the source for the focal length. z points away from the source.
+
+    A phantom that equals its own mirror image about the diagonal x = y cannot show that an image is
+    transposed.
+    """
 
     plate: Float[Array, "rows columns 3"]
     on_plate: Bool[Array, "rows columns"]  # the field of an intensifier is round
@@ -118,7 +125,9 @@ def calibration_phantom(
     """Build the phantom: a plate of balls and a second plane.
 
     For a source at `nominal_depth` above the plate, the shadows of the second plane lie between
-    those of the plate. Raises BadParameter if neighbouring shadows would touch.
+    those of the plate. Six balls of the second plane are missing on one side of the diagonal x = y,
+    so that no mirror image of the phantom is the phantom. Raises BadParameter if neighbouring
+    shadows would touch.
     """
     _check_balls(2.0 * ball_diameter, pitch)
     half = int(field_radius // pitch) + 1
@@ -126,9 +135,11 @@ def calibration_phantom(
     x, y = np.meshgrid(steps, steps)
     plate = np.stack([x, y, np.zeros_like(x)], axis=-1)
     magnified = nominal_depth / (nominal_depth - plane_distance)
-    sparse = pitch * (np.arange(-half // 3, half // 3 + 1) * 3 + 0.5)
-    u, v = (axis.reshape(-1) for axis in np.meshgrid(sparse, sparse))
+    steps = np.arange(-half // 3, half // 3 + 1)
+    column, row = (axis.reshape(-1) for axis in np.meshgrid(steps, steps))
+    u, v = pitch * (3 * column + 0.5), pitch * (3 * row + 0.5)
     inside = np.hypot(u, v) < field_radius
+    inside &= [place not in _EMPTY_PLACES for place in zip(column, row, strict=True)]
     upper = np.stack([u / magnified, v / magnified, np.full_like(u, -plane_distance)], axis=1)
     return CalibrationPhantom(
         jnp.asarray(plate),

@@ -42,7 +42,8 @@ def calibrate_from_balls(
     The plate's balls are matched from the middle outward: a cubic polynomial fitted to the matched
     balls predicts the next ones. The distortion is fitted to the plate. It gives the ideal pixels
     of the second plane's balls, and K is fitted to both planes. Status TOO_FEW_FIDUCIALS for less
-    than 60 % of the plate or a quarter of the second plane, else the status of the two fits.
+    than 60 % of the plate or a quarter of the second plane, CORRESPONDENCE_FAILED for a transposed
+    image (see `CalibrationPhantom`), else the status of the two fits.
     """
     per_mm = nominal_focal_length / nominal_depth
     rows, columns, _ = phantom.plate.shape
@@ -56,8 +57,15 @@ def calibrate_from_balls(
     usable = found.valid & jnp.isfinite(ideal[:, 0])
     # Expected shadows of the second plane, from the nominal position of the source.
     shadow = phantom.upper[:, :2] * nominal_depth / (nominal_depth + phantom.upper[:, 2:])
-    expected = _plate_pixels(lattice, shadow / phantom.pitch, shape)
-    upper, upper_seen = _nearest(expected, jnp.where(usable[:, None], ideal, 1e6), usable, pitch_px)
+    ideal = jnp.where(usable[:, None], ideal, 1e6)
+
+    def seen_at(places: Pixels) -> tuple[Pixels, Bool[Array, " n"]]:
+        expected = _plate_pixels(lattice, places / phantom.pitch, shape)
+        return _nearest(expected, ideal, usable, pitch_px)
+
+    upper, upper_seen = seen_at(shadow)
+    one_sided = _one_sided(phantom)
+    proper = jnp.sum(one_sided & upper_seen) > jnp.sum(one_sided & seen_at(shadow[:, ::-1])[1])
     plate = _plate_pixels(lattice, nodes / phantom.pitch, shape)
     points = jnp.concatenate([phantom.plate.reshape(-1, 3), phantom.upper])
     pixels = jnp.concatenate([plate, jnp.where(upper_seen[:, None], upper, 0.0)])
@@ -66,9 +74,17 @@ def calibrate_from_balls(
     count_status = first_status(
         (StatusCode.TOO_FEW_FIDUCIALS, too_few),
         (StatusCode.TOO_FEW_FIDUCIALS, jnp.sum(upper_seen) < 0.25 * len(upper_seen)),
+        (StatusCode.CORRESPONDENCE_FAILED, jnp.any(one_sided) & ~proper),
     )
     worst = jnp.where(count_status != 0, count_status, jnp.where(status != 0, status, carm_status))
     return PlateCalibration(lattice, carm, valid.reshape(shape), upper_seen), worst
+
+
+def _one_sided(phantom: CalibrationPhantom) -> Bool[Array, " n"]:
+    """Balls of the second plane whose mirror image about the diagonal x = y is not a ball."""
+    places = phantom.upper[:, :2]
+    gap = jnp.linalg.norm(places[:, None, ::-1] - places[None], axis=-1)
+    return ~jnp.any(gap < phantom.pitch, axis=1)
 
 
 def _match_plate(nodes, on_plate, found: Balls, per_mm, pitch_px, center):

@@ -123,7 +123,8 @@ def pnp_evolution(
 
     def cost(x: Float[Array, "6"]) -> Array:
         error = project_points(K, pose(x), points) - pixels
-        return jnp.sum(weight * jnp.sum(error**2, axis=1))
+        square = jnp.where(weight > 0.0, jnp.sum(error**2, axis=1), 0.0)
+        return jnp.sum(weight * square)
 
     def generation(carry, key):
         mean, sigma, C, path_c, path_s = carry

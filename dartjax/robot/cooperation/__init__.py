@@ -27,6 +27,7 @@ from dartjax.robot.cooperation._damping import fixed_damping as fixed_damping
 from dartjax.robot.cooperation._damping import intent as intent
 from dartjax.robot.cooperation._damping import intent_rules as intent_rules
 from dartjax.robot.cooperation._damping import lowest_damping as lowest_damping
+from dartjax.robot.cooperation._damping import orientation_rules as orientation_rules
 from dartjax.robot.cooperation._damping import tuned_law as tuned_law
 from dartjax.robot.cooperation._fuzzy import SugenoRules as SugenoRules
 from dartjax.robot.cooperation._fuzzy import memberships as memberships

@@ -49,7 +49,8 @@ class Admittance(eqx.Module):
 
 
 def orientation_admittance() -> Admittance:
-    """Return the law for rotating the tool: kg m^2, rad/s, N m."""
+    """Return the law for rotating the tool: kg m^2, rad/s, N m. Its damping law is
+    `orientation_rules`."""
     return Admittance(inertia=0.02, max_speed=0.5, threshold=0.05, per_si=1.0)
 
 
@@ -125,7 +126,10 @@ def limit_length(vector: Point, most: Scalar | float) -> Point:
 
 
 def limit_rates(rates: Float[Array, " joint"], most: Float[Array, " joint"]) -> Array:
-    """Scale all joint rates by one factor so that none exceeds its limit."""
+    """Scale all joint rates by one factor so that none exceeds its limit; all 0 if one is not
+    finite, or a limit is not above 0."""
+    is_valid = jnp.all(jnp.isfinite(rates)) & jnp.all(most > 0.0)
+    rates, most = jnp.where(is_valid, rates, 0.0), jnp.where(is_valid, most, 1.0)
     return rates / jnp.maximum(1.0, jnp.max(jnp.abs(rates) / most))
 
 
@@ -135,8 +139,10 @@ def stay_inside(
     """Limit a velocity so that the tool stays inside the box [lower, upper].
 
     Toward a wall the speed is at most the remaining distance over `brake_time` (s). Outside the box
-    only motion back into it is allowed.
+    only motion back into it is allowed. 0 if position or velocity are not finite.
     """
+    finite = jnp.all(jnp.isfinite(position)) & jnp.all(jnp.isfinite(velocity))
+    velocity, position = (jnp.where(finite, each, 0.0) for each in (velocity, position))
     most = jnp.maximum(upper - position, 0.0) / brake_time
     least = -jnp.maximum(position - lower, 0.0) / brake_time
     return jnp.clip(velocity, least, most)

@@ -76,9 +76,9 @@ def start_arm_estimate(stiffness: Scalar | float, force: Point, position: Point)
 def arm_estimate_step(state: ArmEstimate, force: Point, position: Point) -> ArmEstimate:
     """Update the estimate with the operator's force on the robot (N) and the tool's position (mm).
 
-    To be called every 10 ms. Both signals pass a band-pass of 1.5 to 5 Hz; then force =
-    -K position - B velocity is fitted by recursive least squares (forgetting 0.98). If the tool
-    moves less than 0.02 mm in that band, the estimate stays. The stiffness is limited to
+    For translation only. To be called every 10 ms. Both signals pass a band-pass of 1.5 to 5 Hz;
+    then force = -K position - B velocity is fitted by recursive least squares (forgetting 0.98). If
+    the tool moves less than 0.02 mm in that band, the estimate stays. The stiffness is limited to
     [20, 2000] N/m and falls by at most a factor e in 3 s of motion. A sample that is not finite is
     replaced by the last one, so the estimate and its filters stay finite.
     """
@@ -90,7 +90,7 @@ def arm_estimate_step(state: ArmEstimate, force: Point, position: Point) -> ArmE
     before = state.past_outputs[0]
     velocity = (filtered[3:] - before[3:]) / ESTIMATE_STEP_S / 1000.0
     squares = _fit_all_axes(state.squares, filtered[:3], filtered[3:] / 1000.0, velocity)
-    moved = jnp.max(jnp.abs(filtered[3:])) > _MIN_MOTION_MM
+    moved = jnp.any(jnp.abs(filtered[3:]) > _MIN_MOTION_MM)
     theta = jnp.where(moved, squares.theta, state.squares.theta)
     covariance = jnp.where(moved, squares.covariance, state.squares.covariance)
     theta = theta.at[0].set(jnp.clip(theta[0], MIN_STIFFNESS, MAX_STIFFNESS))

@@ -3,6 +3,8 @@
 A lower bound that depends on the stiffness of the operator's arm keeps the robot stable.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +13,17 @@ from jaxtyping import Array
 
 from dartjax._numerics import safe_norm
 from dartjax._types import Point, Scalar
-from dartjax.robot.cooperation._admittance import Admittance
+from dartjax.robot._errors import BadParameter
+from dartjax.robot.cooperation._admittance import Admittance, orientation_admittance
 from dartjax.robot.cooperation._arm_stiffness import lowest_stable_damping
 from dartjax.robot.cooperation._fuzzy import SugenoRules
 
 _FULL_FORCE = 15.0  # N, force at which the rules' force input is 1
+_PER_M = 1000.0  # `Admittance.per_si` of a law for positions in mm
 # The classical rules: rows are the speed, columns the force, in ascending order.
 _CLASSICAL = np.array([[1.0, 0.85, 0.6], [0.85, 0.5, 0.25], [0.6, 0.25, 0.0]])
 _ALWAYS_LOW = np.zeros((3, 3))
+_MOTION = ("rotation", "translation")
 # Found by experiments.admittance_tuning: rows are the speed, columns the intent, ascending.
 _TUNED = np.array([[0.885, 0.912, 0.077], [0.856, 0.546, 0.269], [0.85, 0.107, 0.223]])
 _TUNED_SPEEDS = np.array([0.0, 0.14, 0.61])
@@ -31,8 +36,11 @@ class DampingLaw(eqx.Module):
 
     low = max(least, margin * lowest stable damping); high = max(low, min(most, arm_ratio *
     sqrt(M K))), with the arm's stiffness K. The first input of the rules is the speed over its
-    limit. The second is (1 - by_intent) |F| / 15 N + by_intent * `intent`: the magnitude of the
-    force, or the intent of the hand.
+    limit. The second is (1 - by_intent) |F| / full_force + by_intent * `intent`: the magnitude of
+    the force, or the intent of the hand.
+
+    A law belongs to an `Admittance` of the same `per_si`: 1000 for translation (N, m), 1 for
+    rotation (N m, rad; every N below is N m, every m is rad). See `orientation_rules`.
     """
 
     least: Scalar  # N s/m
@@ -43,6 +51,8 @@ class DampingLaw(eqx.Module):
     by_intent: Scalar  # 1: the rules use the intent; 0: the magnitude of the force
     small_force: Scalar  # N, force of a hand at rest that intends no motion
     rules: SugenoRules
+    full_force: Scalar  # N, force at which the magnitude of the force is 1
+    per_si: float = eqx.field(default=_PER_M, static=True)
 
 
 def fixed_damping(damping: float) -> DampingLaw:
@@ -72,6 +82,30 @@ def intent_rules() -> DampingLaw:
         small_force=_TUNED_SMALL_FORCE,
         speeds=_TUNED_SPEEDS,
         columns=_TUNED_INTENTS,
+    )
+
+
+def orientation_rules() -> DampingLaw:
+    """Return `intent_rules` for rotating the tool: N m s/rad, for `orientation_admittance`.
+
+    The tuned law is scaled so that the motion is similar in the sense of dynamics: damping by the
+    ratio of the inertias (0.01 m^2), torques by it times the ratio of the largest speeds (0.033 m),
+    and the same times. A hand that behaves alike has a stiffness of 0.01 K, that is, K at a lever
+    of 100 mm. `damping_step` needs that stiffness, in N m/rad.
+    """
+    law, by_translation, by_rotation = intent_rules(), Admittance(), orientation_admittance()
+    damping = by_rotation.inertia / by_translation.inertia
+    speeds = by_rotation.max_speed / by_rotation.per_si
+    speeds = speeds / (by_translation.max_speed / by_translation.per_si)
+
+    def scaled(by: float, *names: str) -> dict[str, Array]:
+        return {name: by * getattr(law, name) for name in names}
+
+    return dataclasses.replace(
+        law,
+        **scaled(damping, "least", "most", "rate"),
+        **scaled(damping * speeds, "small_force", "full_force"),
+        per_si=by_rotation.per_si,
     )
 
 
@@ -115,6 +149,7 @@ def _law(
         by_intent=_number(by_intent),
         small_force=_number(1.0),
         rules=SugenoRules(_number(table), apexes, apexes),
+        full_force=_number(_FULL_FORCE),
     )
 
 
@@ -141,7 +176,15 @@ def intent(
 def damping_bounds(
     stiffness: Scalar, damping: DampingLaw, law: Admittance
 ) -> tuple[Scalar, Scalar]:
-    """Compute the lowest and the highest damping (N s/m) for an arm of `stiffness` (N/m)."""
+    """Compute the lowest and the highest damping (N s/m) for an arm of `stiffness` (N/m).
+
+    Raises BadParameter if one law is for translation and the other for rotation.
+    """
+    if damping.per_si != law.per_si:
+        raise BadParameter(
+            f"the damping law is for {_MOTION[damping.per_si == _PER_M]} and the admittance for "
+            f"{_MOTION[law.per_si == _PER_M]}: use orientation_rules() with orientation_admittance"
+        )
     stable = lowest_stable_damping(stiffness, law.inertia, law.loop_lag)
     low = jnp.maximum(damping.least, damping.margin * stable)
     arm_limit = damping.arm_ratio * jnp.sqrt(law.inertia * stiffness)
@@ -158,15 +201,15 @@ def damping_step(
 ) -> Scalar:
     """Compute the next damping, N s/m.
 
-    From the force beyond the threshold (N), the velocity (mm/s) and the arm's stiffness (N/m). The
-    damping changes by at most `rate` per second, but is never below the lowest stable damping.
-    If an input is not finite the damping stays, and a previous damping that is not finite counts as
-    `most`.
+    From the force beyond the threshold (N), the velocity (mm/s) and the arm's stiffness (N/m); for
+    rotation N m, rad/s and N m/rad. Raises BadParameter for laws of different kinds. The damping
+    changes by at most `rate` per second, but is never below the lowest stable damping. If an input
+    is not finite the damping stays, and a previous damping that is not finite counts as `most`.
     """
     previous = jnp.where(jnp.isfinite(previous), previous, damping.most)
     low, high = damping_bounds(stiffness, damping, law)
     hand_intent = intent(force, velocity, low, damping.small_force, law)
-    magnitude = safe_norm(force) / _FULL_FORCE
+    magnitude = safe_norm(force) / damping.full_force
     column = damping.by_intent * hand_intent + (1.0 - damping.by_intent) * magnitude
     rho = damping.rules(safe_norm(velocity) / law.max_speed, column)
     wanted = low + (high - low) * jnp.clip(rho, 0.0, 1.0)

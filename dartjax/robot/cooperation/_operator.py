@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 
 from dartjax._numerics import safe_norm
 from dartjax._types import Point, Points, Scalar
+from dartjax.robot._errors import BadParameter
+from dartjax.robot._reductions import largest
 from dartjax.robot.cooperation._admittance import (
     Admittance,
     ForceFilter,
@@ -32,7 +34,10 @@ from dartjax.robot.cooperation._arm_stiffness import (
 )
 from dartjax.robot.cooperation._damping import DampingLaw, damping_step
 
-_PER_TICK = round(ESTIMATE_STEP_S * 1000)
+STEP_S = 0.001  # of intended motions, and of the simulation
+_PER_TICK = round(ESTIMATE_STEP_S / STEP_S)
+MM_PER_M = 1000.0
+_STEP_TOLERANCE_S = 1e-7
 REACTION_S = 0.2  # from seeing an error to correcting it
 CORRECTION_TIME_S = 1.0
 SEEN_MM = 0.5  # smaller errors are not corrected
@@ -90,7 +95,12 @@ def simulate_drag(
     Returns the last trial. Before each trial the hand sets D_felt to the work of the previous one
     over the integral of v^2; the robot keeps its estimate of the arm. The arm's own damping
     is B = 0.5 sqrt(K) N s/m (K in N/m). The robot's velocity loop has the time constant `law.lag`.
+
+    The simulation runs in steps of a millisecond, those of the intention. Raises BadParameter if
+    `law.step` differs, if the law is for rotation, or if the number of samples is not a multiple of
+    10. The result is NaN if `law.step` is an array and differs.
     """
+    _check(intention, law)
 
     def one_trial(
         carry: tuple[Scalar, ArmEstimate], _: None
@@ -103,7 +113,21 @@ def simulate_drag(
     arm = start_arm_estimate(FIRST_STIFFNESS, jnp.zeros(3), start)
     first = (jnp.asarray(FIRST_FELT), arm)
     _, drags = jax.lax.scan(one_trial, first, length=num_practice + 1)
-    return jax.tree.map(lambda leaf: leaf[-1], drags)
+    is_same_step = jnp.abs(law.step - STEP_S) < _STEP_TOLERANCE_S
+    return jax.tree.map(lambda leaf: jnp.where(is_same_step, leaf[-1], jnp.nan), drags)
+
+
+def _check(intention: Intention, law: Admittance) -> None:
+    if law.per_si != MM_PER_M:
+        raise BadParameter("the law is for rotation: simulated hands move the position")
+    if isinstance(law.step, float | int) and not abs(law.step - STEP_S) < _STEP_TOLERANCE_S:
+        raise BadParameter(
+            f"the law's step is {law.step:g} s: the hands are simulated at {STEP_S:g} s"
+        )
+    if len(intention.position) % _PER_TICK:
+        raise BadParameter(
+            f"the intention has {len(intention.position)} samples: give a multiple of {_PER_TICK}"
+        )
 
 
 def _remembered_resistance(drag: Drag) -> Scalar:
@@ -208,7 +232,7 @@ def stop_quality(
     `direction` is the unit vector of the last part of the motion. overshoot_mm: largest distance
     beyond the goal along the direction; tremor_mm: rms of the position minus its Gaussian mean over
     40 ms (passes above 3.3 Hz), in the second after the stop; error_mm: distance to the goal at the
-    end; swing_mm: peak to peak of the last 0.5 s.
+    end; swing_mm: peak to peak of the last 0.5 s. NaN for a drag that is not finite.
     """
     goal = intention.position[-1]
     beyond = (drag.position - goal[None]) @ direction
@@ -216,11 +240,12 @@ def stop_quality(
     window = (time > stop) & (time < stop + 1.0)
     jitter = jnp.sum((drag.position - _smooth(drag.position)) ** 2, axis=1)
     last = drag.position[-50:]
+    swing = safe_norm(jnp.max(last, 0) - jnp.min(last, 0))
     return {
-        "overshoot_mm": jnp.maximum(jnp.max(beyond), 0.0),
+        "overshoot_mm": jnp.maximum(largest(beyond), 0.0),
         "tremor_mm": jnp.sqrt(jnp.sum(jnp.where(window, jitter, 0.0)) / jnp.sum(window)),
         "error_mm": safe_norm(drag.position[-1] - goal),
-        "swing_mm": safe_norm(jnp.max(last, 0) - jnp.min(last, 0)),
+        "swing_mm": jnp.where(jnp.all(jnp.isfinite(last)), swing, jnp.nan),
     }
 
 

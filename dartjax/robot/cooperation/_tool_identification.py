@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Scalar
 from dartjax.robot._errors import (
@@ -82,7 +82,7 @@ def fit_rigid_tool(
         (StatusCode.BAD_WRENCH, ~_all_in_range(wrenches)),
         (StatusCode.BAD_PARAMETER, ~_all_tilts(thx, thy)),
         (StatusCode.DEGENERATE_GEOMETRY, _num_orientations(thx, thy) < MIN_ORIENTATIONS),
-        (StatusCode.DEGENERATE_GEOMETRY, _condition(jacobian) < _MIN_CONDITION),
+        (StatusCode.DEGENERATE_GEOMETRY, ~(_condition(jacobian) >= _MIN_CONDITION)),
     )
     good = status == StatusCode.OK
     return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), estimate), status
@@ -101,14 +101,19 @@ def update_tool_estimate(
     """Update an estimate with more readings without contact.
 
     Recursive least squares in square-root form. `forget` < 1 discounts earlier readings: 0.98
-    follows a sensor that drifts within some 50 poses.
+    follows a sensor that drifts within some 50 poses. Readings or tilts that are not finite or out
+    of range are left out, so that they do not spoil the estimate.
     """
+    usable = _in_range(wrenches, thx, thy)
+    wrenches = jnp.where(usable[:, None], wrenches, 0.0)
+    thx, thy = (jnp.where(usable, tilt, 0.0) for tilt in (thx, thy))
+    rows = jnp.repeat(usable, 6)
     previous, unravel = ravel_pytree(estimate.tool)
     root = jnp.sqrt(forget) * estimate.root_information
 
     def step(theta: Array, _: None) -> tuple[Array, Array]:
-        residual = _residual(theta, wrenches, thx, thy, noise)
-        jacobian = _jacobian(theta, wrenches, thx, thy, noise)
+        residual = jnp.where(rows, _residual(theta, wrenches, thx, thy, noise), 0.0)
+        jacobian = jnp.where(rows[:, None], _jacobian(theta, wrenches, thx, thy, noise), 0.0)
         q, r = jnp.linalg.qr(jnp.concatenate([root, jacobian]))
         right = q.T @ jnp.concatenate([root @ (previous - theta), -residual])
         return theta + jax.scipy.linalg.solve_triangular(r, right), r
@@ -121,7 +126,7 @@ def fit_polynomial_tool(wrenches: Readings, thx: Tilts, thy: Tilts) -> Polynomia
     """Fit weight, force offset and the torque polynomials of [L] to readings without contact.
 
     Two linear least-squares problems. At least 15 tilts in general position are needed; with fewer
-    the polynomials are not determined.
+    the polynomials are not determined, and the tool is NaN.
     """
     joint = jax.vmap(sensor_to_joint)(wrenches)[:, :3]
     one = jnp.ones((), thx.dtype)
@@ -131,8 +136,9 @@ def fit_polynomial_tool(wrenches: Readings, thx: Tilts, thy: Tilts) -> Polynomia
     offset = jnp.mean(joint - weight * down, 0)
     terms = jax.vmap(torque_terms)(thx, thy)
     scale = jnp.max(jnp.abs(terms), 0)
-    scaled, *_ = jnp.linalg.lstsq(terms / scale[None], 1000.0 * wrenches[:, 3:])
-    return PolynomialTool(weight, offset, (scaled / scale[:, None]).T)
+    scaled, _, rank, _ = jnp.linalg.lstsq(terms / scale[None], 1000.0 * wrenches[:, 3:])
+    tool = PolynomialTool(weight, offset, (scaled / scale[:, None]).T)
+    return jax.tree.map(lambda leaf: jnp.where(rank == terms.shape[1], leaf, jnp.nan), tool)
 
 
 def residuals(tool: ToolModel, wrenches: Readings, thx: Tilts, thy: Tilts) -> Readings:
@@ -255,6 +261,13 @@ def _num_orientations(thx: Tilts, thy: Tilts) -> Array:
     """Number of tilts that differ by more than 1 deg from every earlier one."""
     apart = jnp.hypot(thx[:, None] - thx[None], thy[:, None] - thy[None]) > SAME_TILT_RAD
     return jnp.sum(jnp.all(apart | jnp.triu(jnp.ones_like(apart)), axis=1))
+
+
+def _in_range(wrenches: Readings, thx: Tilts, thy: Tilts) -> Bool[Array, " pose"]:
+    """Which poses have a finite reading within the sensor's range, and tilts within pi."""
+    most = jnp.array([SENSOR_RANGE_N] * 3 + [SENSOR_RANGE_NM] * 3, wrenches.dtype)
+    in_sensor = jnp.all(jnp.abs(wrenches) <= most[None], axis=1)
+    return in_sensor & (jnp.abs(thx) <= jnp.pi) & (jnp.abs(thy) <= jnp.pi)
 
 
 def _all_in_range(wrenches: Readings) -> Array:

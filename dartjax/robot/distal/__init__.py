@@ -23,6 +23,7 @@ from dartjax.robot.distal._nail import NailOptions as NailOptions
 from dartjax.robot.distal._nail import detect_nail as detect_nail
 from dartjax.robot.distal._nail_pose import EdgePoints as EdgePoints
 from dartjax.robot.distal._nail_pose import NailFit as NailFit
+from dartjax.robot.distal._nail_pose import first_hole as first_hole
 from dartjax.robot.distal._nail_pose import fronto_parallel_pose as fronto_parallel_pose
 from dartjax.robot.distal._nail_pose import nail_residual as nail_residual
 from dartjax.robot.distal._nail_pose import through_hole_pose as through_hole_pose

@@ -6,6 +6,8 @@ every ball of one plane on every detected ball, the tilt from trying shifts of t
 best hypotheses are refined by two homographies and a pose; the pose with most balls is selected.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -65,6 +67,8 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
     if the rms exceeds 0.5 px, if another pose matches at most one ball less, or if many balls
     within the target's area do not match.
     """
+    centers = jnp.where(found.valid[:, None], found.centers, 0.0)  # others may be NaN
+    found = dataclasses.replace(found, centers=centers)
     weight = found.valid.astype(found.centers.dtype)
     radius = jnp.nanmedian(jnp.where(found.valid, found.radius, jnp.nan))
     scale = jnp.nan_to_num(radius / guide.radius, nan=1.0)
@@ -81,10 +85,10 @@ def match_guide(found: Balls, guide: DrillGuide, K: Matrix3) -> tuple[GuideMatch
     runner_up = jnp.max(jnp.where(other & (poses.rms_px < MAX_RMS_PX), count, 0))
     match = GuideMatch(*chosen, runner_up=runner_up)
     T = match.pose.T_camera_object
-    behind = jnp.any(apply(T, guide.balls)[:, 2] <= 0.0)
+    behind = ~jnp.all(apply(T, guide.balls)[:, 2] > 0.0)
     # Unmatched balls within the target's area indicate a mirrored or another target.
     gap = jnp.linalg.norm(found.centers[:, None] - projected[best][None], axis=-1)
-    inside = found.valid & (jnp.min(gap, axis=1) < _NEIGHBOURHOOD * GUIDE_PITCH * scale)
+    inside = found.valid & jnp.any(gap < _NEIGHBOURHOOD * GUIDE_PITCH * scale, axis=1)
     foreign = jnp.sum(inside) - count[best] > _MAX_FOREIGN * count[best]
     in_far = jnp.sum(match.seen & guide.plane)
     in_near = jnp.sum(match.seen & ~guide.plane)

@@ -31,6 +31,7 @@ from dartjax.robot.distal._nail import NailEdges, NailOptions, detect_nail
 from dartjax.robot.distal._nail_pose import (
     EdgePoints,
     NailFit,
+    first_hole,
     fronto_parallel_pose,
     through_hole_pose,
     unblocked,
@@ -68,7 +69,8 @@ def locate_guide_and_nail(
 
     The guide is located first: it determines which of the nail's holes is the first, and which
     edges of the nail are hidden behind balls. Without a guide, the hole further right in the image
-    is the first. Runs two programs, one for the guide and one for the nail, each compiled once.
+    is the first, and a nail within 10 degrees of vertical has the status DEGENERATE_GEOMETRY. Runs
+    two programs, one for the guide and one for the nail, each compiled once.
     """
     balls, match, guide_status = locate_guide(image, distortion, K, guide, ball_options)
     has_guide = guide_status == StatusCode.OK
@@ -106,14 +108,16 @@ def locate_nail(
 ) -> tuple[NailEdges, EdgePoints, NailFit, Status]:
     """Locate the nail: detected edges, ideal edges, pose and status.
 
-    `T_camera_guide` is used only if `has_guide` is true.
+    `T_camera_guide` is used only if `has_guide` is true. Status as in `detect_nail`,
+    `through_hole_pose` and `first_hole`.
     """
     x_axis = T_camera_guide.rotation().as_matrix()[:2, 0]
     x_axis = jnp.where(has_guide, x_axis, jnp.array([1.0, 0.0]))
     found, found_status = detect_nail(image, options)
     edges, holes = _ideal_edges(found, distortion)
-    start = fronto_parallel_pose(holes, x_axis, K, nail)
-    swap = jnp.sum((holes[0] - holes[1]) * x_axis) < 0.0
+    swap, order_status = first_hole(holes, x_axis)
+    holes = jnp.where(swap, holes[::-1], holes)
+    start = fronto_parallel_pose(holes, holes[0] - holes[1], K, nail)
     edges = EdgePoints(
         jnp.where(swap, edges.hole[::-1], edges.hole),
         jnp.where(swap, edges.hole_valid[::-1], edges.hole_valid),
@@ -127,9 +131,10 @@ def locate_nail(
     fit, fit_status = through_hole_pose(edges, start, K, nail)
     depth = fit.T_camera_nail.translation()[2]
     plausible = (depth > NAIL_DEPTHS[0]) & (depth < NAIL_DEPTHS[1])
-    plausible &= jnp.max(jnp.abs(fit.edge_shift_px)) < MAX_SHIFT_PX
+    plausible &= jnp.all(jnp.abs(fit.edge_shift_px) < MAX_SHIFT_PX)
     implausible = (fit_status == StatusCode.OK) & ~plausible
     fit_status = jnp.where(implausible, int(StatusCode.DETECTION_FAILED), fit_status)
+    fit_status = jnp.where(fit_status == StatusCode.OK, order_status, fit_status)
     status = jnp.where(found_status == StatusCode.OK, fit_status, found_status)
     return found, edges, fit, status
 
@@ -191,10 +196,16 @@ def check_nail(located: LocatedGuideAndNail) -> NailFit:
     """Return the located nail, or raise the reason why it was not located. Host.
 
     DetectionFailed (no nail, no holes, or a saturated image), TooFewFiducials (a hole is mostly
-    covered), PoseNotConverged.
+    covered), PoseNotConverged, DegenerateGeometry (it is not known which hole is the first).
     """
     check_exposure(located.saturated)
     fit, status = located.nail, int(located.nail_status)
+    if status == StatusCode.DEGENERATE_GEOMETRY:
+        raise_for_status(
+            status,
+            "nail: without the drill guide, both holes of a nail across the image's x axis can be "
+            "the first: bring the guide into the image, or turn the C-arm",
+        )
     raise_for_status(
         status,
         f"nail: {100 * float(fit.inliers):.0f} % of its edges fit with {float(fit.rms_px):.2f} px "
@@ -211,7 +222,7 @@ def saturated_share(image: Image) -> Scalar:
 def check_exposure(saturated: Scalar | float) -> None:
     """Raise DetectionFailed if more than 70 % of an image is white or black. Host."""
     share = float(saturated)
-    if share > MAX_SATURATED:
+    if not share <= MAX_SATURATED:
         raise DetectionFailed(
             f"{100 * share:.0f} % of the image is white or black: repeat the exposure"
         )

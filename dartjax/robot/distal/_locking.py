@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dartjax._types import Scalar
-from dartjax.robot._errors import Status, StatusCode, first_status
+from dartjax.robot._errors import BadParameter, Status, StatusCode, first_status
+from dartjax.robot._reductions import least
+from dartjax.robot.carm import HOLE_SPACING
 from dartjax.robot.distal._nail_pose import tilt_deg, viewing_geometry
 from dartjax.transforms import SE3, SO3
 
@@ -69,8 +71,10 @@ def turn_advice(T_camera_nail: SE3, *, good_enough_deg: float = 0.5) -> TurnAdvi
     """Compute how to turn the C-arm to a fronto-parallel view, from the nail's pose. Host.
 
     The two angles form the rotation vector, in the camera's frame, that maps the viewing ray to the
-    holes' axis. Rotate source and detector together about the nail by it.
+    holes' axis. Rotate source and detector together about the nail by it. Raises BadParameter for a
+    pose that is not finite.
     """
+    _check_finite(T_camera_nail)
     axis, ray = viewing_geometry(T_camera_nail)
     tilt = tilt_deg(T_camera_nail)
     normal = np.cross(ray, axis)
@@ -89,30 +93,51 @@ def circle_guidance(normal: Float[Array, "3"], aspects: Float[Array, "2"]) -> tu
     """Compute the guidance of [Y] for the operator.
 
     It consists of the smaller aspect ratio of the two ellipses, and the angle (rad) between the
-    normal of the holes' plane and the beam.
+    normal of the holes' plane and the beam. NaN if an aspect or the normal is.
 
     It is insensitive to small tilts: 3 degrees give an aspect of 0.9986.
     """
     angle = jnp.arccos(jnp.clip(jnp.abs(normal[2]) / jnp.linalg.norm(normal), 0.0, 1.0))
-    return jnp.min(aspects), angle
+    return least(aspects), angle
 
 
 class LockingError(NamedTuple):
-    """Deviation of the drill's axis from the hole's axis: the metric of [Y]."""
+    """Deviation of the drill's axes from the holes' axes: the metric of [Y], for both holes."""
 
     angle_deg: float
-    entry_mm: float  # in the plane where the drill enters the nail
-    exit_mm: float
+    entry_mm: float  # of the worse hole, in the plane where the drill enters
+    exit_mm: float  # of the worse hole, in the plane where it leaves
 
 
-def locking_error(T_nail_guide: SE3, *, planes: tuple[float, float] = (6.0, -6.0)) -> LockingError:
+def locking_error(
+    T_nail_guide: SE3,
+    *,
+    planes: tuple[float, float] = (10.0, -10.0),
+    hole_spacing: float = HOLE_SPACING,
+) -> LockingError:
     """Compute the error of the drill guide's pose in the nail's frame. Host.
 
-    It consists of the angle between the axes, and their distances in two planes perpendicular to
-    the hole's axis (default: the near and the far side of the nail).
+    It consists of the angle between the axes, and of the distances between each drill hole's axis
+    and its hole's axis in two planes perpendicular to the holes, of which the larger one counts: a
+    rotation about one hole moves the other. `planes` are heights above the nail's axis. [Y] uses
+    planes at 100 and 120 mm from the robot's base with the nail between them, that is, 10 mm to
+    each side. Infinite distances for a guide across the holes. Raises BadParameter for a pose that
+    is not finite.
     """
+    _check_finite(T_nail_guide)
     matrix = np.asarray(T_nail_guide.as_matrix(), float)
-    axis, point = matrix[:3, 2], matrix[:3, 3]
+    axis = matrix[:3, 2]
     angle = np.degrees(np.arctan2(np.linalg.norm(axis[:2]), abs(axis[2])))
-    offsets = [np.linalg.norm((point + axis * (z - point[2]) / axis[2])[:2]) for z in planes]
-    return LockingError(float(angle), float(offsets[0]), float(offsets[1]))
+    if abs(axis[2]) < 1e-9:
+        return LockingError(float(angle), np.inf, np.inf)
+    holes = np.array([[0.0, 0.0, 0.0], [-hole_spacing, 0.0, 0.0]])
+    points = holes @ matrix[:3, :3].T + matrix[:3, 3]
+    steps = (np.asarray(planes)[:, None] - points[:, 2]) / axis[2]  # (plane, hole)
+    off = points[None] + steps[:, :, None] * axis - holes
+    entry, exit_ = np.linalg.norm(off[..., :2], axis=-1).max(axis=1)
+    return LockingError(float(angle), float(entry), float(exit_))
+
+
+def _check_finite(pose: SE3) -> None:
+    if not np.isfinite(np.asarray(pose.as_matrix())).all():
+        raise BadParameter("the pose is not finite: check the status of its estimate before use")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dartjax._numerics import safe_norm
 from dartjax._types import Matrix3, Pixels, Points, Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.robot.carm import HOLE_SPACING, Nail, fit_pose, to_slopes
@@ -24,6 +25,7 @@ _STARTS_DEG = 4.0  # tilt of the initial estimates
 _OUTLIER_PX = 1.5
 _SHIFT_WEIGHT = 1.5  # of the prior of the common edge shift: sigma 0.1 px at a noise of 0.15 px
 _UNITS = (1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
+_LEAST_COSINE = 0.17  # between x axis and line of holes; nearer to 90 deg the order is not known
 
 
 class EdgePoints(eqx.Module):
@@ -62,17 +64,20 @@ def nail_residual(
     `shift_px` is a common outward shift of the edges of holes and contour, as caused by saturation.
     """
     shift_px = jnp.zeros(2) if shift_px is None else shift_px
+    middle = K[:2, 2][None, None]  # in place of pixels that are not valid, which may be NaN
+    pixels = jnp.where(edges.hole_valid[..., None], edges.hole, middle)
+    contour_pixels = jnp.where(edges.contour_valid[..., None], edges.contour, middle)
     rotation = T.rotation().as_matrix()
     source = -rotation.T @ T.translation()
     per_mm = K[0, 0] / T.translation()[2]
     hole_distances = [
-        _beyond_rims(_rays(edges.hole[i], K, rotation), source, nail.hole_centers[i, 0], nail)
+        _beyond_rims(_rays(pixels[i], K, rotation), source, nail.hole_centers[i, 0], nail)
         for i in (0, 1)
     ]
     # Mean depth of the beam under the contour, where its path through metal is a chord.
     silhouette = nail.radius - EDGE_DEPTH**2 / (4.0 * nail.radius)
     contour_distances = _beyond_contour(
-        _rays(edges.contour.reshape(-1, 2), K, rotation), source, silhouette
+        _rays(contour_pixels.reshape(-1, 2), K, rotation), source, silhouette
     )
     inward = 0.5 * BLUR_PX**2 / (nail.hole_radius * per_mm)
     hole = jnp.where(
@@ -110,6 +115,22 @@ def _beyond_contour(rays: Points, source: Float[Array, "3"], radius: Scalar) -> 
     return jnp.abs(source[1] * across[:, 1] - source[2] * across[:, 0]) - radius
 
 
+def first_hole(
+    holes: Float[Array, "2 2"], x_axis: Float[Array, "2"]
+) -> tuple[Bool[Array, ""], Status]:
+    """Decide which of two holes is the first: whether to swap them, so that the line from the
+    second to the first is along `x_axis`, the image direction of the nail's x.
+
+    Status DEGENERATE_GEOMETRY if the line is within 10 degrees of perpendicular to `x_axis`, or a
+    number is not finite: then nothing decides, and `swap` is false.
+    """
+    along = jnp.sum((holes[0] - holes[1]) * x_axis)
+    lengths = safe_norm(holes[0] - holes[1]) * safe_norm(x_axis)
+    is_clear = (jnp.abs(along) >= _LEAST_COSINE * lengths) & (lengths > 0.0)
+    status = first_status((StatusCode.DEGENERATE_GEOMETRY, ~is_clear))
+    return is_clear & (along < 0.0), status
+
+
 def fronto_parallel_pose(
     holes: Float[Array, "2 2"], x_axis: Float[Array, "2"], K: Matrix3, nail: Nail
 ) -> SE3:
@@ -120,9 +141,10 @@ def fronto_parallel_pose(
     the first hole; the depth follows from the spacing, z = f 30 / |p - q|. This is [Y] section VI B
     with the missing normalisation. In a view straight through, the axes of the holes are parallel
     to the ray to the middle between them, so R is rotated onto that ray. For holes in the middle of
-    the image this is [Y]'s formula.
+    the image this is [Y]'s formula. NaN if `x_axis` does not decide between the holes: see
+    `first_hole`.
     """
-    swap = jnp.sum((holes[0] - holes[1]) * x_axis) < 0.0
+    swap, status = first_hole(holes, x_axis)
     p, q = jnp.where(swap, holes[::-1], holes)
     a, b = (p - q) / jnp.linalg.norm(p - q)
     rotation = jnp.array([[a, b, 0.0], [b, -a, 0.0], [0.0, 0.0, -1.0]])
@@ -130,7 +152,8 @@ def fronto_parallel_pose(
     onto_ray = SO3.exp(jnp.array([-y, x, 0.0]))  # a few degrees: slope and angle are the same
     depth = K[0, 0] * nail.spacing / jnp.linalg.norm(p - q)
     position = depth * jnp.append(to_slopes(K, p[None])[0], 1.0)
-    return SE3.from_rotation_and_translation(onto_ray @ SO3.from_matrix(rotation), position)
+    pose = SE3.from_rotation_and_translation(onto_ray @ SO3.from_matrix(rotation), position)
+    return jax.tree.map(lambda leaf: jnp.where(status == StatusCode.OK, leaf, jnp.nan), pose)
 
 
 def through_hole_pose(
@@ -199,7 +222,10 @@ def unblocked(edges: EdgePoints, centers: Pixels, hidden_px: Scalar | float) -> 
     `centers` are the pixels of the balls, projected with the guide's pose; `hidden_px` is the
     radius of their shadows.
     """
-    near = _distance_to_segments(edges.hole, centers) < hidden_px + 2.0
+    valid = edges.hole_valid[..., None]
+    count = jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
+    middle = jnp.sum(jnp.where(valid, edges.hole, 0.0), axis=1, keepdims=True) / count
+    near = _distance_to_segments(edges.hole, middle, centers) < hidden_px + 2.0
     distance = jnp.linalg.norm(edges.contour[:, :, None] - centers[None, None], axis=-1)
     return EdgePoints(
         edges.hole,
@@ -209,9 +235,10 @@ def unblocked(edges: EdgePoints, centers: Pixels, hidden_px: Scalar | float) -> 
     )
 
 
-def _distance_to_segments(points: Float[Array, "2 ray 2"], centers: Pixels) -> Array:
+def _distance_to_segments(
+    points: Float[Array, "2 ray 2"], middle: Float[Array, "2 1 2"], centers: Pixels
+) -> Array:
     """Distance of balls from the outer half of each ray from a hole's centre to its edge."""
-    middle = jnp.mean(points, axis=1, keepdims=True)
     start = 0.5 * (points + middle)
     along = points - start
     offset = centers[None, None] - start[:, :, None]
@@ -223,7 +250,7 @@ def _distance_to_segments(points: Float[Array, "2 ray 2"], centers: Pixels) -> A
 def tilt_deg(T_camera_nail: SE3) -> float:
     """Compute the angle (degrees) between the holes' axes and the ray to the middle between them.
 
-    0 is a view straight through the holes. Host.
+    0 is a view straight through the holes; NaN for a pose that is not finite. Host.
     """
     axis, ray = viewing_geometry(T_camera_nail)
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(axis, ray)), axis @ ray)))

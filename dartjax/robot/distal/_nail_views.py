@@ -19,10 +19,11 @@ from dartjax.robot.carm import (
     pnp_lm,
     tangent_points,
 )
-from dartjax.robot.distal._nail_pose import fronto_parallel_pose
+from dartjax.robot.distal._nail_pose import first_hole, fronto_parallel_pose
 from dartjax.transforms import SE3, SO3
 
 MIN_ASPECT = 0.97  # smallest aspect of a fronto-parallel view: 14 degrees
+MAX_RMS_PX = 2.0
 _TILTS_DEG = 6.0  # tilt of the initial estimates
 
 
@@ -46,12 +47,19 @@ def fronto_parallel_view(
 ) -> tuple[SE3, Status]:
     """Estimate the nail's pose in a fronto-parallel view, in closed form.
 
-    Status NOT_FRONTO_PARALLEL (with the pose) if the aspect ratio of an ellipse is below 0.97.
+    Status DEGENERATE_GEOMETRY (and a NaN pose) if `x_axis` does not decide which hole is the first
+    (see `first_hole`); NOT_FRONTO_PARALLEL (with the pose) if the aspect ratio of an ellipse is
+    below 0.97 or unknown.
     """
     pixels = jnp.stack([first.center, second.center])
     pose = fronto_parallel_pose(pixels, x_axis, K, nail)
-    slim = jnp.minimum(first.aspect, second.aspect) < MIN_ASPECT
-    return pose, first_status((StatusCode.NOT_FRONTO_PARALLEL, slim))
+    _, status = first_hole(pixels, x_axis)
+    round_enough = (first.aspect >= MIN_ASPECT) & (second.aspect >= MIN_ASPECT)
+    status = first_status(
+        (StatusCode.DEGENERATE_GEOMETRY, status != StatusCode.OK),
+        (StatusCode.NOT_FRONTO_PARALLEL, ~round_enough),
+    )
+    return pose, status
 
 
 def generic_view(
@@ -61,8 +69,9 @@ def generic_view(
 
     The order of the tangents is known, since an image never shows the nail mirrored. Least squares
     starts from five tilts and keeps the lowest cost. Also returns the rms in px. Status
-    DEGENERATE_GEOMETRY if the ellipses overlap. Near a fronto-parallel view the effect of tilt on
-    the 15 points is only of second order, so the tilt is inaccurate (docs/distal_locking.md).
+    DEGENERATE_GEOMETRY if the ellipses overlap, POSE_NOT_CONVERGED if the rms exceeds 2 px. Near
+    a fronto-parallel view the effect of tilt on the 15 points is only of second order, so the tilt
+    is inaccurate (docs/distal_locking.md).
     """
     _, _, centers = hole_plane(first, second, K, nail)
     seen = tangent_points(centers, bitangents(first, second))
@@ -81,7 +90,10 @@ def generic_view(
     rms = jnp.where(jnp.isfinite(fits.rms_px), fits.rms_px, jnp.inf)
     best = jnp.argmin(rms)
     pose = jax.tree.map(lambda leaf: leaf[best], fits.T_camera_object)
-    status = first_status((StatusCode.DEGENERATE_GEOMETRY, ~jnp.all(jnp.isfinite(seen))))
+    status = first_status(
+        (StatusCode.DEGENERATE_GEOMETRY, ~jnp.all(jnp.isfinite(seen))),
+        (StatusCode.POSE_NOT_CONVERGED, ~(rms[best] < MAX_RMS_PX)),
+    )
     return pose, rms[best], status
 
 

@@ -29,6 +29,7 @@ from dartjax.robot.navigation._two_plane import LocatedPoint as LocatedPoint
 from dartjax.robot.navigation._two_plane import TwoPlaneView as TwoPlaneView
 from dartjax.robot.navigation._two_plane import locate_path as locate_path
 from dartjax.robot.navigation._two_plane import locate_point as locate_point
+from dartjax.robot.navigation._two_plane import marks_are_exchanged as marks_are_exchanged
 from dartjax.robot.navigation._two_plane import path_frame as path_frame
 from dartjax.robot.navigation._two_plane import path_in_base as path_in_base
 from dartjax.robot.navigation._two_plane import pixel_of_point as pixel_of_point

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from dartjax._numerics import normalize
 from dartjax._types import Point
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.robot.arms import HybridRobot, ToolPose, hybrid_inverse, tool_frame, wire_pose
@@ -59,11 +60,12 @@ class LoopHistory(eqx.Module):
 
 
 def swing_only(T: SE3, axis: Point) -> SE3:
-    """Remove the rotation about `axis` (unit vector) from T.
+    """Remove the rotation about `axis` (of any length) from T; nothing for an axis of length 0.
 
     R = swing twist, with the twist about the axis. The result maps the axis as T does. For a half
     turn perpendicular to the axis the twist is undefined and taken as the identity.
     """
+    axis = normalize(axis)
     w, vector = T.rotation().wxyz[0], T.rotation().wxyz[1:]
     along = jnp.dot(vector, axis)
     size = jnp.sqrt(jnp.maximum(w**2 + along**2, 1e-20))
@@ -135,7 +137,7 @@ def closed_loop_step(
     allowed = _GROWTH * state.error + 5.0 * jnp.sqrt(noise)
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~jnp.all(jnp.isfinite(error))),
-        (StatusCode.CLOSURE_TOO_LARGE, jnp.any(error > step) | jnp.any(error > allowed)),
+        (StatusCode.CLOSURE_TOO_LARGE, ~jnp.all((error <= step) & (error <= allowed))),
     )
     status = jnp.where(status == StatusCode.OK, limits, status)
     tolerance = jnp.array([options.tolerance_mm, options.tolerance_rad])

@@ -15,12 +15,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dartjax import transforms
+from dartjax._numerics import safe_norm
 from dartjax._types import Scalar
 from dartjax.robot._errors import Status, StatusCode, first_status
 from dartjax.transforms import SE3, SO3
 
 MAX_RESIDUAL_MM, MAX_RESIDUAL_RAD = 5.0, 0.05  # of poses that fit together
 _LEAST_SPREAD = 1e-3  # of the rotation axes: below it all rotations share one axis
+_MOST_TURN = 3.0  # rad; the sign of the rotation vector of a half turn is arbitrary
 
 
 class FrameChain(eqx.Module):
@@ -52,15 +54,18 @@ def hand_eye(Ts_base_flange: SE3, Ts_tracker_marker: SE3) -> tuple[HandEye, Stat
     """Solve A_i X = Z B_i from n stacked poses for the fixed frames X and Z.
 
     A = T_base_flange, B = T_tracker_marker, X = T_flange_marker, Z = T_base_tracker. The rotation
-    aligns the rotation vectors of the relative motions (Park, Martin 1994); the translation follows
-    by linear least squares. At least three poses with rotations about two different axes are
-    needed. Status: BAD_PARAMETER (not finite), DEGENERATE_GEOMETRY (fewer poses, or one axis) and
+    aligns the rotation vectors of the relative motions (Park, Martin 1994), without motions of
+    nearly half a turn, whose vectors have two signs; the translation follows by linear least
+    squares. At least three poses with rotations about two different axes are needed. Status:
+    BAD_PARAMETER (not finite), DEGENERATE_GEOMETRY (fewer poses, one axis, or half turns only) and
     CLOSURE_TOO_LARGE (a residual above 5 mm or 0.05 rad: wrong pairs, or inverted transforms).
     """
     turns_a, shifts_a = _relative(Ts_base_flange)
     turns_b, shifts_b = _relative(Ts_tracker_marker)
     vectors_a = jax.vmap(lambda R: SO3.from_matrix(R).log())(turns_a)
     vectors_b = jax.vmap(lambda R: SO3.from_matrix(R).log())(turns_b)
+    is_clear = safe_norm(vectors_a)[:, None] < _MOST_TURN
+    vectors_a, vectors_b = (jnp.where(is_clear, v, 0.0) for v in (vectors_a, vectors_b))
     rotation = _best_rotation(vectors_b, vectors_a)
     matrix = (turns_a - jnp.eye(3)[None]).reshape(-1, 3)
     right = (shifts_b @ rotation.as_matrix().T - shifts_a).reshape(-1)
@@ -79,7 +84,10 @@ def hand_eye(Ts_base_flange: SE3, Ts_tracker_marker: SE3) -> tuple[HandEye, Stat
     spread = jnp.append(jnp.linalg.svd(vectors_a, compute_uv=False), 0.0)  # one motion: one axis
     status = first_status(
         (StatusCode.BAD_PARAMETER, ~(jnp.isfinite(distance) & jnp.isfinite(angle))),
-        (StatusCode.DEGENERATE_GEOMETRY, spread[1] < _LEAST_SPREAD * jnp.maximum(spread[0], 1.0)),
+        (
+            StatusCode.DEGENERATE_GEOMETRY,
+            ~(spread[1] >= _LEAST_SPREAD * jnp.maximum(spread[0], 1.0)),
+        ),
         (
             StatusCode.CLOSURE_TOO_LARGE,
             ~((distance < MAX_RESIDUAL_MM) & (angle < MAX_RESIDUAL_RAD)),

@@ -72,12 +72,12 @@ def mean_marker(
     deviations = jnp.where(visible[:, None], translations - shift[None], 0.0)
     scatter_mm = jnp.sqrt(jnp.sum(deviations**2) / (3.0 * total))
     scatter_rad = jnp.sqrt(jnp.sum(turns_from(rotation) ** 2) / (3.0 * total))
-    loose = (scatter_mm > _MAX_SCATTER * tracker.sigma_mm) | (
-        scatter_rad > _MAX_SCATTER * tracker.sigma_rad
+    is_still = (scatter_mm <= _MAX_SCATTER * tracker.sigma_mm) & (
+        scatter_rad <= _MAX_SCATTER * tracker.sigma_rad
     )
     status = first_status(
         (StatusCode.DETECTION_FAILED, ~(jnp.mean(weight) >= MIN_VISIBLE)),
-        (StatusCode.CLOSURE_TOO_LARGE, ~jnp.isfinite(scatter_mm + scatter_rad) | loose),
+        (StatusCode.CLOSURE_TOO_LARGE, ~is_still),
     )
     mean = SE3.from_rotation_and_translation(rotation, shift)
     return MarkerPose(mean, scatter_mm, scatter_rad), status

@@ -12,13 +12,22 @@ from jaxtyping import Array, Bool, Float, Int
 from dartjax._numerics import normalize, safe_norm
 from dartjax._types import Matrix3, Pixels, Point, Scalar
 from dartjax.observations import NeedlePath
-from dartjax.robot._errors import Status, StatusCode, first_status, raise_for_status
+from dartjax.robot._errors import (
+    CorrespondenceFailed,
+    Status,
+    StatusCode,
+    first_status,
+    raise_for_status,
+)
+from dartjax.robot._reductions import largest
 from dartjax.robot.arms import tool_frame, wire_pose
 from dartjax.robot.carm import apply_homography, homography_dlt, homography_refine
 from dartjax.robot.navigation._biplanar import BiPlanar, PartMatch
 from dartjax.transforms import SE3, apply
 
 MAX_GAP = 2.0  # mm, between the rays of one point
+MAX_RESIDUAL = 2.0  # mm, rms of the balls in a layer
+_EXCHANGED_GAP = 1.0  # mm, rms; above it marks may have been exchanged between the views
 MIN_ANGLE = 0.349  # rad, 20 degrees, between the rays of one point
 _UNIT_PX, _UNIT_MM = 200.0, 60.0  # units in which the entries of the maps are about 1
 _NEWTON_STEPS = 6
@@ -54,10 +63,11 @@ def register_view(match: PartMatch, target: BiPlanar, part: int) -> tuple[TwoPla
 
     Normalised DLT, refined on the distances in the layer (at least 4 balls, no three of them
     collinear). The covariance is (J^T J)^-1 sigma^2 with sigma from the residual of the layer.
-    Status TOO_FEW_FIDUCIALS and DEGENERATE_GEOMETRY as in `homography_dlt`.
+    Status TOO_FEW_FIDUCIALS and DEGENERATE_GEOMETRY as in `homography_dlt`, CORRESPONDENCE_FAILED
+    if the residual of a layer exceeds 2 mm. Pixels of balls that were not seen have no influence.
     """
-    weight = match.seen.astype(match.pixels.dtype)[..., None]
-    center = jnp.sum(weight * match.pixels, (0, 1)) / jnp.maximum(jnp.sum(weight), 1.0)
+    pixels = jnp.where(match.seen[..., None], match.pixels, 0.0)
+    center = jnp.sum(pixels, (0, 1)) / jnp.maximum(jnp.sum(match.seen), 1)
 
     def layer(pixels: Pixels, uv: Pixels, seen: Bool[Array, " ball"]):
         source, plane = (pixels - center[None]) / _UNIT_PX, uv / _UNIT_MM
@@ -66,9 +76,12 @@ def register_view(match: PartMatch, target: BiPlanar, part: int) -> tuple[TwoPla
         H, rms = homography_refine(H, source, plane, seen)
         return H, _covariance(H, source, seen, rms), rms * _UNIT_MM, status
 
-    H, covariance, rms, status = jax.vmap(layer)(match.pixels, target.uv[part], match.seen)
+    H, covariance, rms, status = jax.vmap(layer)(pixels, target.uv[part], match.seen)
+    fits = jnp.all(rms < MAX_RESIDUAL)
     view = TwoPlaneView(H, covariance, center, target.distance, target.R_biplanar_part[part], rms)
-    return view, jnp.max(status)
+    status = jnp.max(status)
+    failed = (status == StatusCode.OK) & ~fits
+    return view, jnp.where(failed, jnp.int32(StatusCode.CORRESPONDENCE_FAILED), status)
 
 
 def _matrix(h: Float[Array, "8"]) -> Matrix3:
@@ -109,23 +122,28 @@ def triangulate_rays(
     """Compute the point nearest to all rays, argmin sum |(I - d d^T)(X - P)|^2, and the gap.
 
     The gap is twice the largest distance of the point from a ray, which for two rays is their
-    distance.
+    distance. Directions may have any length above 0. A direction of length 0, or parallel rays,
+    give NaN or infinity.
     """
+    lengths = safe_norm(directions)[:, None]
+    directions = directions / jnp.where(lengths > 0.0, lengths, jnp.nan)
     across = jnp.eye(3)[None] - directions[:, :, None] * directions[:, None, :]
     right = jnp.einsum("vij,vj->i", across, points)
     X = jnp.linalg.solve(jnp.sum(across, axis=0), right)
     offsets = jnp.einsum("vij,vj->vi", across, X[None] - points)
-    return X, 2.0 * jnp.max(safe_norm(offsets))
+    return X, 2.0 * largest(safe_norm(offsets))
 
 
 def locate_point(
     marks: Float[Array, "view 2"], views: TwoPlaneView, *, mark_sigma_px: Scalar | float = 0.0
 ) -> tuple[LocatedPoint, Status]:
-    """Locate a point from its marks, one pixel per view (stacked).
+    """Locate a point from its marks, one pixel per view (stacked), in the order of the views.
 
-    The covariance of the point includes the residuals of the balls and the standard deviation of
-    the marks. Status DEGENERATE_GEOMETRY if the rays meet at less than 20 degrees,
-    CLOSURE_TOO_LARGE if their gap exceeds 2 mm; NaN marks give NaN and DETECTION_FAILED.
+    Marks that were exchanged between the views give another point, often with a small gap: one
+    point does not show it, see `marks_are_exchanged`. The covariance of the point includes the
+    residuals of the balls and the standard deviation of the marks. Status DEGENERATE_GEOMETRY if
+    the rays meet at less than 20 degrees, CLOSURE_TOO_LARGE if their gap exceeds 2 mm; NaN marks
+    give NaN and DETECTION_FAILED.
     """
     entries = views.H.reshape(-1, 2, 9)[..., :8]
 
@@ -140,14 +158,33 @@ def locate_point(
     of_maps, of_marks = jax.jacfwd(lambda h, at: locate(h, at)[0], argnums=(0, 1))(entries, marks)
     covariance = jnp.einsum("ivla,vlab,jvlb->ij", of_maps, views.covariance, of_maps)
     covariance += mark_sigma_px**2 * jnp.einsum("iva,jva->ij", of_marks, of_marks)
-    cosine = jnp.abs(directions @ directions.T)
-    least_cosine = jnp.min(cosine)  # of the two views that differ most
+    # The two views that differ most decide.
+    is_wide = jnp.any(jnp.abs(directions @ directions.T) < jnp.cos(MIN_ANGLE))
     status = first_status(
         (StatusCode.DETECTION_FAILED, ~jnp.all(jnp.isfinite(marks))),
-        (StatusCode.DEGENERATE_GEOMETRY, ~(least_cosine < jnp.cos(MIN_ANGLE))),
+        (StatusCode.DEGENERATE_GEOMETRY, ~is_wide),
         (StatusCode.CLOSURE_TOO_LARGE, ~(gap < MAX_GAP)),
     )
     return LocatedPoint(X, gap, covariance), status
+
+
+def marks_are_exchanged(
+    marks: Float[Array, "point 2 2"], views: TwoPlaneView
+) -> tuple[Bool[Array, ""], Float[Array, "2"]]:
+    """Judge whether the marks (point, view, pixel) of two views were exchanged.
+
+    Returns also the rms gaps (mm) of the rays as given and with the marks of each point exchanged.
+    They count as exchanged if the gap as given exceeds 1 mm and is more than three times the other
+    one. AP and lateral images share their vertical axis, so points near the middle of the target
+    fit either way: take points at different heights. False also if nothing can be decided.
+    """
+
+    def gap(marks: Float[Array, "point view 2"]) -> Scalar:
+        rays = jax.vmap(lambda each: jax.vmap(two_plane_ray)(each, views))(marks)
+        return jnp.sqrt(jnp.mean(jax.vmap(triangulate_rays)(*rays)[1] ** 2))
+
+    gaps = jnp.stack([gap(marks), gap(marks[:, ::-1])])
+    return (gaps[0] > _EXCHANGED_GAP) & (gaps[0] > 3.0 * gaps[1]), gaps
 
 
 def pixel_of_point(point: Point, view: TwoPlaneView) -> Pixel:
@@ -207,9 +244,18 @@ def locate_path(
     """Locate a path from the marks of its entry and its target in every view, target's frame.
 
     Also returns both points (stacked). Host only: raises ClosureTooLarge, DegenerateGeometry or
-    DetectionFailed.
+    DetectionFailed; and CorrespondenceFailed if the marks of two views fit far better exchanged.
+    Two points near the middle of the images cannot show that, see `marks_are_exchanged`.
     """
     both = jnp.stack([entry_marks, target_marks])
+    if both.shape[1] == 2:
+        exchanged, gaps = _are_exchanged(both, views)
+        if exchanged:
+            raise CorrespondenceFailed(
+                f"the rays of the marks are {float(gaps[0]):.2f} mm apart, and "
+                f"{float(gaps[1]):.2f} mm with the marks of both views exchanged: give the marks "
+                "in the order of the views"
+            )
     located, status = _locate_points(both, views, jnp.asarray(mark_sigma_px, both.dtype))
     for name, i in (("entry", 0), ("target", 1)):
         raise_for_status(
@@ -219,6 +265,9 @@ def locate_path(
         )
     ends = located.point
     return NeedlePath(ends[0], ends[1], jnp.asarray(radius, ends.dtype)), located
+
+
+_are_exchanged = jax.jit(marks_are_exchanged)
 
 
 @jax.jit

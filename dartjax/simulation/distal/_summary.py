@@ -21,7 +21,7 @@ class DistalLockingResults(NamedTuple):
     edge_curve: Rows
     poses_per_second: float
     operations: Rows
-    reference_poses: Rows
+    reference_poses: Rows  # pairs of poses that rods allow
     calibrations: Rows
 
 
@@ -44,7 +44,9 @@ def distal_locking_summary(results: DistalLockingResults) -> dict[str, Any]:
         | {
             "poses_per_second": results.poses_per_second,
             "reference_angle_max_deg": max(row["angle_deg"] for row in results.reference_poses),
-            "reference_error_max_mm": max(row["exit_mm"] for row in results.reference_poses),
+            "reference_error_max_mm": max(
+                max(row["entry_mm"], row["exit_mm"]) for row in results.reference_poses
+            ),
             "calibration_rms_px": _mean(results.calibrations, "rms_px"),
             "distortion_left_mean_mm": _mean(results.calibrations, "distortion_left_mean_mm"),
             "distortion_left_max_mm": max(

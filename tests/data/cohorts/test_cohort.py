@@ -1,5 +1,6 @@
 """Layouts, splits and descriptions; `test_verse.py` has VerSe's own names."""
 
+import dataclasses
 import os
 
 import nibabel as nib
@@ -194,3 +195,53 @@ def test_words_for_true_and_false(tmp_path, value, kind):
     text = f'\ufeff{{"Synthetic": {value}}}'
     (tmp_path / "dataset_description.json").write_text(text, encoding="utf-8")
     assert by_id(tmp_path)["a"].dataset_kind == kind
+
+
+def test_an_empty_table_and_a_column_twice(tmp_path):
+    save_pair(tmp_path / "sub-a_ct.nii", tmp_path / "sub-a_seg-vert_msk.nii")
+    table = tmp_path / "participants.tsv"
+    for text, message in (("", "no column"), ("participant_id\tsplit\tSplit\n", "the same name")):
+        table.write_text(text)
+        with pytest.raises(data.DataError, match=message):
+            data.find_subjects(tmp_path)
+
+
+def test_two_files_of_one_scan(tmp_path):
+    save_pair(tmp_path / "sub-a_ct.nii", tmp_path / "sub-a_seg-vert_msk.nii")
+    phantoms.save(tmp_path / "sub-a_ct.nii.gz", phantoms.hounsfield(SMALL > 0))
+    with pytest.raises(data.DataError, match=r"sub-a_ct\.nii\.gz: a second file for the scan"):
+        data.find_subjects(tmp_path)
+    parallel = tmp_path / "parallel"
+    save_pair(parallel / "volumes" / "x.nii", parallel / "labels" / "x_seg.nii")
+    phantoms.save(parallel / "labels" / "x.nii.gz", SMALL)
+    with pytest.raises(data.DataError, match="a second file for the scan"):
+        data.find_subjects(parallel)
+
+
+def test_what_a_killed_run_left_is_no_data(tmp_path):
+    save_pair(tmp_path / "sub-a_ct.nii", tmp_path / "sub-a_seg-vert_msk.nii")
+    left = tmp_path / ".sub-b.17.partial"
+    save_pair(left / "sub-b_ct.nii", left / "sub-b_seg-vert_msk.nii")
+    assert list(by_id(tmp_path)) == ["a"]
+    assert [source.subject for source in data.find_shapes(tmp_path)] == ["a"]
+    with pytest.raises(data.DataError, match="found 0 CT images"):
+        (tmp_path / "sub-a_ct.nii").rename(left / "sub-a_ct.nii")
+        (tmp_path / "sub-a_seg-vert_msk.nii").unlink()
+        data.find_subjects(tmp_path)
+
+
+def test_numbering_of_a_cohort(tmp_path):
+    """L1 is 31 in TotalSegmentator 2."""
+    save_pair(tmp_path / "a.nii", tmp_path / "a_seg.nii", np.where(SMALL, 31, 0).astype(np.uint8))
+    (subject,) = data.find_subjects(tmp_path, labels="totalsegmentator")
+    scan = data.read_scan(subject)
+    np.testing.assert_array_equal(scan.labels, SMALL)
+    assert "L1" in data.load_case(subject).rejected  # too small
+    assert (
+        "L1" in data.load_case(data.find_subjects(tmp_path)[0], labels="totalsegmentator").rejected
+    )
+    hashed = dataclasses.replace(subject, ct_hash=scan.ct_hash, mask_hash=scan.mask_hash)
+    data.save_manifest(tmp_path / "m.json", data.Manifest("m", (hashed,), {}))
+    (again,) = data.find_subjects(tmp_path / "m.json")
+    assert again.labels == "totalsegmentator"
+    assert data.read_scan(again).mask_hash == scan.mask_hash

@@ -183,3 +183,38 @@ def test_mistakes_of_the_loader(folder, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(DataError, match=r"dartjax\[data\]"):
         data.xray_loader(folder, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda doc: doc.pop("scans"), "scans must be a list"),
+        (lambda doc: doc["scans"].append(doc["scans"][0]), "listed twice"),
+        (lambda doc: doc["scans"][0].update(levels="L1"), "scan 1: levels: a list of texts"),
+        (lambda doc: doc["scans"][1]["units"].append({}), "scan 2: a unit needs"),
+        (lambda doc: doc["scans"][0]["units"][0].update(num_radiographs=9), "says otherwise"),
+    ],
+)
+def test_manifests_that_cannot_be_used(tmp_path, change, message):
+    root = write_set(tmp_path)
+    document = json.loads((root / "dataset.json").read_text())
+    change(document)
+    (root / "dataset.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=message):
+        data.open_xrays(root)[8]
+
+
+def test_damaged_cameras_and_pairs(tmp_path):
+    root = write_set(tmp_path)
+    unit = root / "scans" / "0" / "views-0"
+    records = np.load(unit / data.PACKED)
+    records["camera_from_world"][1, 0, 0] = np.nan
+    np.save(unit / data.PACKED, records)
+    dataset = data.open_xrays(root)
+    assert float(dataset.camera(0).sdd) == 1000.0
+    for read in (dataset.camera, dataset.__getitem__):
+        with pytest.raises(DataError, match="radiograph 1 has no valid camera"):
+            read(1)
+    (unit / "pairs.json").write_text('{"pairs": [{"views": [0, 77], "angle_deg": 5}]}')
+    with pytest.raises(DataError, match="pair 1"):
+        dataset.pairs()

@@ -110,3 +110,20 @@ def test_open_and_inverted_surfaces(tmp_path):
         data.load_mesh(export(tmp_path / "L1.ply", vertices, faces[1:]))
     with pytest.raises(data.DataError, match="faces point inward"):
         data.load_mesh(export(tmp_path / "L2.stl", vertices, faces[:, ::-1]))
+
+
+def test_faces_that_are_turned_differently(tmp_path):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    faces = np.asarray(faces).copy()
+    faces[5] = faces[5, ::-1]
+    with pytest.raises(data.DataError, match="beside 3 edges are turned in different directions"):
+        data.load_mesh(export(tmp_path / "L1.ply", vertices, faces))
+
+
+def test_a_face_of_a_vertex_that_is_not_there(tmp_path):
+    vertices, faces = shapes.torus(20.0, 6.0, (24, 12))
+    path = export(tmp_path / "L1.ply", vertices, faces)
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + np.array([-1], "<i4").tobytes())
+    with pytest.raises(data.DataError, match="a vertex that is not there"):
+        data.load_mesh(path)

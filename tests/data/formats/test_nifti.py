@@ -1,3 +1,5 @@
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -223,3 +225,62 @@ def test_scaled_labels_are_rounded(tmp_path):
     image.set_data_dtype(np.int16)  # stored with a slope that gives 19.9999
     nib.save(image, tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(data.load_labels(tmp_path / "mask.nii.gz")[0], labels)
+
+
+def test_damage_inside_a_compressed_file_is_found(tmp_path):
+    """gzip's checksum is behind the last voxel, where nibabel does not read."""
+    hu = np.random.default_rng(0).integers(-1000, 900, phantoms.SHAPE).astype(np.int16)
+    path = phantoms.save(tmp_path / "ct.nii.gz", hu)
+    content = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), 0))  # stored, not packed
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(data.DataError, match=r"ct\.nii\.gz: not a readable NIfTI.*CRC"):
+        data.load_ct(path)
+
+
+def test_size_that_the_file_cannot_have(tmp_path):
+    image = nib.Nifti1Image(phantoms.hounsfield(phantoms.ring()), phantoms.AFFINE)
+    content = bytearray(image.to_bytes())
+    content[42:48] = np.array([30000] * 3, "<i2").tobytes()  # dim
+    (tmp_path / "ct.nii.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(data.DataError, match="too short for"):
+        data.load_ct(tmp_path / "ct.nii.gz")
+
+
+def test_damaged_qform_beside_a_sform_is_warned_of(tmp_path):
+    image = nib.Nifti1Image(phantoms.hounsfield(phantoms.ring()), phantoms.AFFINE)
+    image.set_qform(phantoms.AFFINE, code=1)
+    path = tmp_path / "ct.nii"
+    content = bytearray(image.to_bytes())
+    content[256:260] = np.array([9.0], "<f4").tobytes()  # quatern_b, at most 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="qform is damaged"):
+        np.testing.assert_allclose(data.load_ct(path).world_from_voxel, phantoms.AFFINE)
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "verse"),
+    [
+        ("totalsegmentator", (44, 43, 32, 31, 27, 26, 25, 1), (7, 8, 19, 20, 24, 0, 0, 0)),
+        ("totalsegmentator_v1", (35, 34, 23, 22, 18, 92, 104, 1), (7, 8, 19, 20, 24, 0, 0, 0)),
+    ],
+)
+def test_numbers_of_totalsegmentator(tmp_path, labels, numbers, verse):
+    """C7, T1, T12, L1, L5 and other structures, from the head down."""
+    mask = stack_of_cubes(numbers)
+    path = phantoms.save(tmp_path / "mask.nii.gz", mask, np.diag([2.0, 2.0, 2.0, 1.0]))
+    found, _ = data.load_labels(path, labels=labels)
+    for number, label in zip(numbers, verse, strict=True):
+        assert (found[mask == number] == label).all()
+    with pytest.raises(data.DataError, match="labels=totalsegmentator"):
+        data.load_labels(path)
+
+
+def test_a_numbering_that_does_not_fit(tmp_path):
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    path = phantoms.save(tmp_path / "mask.nii.gz", stack_of_cubes((27, 31, 32)), affine)
+    with pytest.raises(data.DataError, match="read with labels=totalsegmentator, the vertebrae"):
+        data.load_labels(path, labels="totalsegmentator")
+    path = phantoms.save(tmp_path / "other.nii.gz", stack_of_cubes((30, 110)), affine)
+    with pytest.raises(data.DataError, match=r"\[110\] are not labels of TotalSegmentator 1"):
+        data.load_labels(path, labels="totalsegmentator_v1")

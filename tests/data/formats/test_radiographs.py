@@ -216,3 +216,31 @@ def test_archive_named_as_array_and_too_large_image(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(data.DataError, match="crop or reduce"):
         data.load_radiograph(save(tmp_path / "a.png", DEEP))
+
+
+def test_damage_inside_a_png_is_found(tmp_path):
+    """Pillow does not compare the checksums of the pixels."""
+    height, width = DEEP.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP)
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows, 0)), chunk(b"IEND", b"")]
+    content = bytearray(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    content[len(content) // 2] ^= 8
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(data.DataError, match="wrong checksum of the part b'IDAT'"):
+        data.load_radiograph(tmp_path / "a.png")
+
+
+def test_another_image_named_png(tmp_path):
+    Image.fromarray((DEEP >> 8).astype(np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").rename(tmp_path / "a.png")
+    with pytest.raises(data.DataError, match="its content is not PNG"):
+        data.load_radiograph(tmp_path / "a.png")
+
+
+def test_size_that_an_array_cannot_have(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((20, 20), np.float32))
+    content = (tmp_path / "a.npy").read_bytes().replace(b"(20, 20), }", b"(9999999, 9999999), }")
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(data.DataError, match="not a readable image or array"):
+        data.load_radiograph(tmp_path / "a.npy")

@@ -100,3 +100,29 @@ def test_template_round_trip(tmp_path):
     file.write_bytes(b"not a zip")
     with pytest.raises(DataError, match="not a template, or damaged"):
         _assets.load_template(file)
+
+
+def test_arrays_that_do_not_fit_together(tmp_path):
+    model = _assets.load_shape_model("L1", num_modes=2)
+    card = {"name": "x", "subjects_included": [], "sources": {}, "levels": {"L1": {}}}
+    _assets.save_shape_models(tmp_path, {"L1": model}, card)
+    whole = dict(np.load(tmp_path / "models.npz"))
+    changes = {
+        "faces": whole["faces"] + 5000,
+        "L1/mean_shape": whole["L1/mean_shape"][:-1],
+        "L1/landmark_points/weights": whole["L1/landmark_points/weights"] * np.nan,
+    }
+    for name, array in changes.items():
+        np.savez(tmp_path / "models.npz", **{**whole, name: array})
+        with pytest.raises(DataError, match=r"models\.npz is damaged"):
+            _assets.load_shape_model("L1", path=tmp_path, num_modes=2)
+    (tmp_path / "card.json").write_text(json.dumps({**card, "subjects_included": "p1"}))
+    with pytest.raises(DataError, match="subjects_included: a list of texts"):
+        _assets.shape_model_card(tmp_path)
+
+
+def test_a_model_is_loaded_inside_a_jitted_function():
+    def extent():
+        return _assets.load_shape_model("L3").mean_shape.max()
+
+    assert float(jax.jit(extent)()) == float(extent())

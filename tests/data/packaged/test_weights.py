@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dartjax.data import DataError, load_weights, save_weights
+from dartjax.data.packaged import _stored
 
 PARAMS = {"stem": {"kernel": np.linspace(-1, 1, 12).reshape(3, 4)}, "head": {"bias": np.ones(2)}}
 CARD = {
@@ -63,3 +64,14 @@ def test_numbers_that_are_not_finite_are_rejected(tmp_path):
     save_weights(tmp_path, {"w": np.array([1.0, np.nan])}, CARD)
     with pytest.raises(DataError, match="NaN or infinite"):
         load_weights(tmp_path, {"w": np.zeros(2)})
+
+
+def test_a_kill_between_weights_and_card_leaves_no_card_of_other_weights(folder, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_stored, "publish_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_weights(folder, PARAMS, CARD | {"subjects_included": ["synth0001"]})
+    with pytest.raises(DataError, match=r"no card\.json"):
+        load_weights(folder, PARAMS)

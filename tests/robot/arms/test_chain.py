@@ -1,5 +1,7 @@
 """Serial arms: against MuJoCo, finite differences, hand-made poses, and round trips."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -190,6 +192,24 @@ def test_bad_tables_are_named(rows, message):
         chain_from_dh(rows)
 
 
+def _with_joint(parent, child):
+    """The seven-joint arm with one joint more."""
+    joint = (
+        f'<joint name="more" type="fixed"><parent link="{parent}"/><child link="{child}"/></joint>'
+    )
+    return arms.urdf(arms.SEVEN).replace("</robot>", f"{joint}</robot>")
+
+
+def test_a_bound_that_a_limit_omits_is_zero(tmp_path):
+    pytest.importorskip("yourdfpy")
+    path = tmp_path / "arm.urdf"
+    text = arms.urdf(arms.SEVEN).replace('lower="-1.7" ', "").replace('upper="-0.1" ', "")
+    path.write_text(text.replace('lower="0.0" upper="3.7" ', ""))
+    chain = chain_from_urdf(path)
+    np.testing.assert_allclose(chain.lower[jnp.array([1, 3, 5])], [0.0, -3.0, 0.0])
+    np.testing.assert_allclose(chain.upper[jnp.array([1, 3, 5])], [1.7, 0.0, 0.0])
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
@@ -199,7 +219,13 @@ def test_bad_tables_are_named(rows, message):
         (arms.urdf(arms.SLIDING), {"base_link": "l2", "tool_link": "l1"}, "not between the root"),
         (arms.urdf(arms.SLIDING), {"base_link": "l4"}, "no moving joint"),
         (arms.urdf(arms.SLIDING).replace("continuous", "floating"), {}, "floating"),
-        (arms.urdf(arms.SEVEN).replace('lower="-1.7"', ""), {}, "j2 has a <limit> without"),
+        (arms.urdf(arms.SEVEN).replace('lower="-1.7"', 'lower="1.8"'), {}, "above the upper"),
+        (arms.urdf(arms.SEVEN).replace('lower="-1.7"', 'lower="nan"'), {}, "above the upper"),
+        (arms.urdf([(*arms.SEVEN[0][:5], None, None)]), {}, "j1.*without <limit>"),
+        (arms.urdf(arms.SEVEN).replace('<axis xyz="0 0 1"/>', '<axis xyz="0 0 0"/>'), {}, "axis"),
+        (_with_joint("l3", "l1"), {}, "'l1' is the child of two joints"),
+        (_with_joint("l3", "l0"), {}, "loop through link"),
+        (_with_joint("l3", "l0"), {"base_link": "l0", "tool_link": "tool"}, "loop"),
     ],
 )
 def test_bad_urdf_is_named(tmp_path, text, options, message):
@@ -214,3 +240,18 @@ def test_missing_urdf_is_named(tmp_path):
     pytest.importorskip("yourdfpy")
     with pytest.raises(BadParameter, match="not a file"):
         chain_from_urdf(tmp_path / "none.urdf")
+
+
+def test_limits_that_are_nan_are_not_kept(x64):
+    chain = chain_from_dh(PLANAR)
+    lost = dataclasses.replace(chain, upper=chain.upper.at[1].set(jnp.nan))
+    assert int(chain_forward(jnp.zeros(2), chain)[1]) == StatusCode.OK
+    assert int(chain_forward(jnp.zeros(2), lost)[1]) == StatusCode.JOINT_LIMIT
+
+
+def test_a_small_turn_moves_a_long_lever_exactly_in_single_precision():
+    arm = chain_from_dh([DHRow(a=300.0, alpha=0.0, d=0.0, theta=0.0)])
+    for angle in (1e-4, 1e-3, 2.9e-3, 0.01):
+        pose, _ = chain_forward(jnp.array([angle], jnp.float32), arm)
+        exact = [300.0 * np.cos(angle), 300.0 * np.sin(angle), 0.0]
+        np.testing.assert_allclose(pose.translation(), exact, atol=1e-4)

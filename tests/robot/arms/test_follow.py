@@ -14,6 +14,7 @@ from dartjax.robot.arms import (
     follow,
     guide_tool,
     hybrid_forward,
+    motion_clearance,
     plan_approach,
     spine_hybrid,
     spine_motion_limits,
@@ -207,3 +208,57 @@ def test_a_path_without_length_is_a_bad_parameter(robot, x64):
     path = pedicle(1)
     point = NeedlePath(path.entry_point, path.entry_point, *jax.tree.leaves(path)[2:])
     assert int(approach_of(point, prone(), robot)[1]) == StatusCode.BAD_PARAMETER
+
+
+# Joints from which the straight way of the joints to the retreat leads through the patient.
+THROUGH = [289.7, 842.4, 582.0, -0.3146, -0.1079]
+
+
+@jax.jit
+def whole_motion(start, robot):
+    """Clearance and status from a start, and the least clearance of the samples of `follow`."""
+    path, frame, tool = pedicle(1), prone(), guide_tool()
+    approach, status = plan_approach(path, frame, robot, body=body, tool=tool, start=start)
+    motion = follow(approach, start, robot, spine_motion_limits(), num_samples=201)
+    least = motion_clearance(motion, frame, robot, body=body, tool=tool)
+    return approach.clearance, status, least
+
+
+def test_clearance_is_that_of_the_whole_motion(robot, x64):
+    """The straight approach alone is clear of the patient."""
+    alone, _ = approach_of(pedicle(1), prone(), robot)
+    assert float(alone.clearance) > 50.0
+    found, status, least = whole_motion(jnp.array(THROUGH), robot)
+    assert int(status) == StatusCode.OK
+    assert float(found) < -20.0
+    assert float(found) == pytest.approx(float(least), abs=1.0)
+    home = 0.5 * (robot.lower + robot.upper)[:5]
+    found, status, least = whole_motion(home, robot)
+    assert int(status) == StatusCode.OK and 0.0 < float(found) < float(alone.clearance)
+    assert float(found) == pytest.approx(float(least), abs=1.0)
+    found, status, least = whole_motion(home.at[2].set(jnp.nan), robot)
+    assert int(status) == StatusCode.BAD_PARAMETER
+    assert np.isnan(found) and np.isnan(least)
+
+
+def test_a_way_on_which_the_links_do_not_close_is_out_of_reach(robot, x64):
+    start = robot.upper[:5]  # both sliders at their upper limits
+    assert int(hybrid_forward(start, robot)[1]) == StatusCode.UNREACHABLE_POSE
+    assert int(whole_motion(start, robot)[1]) == StatusCode.UNREACHABLE_POSE
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, np.nan])
+def test_a_limit_that_is_not_above_zero_gives_no_duration(rate, x64):
+    path = straight(jnp.zeros(2), jnp.array([100.0, 1.0]))
+    limits = MotionLimits(jnp.array([10.0, rate]), jnp.ones(2))
+    assert np.isnan(timed(path, limits).duration)
+    lost = straight(jnp.zeros(2), jnp.array([jnp.nan, 1.0]))
+    assert np.isnan(timed(lost, MotionLimits(jnp.ones(2), jnp.ones(2))).duration)
+
+
+def test_an_unknown_distance_of_the_patient_gives_no_clearance(robot, x64):
+    def hole(points):
+        return jnp.where(points[:, 0] > 600.0, jnp.nan, 100.0)
+
+    pose = jnp.array([625.0, 475.0, -135.0, 0.0, 0.0])
+    assert np.isnan(tool_clearance(tool_frame(pose), guide_tool(), hole))

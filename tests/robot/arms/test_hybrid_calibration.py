@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from dartjax import transforms
-from dartjax.robot import StatusCode
+from dartjax.robot import BadParameter, ClosureTooLarge, DegenerateGeometry, StatusCode
 from dartjax.robot.arms import (
     STRUCTURE_NAMES,
     calibrate_from_legs,
     calibrate_from_points,
+    checked_calibration,
     hybrid_inverse,
     identifiability_of_legs,
     identifiability_of_points,
@@ -142,14 +143,48 @@ def test_missing_measurements_have_a_status(robot, built, plan, x64):
 
 
 @pytest.mark.parametrize("fault", ["metres", "swapped"])
-def test_points_that_do_not_fit_have_a_status(robot, x64, fault):
-    q = plan_calibration(robot, 20, key=jax.random.key(0))
-    points = transforms.apply(SE3.exp(T_TRACKER_BASE), tool_points(q, robot))
+def test_points_that_do_not_fit_have_a_status(robot, plan, x64, fault):
+    points = transforms.apply(SE3.exp(T_TRACKER_BASE), tool_points(plan, robot))
     wrong = (
         points / 1000.0
         if fault == "metres"
         else points.at[jnp.array([0, 1])].set(points[jnp.array([1, 0])])
     )
-    found, status = jax.jit(calibrate_from_points)(q, wrong, robot)
+    found, status = calibrate(plan, wrong, robot)
     assert float(found.residual_rms_mm) > 5.0
     assert int(status) == StatusCode.CLOSURE_TOO_LARGE
+
+
+def test_two_exchanged_points_next_to_each_other_have_a_status(robot, built, plan, x64):
+    """Their share in the rms is small; the worst point shows it."""
+    points = measured(built, plan, 0.0)
+    apart = np.linalg.norm(np.asarray(points[:, None] - points[None]), axis=-1)
+    i, j = np.argwhere((apart > 12.0) & (apart < 80.0))[0]
+    found, status = calibrate(
+        plan, points.at[jnp.array([i, j])].set(points[jnp.array([j, i])]), robot
+    )
+    assert int(status) == StatusCode.CLOSURE_TOO_LARGE
+    assert float(found.residual_max_mm) > 5.0
+    assert float(found.residual_max_mm) > 1.5 * float(found.residual_rms_mm)
+
+
+def test_legs_in_another_unit_have_a_status(robot, built, legs_q, x64):
+    legs = leg_lengths(tool_points(legs_q, built)) / 1000.0
+    _, _, status = jax.jit(calibrate_from_legs)(legs_q, legs, robot)
+    assert int(status) == StatusCode.CLOSURE_TOO_LARGE
+
+
+def test_the_error_of_a_calibration_has_its_numbers(robot, built, plan, legs_q, x64):
+    points = measured(built, plan, 0.0)
+    assert float(checked_calibration(plan, points, robot).residual_max_mm) < 1e-3
+    with pytest.raises(ClosureTooLarge, match=r"mm rms.*span 0\.\d+ and the poses \d+.*in mm"):
+        checked_calibration(plan, points / 1000.0, robot)
+    with pytest.raises(ClosureTooLarge, match=r"mm rms and \d+.*at most.*another order"):
+        checked_calibration(plan, points[::-1], robot)
+    with pytest.raises(BadParameter, match=r"points_tracker\[3\] is not finite"):
+        checked_calibration(plan, points.at[3, 1].set(jnp.nan), robot)
+    with pytest.raises(BadParameter, match=r"shape \(39, 3\)"):
+        checked_calibration(plan, points[1:], robot)
+    upright = jnp.tile(legs_q, (3, 1))[:40]
+    with pytest.raises(DegenerateGeometry, match=r"40 poses determine \d of 13"):
+        checked_calibration(upright, measured(built, upright, 0.0), robot)

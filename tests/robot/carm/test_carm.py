@@ -81,3 +81,27 @@ def test_points_on_a_line_give_no_homography():
     assert int(status) == StatusCode.DEGENERATE_GEOMETRY
     _, status = carm.homography_dlt(line, line, jnp.arange(6) < 3)
     assert int(status) == StatusCode.TOO_FEW_FIDUCIALS
+
+
+@pytest.mark.parametrize("fault", ["mirrored", "exchanged"])
+def test_a_mirrored_image_is_refused(x64, fault):
+    """Its exact solution has the phantom behind the source."""
+    points, K, T = phantom_view()
+    pixels = carm.project_points(K, T, points)
+    wrong = pixels[:, ::-1] if fault == "exchanged" else pixels * jnp.array([[-1.0, 1.0]])
+    found, status = calibrate(wrong, points, jnp.ones(len(points), bool))
+    assert float(found.rms_px) < 1e-6
+    assert int(status) == StatusCode.CORRESPONDENCE_FAILED
+
+
+def test_points_that_are_not_valid_may_be_nan(x64):
+    points, K, T = phantom_view()
+    pixels = carm.project_points(K, T, points)
+    valid = jnp.arange(len(points)) % 4 > 0
+    found, status = calibrate(
+        jnp.where(valid[:, None], pixels, jnp.nan),
+        jnp.where(valid[:, None], points, jnp.inf),
+        valid,
+    )
+    assert int(status) == StatusCode.OK
+    np.testing.assert_allclose(found.K, K, atol=1e-3)

@@ -137,3 +137,20 @@ def test_distortion_depends_on_the_pose(bad, x64):
         carm.distort_points(tube, turn, point) for turn in (SO3.identity(), SO3.from_x_radians(1.0))
     ]
     assert float(jnp.linalg.norm(moved[0] - moved[1])) > 1.0
+
+
+def test_a_detected_node_that_is_nan_has_a_status():
+    _, real, valid = plate(carm.intensifier())
+    real[10, 12] = np.nan
+    assert int(carm.fit_local(jnp.asarray(real), jnp.asarray(valid))[1]) != StatusCode.OK
+    valid[10, 12] = False
+    assert int(carm.fit_local(jnp.asarray(real), jnp.asarray(valid))[1]) == StatusCode.OK
+
+
+def test_control_points_that_are_not_valid_may_be_nan():
+    ideal, real, valid = plate(carm.intensifier())
+    real = np.where(valid[..., None], real, np.nan)
+    flat = [jnp.asarray(each.reshape(-1, 2)) for each in (real, ideal)]
+    fit = carm.fit_global(*flat, jnp.asarray(valid.ravel()), 5)
+    found = np.asarray(carm.ideal_of_real_global(fit, flat[0]))[valid.ravel()]
+    assert np.abs(found - ideal.reshape(-1, 2)[valid.ravel()]).max() < 0.3

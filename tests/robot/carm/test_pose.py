@@ -137,3 +137,72 @@ def test_invalid_point_sets_have_a_status(x64):
     shuffled = pixels[np.random.default_rng(0).permutation(28)]
     _, status = estimate(shuffled, balls, ALL, jnp.asarray(K))
     assert int(status) in (StatusCode.POSE_NOT_CONVERGED, StatusCode.DEGENERATE_GEOMETRY)
+
+
+def test_a_hidden_ball_that_is_nan_has_no_influence(x64):
+    T = pose(3)
+    balls, pixels = seen(T)
+    mask = jnp.arange(28) % 3 > 0
+    spoiled = jnp.where(mask[:, None], pixels, jnp.nan)
+    lost = jnp.where(mask[:, None], balls, jnp.inf)
+    fit, status = estimate(spoiled, lost, mask, jnp.asarray(K))
+    assert int(status) == StatusCode.OK
+    np.testing.assert_allclose(fit.T_camera_object.as_matrix(), T.as_matrix(), atol=1e-5)
+    start, _ = estimate(pixels, balls, ALL, jnp.asarray(K))
+    refined, status = carm.pnp_lm(
+        spoiled, lost, mask.astype(float), jnp.asarray(K), start.T_camera_object
+    )
+    assert int(status) == StatusCode.OK
+    assert np.isfinite(refined.covariance).all()
+    gradient = jax.grad(
+        lambda uv: jnp.sum(estimate(uv, lost, mask, jnp.asarray(K))[0].T_camera_object.wxyz_xyz)
+    )(spoiled)
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+@pytest.mark.parametrize("direction", [(0.0, 0.0, 0.0), (1.0, 2.0, 0.5)])
+def test_points_on_a_line_or_in_one_place_do_not_determine_a_pose(direction, x64):
+    points = jnp.array([[3.0, -2.0, 8.0]]) + jnp.linspace(0.0, 30.0, 28)[:, None] * jnp.array(
+        [direction]
+    )
+    pixels = carm.project_points(jnp.asarray(K), pose(), points)
+    noise = 0.1 * np.random.default_rng(0).normal(size=pixels.shape)
+    for uv in (pixels, pixels + noise):
+        assert int(estimate(uv, points, ALL, jnp.asarray(K))[1]) == StatusCode.DEGENERATE_GEOMETRY
+        status = carm.pnp_lm(uv, points, jnp.ones(28), jnp.asarray(K), pose())[1]
+        assert int(status) == StatusCode.DEGENERATE_GEOMETRY
+
+
+def angles_deg(true, found):
+    turns = jax.vmap(lambda a, b: (a.rotation().inverse() @ b.rotation()).log())(true, found)
+    return np.degrees(np.linalg.norm(np.asarray(turns), axis=1))
+
+
+def test_the_balls_of_one_plane_give_the_right_pose_or_a_status(x64):
+    """At 0.2 px the mirrored pose often fits as well."""
+    rng, near = np.random.default_rng(0), ~GUIDE.plane
+    true = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(pose(seed) for seed in range(200)))
+    balls = jnp.asarray(GUIDE.balls, jnp.float64)
+    pixels = jax.vmap(lambda T: carm.project_points(jnp.asarray(K), T, balls))(true)
+    both = jax.jit(jax.vmap(carm.estimate_pose, (0, None, None, None)))
+    noisy = pixels + 0.2 * rng.normal(size=pixels.shape)
+    fit, status = both(noisy, balls, near, jnp.asarray(K))
+    good = np.asarray(status) == StatusCode.OK
+    assert 0.5 < good.mean() < 1.0
+    assert (angles_deg(true, fit.T_camera_object)[good] < 5.0).all()
+    assert np.isin(np.asarray(status)[~good], (12, 16)).all()
+    fit, status = both(noisy, balls, ALL, jnp.asarray(K))
+    assert (np.asarray(status) == StatusCode.OK).all()
+    assert angles_deg(true, fit.T_camera_object).max() < 0.5
+    assert float(jnp.min(fit.runner_up)) > 10.0
+
+
+def test_an_ambiguous_plane_is_named(x64):
+    """Seen almost from straight above, both tilts fit equally."""
+    T = SE3.from_rotation_and_translation(
+        SO3.from_x_radians(np.pi + 0.06), jnp.array([3.0, 2.0, 620.0])
+    )
+    balls, pixels = seen(T, 0.3, seed=1)
+    fit, status = estimate(pixels, balls, ~GUIDE.plane, jnp.asarray(K))
+    assert int(status) == StatusCode.DEGENERATE_GEOMETRY
+    assert float(fit.runner_up) < 1.6

@@ -183,3 +183,12 @@ def test_bad_inputs_keep_the_damping(place):
     if place:
         assert float(found) == 50.0
     assert np.isfinite(found)
+
+
+def test_rates_and_positions_that_are_not_finite_stop_the_robot():
+    rates = cooperation.limit_rates(jnp.array([1.0, jnp.nan, 50.0]), jnp.ones(3))
+    np.testing.assert_array_equal(rates, 0.0)
+    box = -jnp.ones(3), jnp.ones(3)
+    for velocity, position in ((1.0, jnp.nan), (jnp.nan, 0.0)):
+        inside = cooperation.stay_inside(jnp.full(3, velocity), jnp.full(3, position), *box)
+        np.testing.assert_array_equal(inside, 0.0)

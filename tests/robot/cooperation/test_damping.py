@@ -1,11 +1,13 @@
 """Intent of a hand, and the damping that follows from it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax.robot import cooperation
+from dartjax.robot import BadParameter, cooperation
 
 LAW = cooperation.Admittance()
 FORWARD = jnp.array([80.0, 0.0, 0.0])  # mm/s
@@ -87,3 +89,59 @@ def test_rho_0_is_the_lowest_damping_for_an_arm():
     law, stiffness = cooperation.lowest_damping(), 1000.0
     expected = 1.2 * cooperation.lowest_stable_damping(jnp.asarray(stiffness), 2.0, LAW.loop_lag)
     np.testing.assert_allclose(settle(law, [0.0] * 3, stiffness=stiffness), expected, rtol=1e-5)
+
+
+TURNS = cooperation.orientation_admittance()
+
+
+def driven(law, damping, force, stiffness, seconds=4.0):
+    """Velocity after a constant push for some seconds, and half a second after it ends."""
+
+    @jax.jit
+    def run(push):
+        def step(state, push):
+            velocity, resistance = state
+            beyond = cooperation.dead_band(push, law.threshold)
+            resistance = cooperation.damping_step(
+                resistance, beyond, velocity, jnp.asarray(stiffness), damping, law
+            )
+            velocity, _ = cooperation.admittance_step(velocity, beyond, resistance, law)
+            return (velocity, resistance), velocity
+
+        return jax.lax.scan(step, (jnp.zeros(3), damping.most), push)[1]
+
+    count = round(seconds / law.step)
+    push = jnp.concatenate([jnp.tile(force[None], (count, 1)), jnp.zeros((500, 3))])
+    velocity = np.asarray(run(push))[:, 0]
+    return velocity[count - 1], velocity[-1]
+
+
+def test_a_turn_is_fast_and_stops():
+    """1 N m for 4 s reaches the largest speed, as a strong pull does."""
+    fast, after = driven(TURNS, cooperation.orientation_rules(), jnp.array([1.0, 0, 0]), 3.0)
+    assert fast > 0.95 * TURNS.max_speed
+    assert abs(after) < 0.05 * TURNS.max_speed
+
+
+@pytest.mark.parametrize("force", [2.0, 6.0, 15.0])
+def test_turning_is_similar_to_moving(force):
+    """With torques and damping scaled by inertia and speed, both laws give one course."""
+    free, turns = (dataclasses.replace(law, threshold=0.0) for law in (LAW, TURNS))
+    per_newton = 0.01 * 0.5 / 0.15
+    push = jnp.array([force, 0.0, 0.0])
+    moved = driven(free, cooperation.intent_rules(), push, 400.0, 1.0)
+    turned = driven(turns, cooperation.orientation_rules(), per_newton * push, 4.0, 1.0)
+    np.testing.assert_allclose(
+        np.array(turned) / turns.max_speed, np.array(moved) / free.max_speed, rtol=2e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("of_the_law", ["translation", "rotation"])
+def test_laws_of_different_units_are_refused(of_the_law):
+    pairs = {
+        "translation": (cooperation.intent_rules(), TURNS),
+        "rotation": (cooperation.orientation_rules(), LAW),
+    }
+    one, vector = jnp.asarray(1.0), jnp.ones(3)
+    with pytest.raises(BadParameter, match=f"damping law is for {of_the_law}"):
+        cooperation.damping_step(one, vector, vector, one, *pairs[of_the_law])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax.robot import cooperation
+from dartjax.robot import BadParameter, cooperation
 from dartjax.robot.cooperation import Intention
 from dartjax.simulation import _hand_motions
 from tests.gradients import assert_gradient
@@ -122,3 +122,29 @@ def test_the_curve_of_a_motion_is_smooth_and_arrives(motions):
         assert speed[stop + 2 :].max() < 1.0
         last = velocity[stop - 45] / speed[stop - 45]
         assert last @ np.asarray(motions.direction[i]) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("law", "steps", "words"),
+    [
+        (cooperation.Admittance(step=0.002), 300, "step is 0.002 s"),
+        (cooperation.orientation_admittance(), 300, "rotation"),
+        (cooperation.Admittance(), 305, "305 samples"),
+    ],
+)
+def test_a_law_of_another_clock_or_unit_is_refused(law, steps, words):
+    nothing = jnp.zeros((steps, 3))
+    motion = Intention(nothing, nothing, nothing, nothing)
+    with pytest.raises(BadParameter, match=words):
+        cooperation.simulate_drag(motion, jnp.asarray(400.0), LAWS["high"], law)
+
+
+def test_a_traced_step_of_another_length_gives_nan():
+    push = still([5.0, 0.0, 0.0])
+    run = jax.jit(
+        lambda law: cooperation.simulate_drag(
+            push, jnp.asarray(400.0), LAWS["high"], law, num_practice=0
+        )
+    )
+    assert np.isnan(run(cooperation.Admittance(step=0.002)).position).all()
+    assert np.isfinite(np.asarray(run(cooperation.Admittance()).position)).all()

@@ -233,3 +233,24 @@ def test_polynomials_are_fitted_to_a_rigid_tool():
     tool = cooperation.fit_polynomial_tool(readings(), *GRID)
     error = cooperation.residuals(tool, readings(), *GRID)
     assert np.abs(error[:, 3:]).max() < 0.01 and float(tool.weight) == pytest.approx(28, rel=0.03)
+
+
+def test_a_bad_reading_does_not_spoil_the_estimate(identified):
+    """The update equals one without that pose."""
+    wrenches, few = readings(sigma=1.0, seed=3)[:4], [tilt[:4] for tilt in GRID]
+    update = jax.jit(cooperation.update_tool_estimate)
+    expected = update(identified, wrenches[:3], *(tilt[:3] for tilt in few))
+    for bad in (jnp.nan, jnp.inf, 1e3):
+        found = update(identified, wrenches.at[3, 2].set(bad), *few)
+        for a, b in zip(*map(jax.tree.leaves, (found.tool, expected.tool)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    lost = update(identified, wrenches, few[0].at[3].set(jnp.nan), few[1])
+    np.testing.assert_allclose(lost.tool.weight, expected.tool.weight, rtol=1e-4)
+
+
+def test_polynomials_need_enough_tilts():
+    few = [tilt[:10] for tilt in GRID]
+    tool = cooperation.fit_polynomial_tool(readings()[:10], *few)
+    assert np.isnan(tool.torque).all() and np.isnan(tool.weight)
+    tool = cooperation.fit_polynomial_tool(readings(), *GRID)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tool))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax.robot import StatusCode, distal
+from dartjax.robot import BadParameter, StatusCode, distal
 from dartjax.robot.distal import Event, Protocol, ProtocolError, State
 from dartjax.transforms import SE3, SO3
 
@@ -45,7 +45,41 @@ def test_error_of_a_shifted_and_tilted_guide():
     tilted = SE3.from_rotation(SO3.from_x_radians(0.02))
     error = distal.locking_error(tilted)
     assert error.angle_deg == pytest.approx(np.degrees(0.02), abs=1e-3)
-    assert error.exit_mm == pytest.approx(6.0 * np.tan(0.02), abs=1e-4)
+    assert error.exit_mm == pytest.approx(10.0 * np.tan(0.02), abs=1e-4)
+
+
+def test_a_rotation_about_the_first_hole_moves_the_second():
+    turned = SE3.from_rotation(SO3.from_z_radians(np.deg2rad(5.0)))
+    error = distal.locking_error(turned)
+    assert error.angle_deg == pytest.approx(0.0, abs=1e-4)
+    for distance in (error.entry_mm, error.exit_mm):
+        assert distance == pytest.approx(60.0 * np.sin(np.deg2rad(2.5)), abs=1e-4)
+
+
+def test_distances_are_those_in_the_planes_of_the_worse_hole():
+    """Computed by hand: the guide leans by 0.1 about y and is 1 mm off along y."""
+    T = SE3.from_rotation_and_translation(SO3.from_y_radians(0.1), jnp.array([0.0, 1.0, 0.0]))
+    error = distal.locking_error(T, planes=(6.0, -6.0))
+    # The second hole of the guide is at (-30 cos a, 1, 30 sin a), its axis is (sin a, 0, cos a).
+    along = -30.0 * np.cos(0.1) + 30.0
+    rise = 30.0 * np.sin(0.1)
+    for found, z in ((error.entry_mm, 6.0), (error.exit_mm, -6.0)):
+        first = z * np.tan(0.1)
+        second = along + (z - rise) * np.tan(0.1)
+        expected = max(np.hypot(first, 1.0), np.hypot(second, 1.0))
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_guide_across_the_holes_never_meets_the_planes():
+    across = distal.locking_error(SE3(jnp.array([np.sqrt(0.5), np.sqrt(0.5), 0, 0, 0, 0, 0.0])))
+    assert across.angle_deg == pytest.approx(90.0, abs=1e-3)
+    assert across.entry_mm > 1e4 and across.exit_mm > 1e4
+
+
+@pytest.mark.parametrize("function", [distal.locking_error, distal.turn_advice])
+def test_measures_of_a_pose_that_is_not_finite_are_refused(function):
+    with pytest.raises(BadParameter, match="not finite"):
+        function(SE3.from_translation(jnp.array([jnp.nan, 0.0, 0.0])))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Ellipses, poses of circles, tangents, and the published estimators of the nail's pose."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,3 +127,70 @@ def test_fronto_parallel_view_in_closed_form(x64):
         *ellipses(nail_pose(0.3, 0.0)), x_axis, jnp.asarray(K), NAIL
     )
     assert int(status) == StatusCode.NOT_FRONTO_PARALLEL
+
+
+@pytest.mark.parametrize("aside", [1e-9, -1e-9, 0.1, -0.1])
+def test_an_axis_across_the_holes_does_not_name_the_first(aside):
+    holes = jnp.array([[300.0, 288.0], [420.0, 288.0]])
+    x_axis = jnp.array([aside, 1.0])
+    pose = distal.fronto_parallel_pose(holes, x_axis, jnp.asarray(K), NAIL)
+    assert np.isnan(pose.as_matrix()[:3]).any()
+    swap, status = distal.first_hole(holes, x_axis)
+    assert int(status) == StatusCode.DEGENERATE_GEOMETRY and not bool(swap)
+    round_holes = [Ellipse(hole, 100.0 * jnp.eye(2)) for hole in holes]
+    _, status = distal.fronto_parallel_view(*round_holes, x_axis, jnp.asarray(K), NAIL)
+    assert int(status) == StatusCode.DEGENERATE_GEOMETRY
+
+
+def test_the_first_hole_is_further_along_the_axis():
+    holes = jnp.array([[300.0, 288.0], [420.0, 300.0]])
+    for sign in (1.0, -1.0):
+        x_axis = sign * jnp.array([1.0, 1.0])
+        swap, status = distal.first_hole(holes, x_axis)
+        assert int(status) == StatusCode.OK and bool(swap) == (sign > 0.0)
+        pose = distal.fronto_parallel_pose(holes, x_axis, jnp.asarray(K), NAIL)
+        first = carm.project_points(jnp.asarray(K), pose, jnp.zeros((1, 3)))[0]
+        np.testing.assert_allclose(first, holes[int(sign > 0.0)], atol=1e-2)
+    for bad in (jnp.zeros(2), jnp.array([jnp.nan, 1.0])):
+        assert int(distal.first_hole(holes, bad)[1]) == StatusCode.DEGENERATE_GEOMETRY
+
+
+def test_an_ellipse_of_unknown_shape_is_not_fronto_parallel():
+    pair = [Ellipse(jnp.array([x, 288.0]), 100.0 * jnp.eye(2)) for x in (420.0, 300.0)]
+    pair[1] = Ellipse(pair[1].center, jnp.full((2, 2), jnp.nan))
+    x_axis = jnp.array([1.0, 0.0])
+    _, status = distal.fronto_parallel_view(*pair, x_axis, jnp.asarray(K), NAIL)
+    assert int(status) == StatusCode.NOT_FRONTO_PARALLEL
+    _, angle = distal.circle_guidance(jnp.array([0.0, 0.0, 1.0]), jnp.array([0.9, jnp.nan]))
+    assert float(angle) == 0.0
+    assert np.isnan(distal.circle_guidance(jnp.ones(3), jnp.array([0.9, jnp.nan]))[0])
+
+
+def test_edges_that_are_not_valid_may_be_nan():
+    T, camera = nail_pose(), jnp.asarray(K)
+    rims = jnp.array([[2.5, 0.0, 0.0], [0.0, 2.5, 0.0], [-2.5, 0.0, 0.0]])
+    points = NAIL.hole_centers[:, None] + rims[None]
+    ring = carm.project_points(camera, T, points.reshape(-1, 3)).reshape(2, 3, 2)
+    valid = jnp.array([[True, True, False]] * 2)
+
+    def with_lost(value):
+        hole = jnp.where(valid[..., None], ring, value)
+        return distal.EdgePoints(hole, valid, jnp.full((2, 1, 2), value), jnp.zeros((2, 1), bool))
+
+    @jax.jit
+    def residual_and_gradient(edges):
+        def of_hole(hole):
+            moved = dataclasses.replace(edges, hole=hole)
+            return distal.nail_residual(T, moved, camera, NAIL)
+
+        residual, back = jax.vjp(of_hole, edges.hole)
+        return residual, back(jnp.ones_like(residual))[0]
+
+    known, lost = with_lost(300.0), with_lost(jnp.nan)
+    expected, found = (residual_and_gradient(edges) for edges in (known, lost))
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert np.isfinite(found[1]).all()
+    ball = ring[0, :1] + 1.0
+    clear = [distal.unblocked(edges, ball, 3.0).hole_valid for edges in (known, lost)]
+    np.testing.assert_array_equal(*clear)
+    assert not bool(clear[0][0, 0]) and bool(clear[0][1, 0])

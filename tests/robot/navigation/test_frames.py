@@ -90,6 +90,34 @@ def test_two_poses_do_not_determine_it(x64):
     assert int(hand_eye(flanges, markers)[1]) == StatusCode.DEGENERATE_GEOMETRY
 
 
+def half_turns(*axes):
+    """Flange poses turned by pi about each axis."""
+    frames = [SE3.exp(jnp.array([50.0, -20.0, 10.0, *(np.pi * np.array(axis))])) for axis in axes]
+    return [SE3.identity(), *frames]
+
+
+def seen_by_tracker(flanges):
+    T_flange_marker, T_base_tracker = frame(100), frame(101)
+    return T_flange_marker, [T_base_tracker.inverse() @ each @ T_flange_marker for each in flanges]
+
+
+def test_half_turns_alone_do_not_determine_it(x64):
+    flanges = 2 * half_turns((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    _, markers = seen_by_tracker(flanges)
+    _, status = solve(stacked(flanges), stacked(markers))
+    assert int(status) == StatusCode.DEGENERATE_GEOMETRY
+
+
+def test_a_half_turn_among_others_does_no_harm(x64):
+    flanges = [*half_turns((0.6, 0.8, 0.0)), *(frame(seed) for seed in range(6))]
+    T_flange_marker, markers = seen_by_tracker(flanges)
+    found, status = solve(stacked(flanges), stacked(markers))
+    assert int(status) == StatusCode.OK
+    np.testing.assert_allclose(
+        found.T_flange_marker.as_matrix(), T_flange_marker.as_matrix(), atol=1e-6
+    )
+
+
 def test_inverted_markers_do_not_close(x64):
     _, _, flanges, markers = scene()
     found, status = solve(flanges, jax.vmap(lambda T: T.inverse())(markers))

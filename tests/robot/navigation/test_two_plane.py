@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 
 from dartjax.observations import NeedlePath
-from dartjax.robot import ClosureTooLarge, DegenerateGeometry, StatusCode
+from dartjax.robot import (
+    ClosureTooLarge,
+    CorrespondenceFailed,
+    DegenerateGeometry,
+    StatusCode,
+)
 from dartjax.robot.carm import intrinsics, project_points
 from dartjax.robot.navigation import (
     PartMatch,
     biplanar_target,
     locate_path,
     locate_point,
+    marks_are_exchanged,
     path_frame,
     path_in_base,
     pixel_of_point,
@@ -217,3 +223,50 @@ def test_the_path_in_the_base_and_its_frame(target, views):
     frame = path_frame(moved.entry_point, moved.target_point)
     tip = frame.apply(jnp.array([0.0, 0.0, -1.0]) * moved.length)
     np.testing.assert_allclose(tip, moved.target_point, atol=1e-3)
+
+
+def test_the_length_of_a_direction_does_not_matter():
+    points = jnp.array([[-5.0, 0.0, 1.0], [0.0, -5.0, -1.0]])
+    directions = jnp.array([[3.0, 0.0, 0.0], [0.0, 0.2, 0.0]])
+    X, gap = triangulate_rays(points, directions)
+    np.testing.assert_allclose(X, 0.0, atol=1e-6)
+    assert float(gap) == pytest.approx(2.0)
+    X, gap = triangulate_rays(points, directions.at[1].set(0.0))
+    assert np.isnan(X).all() and np.isnan(gap)
+
+
+def test_balls_that_were_not_seen_may_be_nan(target):
+    points = target.points(0).reshape(-1, 3)
+    pixels = pixels_of(points, target, 0).reshape(2, -1, 2)
+    seen = jnp.arange(60)[None] % jnp.array([[5], [7]]) > 0
+    views = [
+        register(
+            PartMatch(jnp.where(seen[..., None], pixels, lost), seen, jnp.zeros(())), target, 0
+        )
+        for lost in (0.0, jnp.nan)
+    ]
+    assert int(views[1][1]) == StatusCode.OK
+    for a, b in zip(*(jax.tree.leaves(view) for view, _ in views), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_balls_of_another_part_do_not_register(target):
+    pixels = pixels_of(target.points(1).reshape(-1, 3), target, 1).reshape(2, -1, 2)
+    match = PartMatch(pixels, jnp.ones((2, 60), bool), jnp.zeros(()))
+    assert int(register(match, target, 0)[1]) == StatusCode.CORRESPONDENCE_FAILED
+
+
+def test_marks_exchanged_between_the_views(target, views):
+    """One point near the middle fits either way; points at different heights do not."""
+    judge = jax.jit(marks_are_exchanged)
+    middle = marks_of(jnp.array([[10.0, 0.0, 10.0]]), target)
+    assert float(locate(middle[:, ::-1], views)[0].gap[0]) < 0.5
+    assert not bool(judge(middle[:, ::-1], views)[0])
+    apart = marks_of(jnp.array([[20.0, 25.0, -20.0], [-20.0, -25.0, 15.0]]), target)
+    exchanged, gaps = judge(apart, views)
+    assert not bool(exchanged) and float(gaps[0]) < 0.01
+    exchanged, gaps = judge(apart[:, ::-1], views)
+    assert bool(exchanged) and float(gaps[0]) > 1.0
+    with pytest.raises(CorrespondenceFailed, match="order of the views"):
+        locate_path(*apart[:, ::-1], views)
+    assert locate_path(*apart, views)[0].entry_point.shape == (3,)

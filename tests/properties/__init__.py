@@ -1,0 +1,1 @@
+"""Properties that whole groups of public functions share."""
