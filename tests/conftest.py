@@ -1,8 +1,10 @@
 """Settings of every test session."""
 
 import gc
+import os
 
 import jax
+import jaxlib
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -14,12 +16,20 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # Quick tests spend their time compiling programs that run once: LLVM need not optimise them.
-    is_quick = config.getoption("markexpr") == "not slow"
-    jax.config.update("jax_disable_most_optimizations", is_quick)
+    if config.getoption("markexpr") == "not slow":
+        _compile_quickly()
     # Traces are many small objects, and seldom garbage: collections of all of them cost a tenth.
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+
+
+def _compile_quickly():
+    """Quick tests spend their time compiling programs that run once: half of it can be saved. The
+    slow tests compile as users do."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    if jaxlib.__version__.startswith("0.10."):  # an XLA that does not know a flag stops
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
 
 
 @pytest.fixture

@@ -34,8 +34,8 @@ def test_the_first_subject_and_pair_of_a_run_are_read(tmp_path):
     [
         ([], ENDS, "no needle paths"),
         (["T9"], ENDS, "SUBJECT_LEVEL_pairN"),
-        (["a_T9_pair1"], ENDS | {"entry_point": [1.0, 2.0]}, "two points"),
-        (["a_T9_pair1"], ENDS | {"entry_point": [1.0, 2.0, float("nan")]}, "two points"),
+        (["a_T9_pair1"], ENDS | {"entry_point": [1.0, 2.0]}, "2 x 3 numbers"),
+        (["a_T9_pair1"], ENDS | {"entry_point": [1.0, 2.0, float("nan")]}, "2 x 3 finite"),
     ],
 )
 def test_errors_of_a_run_are_named(tmp_path, names, ends, message):

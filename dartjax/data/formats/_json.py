@@ -50,11 +50,10 @@ def array_of(where: str, value: Any, shape: tuple[int, ...]) -> Float[np.ndarray
         array = np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: {kind} numbers are needed") from error
-    if array.shape != shape or not (np.abs(array) < _TOO_LARGE).all():
-        raise DataError(
-            f"{where}: {kind} finite numbers below {_TOO_LARGE:g} are needed, this has shape "
-            f"{array.shape}"
-        )
+    if array.shape != shape:
+        raise DataError(f"{where}: {kind} finite numbers are needed, this has shape {array.shape}")
+    if not (np.abs(array) < _TOO_LARGE).all():
+        raise DataError(f"{where}: {kind} finite numbers below {_TOO_LARGE:g} are needed")
     return array
 
 
