@@ -186,7 +186,8 @@ def finish_shard(
     """
     flag = {"shard": "{}/{}".format(*shard), "finished": True}
     with only_writer(root, wait=True), only_writer(root / "shards", wait=True):
-        publish_json(_flag(root, shard), flag)
+        if not shard_is_done(root, shard):  # else a kill came between flag and manifest
+            publish_json(_flag(root, shard), flag)
         if not all(shard_is_done(root, (index, shard[1])) for index in range(shard[1])):
             return False
         publish_json(root / MANIFEST, {**read_json(root / MANIFEST), **merged(), "finished": True})

@@ -204,6 +204,20 @@ def test_the_last_shard_finishes_the_set(tmp_path):
     assert manifest == {**MANIFEST, "scans": 2, "finished": True}
 
 
+def test_a_shard_that_was_finished_before_a_kill_is_not_marked_again(tmp_path):
+    shards.start_dataset(tmp_path, MANIFEST)
+
+    def killed():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shards.finish_shard(tmp_path, (0, 1), killed)
+    (flag,) = (tmp_path / "shards").glob("*.json")
+    written = flag.stat().st_mtime_ns
+    assert shards.finish_shard(tmp_path, (0, 1), lambda: {})
+    assert flag.stat().st_mtime_ns == written
+
+
 def test_shards_share_all_items_once():
     items = list(range(11))
     parts = [shards.shard_of(items, shards.parse_shard(f"{i}/4")) for i in range(4)]
