@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dartjax import data
 from dartjax._errors import DataError
 from dartjax.data import _cache as cache
 
@@ -83,3 +84,14 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="the cache cannot be written.*set DARTJAX_CACHE"):
         found = cache.remembered("things", "1", [], 0, Counter(np.arange(3)))
     np.testing.assert_array_equal(found, [0, 1, 2])
+
+
+def test_a_header_that_says_less_than_was_stored_is_found(tmp_path):
+    """NumPy reads what the header says and then stops, before the checksum is compared."""
+    file = tmp_path / "arrays.npz"
+    np.savez(file, arr_0=np.arange(1e5))
+    damaged = file.read_bytes().replace(b"'shape': (100000,)", b"'shape': (1,)     ")
+    file.write_bytes(damaged)
+    assert np.load(file)["arr_0"].shape == (1,)
+    with pytest.raises(data.DataError, match="CRC"), data.open_arrays(file) as arrays:
+        arrays["arr_0"]

@@ -1,6 +1,7 @@
 """Read arrays (without pickle) and cards that dartjax has written."""
 
 import contextlib
+import io
 import json
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
@@ -27,12 +28,31 @@ def open_arrays(
     and the `problem`, then the `remedy`.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            yield arrays
+        with np.load(file, allow_pickle=False) as stored:
+            yield _Arrays(stored)
     except DataError:
         raise
     except UNREADABLE_ARRAYS as error:
         raise DataError(f"{file} {problem} ({error}): {remedy}") from error
+
+
+class _Arrays(Mapping[str, np.ndarray]):
+    """Arrays of an npz, each read whole, so that its checksum is compared. NumPy alone reads what
+    the array's header says, and a damaged header may say less."""
+
+    def __init__(self, stored: Any) -> None:
+        self._zip = stored.zip
+        self.files: list[str] = stored.files
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        content = io.BytesIO(self._zip.read(f"{name}.npy"))
+        return np.lib.format.read_array(content, allow_pickle=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
 
 
 def read_card(
