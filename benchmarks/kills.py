@@ -126,20 +126,26 @@ def main() -> int:
         write_cohorts(out / "cohorts.partial")
         (out / "cohorts.partial").rename(out / "cohorts")
     names = list(JOBS) if options.job == "all" else [options.job]
-    started = time.monotonic()
-    found = {name: kill_job(JOBS[name], options.kills, options.seed, out) for name in names}
+    started, found = time.monotonic(), {}
+    for name in names:
+        found[name] = kill_job(JOBS[name], options.kills, options.seed, out)
+        _write(out, {"kills": options.kills, "seed": options.seed}, found, started)
     _print(found)
-    record = {"machine": machine_info(), "versions": versions("jax", "dartjax", "orbax-checkpoint")}
-    results = {name: tally.as_json() for name, tally in found.items()}
+    return int(any(rows for tally in found.values() for rows in tally.wrong.values()))
+
+
+def _write(
+    out: pathlib.Path, counts: dict[str, Any], found: dict[str, Tally], start: float
+) -> None:
+    """Write what was found so far: the next job may take an hour."""
     used = os.times()
     minutes = {
-        "minutes": round((time.monotonic() - started) / 60.0, 1),
+        "minutes": round((time.monotonic() - start) / 60.0, 1),
         "cpu_minutes": round((used.children_user + used.children_system) / 60.0, 1),
     }
-    print(", ".join(f"{name} {value}" for name, value in minutes.items()))
-    counts = {"kills": options.kills, "seed": options.seed, **minutes}
-    write_json(out / "kills.json", {**record, **counts, "jobs": results})
-    return int(any(rows for tally in found.values() for rows in tally.wrong.values()))
+    record = {"machine": machine_info(), "versions": versions("jax", "dartjax", "orbax-checkpoint")}
+    jobs = {name: tally.as_json() for name, tally in found.items()}
+    write_json(out / "kills.json", {**record, **counts, **minutes, "jobs": jobs})
 
 
 def kill_job(job: Job, kills: int, seed: int, out: pathlib.Path) -> Tally:
@@ -310,7 +316,8 @@ def _watched(process: subprocess.Popen[bytes], job: Job, base: pathlib.Path, pla
             attempt.phase = _phase(base, new)
             break
         if at > deadline:
-            raise SystemExit(f"{job.name} does not end: {base}")
+            _kill(process, signal.SIGKILL)
+            attempt.message = f"it does not end within {MOST_SECONDS:g} s"
         time.sleep(POLL_SECONDS)
     attempt.code = process.wait()
     return attempt

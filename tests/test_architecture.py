@@ -16,7 +16,7 @@ MAX_FUNCTION = 60  # lines of a function, its docstring not counted
 # Layers of the library, from the ground up. A package may import the layers below it, and within
 # one layer nothing but what SAME_LAYER allows.
 LAYERS = (
-    ("_types", "_numerics", "_errors", "_progress"),
+    ("_types", "_numerics", "_errors", "_progress", "_locks"),
     ("_least_squares", "_documents", "anatomy"),
     ("transforms",),
     ("camera", "mesh", "image", "observations", "metrics"),

@@ -10,7 +10,6 @@ that was not replaced.
 """
 
 import contextlib
-import fcntl
 import glob
 import os
 import pathlib
@@ -19,6 +18,7 @@ import traceback
 from collections.abc import Iterator
 
 from dartjax._errors import DataError
+from dartjax._locks import locked_if_free
 
 
 def check_final(final: pathlib.Path, *, overwrite: bool) -> None:
@@ -45,7 +45,7 @@ def partial_folder(final: pathlib.Path) -> Iterator[pathlib.Path]:
         partial.mkdir(parents=True)
     except OSError as error:
         raise DataError(f"--out={final} cannot be created: {error.strerror}") from error
-    with _locked(partial):
+    with locked_if_free(partial):
         yield partial
 
 
@@ -96,26 +96,10 @@ def _restore_earlier(final: pathlib.Path) -> None:
 def _remove_abandoned(final: pathlib.Path) -> None:
     """Remove the partial folders of processes that no longer exist, on this or another machine."""
     for partial in _siblings(final, "partial"):
-        with contextlib.suppress(OSError), _locked(partial) as is_free:
+        with contextlib.suppress(OSError), locked_if_free(partial) as is_free:
             if is_free:
                 shutil.rmtree(partial, ignore_errors=True)
 
 
 def _siblings(final: pathlib.Path, kind: str) -> list[pathlib.Path]:
     return sorted(final.parent.glob(f".{glob.escape(final.name)}.*.{kind}"))
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[bool]:
-    """Lock a folder until the process ends; False if another process holds it, or if the file
-    system has no locks."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)

@@ -21,6 +21,7 @@ import numpy as np
 
 from dartjax._documents import read_json as read_document
 from dartjax._errors import DataError
+from dartjax._locks import locked_if_free
 
 _T = TypeVar("_T")
 MANIFEST = "dataset.json"
@@ -54,13 +55,13 @@ def publish_file(path: pathlib.Path, write: Callable[[pathlib.Path], object]) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     with _removed_on_failure(partial):
         partial.touch()
-        with _locked_if_free(partial):
+        with locked_if_free(partial):
             write(partial)
             _flush(partial)
             partial.replace(path)
     _flush(path.parent)
     for other in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        with contextlib.suppress(OSError), _locked_if_free(other) as is_free:
+        with contextlib.suppress(OSError), locked_if_free(other) as is_free:
             if is_free:
                 other.unlink()
 
@@ -230,21 +231,6 @@ def _full_disk_as_data_error(path: pathlib.Path) -> Iterator[None]:
             f"no space left on the disk of {path.parent}: the files already written are complete; "
             "free some space and run the same command again to continue"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked_if_free(path: pathlib.Path) -> Iterator[bool]:
-    """Lock a file; False if another process holds it, or if the file system has no locks."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
 
 
 def _flush(path: pathlib.Path) -> None:
