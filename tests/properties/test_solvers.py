@@ -84,7 +84,7 @@ def pose_from_balls(noise):
 
 def joints_of_hybrid(joints):
     robot = arms.spine_hybrid()
-    q = 0.5 * (robot.lower + robot.upper) + joints
+    q = 0.5 * (robot.lower + robot.upper)[:5] + joints
     return arms.hybrid_inverse(arms.hybrid_forward(q, robot)[0], robot)
 
 
@@ -133,7 +133,7 @@ LARGE = {
         lambda vertices: ssm.project(MODEL, vertices), (np.asarray(MODEL.mean_shape) + 50.0,)
     ),
     "estimate_pose": Solver(pose_from_balls, (random(28, 2, scale=0.1),)),
-    "hybrid_inverse": Solver(joints_of_hybrid, (np.zeros(6),)),
+    "hybrid_inverse": Solver(joints_of_hybrid, (np.zeros(5),)),
     "guide_inverse": Solver(legs_of_guide, (np.array([1.0, 2.0, 3.0, 0.02, 0.01, -0.02]),)),
     "hand_eye": Solver(hand_eye, (random(6, 6) * np.array([100.0, 100, 100, 0.6, 0.6, 0.6]),)),
 }
