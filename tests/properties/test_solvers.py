@@ -1,6 +1,8 @@
 """Every solver under the transformations of JAX: a batch is the single cases, derivatives are
 finite, float64 stays float64, and no operation makes a NaN that is masked afterwards."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ import pytest
 from jax.experimental import checkify
 
 from dartjax import camera, planning, registration, ssm, transforms
-from dartjax.observations import NeedlePath
+from dartjax.observations import NeedlePath, Observations
 from dartjax.registration import levenberg_marquardt
 from dartjax.robot import arms, carm, navigation
 from tests.properties.masked import probe
@@ -99,6 +101,63 @@ def hand_eye(twists):
     return navigation.hand_eye(flange, jax.vmap(lambda T: base.inverse() @ T @ mounted)(flange))
 
 
+FEW_STEPS = dataclasses.replace(scenes.QUICK, scales=(registration.Scale(16, 1.2, 2, 0.05),))
+
+
+def crops():
+    """Crops of two views of the true vertebra, 16 pixels wide."""
+    views = registration.stack(scenes.views(0.0, 70.0))
+    crop = functools.partial(
+        camera.region_around, center=scenes.TRUE_POSE.translation(), width_mm=110.0, num_pixels=16
+    )
+    return jax.vmap(crop)(views)
+
+
+def seen(images, landmarks):
+    """Observations in which one landmark is seen in no view and part of a view is not exposed."""
+    sigma = jnp.full((2, 10), 2.0, images.dtype).at[:, 7].set(jnp.inf)
+    exposed = jnp.ones_like(images).at[0, :, 12:].set(0.0)
+    masks = jnp.zeros_like(images).at[:, 4:12, 4:12].set(1.0)
+    views = jax.tree.map(lambda leaf: leaf.astype(images.dtype), crops())
+    return Observations(views, images, exposed, masks, landmarks, sigma, jnp.ones(2, bool))
+
+
+def landmarks_of_crops():
+    points = ssm.landmarks(MODEL, ssm.posed(MODEL, scenes.TRUE_POSE, jnp.zeros(4)))
+    pixels = jax.vmap(lambda view: camera.project(view, points))(crops())
+    return np.asarray(pixels).astype(float) + random(2, 10, 2, scale=0.2)
+
+
+def fit_of_landmarks(images, landmarks):
+    observed = seen(images, landmarks)
+    return registration.fit_landmarks(MODEL, observed, scenes.TRUE_POSE, num_steps=3)
+
+
+def start(images, landmarks):
+    found = registration.initialise(MODEL, seen(images, landmarks))
+    return found.pose, found.residual_mm
+
+
+def fit_and_spread(images, landmarks):
+    observed = seen(images, landmarks)
+    found = registration.fit(MODEL, observed, scenes.disturbed_start(), FEW_STEPS)
+    return found, registration.laplace(MODEL, observed, found, FEW_STEPS)
+
+
+def fit_by_gauss_newton(images, landmarks):
+    return registration.fit_gauss_newton(
+        MODEL, seen(images, landmarks), scenes.disturbed_start(), FEW_STEPS, num_steps=2
+    )
+
+
+def cameras(images, landmarks):
+    levels = registration.stack([MODEL] * 2)
+    poses = registration.stack([scenes.TRUE_POSE, scenes.disturbed_start()])
+    return registration.refine_cameras(
+        levels, registration.stack([seen(images, landmarks)] * 2), poses
+    )
+
+
 MOUNTED = ([10.0, 20.0, 30.0, 0.2, -0.1, 0.3], [500.0, 100.0, -50.0, 0.5, 0.4, -0.2])
 
 
@@ -107,6 +166,7 @@ def ball_field():
     return np.linalg.norm(grid - 22.0, axis=-1) - 14.0
 
 
+OBSERVED = (random(2, 16, 16), landmarks_of_crops())
 SOURCE, ANGLES = random(8, 3, scale=20.0), np.linspace(0.1, 6.0, 16)
 ROUND = np.stack([60.0 * np.cos(ANGLES), 40.0 * np.sin(ANGLES)], axis=1) + 300.0
 LATTICE = np.stack(np.meshgrid([0.0, 30, 60], [0.0, 30, 60]), -1).reshape(-1, 2) + 100.0
@@ -136,6 +196,14 @@ LARGE = {
     "hybrid_inverse": Solver(joints_of_hybrid, (np.zeros(5),)),
     "guide_inverse": Solver(legs_of_guide, (np.array([1.0, 2.0, 3.0, 0.02, 0.01, -0.02]),)),
     "hand_eye": Solver(hand_eye, (random(6, 6) * np.array([100.0, 100, 100, 0.6, 0.6, 0.6]),)),
+}
+# Too large even for that: their results are checked.
+WHOLE = {
+    "fit_landmarks": Solver(fit_of_landmarks, OBSERVED),
+    "initialise": Solver(start, OBSERVED),
+    "fit": Solver(fit_and_spread, OBSERVED),
+    "fit_gauss_newton": Solver(fit_by_gauss_newton, OBSERVED),
+    "refine_cameras": Solver(cameras, OBSERVED),
 }
 
 
@@ -184,3 +252,12 @@ def test_no_operation_makes_a_nan(name):
     checked = checkify.checkify(solver.function, errors=checkify.nan_checks)
     error, _ = jax.jit(checked)(*cast(solver.arguments, jnp.float32))
     assert error.get() is None, error.get()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_no_result_holds_a_nan(name):
+    solver = WHOLE[name]
+    with jax.debug_nans(True):
+        results = jax.jit(solver.function)(*cast(solver.arguments, jnp.float32))
+        jax.block_until_ready(results)

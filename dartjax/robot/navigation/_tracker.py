@@ -60,16 +60,18 @@ def mean_marker(
     """
     weight = visible.astype(frames.translation().dtype)
     total = jnp.maximum(jnp.sum(weight), 1.0)
-    translations = jnp.where(visible[:, None], frames.translation(), 0.0)
-    shift = jnp.sum(translations, axis=0) / total
-    first = jax.tree.map(lambda leaf: leaf[jnp.argmax(visible)], frames).rotation()
+    # Hidden frames, which may be NaN, are replaced by the first visible one and have no weight.
+    chosen = jnp.where(visible, jnp.arange(len(visible)), jnp.argmax(visible))
+    frames = jax.tree.map(lambda leaf: leaf[chosen], frames)
+    shift = weight @ frames.translation() / total
+    first = jax.tree.map(lambda leaf: leaf[chosen[0]], frames).rotation()
 
     def turns_from(R: SO3) -> Float[Array, "frame 3"]:
         turns = jax.vmap(lambda T: (R.inverse() @ T.rotation()).log())(frames)
-        return jnp.where(visible[:, None], turns, 0.0)
+        return weight[:, None] * turns
 
     rotation = first @ SO3.exp(jnp.sum(turns_from(first), axis=0) / total)
-    deviations = jnp.where(visible[:, None], translations - shift[None], 0.0)
+    deviations = weight[:, None] * (frames.translation() - shift[None])
     scatter_mm = jnp.sqrt(jnp.sum(deviations**2) / (3.0 * total))
     scatter_rad = jnp.sqrt(jnp.sum(turns_from(rotation) ** 2) / (3.0 * total))
     is_still = (scatter_mm <= _MAX_SCATTER * tracker.sigma_mm) & (
