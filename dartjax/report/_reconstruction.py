@@ -65,7 +65,7 @@ def write_graded(
     grades = {name: [row for unit in used for row in unit.grades[name]] for name in used[0].grades}
     summary = _summary(cases, grades, headline) | _start_summary(cases)
     summary["subjects_failed"] = len(units) - len(used)
-    tables = _tables(cases, grades, headline) | _failed_table(units)
+    tables = _tables(cases, grades, headline) | _failed_table(units) | _doubts_table(used)
     _write_tables(out, record, tables)
     _copy_meshes(out, used)
     _save_spines(out, used)
@@ -104,12 +104,20 @@ def _failed_table(units: Sequence[SubjectResult]) -> dict[str, list[Row]]:
     return {"Subjects that could not be used": rows} if rows else {}
 
 
+def _doubts_table(used: Sequence[SubjectResult]) -> dict[str, list[Row]]:
+    rows = [{"subject": unit.subject, "doubt": doubt} for unit in used for doubt in unit.doubts]
+    return {"Doubtful scans": rows} if rows else {}
+
+
 def _banner(units: Sequence[SubjectResult], num_cases: int) -> str:
-    """State what is missing on the page: failed subjects, and cases beyond the limit."""
+    """State what is missing on the page (failed subjects, cases beyond the limit), and doubts."""
     failed = sum(bool(unit.reason) for unit in units)
+    doubtful = sum(bool(unit.doubts) for unit in units)
     notes = []
     if failed:
         notes.append(f"{failed} of {len(units)} subjects could not be used (reasons: tables.md)")
+    if doubtful:
+        notes.append(f"{doubtful} of {len(units)} scans are doubtful (warnings: tables.md)")
     if num_cases > _MAX_ON_PAGE:
         notes.append(f"the first {_MAX_ON_PAGE} of {num_cases} cases (all: metrics.json)")
     return "; ".join(notes)

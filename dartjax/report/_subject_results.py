@@ -35,6 +35,7 @@ class SubjectResult:
     spines: list[dict[str, Any]]  # as in spine.json, one per pair of views
     people: list[str]  # people that the shape models must not have seen
     ssm_leak: bool
+    doubts: list[str]  # warnings about the scan
 
 
 def subject_writer(
@@ -43,12 +44,13 @@ def subject_writer(
     study: Study,
     *,
     shown: bool,
+    doubts: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> Writer:
     """Grade the answers of one subject and return a function that writes them to a folder.
 
     Grading is done before, so that it fails before the folder is made. `shown` adds figures for the
-    report.
+    report; `doubts` are warnings about the scan.
     """
     headline = study.headline
     estimates = answers.estimates[headline]
@@ -57,6 +59,7 @@ def subject_writer(
     figures = radiograph_pngs(answers, headline) if shown else {}
     content = {
         "reason": "",
+        "doubts": list(doubts),
         "people": list(simulation.people_of(case)),
         "ssm_leak": simulation.is_leak(case, study.ssm),
         "cases": list(map(with_reasons, rows)),
@@ -77,7 +80,7 @@ def subject_writer(
 def failed_subject_writer(subject: str, reason: str) -> Writer:
     """Return a function that writes the folder of a subject that could not be used."""
     empty = {"cases": [], "paths": {}, "spines": [], "grades": {}}
-    content = {"reason": reason, "people": [subject], "ssm_leak": False, **empty}
+    content = {"reason": reason, "people": [subject], "ssm_leak": False, "doubts": [], **empty}
     return lambda folder: data.publish_json(folder / "unit.json", content)
 
 
@@ -95,6 +98,7 @@ def read_subject(folder: pathlib.Path, subject: str) -> SubjectResult:
             spines=content["spines"],
             people=content["people"],
             ssm_leak=content["ssm_leak"],
+            doubts=content["doubts"],
         )
     except KeyError as error:
         raise data.DataError(

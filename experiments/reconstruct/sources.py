@@ -18,6 +18,7 @@ class Source:
     dataset: str
     dataset_kind: str
     load: Callable[[], data.Case]
+    labels: str = "verse"  # numbering of the mask
 
 
 def example_source() -> list[Source]:
@@ -38,6 +39,6 @@ def cohort_sources(settings: Settings) -> list[Source]:
             f"the cohort mixes {', '.join(sorted(kinds))} data: run them separately"
         )
     return [
-        Source(s.id, s.dataset, s.dataset_kind, functools.partial(data.load_case, s))
+        Source(s.id, s.dataset, s.dataset_kind, functools.partial(data.load_case, s), s.labels)
         for s in subjects
     ]

@@ -13,6 +13,7 @@ import hashlib
 import pathlib
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 
 from dartjax import data, report
@@ -21,7 +22,7 @@ from dartjax.pipeline import Answers, Study
 from dartjax.report import SubjectResult
 from experiments.reconstruct.sources import Source
 
-_FORMAT = 2  # of a unit
+_FORMAT = 3  # of a unit
 _POLL_SECONDS = 0.5
 
 
@@ -43,6 +44,7 @@ def begin(
         "code": _code_hash(),
         "settings": dataclasses.asdict(study),
         "subjects": data.ids_hash(source.subject for source in sources),
+        "labels": sources[0].labels,
     }
     try:
         data.start_dataset(work, manifest)
@@ -77,9 +79,9 @@ def make(
         if folder.exists():
             return
         try:
-            case = source.load()
+            case, doubts = _loaded(source)
             write = report.subject_writer(
-                case, answer(case), study, shown=shown, progress=launch.progress
+                case, answer(case), study, shown=shown, doubts=doubts, progress=launch.progress
             )
         except data.DataError as error:
             if strict:
@@ -87,6 +89,16 @@ def make(
             print(f"{source.subject} cannot be used: {error}", file=sys.stderr, flush=True)
             write = report.failed_subject_writer(source.subject, str(error))
         data.publish_folder(folder, write)
+
+
+def _loaded(source: Source) -> tuple[data.Case, list[str]]:
+    """Read a scan; what is doubtful about it is printed and returned, for the report."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        case = source.load()
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return case, [str(each.message) for each in caught if each.category is UserWarning]
 
 
 def wait_for(work: pathlib.Path, subjects: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
 """Units: complete or absent, read back unchanged, never mixed, each made once."""
 
+import dataclasses
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -30,12 +32,13 @@ def written(monkeypatch):
     """Subjects whose units are filled, by a writer that needs no CT."""
     done = []
 
-    def writer(case, answers, study, *, shown, progress):
+    def writer(case, answers, study, *, shown, doubts, progress):
         row = {"subject": case, "dice": float("nan"), "dice_reason": "why", "path": None, "n": 1}
         content = {
             "reason": "",
             "people": [case],
             "ssm_leak": False,
+            "doubts": doubts,
             "cases": [_results.with_reasons(row)],
             "grades": {"oracle": [_results.with_reasons({"dice": np.float32(0.5)})]},
             "paths": {},
@@ -74,7 +77,7 @@ def test_a_run_that_dies_while_writing_leaves_no_unit(tmp_path, written, monkeyp
     work = tmp_path / "work"
     begin(work)
 
-    def dies(case, answers, study, *, shown, progress):
+    def dies(case, answers, study, *, shown, doubts, progress):
         def write(folder):
             (folder / "half.txt").write_text("half")
             raise KeyboardInterrupt
@@ -88,6 +91,24 @@ def test_a_run_that_dies_while_writing_leaves_no_unit(tmp_path, written, monkeyp
     assert not units.folder_of(work, "a").exists()
     make(work, "a")
     assert [p.name for p in units.folder_of(work, "a").iterdir()] == ["unit.json"]
+
+
+def test_doubts_about_a_scan_are_printed_and_kept(tmp_path, written):
+    def load():
+        warnings.warn("a_ct.nii.gz: no orientation", stacklevel=1)
+        return "a"
+
+    begin(tmp_path / "work")
+    with pytest.warns(UserWarning, match="no orientation"):
+        units.make(
+            tmp_path / "work",
+            Source("a", "solids", "synthetic", load),
+            lambda case: None,
+            Study(),
+            shown=False,
+            strict=True,
+        )
+    assert units.read(tmp_path / "work", "a").doubts == ["a_ct.nii.gz: no orientation"]
 
 
 def raise_data_error(case):
@@ -124,6 +145,10 @@ def test_a_bug_is_no_property_of_a_subject(tmp_path, written):
         ({"study": Study(levels=("T9",))}, "settings.levels"),
         ({"sources": SOURCES[:3]}, "subjects"),
         ({"commit": "def"}, "commit"),
+        (
+            {"sources": [dataclasses.replace(s, labels="totalsegmentator") for s in SOURCES]},
+            "labels",
+        ),
     ],
 )
 def test_units_of_another_run_are_rejected(change, named, tmp_path):

@@ -1,6 +1,7 @@
 """From answers to the results of a subject, its rows and the report."""
 
 import json
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,10 +64,16 @@ def work(answers, tmp_path_factory):
     broken = Source("b", "solids", "synthetic", lambda: pytest.fail("not read"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Study, "headline", "perfect")
-        source = Source("a", "solids", "synthetic", lambda: case)
+
+        def load():
+            warnings.warn("a_ct.nii.gz: no orientation", stacklevel=1)
+            return case
+
+        source = Source("a", "solids", "synthetic", load)
         sources = [source, broken]
         units.begin(root, sources, study, "abc")
-        units.make(root, source, lambda _: answers, study, shown=True, strict=False)
+        with pytest.warns(UserWarning, match="no orientation"):
+            units.make(root, source, lambda _: answers, study, shown=True, strict=False)
     folder = units.folder_of(root, "b")
     folder.mkdir(parents=True)
     report.failed_subject_writer("b", "no bone in it")(folder)
@@ -116,9 +123,10 @@ def test_the_report_is_written_from_units_alone(work, tmp_path):
     assert first["paths"]["left"]["feasible"] in (True, False)
     assert second["abstained"] and second["mesh"] is None and second["paths"] is None
     assert metrics["cases"][1]["dice_reason"] == "too little"
-    assert "| b | no bone in it |" in (tmp_path / "tables.md").read_text()
+    tables = (tmp_path / "tables.md").read_text()
+    assert "| b | no bone in it |" in tables and "| a | a_ct.nii.gz: no orientation |" in tables
     page = (tmp_path / "report.html").read_text()
-    assert "a, views 1" in page and "could not be used" in page
+    assert "a, views 1" in page and "could not be used" in page and "1 of 2 scans are" in page
     assert sorted(p.name for p in (tmp_path / "meshes").iterdir()) == [
         "a_T9_pair1.ply",
         "a_T9_truth.ply",

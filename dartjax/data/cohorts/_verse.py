@@ -50,11 +50,13 @@ def split_of(root: Path, path: Path) -> Split:
 def centroid_file_of(mask_path: Path, key: str) -> Path | None:
     """Find the centroid file of a mask, or None.
 
-    Its name is `KEY_seg-subreg_ctd.json`, `KEY_ctd.json` or `KEY_iso-ctd.json`.
+    Its name is `KEY_seg-subreg_ctd.json`, `KEY_ctd.json` or `KEY_iso-ctd.json`. Of several, that on
+    the grid of the mask is taken before one of the 1 mm copy (iso), then the first by name.
     """
     named = re.compile(re.escape(key) + r"(_seg-[a-z]+)?[_-](iso-)?ctd(-iso)?\.json")
-    found = [p for p in sorted(mask_path.parent.glob("*.json")) if named.fullmatch(p.name)]
-    return found[0] if found else None
+    matched = [(named.fullmatch(p.name), p) for p in mask_path.parent.glob("*.json")]
+    found = [(bool(m[2] or m[3]), p.name, p) for m, p in matched if m]
+    return min(found)[2] if found else None
 
 
 def is_verse(subject_id: str) -> bool:

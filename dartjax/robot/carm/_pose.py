@@ -263,9 +263,9 @@ def estimate_pose(
 
     Other initial estimates are scaled parallel projections of points in space and of points in a
     plane, which tolerate noise of two pixels better than the DLT. The initial estimate with the
-    lowest residual is refined. Planar points have
-    a second solution with the plane reflected about the line of sight (Schweighofer, Pinz 2006): it
-    is refined too, the better one is returned, and `runner_up` compares both.
+    lowest residual is refined. Planar points have a second solution with the plane reflected about
+    the line of sight (Schweighofer, Pinz 2006): it is refined too, the better one is returned, and
+    `runner_up` compares both.
     Status as in `pnp_lm`, and DEGENERATE_GEOMETRY if the other solution is nearly as likely (odds
     below 1000 for normal noise) and differs by more than 0.02 rad, or if the standard deviation of
     the rotation exceeds 0.02 rad. Points that are not valid have no influence, also if they are

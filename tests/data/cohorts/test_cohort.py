@@ -75,6 +75,14 @@ def test_layout_of_the_challenges(tmp_path, stem, patient, centroids):
     assert subject.dataset == tmp_path.name
 
 
+def test_centroids_on_the_grid_of_the_mask_come_first(tmp_path):
+    save_pair(tmp_path / "verse014.nii.gz", tmp_path / "verse014_seg.nii.gz")
+    for name in ("verse014_iso-ctd.json", "verse014_seg-subreg_ctd.json"):
+        (tmp_path / name).write_text("[]")
+    (subject,) = data.find_subjects(tmp_path)
+    assert subject.centroids_path.name == "verse014_seg-subreg_ctd.json"
+
+
 def test_plain_pairs_are_a_person_each(tmp_path):
     for stem in ("liver_1", "liver_2"):
         save_pair(tmp_path / f"{stem}.nii.gz", tmp_path / f"{stem}_seg.nii.gz")
