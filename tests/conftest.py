@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pathlib
 
 import jax
 import jaxlib
@@ -30,6 +31,21 @@ def _compile_quickly():
     if jaxlib.__version__.startswith("0.10."):  # an XLA that does not know a flag stops
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
+
+
+# Every compiled program takes several memory mappings, of which Linux gives a process 65,530. XLA
+# aborts when there is no more.
+_MOST_MAPPINGS = 30_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_released():
+    """Forget the compiled programs of earlier modules before they take too many mappings."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
