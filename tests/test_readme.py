@@ -1,5 +1,6 @@
 """The code in the README and the docs runs."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -58,8 +59,8 @@ def write_views(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["docs/uncertainty.md", "docs/learning.md"])
 def test_what_is_packaged_can_be_evaluated(page, monkeypatch, capsys):
-    """On one vertebra of synthetic anatomy."""
-    case = synthverse.synthetic_case()
+    """On one vertebra of synthetic anatomy, of a subject that no network was trained on."""
+    case = dataclasses.replace(synthverse.synthetic_case(), subject="synthetic")
     monkeypatch.setattr(data, "find_subjects", lambda folder: ["one"])
     monkeypatch.setattr(data, "load_case", lambda subject: case)
     (example,) = [block for block in blocks(page) if "find_subjects" in block]
