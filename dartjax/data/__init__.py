@@ -76,6 +76,7 @@ from dartjax.data.cohorts import load_case as load_case
 from dartjax.data.cohorts import load_centroids as load_centroids
 from dartjax.data.cohorts import load_manifest as load_manifest
 from dartjax.data.cohorts import load_shapes as load_shapes
+from dartjax.data.cohorts import load_spine_scans as load_spine_scans
 from dartjax.data.cohorts import names_of as names_of
 from dartjax.data.cohorts import open_xrays as open_xrays
 from dartjax.data.cohorts import pack_masks as pack_masks
@@ -129,6 +130,7 @@ from dartjax.data.packaged import as_stored as as_stored
 from dartjax.data.packaged import includes_subject as includes_subject
 from dartjax.data.packaged import load_failure_model as load_failure_model
 from dartjax.data.packaged import load_shape_model as load_shape_model
+from dartjax.data.packaged import load_spine_prior as load_spine_prior
 from dartjax.data.packaged import load_template as load_template
 from dartjax.data.packaged import load_weights as load_weights
 from dartjax.data.packaged import open_arrays as open_arrays
@@ -139,11 +141,13 @@ from dartjax.data.packaged import read_card as read_card
 from dartjax.data.packaged import same_subject as same_subject
 from dartjax.data.packaged import save_failure_model as save_failure_model
 from dartjax.data.packaged import save_shape_models as save_shape_models
+from dartjax.data.packaged import save_spine_prior as save_spine_prior
 from dartjax.data.packaged import save_template as save_template
 from dartjax.data.packaged import save_weights as save_weights
 from dartjax.data.packaged import shape_model_card as shape_model_card
 from dartjax.data.packaged import shape_model_levels as shape_model_levels
 from dartjax.data.packaged import shape_model_set as shape_model_set
+from dartjax.data.packaged import spine_prior_card as spine_prior_card
 
 _RENAMED = {"InitialGuess": "InitialEstimate", "judge_levels": "complete_levels"}  # from 0.1
 

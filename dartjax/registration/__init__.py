@@ -62,6 +62,7 @@ from dartjax.registration._presets import FIT_OPTIONS as FIT_OPTIONS
 from dartjax.registration._presets import JOINT as JOINT
 from dartjax.registration._presets import REFINE_ISOLATED as REFINE_ISOLATED
 from dartjax.registration._spine import expected_poses as expected_poses
+from dartjax.registration._spine import mean_curve_prior as mean_curve_prior
 from dartjax.registration._spine import order_of as order_of
 from dartjax.registration._spine import positions_mm as positions_mm
 from dartjax.registration._triangulate import Triangulated as Triangulated

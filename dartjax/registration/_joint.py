@@ -171,13 +171,17 @@ def _present(places: Array, order: SpineOrder) -> tuple[Array, Bool[Array, " oth
 def _suggested(
     index: Array, other: Array, poses: transforms.SE3, order: SpineOrder
 ) -> transforms.SE3:
-    """Predict the pose of one vertebra from another: tilted by the mean difference of their levels,
-    and moved along the mean of both axes."""
+    """Predict the pose of one vertebra from another, see `suggested_step`."""
     known = jax.tree.map(lambda leaf: leaf[other], poses)
+    return known @ suggested_step(order, index, other)
+
+
+def suggested_step(order: SpineOrder, index: Array | int, other: Array | int) -> transforms.SE3:
+    """Predict the pose of one vertebra in the frame of another: tilted by the mean difference of
+    their levels, and moved along the mean of both axes."""
     forward: Scalar = order.tilt[index] - order.tilt[other]
     # A positive tilt leans the upper end forward: a rotation about the x axis by minus the tilt.
     turn = transforms.SO3.from_x_radians(-forward)
     half = transforms.SO3.from_x_radians(-0.5 * forward)
     up = jnp.zeros(3).at[2].set(order.along[other] - order.along[index])
-    step = transforms.SE3.from_rotation_and_translation(turn, half.apply(up))
-    return known @ step
+    return transforms.SE3.from_rotation_and_translation(turn, half.apply(up))

@@ -1,5 +1,6 @@
 """Order of the vertebrae of one subject: distances between them, and the expected pose of each."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 import jax.numpy as jnp
@@ -7,8 +8,13 @@ import numpy as np
 
 from dartjax import ssm, transforms
 from dartjax.anatomy import LANDMARK_NAMES, MODELLED_LEVELS, disc_above_mm, usual_tilt_deg
-from dartjax.registration._joint import SpineOrder
-from dartjax.registration._objective import Neighbour, no_neighbour
+from dartjax.registration._joint import SpineOrder, suggested_step
+from dartjax.registration._objective import (
+    NEIGHBOUR_SIGMA,
+    NEIGHBOUR_SIGMA_MM,
+    Neighbour,
+    no_neighbour,
+)
 
 MAX_STEPS = 2  # neighbours more levels away than this are ignored
 _TOP, _BOTTOM = (LANDMARK_NAMES.index(f"{s}_endplate_center") for s in ("superior", "inferior"))
@@ -40,6 +46,25 @@ def order_of(models: Mapping[str, ssm.ShapeModel]) -> SpineOrder:
         tilt=jnp.asarray(tilt, jnp.float32),
         present=jnp.ones(len(levels), bool),
     )
+
+
+def mean_curve_prior(models: Mapping[str, ssm.ShapeModel]) -> ssm.SpinePrior:
+    """Return the prior between neighbours of the joint fit as a prior of the spine without factors:
+    steps by `order_of`, standard deviations `NEIGHBOUR_SIGMA_MM` and `NEIGHBOUR_SIGMA`.
+
+    `models` holds all of `ssm.SPINE_LEVELS`. For comparison with `data.load_spine_prior`.
+    """
+    order = order_of(models)
+    frames = [ssm.frame_in_vertebra(models[level]) for level in ssm.SPINE_LEVELS]
+    steps = []
+    for i, (upper, lower) in enumerate(itertools.pairwise(frames)):
+        step = upper.inverse() @ suggested_step(order, i + 1, i) @ lower
+        steps.append(jnp.concatenate([step.translation(), step.rotation().log()]))
+    sizes = ssm.spine_sizes(jnp.zeros(ssm.num_spine_values()))
+    sigma = jnp.array([*NEIGHBOUR_SIGMA_MM, *NEIGHBOUR_SIGMA])
+    mean = jnp.concatenate([jnp.concatenate(steps), sizes.reshape(-1)])
+    noise = jnp.concatenate([jnp.tile(sigma, len(steps)), jnp.ones(sizes.size)])
+    return ssm.SpinePrior(mean, jnp.zeros((len(mean), 1)), noise)
 
 
 def _body_height(model: ssm.ShapeModel) -> float:

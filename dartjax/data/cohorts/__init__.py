@@ -22,6 +22,7 @@ from dartjax.data.cohorts._manifest import leaks as leaks
 from dartjax.data.cohorts._manifest import leaks_into_model as leaks_into_model
 from dartjax.data.cohorts._manifest import load_manifest as load_manifest
 from dartjax.data.cohorts._manifest import save_manifest as save_manifest
+from dartjax.data.cohorts._population import load_spine_scans as load_spine_scans
 from dartjax.data.cohorts._shape_folder import collect_shapes as collect_shapes
 from dartjax.data.cohorts._shape_folder import ct_hashes as ct_hashes
 from dartjax.data.cohorts._shape_folder import kind_of_shapes as kind_of_shapes

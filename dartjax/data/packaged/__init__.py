@@ -19,6 +19,9 @@ from dartjax.data.packaged._shape_models import save_template as save_template
 from dartjax.data.packaged._shape_models import shape_model_card as shape_model_card
 from dartjax.data.packaged._shape_models import shape_model_levels as shape_model_levels
 from dartjax.data.packaged._shape_models import shape_model_set as shape_model_set
+from dartjax.data.packaged._spine_prior import load_spine_prior as load_spine_prior
+from dartjax.data.packaged._spine_prior import save_spine_prior as save_spine_prior
+from dartjax.data.packaged._spine_prior import spine_prior_card as spine_prior_card
 from dartjax.data.packaged._stored import open_arrays as open_arrays
 from dartjax.data.packaged._weights import NETWORKS as NETWORKS
 from dartjax.data.packaged._weights import load_weights as load_weights

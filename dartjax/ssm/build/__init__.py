@@ -33,5 +33,14 @@ from dartjax.ssm.build._registration import Remember as Remember
 from dartjax.ssm.build._registration import TrainingSurface as TrainingSurface
 from dartjax.ssm.build._registration import register_surfaces as register_surfaces
 from dartjax.ssm.build._remesh import triangle_quality as triangle_quality
+from dartjax.ssm.build._spine_quality import spine_extrapolation as spine_extrapolation
+from dartjax.ssm.build._spine_quality import spine_likelihood as spine_likelihood
+from dartjax.ssm.build._spine_quality import spine_regions as spine_regions
+from dartjax.ssm.build._spine_statistics import KEYPOINTS as KEYPOINTS
+from dartjax.ssm.build._spine_statistics import SpineScan as SpineScan
+from dartjax.ssm.build._spine_statistics import SpineStatistics as SpineStatistics
+from dartjax.ssm.build._spine_statistics import estimate_spine as estimate_spine
+from dartjax.ssm.build._spine_statistics import spine_mirror_signs as spine_mirror_signs
+from dartjax.ssm.build._spine_statistics import spine_values_of as spine_values_of
 from dartjax.ssm.build._template import Template as Template
 from dartjax.ssm.build._template import build_template as build_template

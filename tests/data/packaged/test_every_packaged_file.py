@@ -85,6 +85,13 @@ def load_morphometry():
     assert all(data.published(level) for level in ("T1", "T12", "L5"))
 
 
+def load_spine_priors():
+    for exclude in ((), ("verse005",)):
+        for position in ("supine", "prone"):
+            prior = data.load_spine_prior(exclude=exclude, position=position)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(prior))
+
+
 LOADERS = {
     "shape models": load_shape_models,
     "template": load_template,
@@ -92,6 +99,7 @@ LOADERS = {
     "failure model": load_failure_model,
     "X-ray tables": load_xray_tables,
     "published lengths": load_morphometry,
+    "priors of the spine": load_spine_priors,
 }
 
 

@@ -1,0 +1,1 @@
+"""Estimate the prior of the whole spine from annotated scans."""
