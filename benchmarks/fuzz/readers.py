@@ -291,6 +291,12 @@ def _folder_readers() -> list[Reader]:
             may_be_infinite=("scale", "[2]"),
         ),
         Reader(
+            "load_spine_prior",
+            {"card.json": "json", "prior.npz": "checked"},
+            samples.write_spine_prior,
+            lambda folder: _leaves(data.load_spine_prior(path=folder)),
+        ),
+        Reader(
             "remembered",
             {samples.CACHE_FILE: "checked"},
             samples.write_cache,

@@ -228,6 +228,14 @@ def write_failure_model(folder: Folder) -> None:
     data.save_failure_model(folder, data.load_failure_model())
 
 
+def write_spine_prior(folder: Folder) -> None:
+    """Copy the packaged prior of the spine."""
+    prior = data.load_spine_prior()
+    arrays = {name: np.asarray(getattr(prior, name)) for name in ("mean", "loadings", "noise")}
+    shift = np.zeros_like(arrays["mean"])
+    data.save_spine_prior(folder, {**arrays, "prone_shift": shift}, data.spine_prior_card())
+
+
 def write_cache(folder: Folder) -> None:
     """Remember two arrays in a cache of this folder, under a fixed name."""
     target = folder / CACHE_FILE

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,8 @@ def load_spine_scans(path: PathLike) -> list[SpineScan]:
     The person and whether it lay prone or supine follow from the name of the source file. DataError
     for a file that is not such a table, with its line.
     """
-    rows = csv.DictReader(io.StringIO(_text_of(Path(path))))
-    if missing := set(_COLUMNS) - set(rows.fieldnames or ()):
-        raise DataError(f"{path}: no column {', '.join(sorted(missing))}")
     scans: dict[str, SpineScan] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(_rows_of(Path(path)), start=2):
         try:
             lps = np.array([float(row[f"{axis}_lps_mm"]) for axis in "xyz"])
         except (TypeError, ValueError):
@@ -54,14 +52,19 @@ def load_spine_scans(path: PathLike) -> list[SpineScan]:
     return list(scans.values())
 
 
-def _text_of(path: Path) -> str:
+def _rows_of(path: Path) -> list[dict[str, str]]:
     try:
         content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        table = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
+        rows, columns = list(table), table.fieldnames or ()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise DataError(f"{path}: not a readable table ({error})") from error
+    if missing := set(_COLUMNS) - set(columns):
+        raise DataError(f"{path}: no column {', '.join(sorted(missing))}")
+    return rows
 
 
 def _person_of(source: str) -> str:

@@ -70,6 +70,7 @@ def test_a_damaged_table_is_named_with_its_line(tmp_path, text, reason):
     (tmp_path / "points.csv").write_text(text)
     with pytest.raises(data.DataError, match=reason):
         data.load_spine_scans(tmp_path / "points.csv")
-    (tmp_path / "points.csv.gz").write_text(text)
+    whole = gzip.compress(text.encode())
+    (tmp_path / "points.csv.gz").write_bytes(whole[:14] + b"xx" + whole[16:])
     with pytest.raises(data.DataError, match="not a readable table"):
         data.load_spine_scans(tmp_path / "points.csv.gz")
