@@ -39,11 +39,14 @@ _MOST_MAPPINGS = 30_000
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _programs_are_released():
-    """Forget the compiled programs of earlier modules before they take too many mappings."""
+def _programs_are_released(pytestconfig):
+    """Forget the compiled programs of earlier modules before they take too many mappings. The
+    quick tests stay below that."""
     yield
     maps = pathlib.Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > _MOST_MAPPINGS:
+    if pytestconfig.getoption("markexpr") == "not slow" or not maps.exists():
+        return
+    if maps.read_bytes().count(b"\n") > _MOST_MAPPINGS:
         jax.clear_caches()
         gc.collect()
 

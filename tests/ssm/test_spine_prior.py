@@ -124,6 +124,7 @@ def test_conditioning_on_neighbours_is_that_of_a_gaussian(prior, spine):
     )
 
 
+@pytest.mark.slow
 def test_a_level_between_two_is_found_and_its_spread_is_right(prior):
     """Over random spines, the errors are as large as the estimate says."""
     known = jnp.ones(len(ssm.SPINE_LEVELS), bool).at[PLACE("T10")].set(False)
