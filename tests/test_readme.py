@@ -37,6 +37,16 @@ def test_the_example_of_the_quickstart_runs():
 
 
 @pytest.mark.slow
+def test_the_example_of_the_spine_prior_runs():
+    """T11 lies between T10 and T12, which are known."""
+    (example,) = blocks("docs/spine_prior.md")
+    expected = run(example)["expected"]
+    height = expected.T_world_frame.translation()[:, 2]
+    assert height[9] > height[10] > height[11]
+    assert bool(expected.known.all()) and float(expected.sigma[10, :3].max()) < 3.0
+
+
+@pytest.mark.slow
 def test_the_front_door_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_views(tmp_path)
