@@ -17,8 +17,8 @@ MAX_FUNCTION = 60  # lines of a function, its docstring not counted
 # one layer nothing but what SAME_LAYER allows.
 LAYERS = (
     ("_types", "_numerics", "_errors", "_progress", "_locks"),
-    ("_least_squares", "_documents", "anatomy"),
-    ("transforms",),
+    ("_least_squares", "_documents", "_arrays", "anatomy"),
+    ("transforms", "_pixels"),
     ("camera", "mesh", "image", "observations", "metrics"),
     ("render", "ssm", "models"),
     ("registration", "planning"),

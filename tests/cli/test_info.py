@@ -78,3 +78,9 @@ def test_every_packaged_file_is_in_the_list(capsys):
     listed = [asset["path"] for asset in json.loads(capsys.readouterr().out)["assets"]]
     files = [path for path in ASSETS.rglob("*") if path.is_file()]
     assert [f for f in files if not {str(f), str(f.parent)} & set(listed)] == []
+
+
+def test_facts_of_xrays_need_no_jax():
+    """Its import takes seconds."""
+    code = "import dartjax.cli.facts._xray, sys; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

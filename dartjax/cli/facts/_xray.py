@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from dartjax._errors import DataError
+from dartjax._pixels import full_range, read_pixels
 from dartjax.cli.facts._facts import FileFacts, rounded
-from dartjax.data import formats
 
 # The same as in the loader of radiographs (docs/input_formats.md).
 FULL_SCALE = 8.0
@@ -41,7 +41,7 @@ def xray_facts(path: Path) -> FileFacts:
 
 
 def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    pixels = formats.read_pixels(path)
+    pixels = read_pixels(path)
     if path.suffix.lower() == ".npy":
         return pixels, {"format": "NumPy array"}
     try:
@@ -180,6 +180,6 @@ def _is_whole(pixels: np.ndarray) -> bool:
 def _full_range(pixels: np.ndarray) -> int | None:
     """Return 255 or 65535; None for whole numbers without a known full range."""
     try:
-        return formats.full_range("", pixels)
+        return full_range("", pixels)
     except DataError:
         return None

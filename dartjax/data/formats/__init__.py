@@ -1,7 +1,9 @@
 """Read and write files: NIfTI, radiographs, meshes, cameras, centroids, needle paths."""
 
-from dartjax.data.formats._arrays import UNREADABLE_ARRAYS as UNREADABLE_ARRAYS
-from dartjax.data.formats._arrays import map_array as map_array
+from dartjax._arrays import UNREADABLE_ARRAYS as UNREADABLE_ARRAYS
+from dartjax._arrays import map_array as map_array
+from dartjax._pixels import full_range as full_range
+from dartjax._pixels import read_pixels as read_pixels
 from dartjax.data.formats._cameras import InitialEstimate as InitialEstimate
 from dartjax.data.formats._cameras import camera_entry as camera_entry
 from dartjax.data.formats._cameras import load_cameras as load_cameras
@@ -32,8 +34,6 @@ from dartjax.data.formats._nifti import present_labels as present_labels
 from dartjax.data.formats._nifti import read_hu as read_hu
 from dartjax.data.formats._nifti import to_volume as to_volume
 from dartjax.data.formats._nifti import whole_hu as whole_hu
-from dartjax.data.formats._pixels import full_range as full_range
-from dartjax.data.formats._pixels import read_pixels as read_pixels
 from dartjax.data.formats._plans import NEEDLE_RADIUS_MM as NEEDLE_RADIUS_MM
 from dartjax.data.formats._plans import RECORD_FIELDS as RECORD_FIELDS
 from dartjax.data.formats._plans import PlannedPaths as PlannedPaths

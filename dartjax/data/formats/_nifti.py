@@ -24,6 +24,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 from scipy import ndimage
 
+from dartjax._arrays import PathLike
 from dartjax._errors import DataError
 from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS, Numbering, verse_label_table
 from dartjax.data.formats._plausibility import (
@@ -45,7 +46,6 @@ _NAMES = {
 }
 LABEL_ROUNDING = 0.01  # a scale factor in the header gives 19.9999 for 20
 
-PathLike = str | os.PathLike[str]
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, OverflowError, MemoryError, zlib.error),
     *(ImageFileError, HeaderDataError, WrapStructError),

@@ -1,5 +1,6 @@
 """Read NumPy files without pickle."""
 
+import os
 import struct
 import tokenize
 import zipfile
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dartjax._errors import DataError
-from dartjax.data.formats._nifti import PathLike
+
+PathLike = str | os.PathLike[str]
 
 # What NumPy, zipfile and zlib raise for damaged .npy and .npz files.
 UNREADABLE_ARRAYS = (

@@ -15,9 +15,8 @@ import tifffile
 from jaxtyping import Shaped
 from PIL import Image as PillowImage
 
+from dartjax._arrays import PathLike, map_array
 from dartjax._errors import DataError
-from dartjax.data.formats._arrays import map_array
-from dartjax.data.formats._nifti import PathLike
 
 SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
