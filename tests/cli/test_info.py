@@ -1,6 +1,8 @@
 """`dartjax info` and `dartjax weights` as commands: tables, JSON, exit codes."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
