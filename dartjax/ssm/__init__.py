@@ -38,6 +38,7 @@ from dartjax.ssm._pedicle import isthmus as isthmus
 from dartjax.ssm._posterior import posterior as posterior
 from dartjax.ssm._posterior import posterior_from_surface as posterior_from_surface
 from dartjax.ssm._posterior import vertex_points as vertex_points
+from dartjax.ssm._spine_prior import KEYPOINTS as KEYPOINTS
 from dartjax.ssm._spine_prior import SPINE_LEVELS as SPINE_LEVELS
 from dartjax.ssm._spine_prior import ExpectedFrame as ExpectedFrame
 from dartjax.ssm._spine_prior import SpineEstimate as SpineEstimate
@@ -51,6 +52,7 @@ from dartjax.ssm._spine_prior import spine_frames as spine_frames
 from dartjax.ssm._spine_prior import spine_log_likelihood as spine_log_likelihood
 from dartjax.ssm._spine_prior import spine_sample as spine_sample
 from dartjax.ssm._spine_prior import spine_sizes as spine_sizes
+from dartjax.ssm._spine_prior import spine_values as spine_values
 from dartjax.ssm._surface_fit import Registration as Registration
 from dartjax.ssm._surface_fit import fit_modes as fit_modes
 from dartjax.ssm._surface_fit import fit_surface as fit_surface

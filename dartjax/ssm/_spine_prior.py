@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from dartjax._numerics import normalize, solve_positive
+from dartjax._numerics import normalize, safe_norm, solve_positive
 from dartjax._types import Scalar
 from dartjax.anatomy import MODELLED_LEVELS
 from dartjax.ssm._model import ShapeModel
@@ -23,6 +23,7 @@ from dartjax.transforms import SE3, SO3
 
 SPINE_LEVELS = tuple(level for level in MODELLED_LEVELS if level != "T13")
 NUM_STEPS, NUM_SIZES = len(SPINE_LEVELS) - 1, 2
+KEYPOINTS = ("body", "left", "right")  # centres of the body and of the pedicles
 _POSE_NOISE = (1.0, 1.0, 1.0, 0.03, 0.03, 0.03)  # of observed steps: mm, rad
 _SIZE_NOISE_MM = 1.0
 _ITERATIONS = 2
@@ -58,7 +59,7 @@ def num_spine_values() -> int:
 
 
 def pedicle_frame(points: Float[Array, "3 3"]) -> SE3:
-    """Compute the frame of the centres of (body, left pedicle, right pedicle), mm.
+    """Compute the frame of the points `KEYPOINTS` of a vertebra, mm.
 
     Origin at the body; x from the left to the right pedicle; y from the middle of the pedicles to
     the body, made perpendicular to x. Collinear points give no frame (NaN)."""
@@ -87,6 +88,18 @@ def spine_frames(values: Float[Array, " value"]) -> SE3:
     first = SE3.identity()
     _, others = jax.lax.scan(down, first, values[: 6 * NUM_STEPS].reshape(NUM_STEPS, 6))
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others)
+
+
+def spine_values(points: Float[Array, "level 3 3"]) -> Float[Array, " value"]:
+    """Compute the values of a spine from the points `KEYPOINTS` of its levels, world mm; NaN where
+    they need a point that is NaN."""
+    seen = jnp.all(jnp.isfinite(points), axis=(1, 2))
+    steps = _steps(jax.vmap(pedicle_frame)(points), jnp.maximum(jnp.arange(len(points)) - 1, 0))
+    steps = jnp.where((seen[:-1] & seen[1:])[:, None], steps[1:], jnp.nan)
+    body, left, right = jnp.moveaxis(points, 1, 0)
+    behind = body - 0.5 * (left + right)
+    sizes = jnp.stack([safe_norm(right - left), safe_norm(behind)], axis=1)
+    return jnp.concatenate([steps.reshape(-1), sizes.reshape(-1)])
 
 
 def spine_sizes(values: Float[Array, " value"]) -> Float[Array, "level 2"]:

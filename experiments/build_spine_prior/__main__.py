@@ -54,7 +54,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     data.save_spine_prior(ctx.out, statistics._asdict(), written)
     figures.draw_spines(ctx.out / "spines.png", _supine(statistics))
     record = ctx.record(
-        dataset=written["name"],
+        dataset=f"table of vertebra centres, {written['name']}",
         dataset_kind="real_ct_drr",
         subjects=sorted(kept_apart),
         n_vertebrae=sum(len(scan.levels) for scan in tested),

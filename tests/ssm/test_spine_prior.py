@@ -79,7 +79,7 @@ def test_points_give_back_the_values(spine):
         "a",
         "supine",
         {
-            level: dict(zip(build.KEYPOINTS, points, strict=True))
+            level: dict(zip(ssm.KEYPOINTS, points, strict=True))
             for level, points in zip(ssm.SPINE_LEVELS, points_of(values), strict=True)
         },
     )
@@ -190,7 +190,7 @@ def scans_from(prior, count, rng):
                 str(number),
                 "supine",
                 {
-                    level: dict(zip(build.KEYPOINTS, points[PLACE(level)], strict=True))
+                    level: dict(zip(ssm.KEYPOINTS, points[PLACE(level)], strict=True))
                     for level in levels
                 },
             )
@@ -205,7 +205,7 @@ def test_estimation_recovers_a_prior_from_parts_of_spines(prior):
     mean, covariance = dense(prior)
     sd = np.sqrt(np.diag(covariance))
     own = found.loadings @ found.loadings.T + np.diag(found.noise**2)
-    errors = 1.0 / np.sqrt(found.num_scans)  # standard errors of the means, in spreads
+    errors = 1.0 / np.sqrt(found.num_people)  # standard errors of the means, in spreads
     assert (np.abs(found.mean - mean) / sd < 4.0 * errors).all()
     assert (np.abs(np.sqrt(np.diag(own)) / sd - 1.0) < 4.0 * errors / np.sqrt(2.0)).all()
     correlation, expected = own / np.outer(sd, sd), covariance / np.outer(sd, sd)

@@ -16,7 +16,8 @@ import numpy as np
 
 from dartjax._errors import DataError
 from dartjax.data.formats import PathLike
-from dartjax.ssm.build import KEYPOINTS, SpineScan
+from dartjax.ssm import KEYPOINTS
+from dartjax.ssm.build import SpineScan
 
 _COLUMNS = ("scan_id", "source_file", "level", "keypoint", "x_lps_mm", "y_lps_mm", "z_lps_mm")
 _RAS_FROM_LPS = np.array([-1.0, -1.0, 1.0])

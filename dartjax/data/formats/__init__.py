@@ -1,6 +1,7 @@
 """Read and write files: NIfTI, radiographs, meshes, cameras, centroids, needle paths."""
 
 from dartjax._arrays import UNREADABLE_ARRAYS as UNREADABLE_ARRAYS
+from dartjax._arrays import PathLike as PathLike
 from dartjax._arrays import map_array as map_array
 from dartjax._pixels import full_range as full_range
 from dartjax._pixels import read_pixels as read_pixels
@@ -24,7 +25,6 @@ from dartjax.data.formats._meshes import load_mesh as load_mesh
 from dartjax.data.formats._meshes import load_meshes as load_meshes
 from dartjax.data.formats._meshes import save_ply as save_ply
 from dartjax.data.formats._nifti import LABEL_ROUNDING as LABEL_ROUNDING
-from dartjax.data.formats._nifti import PathLike as PathLike
 from dartjax.data.formats._nifti import check_same_grid as check_same_grid
 from dartjax.data.formats._nifti import hu_to_attenuation as hu_to_attenuation
 from dartjax.data.formats._nifti import load_ct as load_ct

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from dartjax import camera as cameras_module
 from dartjax import transforms
+from dartjax._arrays import PathLike
 from dartjax._errors import DataError
 from dartjax.anatomy import LABEL_OF_LEVEL, unknown_name
 from dartjax.camera import Camera
@@ -26,7 +27,6 @@ from dartjax.data.formats._json import (
     read_json,
     rotation_of,
 )
-from dartjax.data.formats._nifti import PathLike
 from dartjax.observations import LANDMARK_NAMES
 from dartjax.transforms import SE3
 

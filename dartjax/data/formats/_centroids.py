@@ -23,10 +23,10 @@ from jaxtyping import Float, UInt8
 from nibabel import orientations
 from scipy import ndimage
 
+from dartjax._arrays import PathLike
 from dartjax._errors import DataError
 from dartjax.anatomy import LEVEL_OF_LABEL, SACRUM_LABELS, label_of, level_of
 from dartjax.data.formats._json import read_json
-from dartjax.data.formats._nifti import PathLike
 
 Affine = Float[np.ndarray, "4 4"]
 Centroids = dict[str, Float[np.ndarray, "3"]]

@@ -8,9 +8,9 @@ import numpy as np
 import trimesh
 from jaxtyping import Int
 
+from dartjax._arrays import PathLike
 from dartjax._errors import DataError
 from dartjax.anatomy import LABEL_OF_LEVEL
-from dartjax.data.formats._nifti import PathLike
 from dartjax.mesh import TriangleMesh
 
 SUFFIXES = (".ply", ".stl", ".obj")

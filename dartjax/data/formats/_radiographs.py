@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num, Shaped
 
+from dartjax._arrays import PathLike
 from dartjax._errors import DataError
 from dartjax._pixels import full_range, read_pixels
 from dartjax._types import Image
 from dartjax.anatomy import unknown_name
 from dartjax.camera import Camera
-from dartjax.data.formats._nifti import PathLike
 from dartjax.image import Radiograph
 
 Kind = Literal["line_integral", "intensity"]

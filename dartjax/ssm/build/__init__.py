@@ -36,7 +36,6 @@ from dartjax.ssm.build._remesh import triangle_quality as triangle_quality
 from dartjax.ssm.build._spine_quality import spine_extrapolation as spine_extrapolation
 from dartjax.ssm.build._spine_quality import spine_likelihood as spine_likelihood
 from dartjax.ssm.build._spine_quality import spine_regions as spine_regions
-from dartjax.ssm.build._spine_statistics import KEYPOINTS as KEYPOINTS
 from dartjax.ssm.build._spine_statistics import SpineScan as SpineScan
 from dartjax.ssm.build._spine_statistics import SpineStatistics as SpineStatistics
 from dartjax.ssm.build._spine_statistics import estimate_spine as estimate_spine

@@ -25,9 +25,10 @@ from dartjax.ssm._spine_prior import (
     SpinePrior,
     condition_spine,
     expected_frames,
+    pedicle_frame,
     spine_log_likelihood,
 )
-from dartjax.ssm.build._spine_statistics import SpineScan, pedicle_frames_of, spine_values_of
+from dartjax.ssm.build._spine_statistics import SpineScan, spine_points_of, spine_values_of
 from dartjax.transforms import SE3, SO3
 
 NUM_OBSERVED = 5
@@ -117,9 +118,12 @@ def spine_extrapolation(priors: Mapping[str, SpinePrior], scans: Sequence[SpineS
     return rows
 
 
+_frames = jax.jit(jax.vmap(lambda points: pedicle_frame(points).as_matrix()))
+
+
 def _windows(scan: SpineScan) -> list[tuple[np.ndarray, np.ndarray, int]]:
     """List (frames, observed, hidden level): five levels in a row, and the one above or below."""
-    frames = pedicle_frames_of(scan)
+    frames = np.asarray(_frames(spine_points_of(scan)), float)
     complete = np.all(np.isfinite(frames), axis=(1, 2))
     windows = []
     for first in range(len(SPINE_LEVELS) - NUM_OBSERVED):

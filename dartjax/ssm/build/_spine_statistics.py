@@ -8,13 +8,19 @@ few factors, fitted by expectation maximisation (Little, Rubin 2019, chapter 11)
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial.transform import Rotation
 
-from dartjax.ssm._spine_prior import NUM_SIZES, NUM_STEPS, SPINE_LEVELS, num_spine_values
+from dartjax.ssm._spine_prior import (
+    KEYPOINTS,
+    NUM_SIZES,
+    NUM_STEPS,
+    SPINE_LEVELS,
+    num_spine_values,
+    spine_values,
+)
 
-KEYPOINTS = ("body", "left", "right")  # centres of the body and of the pedicles
 _NUM_ITERATIONS = 60
 _OUTLIER_SPREADS = 5.0  # robust standard deviations beyond which a value counts as misplaced
 _LOADING_RIDGE = 4.0  # scans: loadings of values seen in few scans are near 0
@@ -41,45 +47,25 @@ class SpineStatistics(NamedTuple):
     prone_shift: Float[np.ndarray, " value"]  # of the mean
     loadings: Float[np.ndarray, "value factor"]
     noise: Float[np.ndarray, " value"]  # standard deviations
-    num_scans: Float[np.ndarray, " value"]  # behind every value
+    num_people: Float[np.ndarray, " value"]  # behind every value
 
 
-def pedicle_frame(points: Keypoints) -> Float[np.ndarray, "4 4"]:
-    """Return the frame of a vertebra's body and pedicles: origin at the body centre, x from the
-    left to the right pedicle, y from the middle of the pedicles to the body centre, across x."""
-    across = points["right"] - points["left"]
-    x = across / np.linalg.norm(across)
-    forward = points["body"] - 0.5 * (points["left"] + points["right"])
-    y = forward - (forward @ x) * x
-    y = y / np.linalg.norm(y)
-    frame = np.eye(4)
-    frame[:3, :3] = np.stack([x, y, np.cross(x, y)], axis=1)
-    frame[:3, 3] = points["body"]
-    return frame
-
-
-def pedicle_frames_of(scan: SpineScan) -> Float[np.ndarray, "level 4 4"]:
-    """Return the frames of all levels of a scan, NaN where one of the three points is missing."""
-    frames = np.full((len(SPINE_LEVELS), 4, 4), np.nan)
+def spine_points_of(scan: SpineScan) -> Float[np.ndarray, "level 3 3"]:
+    """Return the points `KEYPOINTS` of all levels of a scan, NaN where one is missing."""
+    points = np.full((len(SPINE_LEVELS), len(KEYPOINTS), 3), np.nan, np.float32)
     for i, level in enumerate(SPINE_LEVELS):
-        points = scan.levels.get(level, {})
-        if set(KEYPOINTS) <= set(points):
-            frames[i] = pedicle_frame(points)
-    return frames
+        own = scan.levels.get(level, {})
+        if set(KEYPOINTS) <= set(own):
+            points[i] = [own[name] for name in KEYPOINTS]
+    return points
 
 
 def spine_values_of(scan: SpineScan) -> Float[np.ndarray, " value"]:
     """Return the values of a scan in the order of `SpinePrior`, NaN where missing."""
-    frames = pedicle_frames_of(scan)
-    steps = np.full((NUM_STEPS, 6), np.nan)
-    for i in np.flatnonzero(np.isfinite(frames[:-1] + frames[1:]).all((1, 2))):
-        step = np.linalg.inv(frames[i]) @ frames[i + 1]
-        steps[i] = np.r_[step[:3, 3], Rotation.from_matrix(step[:3, :3]).as_rotvec()]
-    sizes = np.full((len(SPINE_LEVELS), NUM_SIZES), np.nan)
-    for i in np.flatnonzero(np.isfinite(frames).all((1, 2))):
-        body, left, right = (scan.levels[SPINE_LEVELS[i]][name] for name in KEYPOINTS)
-        sizes[i] = np.linalg.norm(right - left), np.linalg.norm(body - 0.5 * (left + right))
-    return np.r_[steps.ravel(), sizes.ravel()]
+    return np.asarray(_values(spine_points_of(scan)), float)
+
+
+_values = jax.jit(spine_values)
 
 
 def estimate_spine(scans: Sequence[SpineScan], num_factors: int) -> SpineStatistics:
@@ -112,7 +98,7 @@ def estimate_spine(scans: Sequence[SpineScan], num_factors: int) -> SpineStatist
         prone_shift=np.where(enough, shift[source], 0.0),
         loadings=np.where(enough[:, None], loadings[source], 0.0),
         noise=np.where(enough, noise[source], _EXTRAPOLATED * total[source]),
-        num_scans=weight @ seen,
+        num_people=weight @ seen,
     )
 
 
