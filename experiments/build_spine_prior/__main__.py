@@ -11,6 +11,7 @@ that is written with everybody. Takes about two minutes on 2 cores.
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from dartjax import data, registration, report, ssm
@@ -85,7 +86,7 @@ def _estimated(scans: Sequence[build.SpineScan], settings: Settings) -> build.Sp
 
 def _supine(statistics: build.SpineStatistics) -> ssm.SpinePrior:
     arrays = (statistics.mean, statistics.loadings, statistics.noise)
-    return ssm.SpinePrior(*(np.asarray(array, np.float32) for array in arrays))  # pyright: ignore
+    return ssm.SpinePrior(*(jnp.asarray(array, jnp.float32) for array in arrays))
 
 
 if __name__ == "__main__":

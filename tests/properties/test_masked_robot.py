@@ -2,6 +2,8 @@
 them. The searches over correspondences are not differentiable, so only their results are compared.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,57 +35,44 @@ def balls():
     return pixels, GUIDE.balls, hidden(jnp.array([3, 10]), shape=(28,))
 
 
-def test_points_of_a_projection(balls):
+def rays(pixels, points, valid):
+    """Image of the balls under a fitted projection: its matrix alone has no scale."""
+    P = carm.projection_dlt(points, pixels, valid)
+    seen = jnp.concatenate([GUIDE.balls, jnp.ones((28, 1))], axis=1) @ P.T
+    return seen[:, :2] / seen[:, 2:] / 100.0
+
+
+def linear_pose(pixels, points, valid):
+    return carm.pnp_dlt(pixels, points, valid, K).as_matrix()
+
+
+def refined_pose(pixels, points, valid):
+    fit, status = carm.pnp_lm(pixels, points, valid.astype(pixels.dtype), K, POSE)
+    return fit.T_camera_object.as_matrix(), fit.rms_px, status
+
+
+def evolved_pose(pixels, points, valid):
+    spread, weight = jnp.array([2.0, 2.0, 10.0, 0.02, 0.02, 0.02]), valid.astype(pixels.dtype)
+    return carm.pnp_evolution(
+        pixels, points, weight, K, POSE, spread, key=jax.random.key(0), num_generations=10
+    ).as_matrix()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "gradient"),
+    [
+        (rays, False),
+        pytest.param(linear_pose, True, marks=pytest.mark.slow),
+        pytest.param(refined_pose, True, marks=pytest.mark.slow),
+        pytest.param(evolved_pose, False, marks=pytest.mark.slow),
+    ],
+)
+def test_points_of_a_projection_or_pose(balls, estimator, gradient):
     pixels, points, ignored = balls
-
-    def rays(pixels, points):
-        """The matrix has no scale: what it does to points is compared."""
-        P = carm.projection_dlt(points, pixels, ~ignored)
-        seen = jnp.concatenate([GUIDE.balls, jnp.ones((28, 1))], axis=1) @ P.T
-        return seen[:, :2] / seen[:, 2:] / 100.0
-
+    found = functools.partial(estimator, valid=~ignored)
     arguments = {"pixels": pixels, "points": points}
-    assert_ignored(
-        rays, arguments, dict.fromkeys(arguments, ignored), gradient=False, rtol=1e-3, atol=1e-3
-    )
-
-
-@pytest.mark.slow
-def test_points_of_a_linear_pose(balls):
-    pixels, points, ignored = balls
-    pose = lambda **k: carm.pnp_dlt(**k, valid=~ignored, K=K).as_matrix()  # noqa: E731
-    arguments = {"pixels": pixels, "points": points}
-    assert_ignored(pose, arguments, dict.fromkeys(arguments, ignored), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_points_of_a_refined_pose(balls):
-    pixels, points, ignored = balls
-
-    def refined(pixels, points):
-        weight = (~ignored).astype(pixels.dtype)
-        fit, status = carm.pnp_lm(pixels, points, weight, K, POSE)
-        return fit.T_camera_object.as_matrix(), fit.rms_px, status
-
-    arguments = {"pixels": pixels, "points": points}
-    assert_ignored(refined, arguments, dict.fromkeys(arguments, ignored), rtol=1e-3, atol=1e-2)
-
-
-@pytest.mark.slow
-def test_points_of_a_pose_by_evolution(balls):
-    pixels, points, ignored = balls
-
-    def evolved(pixels, points):
-        weight = (~ignored).astype(pixels.dtype)
-        spread = jnp.array([2.0, 2.0, 10.0, 0.02, 0.02, 0.02])
-        return carm.pnp_evolution(
-            pixels, points, weight, K, POSE, spread, key=jax.random.key(0), num_generations=10
-        ).as_matrix()
-
-    arguments = {"pixels": pixels, "points": points}
-    assert_ignored(
-        evolved, arguments, dict.fromkeys(arguments, ignored), gradient=False, rtol=1e-3, atol=1e-2
-    )
+    ignored = dict.fromkeys(arguments, ignored)
+    assert_ignored(found, arguments, ignored, gradient=gradient, rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture(scope="module")

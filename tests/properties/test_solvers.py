@@ -257,6 +257,7 @@ def test_no_operation_makes_a_nan(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
 def test_no_result_holds_a_nan(name):
+    """As `jax_debug_nans` reports in a compiled function."""
     solver = WHOLE[name]
     with jax.debug_nans(True):
         results = jax.jit(solver.function)(*cast(solver.arguments, jnp.float32))
