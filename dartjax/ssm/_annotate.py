@@ -28,6 +28,7 @@ SIGN_OF_SIDE = {"left": -1.0, "right": 1.0}
 _FRONT_MARGIN = 5.0  # mm kept between the target and the anterior wall
 _ENTRY_SKIP = 4.5  # mm from the entry where the wall is ignored
 _PEDICLE_BACK = -6.0  # mm from the isthmus: anterior to it the wall always counts
+_SMALLEST_SHARE = 0.15  # of the coronal section, which at T1 is four times the pedicle
 _LONGEST_BACK, _STEP = 40.0, 0.75  # mm, search for the entry posterior to the isthmus
 
 
@@ -146,16 +147,19 @@ class Section(NamedTuple):
 def isthmus_section(solid: Solid, side: str) -> Section:
     """Find the smallest section across the pedicle of one side.
 
-    First the smallest coronal section next to the open canal, then the smallest among planes
-    near it that face the converging axis of the pedicle (rotated by 0 to 40 degrees about z).
+    First the smallest coronal section next to the front half of the open canal, then the smallest
+    among planes near it that face the converging axis of the pedicle (rotated by 0 to 40 degrees
+    about z).
+    Sections under `_SMALLEST_SHARE` of the coronal one are slivers that a plane cuts off elsewhere.
     """
-    start = _coronal_isthmus(solid, side)
+    start, coronal_area = _coronal_isthmus(solid, side)
     sections = [
         _section(solid, side, start, np.radians(angle), offset)
         for angle in range(0, 45, 10)
         for offset in np.arange(-5.0, 5.1, 1.0)
     ]
-    return min((s for s in sections if s is not None), key=lambda s: s.area)
+    smallest = _SMALLEST_SHARE * coronal_area
+    return min((s for s in sections if s is not None and s.area >= smallest), key=lambda s: s.area)
 
 
 def _contour(solid: Solid, section: Section, count: int = 24) -> Float[np.ndarray, "k 3"]:
@@ -166,7 +170,9 @@ def _contour(solid: Solid, section: Section, count: int = 24) -> Float[np.ndarra
     return np.stack([exit_point(solid, ray, section.center) for ray in rays])
 
 
-def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
+def _coronal_isthmus(solid: Solid, side: str) -> tuple[Float[np.ndarray, "3"], float]:
+    """Find the smallest coronal section next to the front half of the open canal: its centre, and
+    its area, mm^2."""
     x, y = solid.axis(0), solid.axis(1)
     lateral = solid.occupancy & (x * SIGN_OF_SIDE[side] > 0)[:, None, None]
     closed = solid.occupancy[np.abs(x) < 1.0].any((0, 2)) | ~lateral.any((0, 2))
@@ -174,7 +180,9 @@ def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
     # The run of open slices nearest to the body is the canal; others are next to a bent tip.
     canal = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)[-1]
     centers, areas = [], []
-    for j in canal:
+    # Farther back are the laminae: at T1, where the transverse process is beside the pedicle, their
+    # sections are the smaller ones.
+    for j in canal[len(canal) // 2 :]:
         labels = label_parts(lateral[:, j])[0]
         size = np.bincount(labels.ravel())[1:]
         index = np.argwhere(labels == 1 + int(np.argmax(size))).mean(0)
@@ -182,7 +190,8 @@ def _coronal_isthmus(solid: Solid, side: str) -> Float[np.ndarray, "3"]:
         areas.append(size.max())
     if not areas:
         raise ValueError(f"no {side} pedicle next to the canal: is the mesh in its vertebra frame?")
-    return centers[int(np.argmin(areas))]
+    thinnest = int(np.argmin(areas))
+    return centers[thinnest], float(areas[thinnest]) * solid.spacing**2
 
 
 def _section(

@@ -20,7 +20,10 @@ from dartjax.synthverse._sizes import LEVELS
 from dartjax.synthverse._solids import Field
 from dartjax.synthverse._vertebra import VertebraForm
 
-FORBIDDEN = ("lidc", "lidc0001", "tptbox", "tptct")
+FORBIDDEN = (
+    *("lidc", "lidc0001", "tptbox", "tptct"),
+    *("verse005", "verse006", "verse007", "verse009"),
+)
 STEP_MM = 0.7
 _MARGIN_MM = 9.0
 _SCALE_RANGE = (0.84, 1.2)

@@ -17,3 +17,11 @@ def shape_folder(given: str | None) -> pathlib.Path:
 def rejected_entries(rejected: Sequence[data.Rejected]) -> list[dict[str, str]]:
     """Make entries of a record for rejected vertebrae."""
     return [{**dataclasses.asdict(each), "source": each.source.name} for each in rejected]
+
+
+def whole_numbers(given: Sequence[str], flag: str) -> list[int]:
+    """Return the numbers of a flag. DataError for other words and for numbers under 1."""
+    for text in given:
+        if not text.strip().isdigit() or int(text) < 1:
+            raise data.DataError(f"--{flag}={text}: give whole numbers from 1, such as 15,40")
+    return [int(text) for text in given]

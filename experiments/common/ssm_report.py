@@ -111,6 +111,7 @@ def write_tables(out: pathlib.Path, quality: Quality) -> None:
         "bands": "Coefficients of held-out subjects, by band of modes",
         "lengths": "Lengths of the mean of each level",
         "spreads": "Spread of lengths over random shapes (15 modes)",
+        "subjects": "Leave-one-out fits by number of subjects behind the models",
     }
     for name, title in titles.items():
         rows = getattr(quality, name)

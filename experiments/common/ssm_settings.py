@@ -15,3 +15,6 @@ class ShapeData:
     exclude_subjects: tuple[str, ...] = setting(
         (), "Subjects that the models must not have seen, such as lidc0001,tptct."
     )
+    exclude_vertebrae: tuple[str, ...] = setting(
+        (), "Vertebrae that are not used, such as fractured ones: SUBJECT/LEVEL,..."
+    )

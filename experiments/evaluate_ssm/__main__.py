@@ -24,10 +24,13 @@ from experiments.evaluate_ssm.settings import Settings
 
 def main(ctx: launch.RunContext, settings: Settings) -> None:
     """Fit and grade every vertebra, and write the cases and tables by level."""
-    modes = [_number_of_modes(text) for text in settings.modes]
+    modes = ssm_data.whole_numbers(settings.modes, "modes")
     folder = ssm_data.shape_folder(settings.data)
     shapes, rejected = data.collect_shapes(
-        folder, labels=cast(data.Numbering, settings.labels), progress=launch.progress
+        folder,
+        without_vertebrae=settings.exclude_vertebrae,
+        labels=cast(data.Numbering, settings.labels),
+        progress=launch.progress,
     )
 
     people = data.people_behind(folder, (shape.subject for shape in shapes))
@@ -39,7 +42,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     leaks = {s for s in sets if any(data.includes_subject(cards[s], p) for p in people[s])}
     kept_out = {person for s in sets if s not in leaks for person in people[s]}
 
-    cases, tiles = _fit_all(shapes, modes, sets)
+    cases, tiles = _fit_all(shapes, modes, sets, settings.fracture_modes)
 
     record = ctx.record(
         dataset=folder.absolute().name,
@@ -60,12 +63,6 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     ssm_report.write_errors(ctx.out, tiles, len(modes))
 
 
-def _number_of_modes(text: str) -> int:
-    if not text.strip().isdigit() or int(text) < 1:
-        raise data.DataError(f"--modes={text}: give whole numbers from 1, such as --modes=15,40")
-    return int(text)
-
-
 def _set_for(people: Sequence[str], exclude: Sequence[str], given: str | None) -> pathlib.Path:
     """Return the folder of the models in `given`, or of a packaged set without excluded subjects.
 
@@ -83,6 +80,7 @@ def _fit_all(
     shapes: Sequence[data.TrainingShape],
     modes: Sequence[int],
     sets: Mapping[str, pathlib.Path],
+    fracture_modes: bool,
 ) -> tuple[list[dict[str, Any]], list[Tile]]:
     """Fit every vertebra with every number of modes; return a case and a tile of each fit."""
     cases, tiles = [], []
@@ -90,7 +88,9 @@ def _fit_all(
         for shape in shapes:
             field = planning.distance_field_from_mesh(shape.surface)
             for num_modes in modes:
-                case, fit, faces = fit_shape_oracle(shape, field, num_modes, sets[shape.subject])
+                case, fit, faces = fit_shape_oracle(
+                    shape, field, num_modes, sets[shape.subject], fracture_modes=fracture_modes
+                )
                 cases.append(case)
                 tiles.append(ssm_report.error_tile(case, fit, faces, field))
                 step(f"{shape.subject} {shape.level} {num_modes} modes: {case['dice']:.3f}")

@@ -64,6 +64,7 @@ def test_excluded_subjects_select_the_model_not_the_cases(folder, tmp_path):
         ("evaluate_ssm", ("--data=/nowhere",), "no such folder"),
         ("evaluate_ssm", ("--data=/nowhere", "--modes=many"), "give whole numbers"),
         ("build_ssm", (), "--data is required"),
+        ("build_ssm", ("--data=.", "--packaged", "--name=x"), "--packaged builds"),
         ("build_template", (), "--data is required"),
     ],
 )
@@ -71,6 +72,21 @@ def test_mistakes_are_one_clear_line(name, flags, message, tmp_path):
     done = start(name, *flags, f"--out={tmp_path / 'run'}")
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_vertebrae_can_be_left_out(folder):
+    used, rejected = data.collect_shapes(folder, without_vertebrae=["someone/T8"])
+    assert [shape.level for shape in used] == ["L3"]
+    assert [(each.level, each.reason) for each in rejected] == [("T8", "left out by the user")]
+
+
+def test_the_packaged_sets_are_those_of_the_command():
+    """In a checkout; a wheel has some of them."""
+    for name, excluded in card.PACKAGED.items():
+        found = data.shape_model_card(name)
+        assert found["name"] == name and set(found["subjects_excluded"]) == set(excluded)
+        assert not set(found["subjects_included"]) & set(excluded)
+        assert found["licence"] == ("Apache-2.0" if name == "permissive" else "CC BY-SA 4.0")
 
 
 def test_the_recipes_are_the_choices_of_the_flag():

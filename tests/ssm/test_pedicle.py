@@ -9,7 +9,7 @@ import trimesh
 
 from dartjax import data, planning, ssm
 from dartjax import mesh as meshes
-from dartjax.ssm import build
+from dartjax.ssm import _annotate, build
 from dartjax.ssm._annotate import isthmus_section
 from dartjax.ssm._pedicle import _squared_distance, _winding_number
 from dartjax.ssm._voxels import solid_of
@@ -101,7 +101,7 @@ def test_corridor_is_that_of_a_dense_search(model):
     radius = np.asarray(radius_of(model, model.mean_shape))
     surface = trimesh.Trimesh(model.mean_shape, model.faces, process=False)
     bone = meshes.TriangleMesh(model.mean_shape, model.faces)
-    field = planning.distance_field_from_mesh(bone)
+    field = planning.distance_field_from_mesh(bone, spacing=0.5)
     center = np.asarray(isthmus(model, model.mean_shape).center, float)
     for i, (entry, target) in enumerate(np.asarray(ssm.paths(model, model.mean_shape), float)):
         axis = (target - entry) / np.linalg.norm(target - entry)
@@ -163,3 +163,28 @@ def test_gradients(x64, model):
 
     assert_gradient(lengths, x, rtol=1e-5)
     assert_gradient(lambda b: ssm.corridor_radius(wide, ssm.instance(wide, b))[1], x, rtol=1e-5)
+
+
+def test_a_sliver_that_a_plane_cuts_off_is_no_section(monkeypatch):
+    model = data.load_shape_model("T9", num_modes=1)
+    solid = solid_of(np.asarray(model.mean_shape, float), np.asarray(model.faces))
+    true = isthmus_section(solid, "left")
+    section = _annotate._section
+
+    def with_slivers(solid, side, start, angle, offset):
+        found = section(solid, side, start, angle, offset)
+        return found._replace(area=0.5, width=0.3) if found and offset == 4.0 else found
+
+    monkeypatch.setattr(_annotate, "_section", with_slivers)
+    found = isthmus_section(solid, "left")
+    assert found.area == pytest.approx(true.area, rel=0.05) and found.width > 3.0
+
+
+def test_the_pedicles_of_t1_are_beside_the_front_of_the_canal():
+    """Where the transverse process is beside the pedicle, every coronal section holds both."""
+    for name in ("all", "permissive", "without_lidc0001"):
+        model = data.load_shape_model("T1", path=name, num_modes=1)
+        found = isthmus(model, model.mean_shape)
+        center, width = np.asarray(found.center), np.asarray(found.width)
+        assert (np.abs(center[:, 0]) < 17.0).all() and (center[:, 1] > -13.0).all(), name
+        assert (width > 6.5).all() and (width < 11.5).all(), name

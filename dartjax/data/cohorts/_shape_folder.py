@@ -23,13 +23,15 @@ def collect_shapes(
     folder: PathLike,
     *,
     without: Sequence[str] = (),
+    without_vertebrae: Sequence[str] = (),
     labels: Numbering = "verse",
     progress: Progress = no_progress,
 ) -> tuple[list[TrainingShape], list[Rejected]]:
     """Load every vertebra in a folder that passes the checks of `load_shapes`.
 
-    Subjects in `without` are skipped. `labels` is the numbering of masks. The second result lists
-    the rejected vertebrae and files. DataError when no vertebra remains.
+    Subjects in `without` are skipped; vertebrae in `without_vertebrae` ("verse009/T5"), such as
+    fractured ones, are rejected. `labels` is the numbering of masks. The second result lists the
+    rejected vertebrae and files. DataError when no vertebra remains.
     """
     sources = [
         s for s in find_shapes(folder, labels=labels) if not same_subject(s.subject, without)
@@ -41,7 +43,13 @@ def collect_shapes(
     taken: dict[tuple[str, str], Path] = {}
     with progress("vertebrae", len(sources)) as step:
         for source in sources:
-            found, failed = load_shapes(source, taken)
+            loaded, failed = load_shapes(source, taken)
+            found = [shape for shape in loaded if _name(shape) not in without_vertebrae]
+            failed += [
+                Rejected(shape.subject, shape.level, shape.source, "left out by the user")
+                for shape in loaded
+                if _name(shape) in without_vertebrae
+            ]
             shapes += found
             rejected += failed
             taken |= {(shape.subject, shape.level): shape.source for shape in found}
@@ -50,6 +58,10 @@ def collect_shapes(
     if not shapes:
         raise DataError(f"{folder}: no vertebra passes the checks: {rejected[0].reason}")
     return shapes, rejected
+
+
+def _name(shape: TrainingShape) -> str:
+    return f"{shape.subject}/{shape.level}"
 
 
 def people_behind(folder: PathLike, subjects: Iterable[str]) -> dict[str, tuple[str, ...]]:

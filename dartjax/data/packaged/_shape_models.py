@@ -5,8 +5,9 @@ command, quality). Several sets are packaged. They were built from different sub
 every subject with reported results there is a set that has not seen it.
 
 In `models.npz`: `faces`, `mirror`, `parts` (common to all levels); per region `REGION/modes`;
-per level `LEVEL/mean_shape` and its annotations. Lengths are integers in units of 0.05
-micrometres; weights, which must sum to 1, are kept as they are.
+per level `LEVEL/mean_shape` and its annotations. Means are integers in units of 0.05 micrometres,
+modes 16-bit integers in units of 1 micrometre (before 0.2: as means); weights, which must sum to 1,
+are kept as they are.
 """
 
 import pathlib
@@ -32,6 +33,7 @@ SUPERNUMERARY = {"T13": "T12", "L6": "L5"}
 _COMMON = ("faces", "mirror", "parts")
 _POINTS = ("landmark_points", "backup_points", "path_points", "isthmus_points")
 _STEP_MM = 5e-5
+_MODE_STEP_MM = 1e-3  # of 16-bit modes; 40 modes at random are off by 0.002 mm
 _FIELDS = ("name", "subjects_included", "sources", "levels")
 
 
@@ -40,16 +42,18 @@ def load_shape_model(
     *,
     exclude: Iterable[str] = (),
     path: PathLike | None = None,
+    permissive: bool = False,
     num_modes: int = 15,
 ) -> ShapeModel:
     """Load the shape model of one level ("T1" to "L5"; "T13" and "L6" use the level above).
 
-    The model comes from the set in the folder `path`, or else from the packaged set with the most
-    subjects that has seen none of `exclude`. The mean belongs to the level, the modes to its
-    region. DataError for a missing or damaged set, an unknown level, excluded subjects that every
-    set (or the one in `path`) has seen, and more modes than are stored.
+    The model comes from the set `path` (a folder, or the name of a packaged set), or else from the
+    packaged set with the most subjects that has seen none of `exclude`; with `permissive`, from
+    sets under the Apache licence only. The mean belongs to the level, the modes to its region.
+    DataError for a missing or damaged set, an unknown level, excluded subjects that every set (or
+    the one in `path`) has seen, and more modes than are stored.
     """
-    folder = shape_model_set(exclude, path=path)
+    folder = shape_model_set(exclude, path=path, permissive=permissive)
     stored = SUPERNUMERARY.get(level, level)
     model = _read_model(folder / _MODELS, stored, level)
     if num_modes > model.num_modes:
@@ -60,15 +64,21 @@ def load_shape_model(
     return truncate(model, num_modes)
 
 
-def shape_model_set(exclude: Iterable[str] = (), *, path: PathLike | None = None) -> pathlib.Path:
+def shape_model_set(
+    exclude: Iterable[str] = (), *, path: PathLike | None = None, permissive: bool = False
+) -> pathlib.Path:
     """Return the folder of the set of shape models that has seen none of `exclude`.
 
-    Among the packaged sets, it is the one with the most subjects; with `path`, it is that folder.
-    DataError if no such set exists.
+    Among the packaged sets, it is the one with the most subjects, with `permissive` of those under
+    the Apache licence (sets made from VerSe are CC BY-SA 4.0); `path` names a packaged set or a
+    folder instead. DataError if no such set exists.
     """
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
-    folders = [pathlib.Path(path)] if path is not None else _packaged_sets()
+    folders = [_folder_of(path)] if path is not None else _packaged_sets()
     cards = {folder: shape_model_card(folder) for folder in folders}
+    if permissive and path is None:
+        cards = {f: card for f, card in cards.items() if card.get("licence") == "Apache-2.0"}
+        folders = list(cards)
     seen = {f: [s for s in exclude if includes_subject(card, s)] for f, card in cards.items()}
     unseen = [folder for folder in folders if not seen[folder]]
     if not unseen:
@@ -91,7 +101,7 @@ def shape_model_card(path: PathLike | None = None) -> dict[str, Any]:
     The card holds name, subjects_included, sources, levels and quality. DataError when it is
     missing or damaged, or is another kind of card.
     """
-    folder = shape_model_set() if path is None else pathlib.Path(path)
+    folder = shape_model_set() if path is None else _folder_of(path)
     card = read_card(
         folder, data_file=_MODELS, fields=_FIELDS, what="shape models", maker="save_shape_models"
     )
@@ -125,7 +135,7 @@ def save_shape_models(
     arrays: dict[str, Any] = {}
     for level, model in models.items():
         arrays |= {name: np.asarray(getattr(model, name), np.int16) for name in _COMMON}
-        arrays[f"{region_of(level)}/modes"] = _quantized(model.modes)
+        arrays[f"{region_of(level)}/modes"] = _quantized_modes(model.modes)
         arrays[f"{level}/mean_shape"] = _quantized(model.mean_shape)
         for name in _POINTS:
             points = getattr(model, name)
@@ -160,6 +170,13 @@ def _plain(subject: str) -> str:
     return subject.lower().removeprefix("sub-")
 
 
+def _folder_of(path: PathLike) -> pathlib.Path:
+    """Return the folder of a set, given by its path or by the name of a packaged set."""
+    packaged = SHAPE_MODELS / path
+    is_name = pathlib.Path(path).name == str(path) and (packaged / CARD).is_file()
+    return packaged if is_name and not pathlib.Path(path).exists() else pathlib.Path(path)
+
+
 def _packaged_sets() -> list[pathlib.Path]:
     folders = sorted(card.parent for card in SHAPE_MODELS.glob(f"*/{CARD}"))
     if not folders:
@@ -176,6 +193,13 @@ def _quantized(values: Any) -> np.ndarray:
     return np.round(np.asarray(values, np.float64) / _STEP_MM).astype(np.int32)
 
 
+def _quantized_modes(modes: Any) -> np.ndarray:
+    whole = np.round(np.asarray(modes, np.float64) / _MODE_STEP_MM)
+    if np.abs(whole).max() > np.iinfo(np.int16).max:
+        raise DataError("a mode moves a vertex by over 32 mm per standard deviation")
+    return whole.astype(np.int16)
+
+
 def _read_model(file: pathlib.Path, stored_level: str, level: str) -> ShapeModel:
     with open_arrays(file) as arrays:
         levels = [key.split("/")[0] for key in arrays.files if key.endswith("/mean_shape")]
@@ -187,7 +211,9 @@ def _read_model(file: pathlib.Path, stored_level: str, level: str) -> ShapeModel
 
 def _assembled(arrays: Mapping[str, np.ndarray], level: str) -> ShapeModel:
     def lengths(name: str):
-        return jnp.asarray(arrays[name] * _STEP_MM, jnp.float32)
+        values = arrays[name]
+        step = _MODE_STEP_MM if values.dtype == np.int16 else _STEP_MM
+        return jnp.asarray(values * step, jnp.float32)
 
     def points(name: str) -> CarriedPoints:
         vertices = jnp.asarray(arrays[f"{level}/{name}/vertices"], jnp.int32)

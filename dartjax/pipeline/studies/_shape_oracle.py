@@ -24,11 +24,15 @@ def fit_shape_oracle(
     field: planning.DistanceField,
     num_modes: int,
     folder: pathlib.Path,
+    *,
+    fracture_modes: bool = False,
 ) -> tuple[dict[str, Any], ssm.Registration, Int[np.ndarray, "face 3"]]:
-    """Fit the shape model to the true surface of one vertebra; return the grades with the
-    clearance of its paths in the true bone (distance field `field`), the fit, and its
-    triangles."""
+    """Fit the shape model to the true surface of one vertebra, optionally with three fracture modes
+    added; return the grades with the clearance of its paths in the true bone (distance field
+    `field`), the fit, and its triangles."""
     model = data.load_shape_model(shape.level, path=folder, num_modes=num_modes)
+    if fracture_modes:
+        model = ssm.with_fracture_modes(model)
     vertices, faces = np.asarray(shape.surface.vertices, float), np.asarray(shape.surface.faces)
     fit = ssm.register_surface(model, vertices, faces)
     grades = metrics.reconstruction_metrics(TriangleMesh(fit.vertices, model.faces), shape.surface)

@@ -25,11 +25,12 @@ from dartjax.ssm.build._quality import Quality as Quality
 from dartjax.ssm.build._quality import leave_one_subject_out as leave_one_subject_out
 from dartjax.ssm.build._quality import measure_quality as measure_quality
 from dartjax.ssm.build._regions import LEVELS_OF_REGION as LEVELS_OF_REGION
+from dartjax.ssm.build._regions import Mapped as Mapped
+from dartjax.ssm.build._regions import Remember as Remember
 from dartjax.ssm.build._regions import annotated_models as annotated_models
 from dartjax.ssm.build._regions import build_regions as build_regions
 from dartjax.ssm.build._registration import NUM_ROUNDS as NUM_ROUNDS
 from dartjax.ssm.build._registration import RegisteredSurface as RegisteredSurface
-from dartjax.ssm.build._registration import Remember as Remember
 from dartjax.ssm.build._registration import TrainingSurface as TrainingSurface
 from dartjax.ssm.build._registration import register_surfaces as register_surfaces
 from dartjax.ssm.build._remesh import triangle_quality as triangle_quality
@@ -39,6 +40,7 @@ from dartjax.ssm.build._spine_quality import spine_regions as spine_regions
 from dartjax.ssm.build._spine_statistics import SpineScan as SpineScan
 from dartjax.ssm.build._spine_statistics import SpineStatistics as SpineStatistics
 from dartjax.ssm.build._spine_statistics import estimate_spine as estimate_spine
+from dartjax.ssm.build._spine_statistics import frames_in_vertebrae as frames_in_vertebrae
 from dartjax.ssm.build._spine_statistics import spine_mirror_signs as spine_mirror_signs
 from dartjax.ssm.build._spine_statistics import spine_values_of as spine_values_of
 from dartjax.ssm.build._template import Template as Template

@@ -82,7 +82,7 @@ class Recipe(NamedTuple):
     symmetric_fraction: float = 0.88
     isotropic_scale: float = 0.06
     axis_scale: float = 0.04
-    sample_weight: float = 0.5  # of the registered shapes' own standard deviation
+    sample_weight: float = 0.7  # of the registered shapes' own standard deviation
     part_weight: float = 1.0  # of the motions of parts
     smooth_weight: float = 1.0  # of the Gaussian process
     thickness_mm: float = 0.5  # of a motion of the whole surface along its normals
@@ -116,8 +116,9 @@ def build_region(
         raise ValueError(
             f"no shapes of {levels[0]} to {levels[-1]}: give training shapes of these levels"
         )
-    means = level_means([*shapes, *neighbours], topology)
-    means |= _interpolate_levels(means, levels)
+    means = level_means(shapes, topology)
+    if set(means) != set(levels):
+        means |= _interpolate_levels(means | level_means(neighbours, topology), levels)
     center = symmetrized(np.mean([means[level] for level in levels], axis=0), topology.mirror)
     factor = _covariance_factor(center, shapes, topology, recipe)
     modes = principal_modes(factor, center, topology.faces, num_modes)
@@ -213,7 +214,7 @@ def _interpolate_levels(
     means: Mapping[str, _Surface], levels: Sequence[str]
 ) -> dict[str, _Surface]:
     """Interpolate or extrapolate levels without shapes from the two nearest levels with shapes."""
-    known = list(means)
+    known = sorted(means, key=_number)
     interpolated = {}
     for level in [level for level in levels if level not in means]:
         order = sorted(known, key=lambda other: abs(_number(other) - _number(level)))[:2]

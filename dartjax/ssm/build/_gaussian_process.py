@@ -16,7 +16,7 @@ from scipy import linalg, spatial
 
 MIRROR = np.array([-1.0, 1.0, 1.0])
 # Weight of motion along the surface relative to motion across it, in the selection of modes.
-TANGENTIAL = 0.1
+TANGENTIAL = 0.03
 
 
 class Kernel(NamedTuple):

@@ -20,6 +20,7 @@ def self_intersections(
     pairs = _overlapping_boxes(corners)
     shared = (faces[pairs[:, 0], :, None] == faces[pairs[:, 1], None, :]).sum((1, 2))
     pairs = pairs[shared < 2]
+    pairs = pairs[_on_both_sides(corners, pairs) & _on_both_sides(corners, pairs[:, ::-1])]
     hit = np.zeros(len(pairs), bool)
     for one, other in ((0, 1), (1, 0)):
         triangle = corners[pairs[:, one]]
@@ -32,16 +33,21 @@ def self_intersections(
 def _overlapping_boxes(corners: Float[np.ndarray, "face 3 3"]) -> Int[np.ndarray, "pair 2"]:
     """Find the pairs of faces whose bounding boxes overlap, each once."""
     low, high = corners.min(1), corners.max(1)
-    middle = (low + high) / 2.0
-    reach = np.linalg.norm(high - low, axis=1) / 2.0
-    tree = KDTree(middle)
-    found = tree.query_ball_point(middle, reach + reach.max(), return_sorted=True)
-    first = np.repeat(np.arange(len(found)), [len(near) for near in found])
-    second = np.concatenate([np.asarray(near, int) for near in found])
-    once = first < second
-    first, second = first[once], second[once]
-    overlap = ((low[first] <= high[second]) & (low[second] <= high[first])).all(1)
-    return np.stack([first[overlap], second[overlap]], axis=1)
+    diameter = np.linalg.norm(high - low, axis=1).max()
+    pairs = KDTree((low + high) / 2.0).query_pairs(diameter, output_type="ndarray")
+    first, second = pairs[:, 0], pairs[:, 1]
+    return pairs[((low[first] <= high[second]) & (low[second] <= high[first])).all(1)]
+
+
+def _on_both_sides(
+    corners: Float[np.ndarray, "face 3 3"], pairs: Int[np.ndarray, "pair 2"]
+) -> Bool[np.ndarray, " pair"]:
+    """Return whether the plane of the first face has corners of the second on both sides."""
+    origin = corners[:, 0]
+    normal = np.cross(corners[:, 1] - origin, corners[:, 2] - origin)
+    offset = corners[pairs[:, 1]] - origin[pairs[:, 0], None]
+    height = np.einsum("pki,pi->pk", offset, normal[pairs[:, 0]])
+    return (height.min(1) < 0.0) & (height.max(1) > 0.0)
 
 
 def _crosses(

@@ -4,7 +4,9 @@ Compactness, leave-one-subject-out generalisation, specificity, and lengths comp
 published ones.
 """
 
+import collections
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,9 +20,9 @@ from dartjax.anatomy import region_of
 from dartjax.mesh import TriangleMesh
 from dartjax.ssm._model import ShapeModel
 from dartjax.ssm._surface_fit import fit_modes, surface_samples
-from dartjax.ssm.build._build import LENGTHS, Recipe, RegionModel, Target, rigidly_onto
+from dartjax.ssm.build._build import LENGTHS, Recipe, RegionModel, Shape, Target, rigidly_onto
 from dartjax.ssm.build._morphometry import measure
-from dartjax.ssm.build._regions import build_regions
+from dartjax.ssm.build._regions import Mapped, Remember, build_regions
 from dartjax.ssm.build._registration import RegisteredSurface
 from dartjax.ssm.build._remesh import triangle_quality
 from dartjax.ssm.build._template import Template
@@ -42,6 +44,7 @@ class Quality:
     bands: list[Row]  # rms of the coefficients of held-out subjects
     lengths: list[Row]  # of the means, by level
     spreads: list[Row]  # of random samples, by region
+    subjects: list[Row]  # leave-one-out fits by number of subjects behind the models
     summary: dict[str, float]
 
 
@@ -54,18 +57,31 @@ def measure_quality(
     *,
     recipe: Recipe = Recipe(),
     leave_out: bool = True,
+    subject_counts: Sequence[int] = (),
+    remember: Remember | None = None,
+    mapped: Mapped = map,
     progress: Progress = no_progress,
 ) -> Quality:
     """Measure the quality of one set of models.
 
     Without `leave_out` the tables that need leave-one-subject-out models stay empty. `targets` are
-    the published lengths by level and name, `recipe` is that of the set.
+    the published lengths by level and name, `recipe` is that of the set; `remember` and
+    `mapped` as in `build_regions`. `subject_counts` also measures models of so many subjects each.
     """
-    left_out = []
+    left_out, subjects = [], []
     if leave_out:
-        left_out = leave_one_subject_out(
-            registered, template, targets, recipe=recipe, progress=progress
-        )
+        for count in [*subject_counts, None]:
+            left_out = leave_one_subject_out(
+                registered,
+                template,
+                targets,
+                num_subjects=count,
+                recipe=recipe,
+                remember=remember,
+                mapped=mapped,
+                progress=progress,
+            )
+            subjects += _subject_rows(left_out, count)
     rows = _region_rows(regions, registered, left_out)
     lengths = _length_rows(regions, template, targets)
     spreads = _spread_rows(regions, template, targets)
@@ -74,7 +90,7 @@ def measure_quality(
         "folded_pairs": sum(_folded_pairs(model, template) for model in models.values())
     }
     measured = {name: value for name, value in summary.items() if np.isfinite(value)}
-    return Quality(rows, bands, lengths, spreads, measured)
+    return Quality(rows, bands, lengths, spreads, subjects, measured)
 
 
 def leave_one_subject_out(
@@ -82,36 +98,67 @@ def leave_one_subject_out(
     template: Template,
     targets: Targets,
     *,
+    num_subjects: int | None = None,
     recipe: Recipe = Recipe(),
+    remember: Remember | None = None,
+    mapped: Mapped = map,
     progress: Progress = no_progress,
 ) -> list[Row]:
     """Fit every surface by a model built without its subject: metrics and coefficients by number
-    of modes. A region without shapes of another subject is skipped."""
-    fits = []
+    of modes. A region without shapes of another subject is skipped.
+
+    With `num_subjects`, only so many other subjects are used: those with the most vertebrae of the
+    region, the first by name among equals.
+    """
     pairs = sorted({(r.surface.subject, region_of(r.surface.level)) for r in registered})
+    left_out = functools.partial(
+        _left_out, template=template, targets=targets, recipe=recipe, remember=remember
+    )
+    own, others = [], []
+    for subject, region in pairs:
+        of_subject = [r for r in registered if r.surface.subject == subject]
+        own.append([r for r in of_subject if region_of(r.surface.level) == region])
+        shapes = [r.shape for r in registered if r.surface.subject != subject]
+        others.append(shapes if num_subjects is None else _of_most(shapes, region, num_subjects))
+    fits: list[Row] = []
     with progress("leave one subject out", len(pairs)) as step:
-        for subject, region in pairs:
-            others = [r.shape for r in registered if r.surface.subject != subject]
-            try:
-                built = build_regions(
-                    others,
-                    template.topology,
-                    targets,
-                    num_modes=max(MODE_COUNTS),
-                    recipe=recipe,
-                    regions=[region],
-                )[region]
-            except ValueError as error:
-                step(f"{subject} {region}: skipped, {error}")
-                continue
-            for held_out in registered:
-                if (
-                    held_out.surface.subject == subject
-                    and held_out.surface.level in built.level_shapes
-                ):
-                    fits += _fits(held_out, built, template, region)
-            step(f"{subject} {region}")
+        found = mapped(left_out, [region for _, region in pairs], own, others)
+        for (subject, region), (rows, note) in zip(pairs, found, strict=True):
+            fits += rows
+            step(f"{subject} {region}{note}")
     return fits
+
+
+def _left_out(
+    region: str,
+    held_out: Sequence[RegisteredSurface],
+    others: Sequence[Shape],
+    template: Template,
+    targets: Targets,
+    recipe: Recipe,
+    remember: Remember | None,
+) -> tuple[list[Row], str]:
+    """Fit the surfaces of one subject by a model of the others; the note says why it is skipped."""
+    try:
+        built = build_regions(
+            others,
+            template.topology,
+            targets,
+            num_modes=max(MODE_COUNTS),
+            recipe=recipe,
+            regions=[region],
+            remember=remember,
+        )[region]
+    except ValueError as error:
+        return [], f": skipped, {error}"
+    return [row for each in held_out for row in _fits(each, built, template, region)], ""
+
+
+def _of_most(shapes: Sequence[Shape], region: str, num_subjects: int) -> list[Shape]:
+    """Return the shapes of the subjects with the most vertebrae of a region."""
+    own = collections.Counter(s.subject for s in shapes if region_of(s.level) == region)
+    chosen = sorted(own, key=lambda subject: (-own[subject], subject))[:num_subjects]
+    return [shape for shape in shapes if shape.subject in chosen]
 
 
 def _fits(
@@ -144,6 +191,27 @@ def _fits(
         case = {"subject": surface.subject, "level": surface.level, "region": name}
         fits.append(case | {"modes": count, "coefficients": np.asarray(coefficients)} | errors)
     return fits
+
+
+def _subject_rows(left_out: Sequence[Row], num_subjects: int | None) -> list[Row]:
+    """Tabulate the fits of models of a number of subjects, None for all, by number of modes."""
+    rows = []
+    for count in MODE_COUNTS:
+        fits = [fit for fit in left_out if fit["modes"] == count]
+        dice, masd = ([fit[name] for fit in fits] for name in ("dice", "masd_mm"))
+        if fits:
+            rows.append(
+                {
+                    "subjects": "all" if num_subjects is None else num_subjects,
+                    "modes": count,
+                    "left_out_shapes": len(fits),
+                    "median_dice": float(np.median(dice)),
+                    "lowest_dice": float(np.min(dice)),
+                    "median_masd_mm": float(np.median(masd)),
+                    "mean_masd_mm": _mean(masd),
+                }
+            )
+    return rows
 
 
 def _region_rows(

@@ -1,8 +1,8 @@
 """Registration of the template to training surfaces, on the host."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+import functools
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from dartjax._progress import Step, no_step
 from dartjax.ssm.build._build import Shape, Topology, level_means
 from dartjax.ssm.build._correspondence import correspond
-from dartjax.ssm.build._regions import LEVELS_OF_REGION
+from dartjax.ssm.build._regions import LEVELS_OF_REGION, Mapped, Remember
 from dartjax.ssm.build._template import Template
 
 NUM_ROUNDS = 2  # start from the template, then from the means of the first round
@@ -43,47 +43,37 @@ class RegisteredSurface:
         return Shape(surface.subject, surface.level, self.vertices, surface.people)
 
 
-@runtime_checkable
-class Remember(Protocol):
-    """Cache of long computations: returns `make()`, or its cached result for the same arrays."""
-
-    def __call__(
-        self,
-        kind: str,
-        version: str,
-        depends_on: Sequence[np.ndarray],
-        like: Any,
-        make: Callable[[], Any],
-    ) -> Any:
-        """Return the result; `dartjax.data.remembered` is an implementation."""
-        ...
-
-
 def register_surfaces(
     surfaces: Sequence[TrainingSurface],
     template: Template,
     *,
     remember: Remember | None = None,
     num_rounds: int = NUM_ROUNDS,
+    start_subjects: Collection[str] = (),
+    mapped: Mapped = map,
     step: Step = no_step,
 ) -> list[RegisteredSurface]:
     """Register the template to every surface.
 
     The first round starts from the template, each further round from the level means of the
-    previous round. With `remember` each registration is cached, so that an interrupted build
-    resumes. `step` is called after each registration.
+    previous round: those of `start_subjects`, or of all subjects if none of these is among the
+    surfaces. With `remember` each registration is cached, so that an interrupted build resumes;
+    with `start_subjects`, builds from different subjects share the cached registrations. `mapped`
+    as in `build_regions`. `step` is called after each registration.
     """
     starts = dict(template.level_shapes)
     registered: list[RegisteredSurface] = []
     for number in range(num_rounds):
         registered = []
-        for surface in surfaces:
-            start = _nearest_start(starts, surface.level)
-            found = _register(surface, start, template.topology, remember)
+        begin = [_nearest_start(starts, surface.level) for surface in surfaces]
+        register = functools.partial(_register, topology=template.topology, remember=remember)
+        for surface, found in zip(surfaces, mapped(register, surfaces, begin), strict=True):
             registered.append(found)
             residual = f"{found.residual_mm:.2f} mm"
             step(f"round {number + 1}: {surface.subject} {surface.level} {residual}")
-        starts |= level_means([each.shape for each in registered], template.topology)
+        chosen = [each for each in registered if each.surface.subject in start_subjects]
+        shapes = [each.shape for each in chosen or registered]
+        starts |= level_means(shapes, template.topology)
     return registered
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -18,8 +19,10 @@ from dartjax.ssm._spine_prior import (
     NUM_STEPS,
     SPINE_LEVELS,
     num_spine_values,
+    spine_frames,
     spine_values,
 )
+from dartjax.transforms import SE3
 
 _NUM_ITERATIONS = 60
 _OUTLIER_SPREADS = 5.0  # robust standard deviations beyond which a value counts as misplaced
@@ -27,6 +30,7 @@ _LOADING_RIDGE = 4.0  # scans: loadings of values seen in few scans are near 0
 _PRONE_RIDGE = 20.0  # scans: prone and supine differ only where data show it
 _MIN_NOISE = 0.05  # of a value's standard deviation
 _MIN_PEOPLE = 3.0  # below, a value is taken from the nearest level that has more
+_TILT_DEGREE = 5  # of the tilt of the mean spine along its levels
 _EXTRAPOLATED = 2.0  # factor of the noise of such a value
 
 Keypoints = Mapping[str, Float[np.ndarray, "3"]]  # by KEYPOINTS, RAS mm
@@ -48,6 +52,28 @@ class SpineStatistics(NamedTuple):
     loadings: Float[np.ndarray, "value factor"]
     noise: Float[np.ndarray, " value"]  # standard deviations
     num_people: Float[np.ndarray, " value"]  # behind every value
+
+
+def frames_in_vertebrae(
+    mean: Float[np.ndarray, " value"], own: Float[np.ndarray, "level 4 4"]
+) -> Float[np.ndarray, "level 4 4"]:
+    """Compute T_vertebra_frame of all levels from `own`, the frames of the mean shapes
+    (`frame_in_vertebra`).
+
+    The pedicles' centres of the mean shapes are not exactly where the scans are marked: a frame can
+    be off by 4 degrees about x. The frames are turned about x so that the vertebrae of the mean
+    spine tilt smoothly from level to level (polynomial of degree 5), as marked frames and real
+    spines do.
+    """
+    frames = np.asarray(jax.vmap(SE3.as_matrix)(spine_frames(jnp.asarray(mean, jnp.float32))))
+    bones = frames @ np.linalg.inv(own)
+    tilt = np.unwrap(np.arctan2(-bones[:, 2, 1], bones[:, 2, 2]))
+    along = np.linspace(-1.0, 1.0, len(tilt))
+    off = np.polyval(np.polyfit(along, tilt, _TILT_DEGREE), along) - tilt
+    turns = np.tile(np.eye(4), (len(own), 1, 1))
+    turns[:, 1, 1] = turns[:, 2, 2] = np.cos(off)
+    turns[:, 2, 1], turns[:, 1, 2] = np.sin(off), -np.sin(off)
+    return turns @ own
 
 
 def spine_points_of(scan: SpineScan) -> Float[np.ndarray, "level 3 3"]:

@@ -2,6 +2,7 @@
 
 import json
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ import pytest
 from dartjax import DataError, ssm
 from dartjax.data.packaged import _shape_models as _assets
 
-REPORTED = ("lidc0001", "tptct")
+REPORTED = ("lidc0001", "tptct", "verse005", "verse006", "verse007")
 
 
 def test_every_level_of_every_set_loads():
     sets = _assets._packaged_sets()
     names = {folder.name for folder in sets}
-    assert {"all", "without_lidc0001", "without_tptct"} <= names
+    assert {"all", "permissive", "without_lidc0001", "without_reported"} <= names
     for folder in sets:
         card = _assets.shape_model_card(folder)
         levels = _assets.shape_model_levels(folder)
@@ -41,7 +42,7 @@ def test_models_of_all_levels_stack():
     np.testing.assert_array_equal(models[2].mean_shape, models[4].mean_shape)
 
 
-@pytest.mark.parametrize("excluded", [(), ("lidc0001",), ("sub-TPTCT",), REPORTED])
+@pytest.mark.parametrize("excluded", [(), ("lidc0001",), ("sub-TPTCT",), ("verse006",), REPORTED])
 def test_the_largest_set_without_a_subject_is_chosen(excluded):
     folder = _assets.shape_model_set(excluded)
     card = _assets.shape_model_card(folder)
@@ -51,9 +52,37 @@ def test_the_largest_set_without_a_subject_is_chosen(excluded):
     assert all(_assets.includes_subject(card, subject) for subject in kept)
 
 
+def test_sets_without_share_alike_and_sets_by_name():
+    card = _assets.shape_model_card(_assets.shape_model_set(permissive=True))
+    assert card["name"] == "permissive"
+    assert not any(subject.startswith("verse") for subject in card["subjects_included"])
+    assert not any("BY-SA" in source["licence"] for source in card["sources"].values())
+    named = _assets.load_shape_model("L3", path="permissive")
+    chosen = _assets.load_shape_model("L3", permissive=True)
+    np.testing.assert_array_equal(named.modes, chosen.modes)
+    assert not np.array_equal(named.modes, _assets.load_shape_model("L3").modes)
+    with pytest.raises(DataError, match=r"no models\.npz in nosuchset"):
+        _assets.load_shape_model("L3", path="nosuchset")
+
+
+def test_rounding_of_modes_moves_no_vertex_by_a_hundredth(tmp_path):
+    model = _assets.load_shape_model("L1", num_modes=40)
+    noise = 1e-3 * jax.random.uniform(jax.random.key(0), model.modes.shape)
+    fine = eqx.tree_at(lambda m: m.modes, model, model.modes + noise)
+    card = {"name": "x", "subjects_included": [], "sources": {}, "levels": {"L1": {}}}
+    _assets.save_shape_models(tmp_path, {"L1": fine}, card)
+    stored = _assets.load_shape_model("L1", path=tmp_path, num_modes=40)
+    drawn = [ssm.sample(each, jax.random.key(1)) for each in (fine, stored)]
+    moved = np.linalg.norm(np.asarray(drawn[0] - drawn[1]), axis=1)
+    assert 1e-4 < moved.max() < 0.01
+    wide = eqx.tree_at(lambda m: m.modes, model, 40.0 * model.modes / model.modes.max())
+    with pytest.raises(DataError, match="over 32 mm"):
+        _assets.save_shape_models(tmp_path, {"L1": wide}, card)
+
+
 def test_leaking_subjects_are_rejected():
     with pytest.raises(DataError, match=r"ctacardio.*leak"):
-        _assets.load_shape_model("T5", exclude=["ctacardio"])
+        _assets.load_shape_model("T5", exclude=["ctacardio", "lidc0001"])
     with pytest.raises(DataError, match="leak"):
         _assets.shape_model_set(["lidc0001"], path=_assets.SHAPE_MODELS / "all")
     card = {"subjects_included": ["x"], "ct_hashes": ["abc"]}

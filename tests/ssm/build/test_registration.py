@@ -41,3 +41,28 @@ def test_rounds_start_from_the_nearest_level_and_then_from_the_means(monkeypatch
     np.testing.assert_array_equal(starts[1], means["T1"])
     assert notes == ["round 1: someone T1 0.20 mm", "round 2: someone T1 0.20 mm"]
     assert found.shape.people == 3
+
+
+def test_later_rounds_start_from_the_means_of_chosen_subjects(monkeypatch):
+    """So that a registration does not depend on who else is in the set."""
+    template = data.load_template()
+    shape, faces = template.level_shapes["T8"], template.topology.faces
+    starts = {}
+
+    def keep(start, start_faces, vertices, vertex_faces):
+        starts[float(np.ptp(vertices[:, 1]))] = start
+        return build.Correspondence(vertices, 0.1, 0.2)
+
+    monkeypatch.setattr(_registration, "correspond", keep)
+    surfaces = [
+        build.TrainingSurface(name, "T8", shape * factor, faces)
+        for name, factor in (("first", 1.0), ("second", 1.1), ("third", 0.9))
+    ]
+    found = build.register_surfaces(surfaces, template, start_subjects=["first"])
+    means = build.level_means([found[0].shape], template.topology)
+    assert len(starts) == 3
+    for start in starts.values():
+        np.testing.assert_array_equal(start, means["T8"])
+    build.register_surfaces(surfaces[1:], template, start_subjects=["first"])  # it is not there
+    means = build.level_means([each.shape for each in found[1:]], template.topology)
+    np.testing.assert_array_equal(starts[float(np.ptp(surfaces[1].vertices[:, 1]))], means["T8"])
