@@ -25,6 +25,7 @@ from dartjax.pipeline._task import (
     estimated_surface,
     indices_by_scene,
     no_answer_reason,
+    spine_order,
 )
 from dartjax.registration import (
     FEATURE_NAMES,
@@ -210,19 +211,15 @@ def _log_size(task: Task, estimate: Estimate) -> float:
 def _from_neighbours(
     tasks: Sequence[Task], estimates: Sequence[Estimate]
 ) -> Float[np.ndarray, "vertebra 2"]:
-    """Compute distance (mm) and angle (deg) of every pose from the pose its neighbours suggest."""
-    models = {task.level: task.model for task in tasks}
-    poses = {t.level: e.pose for t, e in zip(tasks, estimates, strict=True)}
-    expected = registration.expected_poses(models, models, poses)
-    distances = np.full((len(tasks), 2), np.nan)
-    for i, (task, estimate) in enumerate(zip(tasks, estimates, strict=True)):
-        suggested = expected[task.level]
-        if bool(suggested.known):
-            shift = estimate.pose.translation() - suggested.pose.translation()
-            turn = suggested.pose.rotation().inverse() @ estimate.pose.rotation()
-            angle = jnp.rad2deg(transforms.rotation_angle(turn))
-            distances[i] = float(jnp.linalg.norm(shift)), float(angle)
-    return np.minimum(distances, np.array(_MAX_FROM_NEIGHBOURS))
+    """Compute distance (mm) and angle (deg) of every pose from the pose the others suggest."""
+    poses = registration.stack([estimate.pose for estimate in estimates])
+    expected = registration.expected_poses(spine_order(tasks), poses)
+    shift = poses.translation() - expected.pose.translation()
+    turn = jax.vmap(lambda a, b: a.inverse() @ b)(expected.pose.rotation(), poses.rotation())
+    angle = jnp.rad2deg(jax.vmap(transforms.rotation_angle)(turn))
+    distances = jnp.stack([jnp.linalg.norm(shift, axis=1), angle], axis=1)
+    distances = jnp.where(expected.known[:, None], distances, jnp.nan)
+    return np.minimum(np.asarray(distances, float), np.array(_MAX_FROM_NEIGHBOURS))
 
 
 def _rms(values: Float[np.ndarray, " n"]) -> float:

@@ -1,5 +1,6 @@
 """Joint fit of all vertebrae of each scene of a run."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dartjax import registration, ssm, transforms
+from dartjax import ssm, transforms
 from dartjax.observations import Observations
 from dartjax.pipeline._batch import run_cases
-from dartjax.pipeline._task import DISTURBED, GIVEN, Task, indices_by_scene
+from dartjax.pipeline._task import DISTURBED, GIVEN, Task, indices_by_scene, spine_order
 from dartjax.registration import (
     TIERS,
     FitOptions,
@@ -93,12 +94,10 @@ def _scene(
     with_neighbours: bool,
 ) -> _Scene:
     """Stack the tasks of one scene, padded with absent copies of the last task."""
-    order = registration.order_of({task.level: task.model for task in tasks})
     missing = size - len(tasks)
     padded = [*tasks, *[tasks[-1]] * missing]
     results = [*initial, *[initial[-1]] * missing]
     present = np.array([*map(is_relied_on, tasks), *[False] * missing]) & with_neighbours
-    along, tilt = (jnp.pad(column, (0, missing)) for column in (order.along, order.tilt))
     models, observations = (
         stack([getattr(task, key) for task in padded]) for key in ("model", "observations")
     )
@@ -109,5 +108,5 @@ def _scene(
         ]
     )
     shapes = [result.coefficients for result in results if result is not None]
-    order = SpineOrder(along, tilt, jnp.asarray(present))
+    order = dataclasses.replace(spine_order(padded), present=jnp.asarray(present))
     return _Scene(models, observations, starts, order, jnp.stack(shapes) if shapes else None)

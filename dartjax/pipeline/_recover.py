@@ -1,10 +1,12 @@
 """Recovery: fit again where the failure probability is high."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -20,7 +22,7 @@ from dartjax.pipeline._assess import (
     measure_quality,
     scene_features,
 )
-from dartjax.pipeline._task import Estimate, Task, estimate_of, indices_by_scene
+from dartjax.pipeline._task import Estimate, Task, estimate_of, indices_by_scene, spine_order
 from dartjax.registration import (
     FEATURE_NAMES,
     FitOptions,
@@ -143,15 +145,14 @@ def _suggested_starts(
     """Predict the pose of every unreliable vertebra from the accepted ones in the same views."""
     starts = {}
     for scene in indices_by_scene(tasks):
-        models = {tasks[i].level: tasks[i].model for i in scene}
-        accepted = {
-            tasks[i].level: estimates[i].pose
-            for i in scene
-            if i not in unreliable and not tasks[i].abstention
-        }
-        wanted = [i for i in scene if i in unreliable]
-        expected = registration.expected_poses([tasks[i].level for i in wanted], models, accepted)
-        starts |= {
-            i: expected[tasks[i].level].pose for i in wanted if bool(expected[tasks[i].level].known)
-        }
+        if not set(scene) & set(unreliable):
+            continue
+        accepted = [i not in unreliable and not tasks[i].abstention for i in scene]
+        order = spine_order([tasks[i] for i in scene])
+        order = dataclasses.replace(order, present=jnp.array(accepted))
+        poses = registration.stack([estimates[i].pose for i in scene])
+        expected = registration.expected_poses(order, poses)
+        for place, i in enumerate(scene):
+            if i in unreliable and bool(expected.known[place]):
+                starts[i] = jax.tree.map(lambda leaf, at=place: leaf[at], expected.pose)
     return starts

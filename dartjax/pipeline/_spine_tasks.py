@@ -55,7 +55,8 @@ def spine_tasks(
             tasks[level] = _with_start(
                 tasks.get(level), radiographs, level, models[level], given[level]
             )
-    return [tasks[level] for level in wanted], warnings
+    exclude = tuple(options.exclude)
+    return [dataclasses.replace(tasks[level], exclude=exclude) for level in wanted], warnings
 
 
 def _wanted_levels(

@@ -19,18 +19,20 @@ from dartjax.camera import Camera
 from dartjax.image import Radiograph, resample
 from dartjax.observations import Detection, Observations
 from dartjax.pipeline._batch import run_cases
-from dartjax.pipeline._task import Task, indices_by_scene
+from dartjax.pipeline._task import Task, indices_by_scene, spine_order
 from dartjax.registration import (
     ABSTAINED,
     CROP_PIXELS,
     CROP_WIDTH_MM,
     TIERS,
+    ExpectedPose,
     Initialisation,
-    Neighbour,
     agreeing_landmarks,
+    expected_poses,
     initialise,
-    no_neighbour,
+    no_expected_pose,
     observe,
+    stack,
     triangulate,
 )
 from dartjax.simulation import (
@@ -196,12 +198,12 @@ def initialise_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[li
     that their neighbours in the same views suggest. If the evidence is still insufficient or
     inconsistent, the field `abstention` of the task states the reason.
     """
-    found, seconds = _initialisations(tasks, [no_neighbour()] * len(tasks), step)
-    neighbours = _neighbours(tasks, found)
-    again = [i for i, neighbour in neighbours.items() if bool(neighbour.known)]
+    found, seconds = _initialisations(tasks, [no_expected_pose()] * len(tasks), step)
+    expected = _expected(tasks, found)
+    again = [i for i, each in expected.items() if bool(each.known)]
     if again:
         better, more = _initialisations(
-            [tasks[i] for i in again], [neighbours[i] for i in again], step, note="neighbours"
+            [tasks[i] for i in again], [expected[i] for i in again], step, note="neighbours"
         )
         seconds += more
         found = list(found)
@@ -214,7 +216,7 @@ def initialise_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[li
 
 def _initialisations(
     tasks: Sequence[Task],
-    neighbours: Sequence[Neighbour],
+    expected: Sequence[ExpectedPose],
     step: Step,
     note: str = "first pass",
 ) -> tuple[list[Initialisation], float]:
@@ -224,23 +226,25 @@ def _initialisations(
         initialise,
         [task.model for task in tasks],
         [task.observations for task in tasks],
-        neighbours,
+        expected,
         step=lambda done: step(f"{note}: {done}"),
         chunk=_CHUNK,
         devices=jax.local_devices()[:1],
     )
 
 
-def _neighbours(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, Neighbour]:
-    """Predict the pose of every task of a low tier from its neighbours in the same views."""
+def _expected(tasks: Sequence[Task], found: Sequence[Initialisation]) -> dict[int, ExpectedPose]:
+    """Predict the pose of every task of a low tier from the others in the same views."""
     suggested = {}
     for members in indices_by_scene(tasks):
-        models = {tasks[i].level: tasks[i].model for i in members}
-        good = {i for i in members if int(found[i].tier) <= _GOOD_TIERS}
-        poses = {tasks[i].level: found[i].pose for i in good}
-        low = [i for i in members if i not in good]
-        expected = registration.expected_poses([tasks[i].level for i in low], models, poses)
-        suggested |= {i: expected[tasks[i].level] for i in low}
+        good = np.array([int(found[i].tier) <= _GOOD_TIERS for i in members])
+        if good.all():
+            continue
+        order = spine_order([tasks[i] for i in members])
+        order = dataclasses.replace(order, present=jnp.asarray(good))
+        expected = expected_poses(order, stack([found[i].pose for i in members]))
+        for place in np.flatnonzero(~good):
+            suggested[members[place]] = jax.tree.map(lambda leaf, at=place: leaf[at], expected)
     return suggested
 
 

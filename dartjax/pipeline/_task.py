@@ -1,6 +1,7 @@
 """Tasks (a vertebra to reconstruct), estimates (a result), and their grades."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dartjax import metrics, ssm, transforms
+from dartjax import data, metrics, registration, ssm, transforms
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import Observations
 from dartjax.registration import STATUS_MEANING, Reconstruction, auroc
@@ -28,7 +29,8 @@ GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rota
 @dataclasses.dataclass(frozen=True)
 class Task:
     """Task: one vertebra to reconstruct in one set of views. `abstention` is the reason to give no
-    result, independent of the fit; "" if there is none."""
+    result, independent of the fit; "" if there is none. `exclude` are
+    people whom the prior of the spine must not have seen, besides the subject."""
 
     subject: str
     level: str
@@ -43,6 +45,7 @@ class Task:
     landmark_residual_mm: float = float("nan")  # rms of the landmarks that agree with the start
     common_landmarks: int = 0  # detected in at least two views, correct or not
     detected: Observations | None = None  # all detections, with outliers of the start
+    exclude: tuple[str, ...] = ()
 
     @property
     def mask_in_every_view(self) -> bool:
@@ -65,6 +68,17 @@ def indices_by_scene(tasks: Sequence[Task]) -> list[list[int]]:
     for i, task in enumerate(tasks):
         scenes.setdefault((task.subject, task.pair), []).append(i)
     return list(scenes.values())
+
+
+def spine_order(tasks: Sequence[Task]) -> registration.SpineOrder:
+    """Make the order of the vertebrae of one scene, all present."""
+    prior = _spine_prior((tasks[0].subject, *tasks[0].exclude))
+    return registration.order_of([task.level for task in tasks], prior)
+
+
+@functools.cache
+def _spine_prior(without: tuple[str, ...]) -> ssm.SpinePrior:
+    return data.load_spine_prior(exclude=without)
 
 
 def estimate_of(result: Reconstruction) -> Estimate:

@@ -40,18 +40,21 @@ from dartjax.registration._initialise import Initialisation as Initialisation
 from dartjax.registration._initialise import agreeing_landmarks as agreeing_landmarks
 from dartjax.registration._initialise import initialise as initialise
 from dartjax.registration._joint import REACH as REACH
-from dartjax.registration._joint import SpineOrder as SpineOrder
 from dartjax.registration._joint import fit_together as fit_together
 from dartjax.registration._landmark_fit import fit_landmarks as fit_landmarks
+from dartjax.registration._mean_curve import mean_curve_prior as mean_curve_prior
+from dartjax.registration._mean_curve import positions_mm as positions_mm
 from dartjax.registration._objective import Comparison as Comparison
+from dartjax.registration._objective import ExpectedPose as ExpectedPose
+from dartjax.registration._objective import ExpectedPose as Neighbour  # noqa: F401  in 0.1
 from dartjax.registration._objective import FitParameters as FitParameters
 from dartjax.registration._objective import MultiViewScore as MultiViewScore
-from dartjax.registration._objective import Neighbour as Neighbour
 from dartjax.registration._objective import ObjectiveWeights as ObjectiveWeights
 from dartjax.registration._objective import Surroundings as Surroundings
 from dartjax.registration._objective import landmark_residuals as landmark_residuals
 from dartjax.registration._objective import moved_pose as moved_pose
-from dartjax.registration._objective import no_neighbour as no_neighbour
+from dartjax.registration._objective import no_expected_pose as no_expected_pose
+from dartjax.registration._objective import no_expected_pose as no_neighbour  # noqa: F401  in 0.1
 from dartjax.registration._objective import objective as objective
 from dartjax.registration._objective import posed_vertices as posed_vertices
 from dartjax.registration._presets import ALONE as ALONE
@@ -61,10 +64,9 @@ from dartjax.registration._presets import FIT_ISOLATED as FIT_ISOLATED
 from dartjax.registration._presets import FIT_OPTIONS as FIT_OPTIONS
 from dartjax.registration._presets import JOINT as JOINT
 from dartjax.registration._presets import REFINE_ISOLATED as REFINE_ISOLATED
+from dartjax.registration._spine import SpineOrder as SpineOrder
 from dartjax.registration._spine import expected_poses as expected_poses
-from dartjax.registration._spine import mean_curve_prior as mean_curve_prior
 from dartjax.registration._spine import order_of as order_of
-from dartjax.registration._spine import positions_mm as positions_mm
 from dartjax.registration._triangulate import Triangulated as Triangulated
 from dartjax.registration._triangulate import triangulate as triangulate
 from dartjax.registration._uncertainty import NextView as NextView

@@ -1,7 +1,7 @@
 """Initialisation: the pose of a vertebra from its detections, and the tier of its evidence.
 
 One robust pose fit serves all initialisation tiers: reprojected landmarks, centroids of the masks,
-and a prior on the orientation (that of a neighbour, else the patient's axes). The tiers differ in
+and a prior on the pose (that of its neighbours, else the patient's axes). The tiers differ in
 the evidence that is available. Spine-DART initialises only from three landmarks seen in both
 views, and falls back on fixed landmarks in AP and lateral views.
 """
@@ -23,7 +23,7 @@ from dartjax._types import Point, Points, Scalar
 from dartjax.camera import Camera
 from dartjax.observations import NUM_LANDMARKS, PARTNER, Observations, without_ignored
 from dartjax.registration._landmark_residuals import centroid_of, exchangeable_residuals, robust
-from dartjax.registration._objective import Neighbour, no_neighbour
+from dartjax.registration._objective import ExpectedPose, no_expected_pose
 from dartjax.registration._triangulate import nearest_to_rays, triangulate, viewing_rays
 from dartjax.ssm import ShapeModel, landmarks
 
@@ -38,10 +38,10 @@ ABSTAINED = 4
 _TRIPLES = np.array(list(itertools.combinations(range(NUM_LANDMARKS), 3)))
 _OUTLIER = 3.0  # standard deviations
 _MASK_SIGMA_MM = 6.0  # centroid of a mask to the centroid of the projected vertices
-# Orientation, rad: relative to the patient's axes (about x, y, z), and relative to a neighbour.
+# Orientation relative to the patient's axes (about x, y, z), rad.
 _AXES_SIGMA = (0.5, 0.25, 0.25)
-_NEIGHBOUR_SIGMA = (0.15, 0.12, 0.12)
-_NEIGHBOUR_SIGMA_MM = 8.0
+# Errors of the initial poses that an expected pose is predicted from: turn (rad), shift (mm).
+_START_SIGMA = (0.12, 0.1, 0.1, 6.0, 6.0, 6.0)
 _TILTS_DEG = (-40.0, -20.0, 0.0, 20.0, 40.0)
 _LEANS_DEG = (-20.0, 0.0, 20.0)
 _BEST_TRIPLES = 4
@@ -69,7 +69,7 @@ class Initialisation(eqx.Module):
 def initialise(
     model: ShapeModel,
     observations: Observations,
-    neighbour: Neighbour | None = None,
+    expected: ExpectedPose | None = None,
     *,
     num_steps: int = 12,
 ) -> Initialisation:
@@ -78,19 +78,19 @@ def initialise(
     Minimises sum rho(|r|^2 / sigma^2), rho(s) = s / (1 + s / 9), over reprojected landmarks
     (a left/right pair may be swapped in a view) and centroids of masks, plus the prior on the
     orientation. The fit starts from the four best of 120 alignments of three landmarks seen in two
-    views, from the neighbour's pose, and from 15 tilts of the patient's axes. Never raises: read
+    views, from the expected pose, and from 15 tilts of the patient's axes. Never raises: read
     `tier`; the pose of tier 4 is unreliable.
     """
-    neighbour = no_neighbour() if neighbour is None else _readable(neighbour)
+    expected = no_expected_pose() if expected is None else _readable(expected)
     evidence = _gather(model, without_ignored(observations))
-    starts = _starts(evidence, neighbour)
+    starts = _starts(evidence, expected)
 
     def refine(start: transforms.SE3) -> tuple[transforms.SE3, Scalar]:
         def moved(x: Float[Array, "6"]) -> transforms.SE3:
             return transforms.perturb(start, 0.05 * x[:3], 2.5 * x[3:])
 
         def residual(x: Float[Array, "6"]) -> Float[Array, " residual"]:
-            return _residuals(moved(x), evidence, neighbour)
+            return _residuals(moved(x), evidence, expected)
 
         best = levenberg_marquardt(residual, jnp.zeros(6), num_steps=num_steps).x
         return moved(best), jnp.sum(residual(best) ** 2)
@@ -98,16 +98,16 @@ def initialise(
     poses, costs = jax.vmap(refine)(starts)
     chosen = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
     pose = jax.tree.map(lambda leaf: leaf[chosen], poses)
-    return _with_tier(pose, evidence, neighbour)
+    return _with_tier(pose, evidence, expected)
 
 
-def _readable(neighbour: Neighbour) -> Neighbour:
+def _readable(expected: ExpectedPose) -> ExpectedPose:
     """Replace a pose that is not known, and may be NaN, by the identity."""
-    known = neighbour.known & jnp.all(jnp.isfinite(_leaves_of(neighbour.pose)))
+    known = expected.known & jnp.all(jnp.isfinite(_leaves_of(expected.pose)))
     pose = jax.tree.map(
-        lambda leaf, other: jnp.where(known, leaf, other), neighbour.pose, no_neighbour().pose
+        lambda leaf, other: jnp.where(known, leaf, other), expected.pose, no_expected_pose().pose
     )
-    return Neighbour(pose, known)
+    return ExpectedPose(pose, known, jnp.where(known, expected.sigma, 1.0))
 
 
 def agreeing_landmarks(observations: Observations, found: Initialisation) -> Observations:
@@ -151,12 +151,12 @@ def _gather(model: ShapeModel, observations: Observations) -> _Gathered:
     )
 
 
-def _starts(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
+def _starts(evidence: _Gathered, expected: ExpectedPose) -> transforms.SE3:
     """Make the poses from which the fit starts (leading axis)."""
-    triples = _triple_poses(evidence, neighbour)
+    triples = _triple_poses(evidence, expected)
     axes = transforms.SO3.identity()
     base = jax.tree.map(
-        lambda own, other: jnp.where(neighbour.known, other, own), axes, neighbour.pose.rotation()
+        lambda own, other: jnp.where(expected.known, other, own), axes, expected.pose.rotation()
     )
     turns = [
         transforms.SO3.from_y_radians(jnp.radians(lean))
@@ -166,13 +166,13 @@ def _starts(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
     ]
     tilted = [_placed(base @ turn, evidence) for turn in turns]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tilted)
-    own = jax.tree.map(lambda leaf: leaf[None], neighbour.pose)
+    own = jax.tree.map(lambda leaf: leaf[None], expected.pose)
     unknown = jax.tree.map(lambda leaf: leaf[:1], stacked)
-    own = jax.tree.map(lambda a, b: jnp.where(neighbour.known, a, b), own, unknown)
+    own = jax.tree.map(lambda a, b: jnp.where(expected.known, a, b), own, unknown)
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), triples, stacked, own)
 
 
-def _triple_poses(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
+def _triple_poses(evidence: _Gathered, expected: ExpectedPose) -> transforms.SE3:
     """Align the model to all triples of triangulated landmarks and return the poses with the
     lowest cost over all evidence. Triples that two views did not see have infinite cost."""
     found = triangulate(evidence.views, evidence.pixels, evidence.sigma)
@@ -180,7 +180,7 @@ def _triple_poses(evidence: _Gathered, neighbour: Neighbour) -> transforms.SE3:
 
     def align(triple: Int[Array, "3"]) -> tuple[transforms.SE3, Scalar]:
         pose = transforms.align_points(evidence.landmarks[triple], found.points[triple])
-        cost = jnp.sum(_residuals(pose, evidence, neighbour) ** 2)
+        cost = jnp.sum(_residuals(pose, evidence, expected) ** 2)
         usable = jnp.all(common[triple]) & jnp.isfinite(cost)
         return pose, jnp.where(usable, cost, jnp.inf)
 
@@ -216,7 +216,7 @@ def _placed(rotation: transforms.SO3, evidence: _Gathered) -> transforms.SE3:
 
 
 def _residuals(
-    pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour
+    pose: transforms.SE3, evidence: _Gathered, expected: ExpectedPose
 ) -> Float[Array, " residual"]:
     """Compute the robust landmark and mask residuals over sigma, then the residuals of the
     prior."""
@@ -226,7 +226,7 @@ def _residuals(
         evidence.views, evidence.mask_centers
     )
     to_mask = jnp.where(evidence.mask_known[:, None, None], to_mask / _MASK_SIGMA_MM, 0.0)
-    prior = _prior_residuals(pose, neighbour)
+    prior = _prior_residuals(pose, expected)
     return jnp.concatenate([by_landmark.reshape(-1), robust(to_mask, _OUTLIER).reshape(-1), prior])
 
 
@@ -242,16 +242,16 @@ def _landmark_residuals(
     return jax.vmap(one_view)(evidence.views, evidence.pixels, evidence.sigma)
 
 
-def _prior_residuals(pose: transforms.SE3, neighbour: Neighbour) -> Float[Array, "6"]:
+def _prior_residuals(pose: transforms.SE3, expected: ExpectedPose) -> Float[Array, "6"]:
     against_axes = pose.rotation().log() / jnp.array(_AXES_SIGMA)
-    turned = (neighbour.pose.rotation().inverse() @ pose.rotation()).log()
-    shifted = (pose.translation() - neighbour.pose.translation()) / _NEIGHBOUR_SIGMA_MM
-    to_neighbour = jnp.concatenate([turned / jnp.array(_NEIGHBOUR_SIGMA), shifted])
+    difference = expected.pose.inverse() @ pose
+    off = jnp.concatenate([difference.rotation().log(), difference.translation()])
+    sigma = jnp.sqrt(expected.sigma**2 + jnp.array(_START_SIGMA) ** 2)
     alone = jnp.concatenate([against_axes, jnp.zeros(3)])
-    return jnp.where(neighbour.known, to_neighbour, alone)
+    return jnp.where(expected.known, off / sigma, alone)
 
 
-def _with_tier(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) -> Initialisation:
+def _with_tier(pose: transforms.SE3, evidence: _Gathered, expected: ExpectedPose) -> Initialisation:
     """Assign the initialisation tier to a pose, from the evidence that agrees with it."""
     residuals, exchanged = _landmark_residuals(pose, evidence)
     squared = jnp.sum(residuals**2, axis=-1)
@@ -259,7 +259,7 @@ def _with_tier(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) 
     num_common = jnp.sum(jnp.sum(agrees, axis=0) >= 2)
     num_distinct, num_seen = jnp.sum(jnp.any(agrees, axis=0)), jnp.sum(agrees)
     num_masks = jnp.sum(evidence.mask_known)
-    placed = (num_masks >= 2) | (neighbour.known & (num_masks >= 1))
+    placed = (num_masks >= 2) | (expected.known & (num_masks >= 1))
     tier = jnp.where(placed, 3, ABSTAINED)
     few = (num_distinct >= 2) & (num_masks >= 1)
     tier = jnp.where(few | (num_distinct >= 3), 2, tier)
@@ -268,7 +268,7 @@ def _with_tier(pose: transforms.SE3, evidence: _Gathered, neighbour: Neighbour) 
     # If only one of several views has detections, a neighbour must determine the depth.
     has_evidence = jnp.any(agrees, axis=1) | evidence.mask_known
     one_view = (jnp.sum(evidence.valid) >= 2) & (jnp.sum(has_evidence) < 2)
-    tier = jnp.where(one_view, jnp.where(neighbour.known, jnp.maximum(tier, 3), ABSTAINED), tier)
+    tier = jnp.where(one_view, jnp.where(expected.known, jnp.maximum(tier, 3), ABSTAINED), tier)
     in_mm = residuals * jnp.where(agrees, evidence.sigma, 0.0)[..., None]
     residual = safe_norm(in_mm.reshape(-1)) / jnp.sqrt(2.0 * jnp.maximum(num_seen, 1))
     # A rotation larger than in any patient means that cameras or patient axes are wrong.

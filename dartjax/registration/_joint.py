@@ -1,15 +1,14 @@
 """Joint reconstruction of all vertebrae of a scene.
 
 Adjacent vertebrae overlap in X-rays, and their poses and shapes correlate. Every vertebra is
-therefore fitted with its neighbours rendered into the same views, with a prior on its pose relative
-to them, and with a shape coupled to theirs. All vertebrae are updated simultaneously; before every
-stage of the schedule each takes the latest state of its neighbours (block coordinate descent).
+therefore fitted with its neighbours rendered into the same views, with a prior on its pose given
+all others, and with a shape coupled to theirs. All vertebrae are updated simultaneously; before
+every stage of the schedule each takes the latest state of the others (block coordinate descent).
 """
 
 import dataclasses
 import itertools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,26 +29,16 @@ from dartjax.registration._fit import (
 )
 from dartjax.registration._objective import (
     FitParameters,
-    Neighbour,
     Similarity,
     Surroundings,
     moved_pose,
     posed_vertices,
 )
+from dartjax.registration._spine import SpineOrder, expected_poses
 from dartjax.ssm import ShapeModel
 
 REACH = 3  # levels above and below that are rendered with a vertebra and coupled to its shape
 _WITHIN_REACH = np.array([step for step in range(-REACH, REACH + 1) if step])
-
-
-class SpineOrder(eqx.Module):
-    """Order of the vertebrae of one scene, from head to foot, padded to any number: position along
-    the spine (mm, increasing toward the feet), mean forward tilt (rad, positive with the upper end
-    forward), and whether the entry is a vertebra or padding."""
-
-    along: Float[Array, " vertebra"]
-    tilt: Float[Array, " vertebra"]
-    present: Bool[Array, " vertebra"]
 
 
 def fit_together(
@@ -114,8 +103,8 @@ def _stage(
     finite = jnp.all(jnp.isfinite(vertices), axis=(1, 2))
     order = dataclasses.replace(order, present=order.present & finite)
     places = jnp.arange(len(order.present))
-    neighbours_of = jax.vmap(_neighbours_of, (0, None, None, None))
-    around, neighbours = neighbours_of(places, vertices, poses, order)
+    around = jax.vmap(_surroundings_of, (0, None, None))(places, vertices, order)
+    expected = jax.lax.stop_gradient(expected_poses(order, poses))
     deviations = jnp.einsum("vm,vmpc->vpc", parameters.coefficients, models.modes)
     neighbour_shapes = jax.vmap(_neighbour_shape, (0, 0, None, None))
     shapes = options.shape_coupling * neighbour_shapes(places, models.modes, deviations, order)
@@ -123,26 +112,19 @@ def _stage(
     def one(model, seen, start, x, others, expected, shape):
         rendered = others if options.neighbours_rendered else None
         evidence, splats = prepare(model, start, x, seen, scale, options, rendered)
-        evidence = dataclasses.replace(evidence, neighbours=expected, shape=shape)
+        evidence = dataclasses.replace(evidence, expected=expected, shape=shape)
         stage_scale = scale._replace(learning_rate=rate)  # pyright: ignore
         return descend(x, model, start, evidence, similarity, splats, stage_scale, options)
 
-    return jax.vmap(one)(models, observations, starts, parameters, around, neighbours, shapes)
+    return jax.vmap(one)(models, observations, starts, parameters, around, expected, shapes)
 
 
-def _neighbours_of(
-    index: Array,
-    vertices: Float[Array, "vertebra vertex 3"],
-    poses: transforms.SE3,
-    order: SpineOrder,
-) -> tuple[Surroundings, Neighbour]:
-    """Collect the surfaces rendered with a vertebra, and the poses that the vertebrae above and
-    below suggest for it."""
+def _surroundings_of(
+    index: Array, vertices: Float[Array, "vertebra vertex 3"], order: SpineOrder
+) -> Surroundings:
+    """Collect the surfaces rendered with a vertebra."""
     places, present = _present(index + _WITHIN_REACH, order)
-    around = Surroundings(vertices[places], present)
-    places, present = _present(index + jnp.array([-1, 1]), order)
-    suggested = jax.vmap(lambda other: _suggested(index, other, poses, order))(places)
-    return around, jax.lax.stop_gradient(Neighbour(suggested, present))
+    return Surroundings(vertices[places], present)
 
 
 def _neighbour_shape(
@@ -166,22 +148,3 @@ def _present(places: Array, order: SpineOrder) -> tuple[Array, Bool[Array, " oth
     inside = (places >= 0) & (places < len(order.present))
     places = jnp.clip(places, 0, len(order.present) - 1)
     return places, inside & order.present[places]
-
-
-def _suggested(
-    index: Array, other: Array, poses: transforms.SE3, order: SpineOrder
-) -> transforms.SE3:
-    """Predict the pose of one vertebra from another, see `suggested_step`."""
-    known = jax.tree.map(lambda leaf: leaf[other], poses)
-    return known @ suggested_step(order, index, other)
-
-
-def suggested_step(order: SpineOrder, index: Array | int, other: Array | int) -> transforms.SE3:
-    """Predict the pose of one vertebra in the frame of another: tilted by the mean difference of
-    their levels, and moved along the mean of both axes."""
-    forward: Scalar = order.tilt[index] - order.tilt[other]
-    # A positive tilt leans the upper end forward: a rotation about the x axis by minus the tilt.
-    turn = transforms.SO3.from_x_radians(-forward)
-    half = transforms.SO3.from_x_radians(-0.5 * forward)
-    up = jnp.zeros(3).at[2].set(order.along[other] - order.along[index])
-    return transforms.SE3.from_rotation_and_translation(turn, half.apply(up))

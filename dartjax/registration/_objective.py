@@ -25,10 +25,9 @@ from dartjax.ssm import ShapeModel, instance, landmarks
 
 Similarity = Callable[[Image, Image, Image], Scalar]
 HUBER_DELTA = 3.0  # of a landmark's residual, in standard deviations
-# Standard deviations of a vertebra's pose about the pose that a neighbour suggests: flexion, side
-# bending, axial turn (rad); right, anterior, superior (mm).
-NEIGHBOUR_SIGMA = (0.07, 0.05, 0.05)
-NEIGHBOUR_SIGMA_MM = (2.0, 2.5, 2.5)
+
+# Of the pose that a neighbour suggests, if no other is given: turn (rad), shift (mm).
+_EXPECTED_SIGMA = (0.07, 0.05, 0.05, 2.0, 2.5, 2.5)
 
 
 class FitParameters(eqx.Module):
@@ -68,8 +67,8 @@ class ObjectiveWeights:
 
     `landmarks` multiplies sum r^2 / (2 sigma^2); `prior` multiplies |b - b_0|^2 / 2 (b_0 = 0, or
     the coefficients that the shape coupling gives); `neighbours` multiplies the same sum of the
-    deviations from the poses that the neighbours suggest; `multiview` multiplies the score of all
-    views together, if there is one.
+    deviation from the pose that the other vertebrae suggest; `multiview` multiplies the score of
+    all views together, if there is one.
     """
 
     similarity: float = 1.0
@@ -80,16 +79,20 @@ class ObjectiveWeights:
     neighbours: float = 0.01
 
 
-class Neighbour(eqx.Module):
-    """Pose that a fitted neighbour suggests for a vertebra; `known` False disables it."""
+class ExpectedPose(eqx.Module):
+    """Pose that the other vertebrae of a spine suggest, with standard deviations of turn (rad) and
+    shift (mm) in its axes; `known` False disables it."""
 
     pose: transforms.SE3
-    known: Bool[Array, "*neighbour"]
+    known: Bool[Array, "*vertebra"]
+    sigma: Float[Array, "*vertebra 6"] = eqx.field(
+        default_factory=lambda: jnp.array(_EXPECTED_SIGMA)
+    )
 
 
-def no_neighbour() -> Neighbour:
-    """Make a disabled `Neighbour`: no neighbour is known."""
-    return Neighbour(transforms.SE3.identity(), jnp.asarray(False))
+def no_expected_pose() -> ExpectedPose:
+    """Make a disabled `ExpectedPose`: no other vertebra is known."""
+    return ExpectedPose(transforms.SE3.identity(), jnp.asarray(False))
 
 
 class Evidence(eqx.Module):
@@ -104,7 +107,7 @@ class Evidence(eqx.Module):
     landmarks: Float[Array, "view landmark 2"]
     landmark_sigma: Float[Array, "view landmark"]
     view_weight: Float[Array, " view"]  # adds up to 1 over the valid views
-    neighbours: Neighbour  # with a leading axis, such as (above, below)
+    expected: ExpectedPose  # by the other vertebrae
     shape: Float[Array, "*mode"]  # coefficients about which the prior is centred
 
 
@@ -156,7 +159,7 @@ def evidence_at_scale(observations: Observations, num_pixels: int, blur_px: floa
         landmarks=observations.landmarks / factor,
         landmark_sigma=observations.landmark_sigma,
         view_weight=valid / jnp.maximum(jnp.sum(valid), 1.0),
-        neighbours=jax.tree.map(lambda leaf: leaf[None], no_neighbour()),
+        expected=no_expected_pose(),
         shape=jnp.zeros(()),
     )
 
@@ -242,7 +245,7 @@ def objective(
     """Compute the weighted sum of image dissimilarity, silhouette, landmarks and priors:
 
       mean over views of [w_s (1 - similarity) + w_m (1 - soft Dice)]
-      + w_l sum huber(r / sigma) + w_b |b - b_0|^2 / 2 + w_n sum huber(neighbour_residuals)
+      + w_l sum huber(r / sigma) + w_b |b - b_0|^2 / 2 + w_n huber(expected_pose_residual)
       - w_v multiview.
 
     Views without a mask have no silhouette term.
@@ -270,9 +273,8 @@ def objective(
         robust = pseudo_huber(squared, HUBER_DELTA)
         total = total + weights.landmarks * jnp.sum(jnp.where(valid, robust, 0.0))
     if weights.neighbours > 0.0:
-        residuals = neighbour_residuals(moved_pose(start, parameters), evidence.neighbours)
-        robust = pseudo_huber(jnp.sum(residuals**2, axis=-1), HUBER_DELTA)
-        total = total + weights.neighbours * jnp.sum(robust)
+        residual = expected_pose_residual(moved_pose(start, parameters), evidence.expected)
+        total = total + weights.neighbours * pseudo_huber(jnp.sum(residual**2), HUBER_DELTA)
     return total
 
 
@@ -288,21 +290,16 @@ def _comparison(rendered: XrayChannels, evidence: Evidence, pose: transforms.SE3
     )
 
 
-def neighbour_residuals(pose: transforms.SE3, expected: Neighbour) -> Float[Array, "neighbour 6"]:
-    """Compute turn and shift from each expected pose, in the axes of that pose, over their standard
-    deviations; 0 if the neighbour is not known."""
-
-    def one(suggested: transforms.SE3, known: Bool[Array, ""]):
-        # An unknown pose may be half a turn away, where the logarithm has no gradient: use the
-        # fitted pose in its place.
-        fitted = jax.lax.stop_gradient(pose)
-        suggested = jax.tree.map(lambda a, b: jnp.where(known, a, b), suggested, fitted)
-        difference = suggested.inverse() @ pose
-        turn = difference.rotation().log() / jnp.array(NEIGHBOUR_SIGMA)
-        shift = difference.translation() / jnp.array(NEIGHBOUR_SIGMA_MM)
-        return jnp.where(known, jnp.concatenate([turn, shift]), 0.0)
-
-    return jax.vmap(one)(expected.pose, expected.known)
+def expected_pose_residual(pose: transforms.SE3, expected: ExpectedPose) -> Float[Array, "6"]:
+    """Compute turn and shift from the expected pose, in its axes, over their standard deviations; 0
+    if it is not known."""
+    # A pose that is not known may be half a turn away, where the logarithm has no gradient: use the
+    # fitted pose in its place.
+    fitted = jax.lax.stop_gradient(pose)
+    suggested = jax.tree.map(lambda a, b: jnp.where(expected.known, a, b), expected.pose, fitted)
+    difference = suggested.inverse() @ pose
+    off = jnp.concatenate([difference.rotation().log(), difference.translation()])
+    return jnp.where(expected.known, off / jnp.where(expected.known, expected.sigma, 1.0), 0.0)
 
 
 def centroid(model: ShapeModel, pose: transforms.SE3) -> Point:

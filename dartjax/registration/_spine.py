@@ -1,119 +1,50 @@
-"""Order of the vertebrae of one subject: distances between them, and the expected pose of each."""
+"""Order of the vertebrae of one scene, and the pose that the other vertebrae suggest for each."""
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from dartjax import ssm, transforms
-from dartjax.anatomy import LANDMARK_NAMES, MODELLED_LEVELS, disc_above_mm, usual_tilt_deg
-from dartjax.registration._joint import SpineOrder, suggested_step
-from dartjax.registration._objective import (
-    NEIGHBOUR_SIGMA,
-    NEIGHBOUR_SIGMA_MM,
-    Neighbour,
-    no_neighbour,
-)
-
-MAX_STEPS = 2  # neighbours more levels away than this are ignored
-_TOP, _BOTTOM = (LANDMARK_NAMES.index(f"{s}_endplate_center") for s in ("superior", "inferior"))
+from dartjax.registration._objective import ExpectedPose
 
 
-def positions_mm(models: Mapping[str, ssm.ShapeModel]) -> dict[str, float]:
-    """Compute the position of each level's body centre along the spine, mm, increasing toward the
-    feet, from the heights of the bodies and discs. Heights of levels between the given ones are
-    interpolated; T13 counts only if it is given."""
-    order = [level for level in MODELLED_LEVELS if level in models or level != "T13"]
-    index = {level: i for i, level in enumerate(order)}
-    given = sorted(models, key=index.__getitem__)
-    known = [_body_height(models[level]) for level in given]
-    heights = np.interp(np.arange(len(order)), [index[level] for level in given], known)
-    discs = np.array([disc_above_mm(level) for level in order])
-    apart = 0.5 * (heights[1:] + heights[:-1]) + discs[1:]
-    along = np.concatenate([[0.0], np.cumsum(apart)])
-    return {level: float(along[index[level]]) for level in given}
+class SpineOrder(eqx.Module):
+    """Order of the vertebrae of one scene in the prior of the spine, padded to any number: place of
+    each in `ssm.SPINE_LEVELS` (-1: none), and whether the entry is a vertebra or padding."""
+
+    prior: ssm.SpinePrior
+    place: Int[Array, " vertebra"]
+    present: Bool[Array, " vertebra"]
 
 
-def order_of(models: Mapping[str, ssm.ShapeModel]) -> SpineOrder:
-    """Make the `SpineOrder` of the given levels for `fit_together`: positions along the spine from
-    `positions_mm`, tilts of the mean spine."""
-    along = positions_mm(models)
-    levels = sorted(models, key=along.__getitem__)
-    tilt = [np.radians(usual_tilt_deg(level)) for level in levels]
-    return SpineOrder(
-        along=jnp.asarray([along[level] for level in levels], jnp.float32),
-        tilt=jnp.asarray(tilt, jnp.float32),
-        present=jnp.ones(len(levels), bool),
-    )
+def order_of(levels: Sequence[str], prior: ssm.SpinePrior) -> SpineOrder:
+    """Make the `SpineOrder` of the given levels, in their order, all present."""
+    places = jnp.asarray(ssm.spine_places(levels), jnp.int32)
+    return SpineOrder(prior, places, jnp.ones(len(levels), bool))
 
 
-def mean_curve_prior(models: Mapping[str, ssm.ShapeModel]) -> ssm.SpinePrior:
-    """Return the prior between neighbours of the joint fit as a prior of the spine without factors:
-    steps by `order_of`, standard deviations `NEIGHBOUR_SIGMA_MM` and `NEIGHBOUR_SIGMA`.
+def expected_poses(order: SpineOrder, poses: transforms.SE3) -> ExpectedPose:
+    """Predict the pose of every vertebra from those of all other vertebrae that are present.
 
-    `models` holds all of `ssm.SPINE_LEVELS`. For comparison with `data.load_spine_prior`.
+    The prediction is `ssm.frames_from_others`: the nearest vertebra and the prior's step from it,
+    given all other steps. `poses` (T_world_vertebra) and the result have a leading vertebra axis;
+    poses of vertebrae that are not present may be NaN.
     """
-    order = order_of(models)
-    frames = [ssm.frame_in_vertebra(models[level]) for level in ssm.SPINE_LEVELS]
-    steps = []
-    for i, (upper, lower) in enumerate(itertools.pairwise(frames)):
-        step = upper.inverse() @ suggested_step(order, i + 1, i) @ lower
-        steps.append(jnp.concatenate([step.translation(), step.rotation().log()]))
-    sizes = ssm.spine_sizes(jnp.zeros(ssm.num_spine_values()))
-    sigma = jnp.array([*NEIGHBOUR_SIGMA_MM, *NEIGHBOUR_SIGMA])
-    mean = jnp.concatenate([jnp.concatenate(steps), sizes.reshape(-1)])
-    noise = jnp.concatenate([jnp.tile(sigma, len(steps)), jnp.ones(sizes.size)])
-    return ssm.SpinePrior(mean, jnp.zeros((len(mean), 1)), noise)
-
-
-def _body_height(model: ssm.ShapeModel) -> float:
-    points = np.asarray(ssm.landmarks(model, model.mean_shape))
-    return float(np.linalg.norm(points[_TOP] - points[_BOTTOM]))
-
-
-def expected_poses(
-    levels: Iterable[str],
-    models: Mapping[str, ssm.ShapeModel],
-    known: Mapping[str, transforms.SE3],
-) -> dict[str, Neighbour]:
-    """Predict the poses of some `levels` of one spine from the known poses (T_world_vertebra) of
-    their neighbours, see `expected_pose`. `models` holds the shape models of all levels of the
-    spine, which give the distances; `levels` and `known` are among them."""
-    along = positions_mm(models)
-    return {level: expected_pose(level, along, known) for level in levels}
-
-
-def expected_pose(
-    level: str, along: Mapping[str, float], known: Mapping[str, transforms.SE3]
-) -> Neighbour:
-    """Predict the pose of a level from the nearest known vertebra above and below it, at most two
-    levels away: with the neighbour's orientation, moved along the neighbour's own axis. If both
-    are known, their poses are interpolated by distance."""
-    place = MODELLED_LEVELS.index
-    near = [n for n in known if n != level and abs(place(n) - place(level)) <= MAX_STEPS]
-    above = max((n for n in near if along[n] < along[level]), key=along.__getitem__, default=None)
-    below = min((n for n in near if along[n] > along[level]), key=along.__getitem__, default=None)
-    poses = {
-        n: _moved_along(known[n], along[n] - along[level]) for n in (above, below) if n is not None
-    }
-    if not poses:
-        return no_neighbour()
-    if above is None or below is None:
-        return Neighbour(next(iter(poses.values())), jnp.asarray(True))
-    share = (along[level] - along[above]) / (along[below] - along[above])
-    return Neighbour(_between(poses[above], poses[below], share), jnp.asarray(True))
-
-
-def _moved_along(pose: transforms.SE3, upward_mm: float) -> transforms.SE3:
-    upward = pose.rotation().apply(jnp.array([0.0, 0.0, upward_mm]))
-    return transforms.SE3.from_rotation_and_translation(
-        pose.rotation(), pose.translation() + upward
+    count = len(ssm.SPINE_LEVELS)
+    own_place = jnp.maximum(order.place, 0)
+    in_vertebra = jax.tree.map(lambda leaf: leaf[own_place], order.prior.T_vertebra_frame)
+    frames = jax.vmap(lambda pose, frame: pose @ frame)(poses, in_vertebra)
+    has_place = order.place >= 0
+    slot = jnp.where(order.present & has_place, order.place, count)  # count: dropped
+    in_order = jax.tree.map(
+        lambda leaf: jnp.zeros((count, leaf.shape[-1])).at[slot].set(leaf, mode="drop"), frames
     )
-
-
-def _between(first: transforms.SE3, second: transforms.SE3, share: float) -> transforms.SE3:
-    turn = (first.rotation().inverse() @ second.rotation()).log()
-    rotation = first.rotation() @ transforms.SO3.exp(share * turn)
-    place = (1.0 - share) * first.translation() + share * second.translation()
-    return transforms.SE3.from_rotation_and_translation(rotation, place)
+    known = jnp.zeros(count, bool).at[slot].set(True, mode="drop")
+    found = ssm.frames_from_others(order.prior, in_order, known)
+    own = jax.tree.map(lambda leaf: leaf[own_place], found)
+    pose = jax.vmap(lambda at, frame: at @ frame.inverse())(own.T_world_frame, in_vertebra)
+    sigma = jnp.concatenate([own.sigma[:, 3:], own.sigma[:, :3]], axis=1)
+    return ExpectedPose(pose, own.known & has_place, sigma)

@@ -293,7 +293,7 @@ def _added_curvature(
         landmarks=cameras.project(crop, landmarks(model, vertices))[None],
         landmark_sigma=jnp.full((1, seen.landmark_sigma.shape[1]), sigma),
         view_weight=jnp.max(seen.view_weight)[None],
-        neighbours=seen.neighbours,
+        expected=seen.expected,
         shape=seen.shape,
     )
     evidence = with_region(evidence, rendered, options.region_dilation_mm * pixels / width)

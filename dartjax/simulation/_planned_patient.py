@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dartjax import data, registration, ssm
+from dartjax.anatomy import usual_tilt_deg
 from dartjax.data import RECORD_FIELDS, needle, read_plans, read_record
 from dartjax.observations import SIDES, NeedlePath
 from dartjax.robot.arms import SignedDistance, stack_paths, tube_distance
@@ -49,9 +50,10 @@ def mean_shape_patient() -> PlannedPatient:
     """Assemble the packaged mean shapes, T1 to L5, with the normal spacing and curvature, each with
     its two paths."""
     models = {level: data.load_shape_model(level) for level in data.shape_model_levels()}
-    order = registration.order_of(models)
-    levels = sorted(models, key=registration.positions_mm(models).__getitem__)
-    tilt, along = np.asarray(order.tilt, float), np.asarray(order.along, float)
+    positions = registration.positions_mm(models)
+    levels = sorted(models, key=positions.__getitem__)
+    tilt = np.radians([usual_tilt_deg(level) for level in levels])
+    along = np.array([positions[level] for level in levels])
     up = np.stack([0.0 * tilt, np.sin(tilt), np.cos(tilt)], axis=1)  # + = head end forward
     steps = 0.5 * (up[1:] + up[:-1]) * np.diff(along)[:, None]
     centers = np.concatenate([np.zeros((1, 3)), -np.cumsum(steps, axis=0)])

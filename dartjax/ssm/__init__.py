@@ -46,10 +46,12 @@ from dartjax.ssm._spine_prior import SpinePrior as SpinePrior
 from dartjax.ssm._spine_prior import condition_spine as condition_spine
 from dartjax.ssm._spine_prior import expected_frames as expected_frames
 from dartjax.ssm._spine_prior import frame_in_vertebra as frame_in_vertebra
+from dartjax.ssm._spine_prior import frames_from_others as frames_from_others
 from dartjax.ssm._spine_prior import num_spine_values as num_spine_values
 from dartjax.ssm._spine_prior import pedicle_frame as pedicle_frame
 from dartjax.ssm._spine_prior import spine_frames as spine_frames
 from dartjax.ssm._spine_prior import spine_log_likelihood as spine_log_likelihood
+from dartjax.ssm._spine_prior import spine_places as spine_places
 from dartjax.ssm._spine_prior import spine_sample as spine_sample
 from dartjax.ssm._spine_prior import spine_sizes as spine_sizes
 from dartjax.ssm._spine_prior import spine_values as spine_values

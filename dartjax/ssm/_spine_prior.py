@@ -6,13 +6,16 @@ two sizes of each: x = mean + loadings z + noise, z ~ N(0, I). The values are, f
   (mm), rotation vector (rad);
 - L sizes (2 each): distance of the pedicles, distance of the body's centre from their middle, mm.
 The frame is that of three points (`pedicle_frame`), because the prior is estimated from scans in
-which only these were marked; `frame_in_vertebra` gives it for a shape model.
+which only these were marked; `T_vertebra_frame` of the prior gives it for shape models.
 """
+
+from collections.abc import Iterable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dartjax._numerics import normalize, safe_norm, solve_positive
 from dartjax._types import Scalar
@@ -30,11 +33,13 @@ _ITERATIONS = 2
 
 
 class SpinePrior(eqx.Module):
-    """Mean, loadings and noise (standard deviations) of the values of a spine."""
+    """Mean, loadings and noise (standard deviations) of the values of a spine, and its frames in
+    the vertebra frames of the shape models."""
 
     mean: Float[Array, " value"]
     loadings: Float[Array, "value factor"]
     noise: Float[Array, " value"]
+    T_vertebra_frame: SE3  # of each level
 
 
 class SpineEstimate(eqx.Module):
@@ -201,6 +206,33 @@ def expected_frames(
     expected = jax.vmap(lambda a, b: a @ b)(anchors, from_nearest)
     sigma = jnp.sqrt(jnp.maximum(variance, 0.0))
     return ExpectedFrame(expected, sigma, jnp.broadcast_to(jnp.any(known), known.shape))
+
+
+@jax.jit
+def frames_from_others(
+    prior: SpinePrior, frames: SE3, known: Bool[Array, " level"]
+) -> ExpectedFrame:
+    """Predict the frame of every level from the observed frames of all other levels
+    (T_world_frame, level axis; those that are not known may be NaN)."""
+    places = jnp.arange(len(SPINE_LEVELS))
+
+    def one(place: Array) -> ExpectedFrame:
+        others = known & (places != place)
+        found = expected_frames(condition_spine(prior, frames, others), frames, others)
+        return jax.tree.map(lambda leaf: leaf[place], found)
+
+    return jax.vmap(one)(places)
+
+
+def spine_places(levels: Iterable[str]) -> Int[np.ndarray, " vertebra"]:
+    """Return the places of levels in `SPINE_LEVELS`, -1 for none (host).
+
+    With a T13 among them, it and the thoracic levels above move up by one place, so that it is next
+    to L1; T1 then has none."""
+    levels = list(levels)
+    shift = int("T13" in levels)
+    place = {level: i for i, level in enumerate(SPINE_LEVELS)} | {"T13": SPINE_LEVELS.index("L1")}
+    return np.array([place[level] - (shift if level[0] == "T" else 0) for level in levels], int)
 
 
 def _previous_known(known: Bool[Array, " level"]) -> tuple[Array, Bool[Array, " level"]]:

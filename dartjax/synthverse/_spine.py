@@ -1,20 +1,25 @@
-"""Alignment of one person's spine: kyphosis, lordosis, scoliosis, discs.
+"""Alignment of one person's spine: curve, scoliosis, discs.
 
-Angles supine and rounded: thoracic kyphosis T1 to T12 45 +- 9 deg and lordosis L1 to S1
-55 +- 9 deg (Roussouly 2005, Spine 30:346, standing 46 and 61), central disc heights T12 to S1 by
-sex from Bach 2019 (240 CT), thoracic ones 3 to 5 mm. Cobb angle 0 to 8 deg, in one person of
-eight 12 to 40 deg (Cobb 10 deg defines scoliosis).
+The curve is a draw from the prior of the spine (`data.load_spine_prior`, people lying on their
+backs), without the part of it that neighbours do not share, which is mostly the error of the marks
+in the scans. Kyphosis grows with age by 0.12 deg a year. Cobb angle 12 to 40 deg in one person of
+eight (Cobb 10 deg defines scoliosis). Central disc heights T12 to S1 by sex from Bach 2019 (240
+CT), thoracic ones 3 to 5 mm.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
-from dartjax.anatomy import tilts_deg
+from dartjax import data, ssm
+from dartjax.anatomy import MEAN_KYPHOSIS_DEG, MEAN_LORDOSIS_DEG, tilts_deg
 from dartjax.synthverse._sizes import LEVELS
+from dartjax.transforms import SE3
 
 SACRUM = "S1"
 _ORDER = (*LEVELS, SACRUM)
@@ -33,6 +38,7 @@ class Alignment:
     kyphosis_deg: float  # T1 to T12
     lordosis_deg: float  # L1 to S1
     pelvic_tilt_deg: float  # of the whole spine, + head forward
+    curve_deg: dict[str, tuple[float, float, float]]  # forward tilt, lean to the right, turn
     cobb_deg: float  # + convex to the right
     apex: str
     disc_mm: dict[str, float]
@@ -45,10 +51,11 @@ class Alignment:
 
 def draw_alignment(rng: np.random.Generator, sex: str, age: float) -> Alignment:
     """Draw curvature and discs of one person; old spines are more kyphotic, with thinner discs."""
-    kyphosis = float(np.clip(45.0 + 0.12 * (age - 55.0) + 9.0 * rng.standard_normal(), 24.0, 66.0))
-    lordosis = float(np.clip(53.0 + 0.35 * (kyphosis - 45.0) + 8.0 * rng.standard_normal(), 30, 78))
+    curve = _draw_curve(rng) + np.array([1.0, 0.0, 0.0]) * _of_age(age)[:, None]
+    tilt = float(2.0 * rng.standard_normal())
+    pitch = dict(zip(_ORDER, curve[:, 0], strict=True))
     scoliotic = rng.random() < 0.125
-    cobb = rng.uniform(12.0, 40.0) if scoliotic else rng.uniform(0.0, 8.0)
+    cobb = rng.uniform(12.0, 40.0) if scoliotic else 0.0
     cobb *= 1.0 if rng.random() < 0.75 else -1.0  # thoracic curves are mostly right convex
     discs = dict(zip(LEVELS, _DISC_MM[sex], strict=True))
     bad = []
@@ -59,14 +66,54 @@ def draw_alignment(rng: np.random.Generator, sex: str, age: float) -> Alignment:
             discs[level] *= float(rng.uniform(0.4, 0.7))
             bad.append(level)
     return Alignment(
-        kyphosis_deg=kyphosis,
-        lordosis_deg=lordosis,
-        pelvic_tilt_deg=float(2.0 * rng.standard_normal()),
+        kyphosis_deg=float(pitch["T1"] - pitch["T12"]),
+        lordosis_deg=float(pitch[SACRUM] - pitch["L1"]),
+        pelvic_tilt_deg=tilt,
+        curve_deg={
+            level: (float(forward), float(lean), float(turn))
+            for level, (forward, lean, turn) in zip(_ORDER, curve, strict=True)
+        },
         cobb_deg=float(cobb),
         apex=str(rng.choice(["T7", "T8", "T9", "T10", "L1", "L2"])),
         disc_mm=discs,
         degenerated=tuple(bad),
     )
+
+
+def _draw_curve(rng: np.random.Generator) -> Float[np.ndarray, "level 3"]:
+    """Draw forward tilt, lean and turn of C7 to L5 and S1, deg, with T1 above L5.
+
+    C7 continues the curve of T1 as in the mean spine, S1 that of L1 to L5."""
+    prior = _prior()
+    values = prior.mean + prior.loadings @ rng.standard_normal(prior.loadings.shape[1])
+    frames = np.asarray(jax.vmap(SE3.as_matrix)(ssm.spine_frames(values)))
+    own = np.asarray(jax.vmap(SE3.as_matrix)(prior.T_vertebra_frame))
+    axes = (frames @ np.linalg.inv(own))[: len(LEVELS) - 1, :3, :3]
+    z = frames[0, :3, 3] - frames[len(axes) - 1, :3, 3]
+    z = z / np.linalg.norm(z)
+    y = np.cross(z, axes[:, :, 0].mean(0))
+    y = y / np.linalg.norm(y)
+    axes = np.stack([np.cross(y, z), y, z]) @ axes
+    lean = np.arcsin(-axes[:, 2, 0])
+    forward = -np.arctan2(axes[:, 2, 1], axes[:, 2, 2])
+    turn = np.arctan2(axes[:, 1, 0], axes[:, 0, 0])
+    drawn = np.degrees(np.stack([forward, lean, turn], axis=1))
+    usual = tilts_deg(MEAN_KYPHOSIS_DEG, MEAN_LORDOSIS_DEG)
+    above, below = np.zeros(3), np.zeros(3)
+    above[0] = usual[0] - usual[1]
+    below[0] = (usual[-1] - usual[-2]) / (usual[-2] - usual[-6]) * (drawn[-1, 0] - drawn[-5, 0])
+    return np.concatenate([[drawn[0] + above], drawn, [drawn[-1] + below]])
+
+
+def _of_age(age: float) -> Float[np.ndarray, " level"]:
+    """Compute the forward tilt that age adds to the mean, deg."""
+    kyphosis = MEAN_KYPHOSIS_DEG + 0.12 * (age - 55.0)
+    return tilts_deg(kyphosis, MEAN_LORDOSIS_DEG) - tilts_deg(MEAN_KYPHOSIS_DEG, MEAN_LORDOSIS_DEG)
+
+
+@functools.cache
+def _prior() -> ssm.SpinePrior:
+    return data.load_spine_prior()
 
 
 def poses(
@@ -79,11 +126,12 @@ def poses(
     `heights` are those of each body above and below its centre, mm; `wedges_deg` bend the spine
     forward above a wedge fracture. L3's centre is the world's origin.
     """
-    pitch = tilts_deg(alignment.kyphosis_deg, alignment.lordosis_deg, alignment.pelvic_tilt_deg)
+    curve = np.array([alignment.curve_deg[level] for level in _ORDER])
+    pitch = curve[:, 0] + alignment.pelvic_tilt_deg
     for level, angle in (wedges_deg or {}).items():
         above = _ORDER.index(level) - 1 - np.arange(len(_ORDER))
         pitch += np.where(above >= 0, 0.7 * angle * np.exp(-above / 4.0), 0.0)
-    roll, turn = _scoliosis(alignment)
+    roll, turn = curve.T[1:] + np.stack(_scoliosis(alignment))
     frames: dict[str, Float[np.ndarray, "4 4"]] = {}
     center = np.zeros(3)
     for i, level in enumerate(_ORDER):
@@ -138,6 +186,8 @@ def _pose(
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 2)
+    if isinstance(value, tuple):
+        return [_rounded(v) for v in value]
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
     return value

@@ -39,7 +39,7 @@ from dartjax.synthverse._warped import draw_parents, find_parents, load_parent, 
 Family = Literal["parametric", "warped"]
 FAMILIES: tuple[Family, ...] = ("parametric", "warped")
 View = Literal["mixed", "whole", "thorax", "lumbar"]
-VERSION = "2"
+VERSION = "3"
 
 # Length scale and root mean square displacement per axis of the random warps, mm.
 WARPS: dict[Family, tuple[tuple[float, float], ...]] = {

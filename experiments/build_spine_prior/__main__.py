@@ -9,12 +9,14 @@ The tables are of people kept apart: the prior of the tables is estimated withou
 that is written with everybody. Takes about two minutes on 2 cores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from dartjax import data, registration, report, ssm
+from dartjax import data, registration, report, ssm, transforms
 from dartjax.cli import launch
 from dartjax.ssm import build
 from experiments.build_spine_prior import card, figures
@@ -38,7 +40,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     tested = [scan for scan in scans if scan.person in kept_apart and scan.position != "prone"]
     models = {level: data.load_shape_model(level) for level in ssm.SPINE_LEVELS}
     earlier = registration.mean_curve_prior(models)
-    supine = _supine(trial)
+    supine = _supine(trial, _frames(trial, models))
     with launch.progress("quality", 3) as step:
         regions = build.spine_regions(supine, tested)
         step("regions")
@@ -52,8 +54,9 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 
     summary = card.summary_of(regions, likelihood, further)
     written = card.card_of(settings, scans, summary)
-    data.save_spine_prior(ctx.out, statistics._asdict(), written)
-    figures.draw_spines(ctx.out / "spines.png", _supine(statistics))
+    frames = _frames(statistics, models)
+    data.save_spine_prior(ctx.out, {**statistics._asdict(), "T_vertebra_frame": frames}, written)
+    figures.draw_spines(ctx.out / "spines.png", _supine(statistics, frames))
     record = ctx.record(
         dataset=f"table of vertebra centres, {written['name']}",
         dataset_kind="real_ct_drr",
@@ -84,9 +87,20 @@ def _estimated(scans: Sequence[build.SpineScan], settings: Settings) -> build.Sp
         raise data.DataError(f"{settings.table}: {error}") from error
 
 
-def _supine(statistics: build.SpineStatistics) -> ssm.SpinePrior:
+def _frames(
+    statistics: build.SpineStatistics, models: Mapping[str, ssm.ShapeModel]
+) -> Float[np.ndarray, "level 4 4"]:
+    """Compute the frames of the prior in the vertebra frames of the shape models."""
+    own = [np.asarray(ssm.frame_in_vertebra(model).as_matrix()) for model in models.values()]
+    return build.frames_in_vertebrae(statistics.mean, np.stack(own))
+
+
+def _supine(
+    statistics: build.SpineStatistics, frames: Float[np.ndarray, "level 4 4"]
+) -> ssm.SpinePrior:
     arrays = (statistics.mean, statistics.loadings, statistics.noise)
-    return ssm.SpinePrior(*(jnp.asarray(array, jnp.float32) for array in arrays))
+    in_vertebra = jax.vmap(transforms.from_matrix)(jnp.asarray(frames, jnp.float32))
+    return ssm.SpinePrior(*(jnp.asarray(array, jnp.float32) for array in arrays), in_vertebra)
 
 
 if __name__ == "__main__":

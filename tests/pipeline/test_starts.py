@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import camera, transforms
+from dartjax import camera, registration, transforms
 from dartjax.image import Radiograph
 from dartjax.pipeline import _starts, _task
-from dartjax.registration import TIERS, _presets, _spine
+from dartjax.registration import TIERS, _presets
 from dartjax.simulation import _detections, _ground_truth
 from tests.pipeline import vertebrae
 from tests.pipeline.vertebrae import (
@@ -135,7 +135,7 @@ def task_of(truth, detection, radiographs, pair=0):
 
 @pytest.mark.slow
 def test_starts_with_the_help_of_neighbours_and_without_enough(truth, sure, radiographs):
-    apart = -np.diff([_spine.positions_mm(MODELS)[level] for level in ("T8", "T9", "T10")])
+    apart = -np.diff([registration.positions_mm(MODELS)[level] for level in ("T8", "T9", "T10")])
     above, below = vertebra("T8", -apart[0]), vertebra("T10", apart[1])
     seen = [
         (

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import camera, models, registration, render, ssm, transforms
+from dartjax import camera, data, models, registration, render, ssm, transforms
 from dartjax.observations import Observations, without_ignored
 from dartjax.robot import carm
 from tests.properties.masked import BAD, assert_ignored, filled
@@ -205,8 +205,8 @@ def test_initialisation(seen):
 
     def found(translation, **fields):
         pose = transforms.SE3.from_translation(translation)
-        neighbour = registration.Neighbour(pose, jnp.asarray(False))
-        start = registration.initialise(scenes.model(), Observations(**fields), neighbour)
+        expected = registration.ExpectedPose(pose, jnp.asarray(False))
+        start = registration.initialise(scenes.model(), Observations(**fields), expected)
         return start.pose, start.tier, start.residual_mm
 
     arguments = {**fields, "translation": jnp.zeros(3)}
@@ -245,19 +245,21 @@ def test_joint_fit(seen):
     starts = registration.stack([scenes.disturbed_start()] * 3)
     observations = registration.stack([Observations(**fields)] * 3)
 
+    spine = registration.order_of(("T8", "T9", "T10"), data.load_spine_prior())
+
     @jax.jit
-    def found(images, along, translation, present):
-        order = registration.SpineOrder(along, jnp.zeros(3), present)
+    def found(images, place, translation, present):
+        order = dataclasses.replace(spine, place=place, present=present)
         batch = eqx.tree_at(lambda o: o.images, observations, images)
         poses = transforms.SE3.from_rotation_and_translation(starts.rotation(), translation)
         two = dataclasses.replace(QUICK, scales=QUICK.scales * 2, similarity=QUICK.similarity * 2)
         return registration.fit_together(levels, batch, poses, order, two)
 
-    given = observations.images, jnp.array([0.0, 25.0, 50.0]), starts.translation()
+    given = observations.images, spine.place, starts.translation()
     expected = found(*given, jnp.array([True, True, False]))
     first = lambda result: jax.tree.map(lambda leaf: leaf[:2], result)  # noqa: E731
     for bad in BAD:
-        moved = [leaf.at[2].set(bad) for leaf in given]
+        moved = [leaf.at[2].set(jnp.asarray(bad).astype(leaf.dtype)) for leaf in given]
         jax.tree.map(
             np.testing.assert_allclose,
             *map(first, (found(*moved, jnp.array([True, True, False])), expected)),

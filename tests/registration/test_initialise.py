@@ -12,10 +12,10 @@ from dartjax.observations import PARTNER
 from dartjax.registration import (
     ABSTAINED,
     TIERS,
-    Neighbour,
+    ExpectedPose,
     agreeing_landmarks,
     initialise,
-    no_neighbour,
+    no_expected_pose,
 )
 from tests.registration import scenes
 
@@ -59,7 +59,7 @@ def everything(count=10):
 
 
 def test_all_landmarks_give_the_first_tier(clean, run):
-    found = run(with_landmarks(clean, everything()), no_neighbour())
+    found = run(with_landmarks(clean, everything()), no_expected_pose())
     apart, turn = errors(found.pose)
     assert int(found.tier) == 0 and int(found.num_inliers) == 20
     assert apart < 1.0 and turn < 3.0  # the true shape is not the mean
@@ -68,7 +68,7 @@ def test_all_landmarks_give_the_first_tier(clean, run):
 def test_no_landmark_need_be_seen_twice(clean, run):
     seen = np.zeros((2, 10), bool)
     seen[0, [0, 7, 8]] = seen[1, [1, 5, 9]] = True
-    found = run(with_landmarks(clean, seen), no_neighbour())
+    found = run(with_landmarks(clean, seen), no_expected_pose())
     apart, turn = errors(found.pose)
     assert int(found.tier) == 1
     assert apart < 4.0 and turn < 12.0
@@ -79,7 +79,7 @@ def test_outliers_and_swaps_are_tolerated(clean, run):
     landmarks[1] = landmarks[1][list(PARTNER)]  # left/right swap in the second view
     landmarks[0, 0] += 25.0
     landmarks[1, 3] -= 30.0
-    found = run(with_landmarks(clean, everything(), landmarks), no_neighbour())
+    found = run(with_landmarks(clean, everything(), landmarks), no_expected_pose())
     apart, turn = errors(found.pose)
     assert int(found.tier) == 0
     assert int(found.num_inliers) == 18
@@ -93,13 +93,13 @@ def test_outliers_and_swaps_are_tolerated(clean, run):
 
 def test_masks_give_the_position_and_a_neighbour_the_orientation(clean, run):
     nothing = with_landmarks(clean, np.zeros((2, 10), bool))
-    alone = run(nothing, no_neighbour())
+    alone = run(nothing, no_expected_pose())
     assert TIERS[int(alone.tier)].startswith("masks")
     assert errors(alone.pose)[0] < 12.0
     near = transforms.perturb(
         scenes.TRUE_POSE, jnp.array([0.08, 0.0, 0.05]), jnp.array([3.0, -2.0, 4.0])
     )
-    helped = run(nothing, Neighbour(near, jnp.asarray(True)))
+    helped = run(nothing, ExpectedPose(near, jnp.asarray(True)))
     assert errors(helped.pose)[1] < 7.0 < errors(alone.pose)[1]
 
 
@@ -107,21 +107,21 @@ def test_too_little_evidence_leads_to_abstention(clean, run):
     seen = np.zeros((2, 10), bool)
     seen[0, 0] = True
     blind = without_masks(with_landmarks(clean, seen), 0, 1)
-    assert int(run(blind, no_neighbour()).tier) == ABSTAINED
+    assert int(run(blind, no_expected_pose()).tier) == ABSTAINED
     unreadable = np.full((2, 10, 2), np.nan, np.float32)
     blind = without_masks(with_landmarks(clean, everything(), unreadable), 0, 1)
-    assert int(run(blind, no_neighbour()).tier) == ABSTAINED
+    assert int(run(blind, no_expected_pose()).tier) == ABSTAINED
 
 
 def test_detections_in_one_view_need_a_neighbour(clean, run):
     seen = np.zeros((2, 10), bool)
     seen[1, :6] = True
     one_sided = without_masks(with_landmarks(clean, seen), 0)
-    assert int(run(one_sided, no_neighbour()).tier) == ABSTAINED
+    assert int(run(one_sided, no_expected_pose()).tier) == ABSTAINED
     near = transforms.perturb(
         scenes.TRUE_POSE, jnp.array([0.08, 0.0, 0.05]), jnp.array([3.0, -2.0, 4.0])
     )
-    helped = run(one_sided, Neighbour(near, jnp.asarray(True)))
+    helped = run(one_sided, ExpectedPose(near, jnp.asarray(True)))
     assert int(helped.tier) == 3 and errors(helped.pose)[0] < 10.0
 
 
@@ -132,7 +132,7 @@ def test_one_case_is_the_same_in_a_batch(clean, run):
     model = scenes.model()
     together = jax.jit(jax.vmap(lambda o: initialise(model, o)))(batch)
     for index, case in enumerate(cases):
-        alone = run(case, no_neighbour())
+        alone = run(case, no_expected_pose())
         assert int(alone.tier) == int(together.tier[index])
         other = jax.tree.map(lambda leaf, i=index: leaf[i], together.pose)
         apart = jnp.linalg.norm(alone.pose.translation() - other.translation())

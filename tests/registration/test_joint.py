@@ -12,11 +12,10 @@ import pytest
 from dartjax import camera, data, ssm, transforms
 from dartjax.image import Radiograph
 from dartjax.registration import (
+    ExpectedPose,
     FitOptions,
-    Neighbour,
     ObjectiveWeights,
     Scale,
-    SpineOrder,
     crop_cameras,
     fit,
     fit_together,
@@ -24,8 +23,8 @@ from dartjax.registration import (
     stack,
 )
 from dartjax.registration import _spine as spine
-from dartjax.registration._joint import _neighbour_shape, _suggested
-from dartjax.registration._objective import NEIGHBOUR_SIGMA, NEIGHBOUR_SIGMA_MM, neighbour_residuals
+from dartjax.registration._joint import _neighbour_shape
+from dartjax.registration._objective import expected_pose_residual
 from dartjax.render import SplatOptions, local_gradient_ncc, splat, two_compartment
 
 LEVELS = ("T8", "T9", "T10")
@@ -41,12 +40,13 @@ alone = jax.jit(jax.vmap(lambda model, seen, start: fit(model, seen, start, OPTI
 def scene():
     """Three vertebrae in one image a view, without masks, and their true surfaces."""
     models = {level: data.load_shape_model(level) for level in LEVELS}
-    order = spine.order_of(models)
+    prior = data.load_spine_prior()
+    order = spine.order_of(LEVELS, prior)
     rng = np.random.default_rng(4)
-    poses = [
-        transforms.SE3.from_translation(jnp.array([0.0, 0.0, 100.0 - float(along)]))
-        for along in order.along
-    ]
+    frames = ssm.spine_frames(prior.mean)
+    bones = jax.vmap(lambda a, b: a @ b.inverse())(frames, prior.T_vertebra_frame)
+    poses = [jax.tree.map(lambda leaf, at=at: leaf[at], bones) for at in order.place]
+    poses = [poses[1].inverse() @ pose for pose in poses]
     shapes = [
         ssm.posed(model, pose, jnp.asarray(0.6 * rng.normal(size=15), jnp.float32))
         for model, pose in zip(models.values(), poses, strict=True)
@@ -122,24 +122,11 @@ def test_without_neighbours_it_equals_separate_fits(scene):
     assert 0.0 < away.max() < 0.3  # three steps from the initial shape
 
 
-def test_the_pose_below_is_predicted_with_the_tilt_of_kyphosis():
-    models = {level: data.load_shape_model(level) for level in ("T4", "T5")}
-    order = spine.order_of(models)
-    poses = transforms.SE3(jnp.tile(transforms.SE3.identity().wxyz_xyz, (2, 1)))
-    upper, lower = jnp.asarray(0), jnp.asarray(1)
-    below = _suggested(lower, upper, poses, order)
-    assert -28.0 < float(below.translation()[2]) < -15.0
-    # T4 leans forward more than T5: seen from T4, the axis of T5 leans back (-y).
-    axis = below.rotation().apply(jnp.array([0.0, 0.0, 1.0]))
-    assert -0.15 < float(axis[1]) < -0.02
-    above = _suggested(upper, lower, poses, order)
-    np.testing.assert_allclose((below @ above).parameters()[1:], np.zeros(6), atol=1e-4)
-
-
 def test_shape_coupling_works_across_regions():
     levels = ("T7", "T8", "T9")
     models = stack([ssm.truncate(data.load_shape_model(level), 5) for level in levels])
-    order = SpineOrder(jnp.arange(3.0), jnp.zeros(3), jnp.array([True, True, False]))
+    order = spine.order_of(levels, data.load_spine_prior())
+    order = dataclasses.replace(order, present=jnp.array([True, True, False]))
     rng = np.random.default_rng(0)
     shapes = jnp.asarray(rng.normal(size=(3, 5)), jnp.float32).at[2].set(jnp.nan)
     deviations = jnp.einsum("vm,vmpc->vpc", shapes, models.modes)
@@ -158,19 +145,23 @@ def test_shape_coupling_works_across_regions():
     assert not np.asarray(expect(0, jnp.array([True, False, False]))).any()
 
 
-def test_neighbour_residuals_are_in_standard_deviations():
+def test_the_residual_of_an_expected_pose_is_in_standard_deviations():
     at = transforms.SE3.from_rotation_and_translation(
         transforms.SO3.exp(jnp.array([0.2, 0.1, -0.3])), jnp.array([5.0, 6.0, 7.0])
     )
     off = transforms.SE3.from_rotation_and_translation(
-        transforms.SO3.exp(jnp.array([NEIGHBOUR_SIGMA[0], 0.0, 0.0])),
-        jnp.array([0.0, 2.0 * NEIGHBOUR_SIGMA_MM[1], 0.0]),
+        transforms.SO3.exp(jnp.array([0.06, 0.0, 0.0])), jnp.array([0.0, 3.0, 0.0])
     )
-    expected = Neighbour(stack([at, at]), jnp.array([True, False]))
-    residual = neighbour_residuals(at @ off, expected)
-    np.testing.assert_allclose(residual[0], [1, 0, 0, 0, 2, 0], atol=1e-4)
-    assert not residual[1].any()
-    slope = jax.grad(
-        lambda x: jnp.sum(neighbour_residuals(transforms.perturb(at, x[:3], x[3:]), expected) ** 2)
-    )(jnp.zeros(6))
-    assert np.isfinite(slope).all()
+    sigma = jnp.array([0.06, 0.05, 0.04, 1.0, 1.5, 2.0])
+    expected = ExpectedPose(at, jnp.asarray(True), sigma)
+    residual = expected_pose_residual(at @ off, expected)
+    np.testing.assert_allclose(residual, [1, 0, 0, 0, 2, 0], atol=1e-4)
+    unknown = ExpectedPose(at, jnp.asarray(False), jnp.zeros(6))
+    assert not expected_pose_residual(at @ off, unknown).any()
+    for each in (expected, unknown):
+        slope = jax.grad(
+            lambda x, e=each: jnp.sum(
+                expected_pose_residual(transforms.perturb(at, x[:3], x[3:]), e) ** 2
+            )
+        )(jnp.zeros(6))
+        assert np.isfinite(slope).all()

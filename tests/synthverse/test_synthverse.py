@@ -150,13 +150,27 @@ def test_the_curve_has_the_drawn_angles():
 
     assert pitch("T1") - pitch("T12") == pytest.approx(alignment.kyphosis_deg, abs=2.0)
     assert pitch("S1") - pitch("L1") == pytest.approx(alignment.lordosis_deg, abs=2.0)
-    curved = _shape.dataclasses.replace(alignment, cobb_deg=30.0, apex="T8")
+    plain = {level: (forward, 0.0, 0.0) for level, (forward, _, _) in alignment.curve_deg.items()}
+    curved = _shape.dataclasses.replace(alignment, cobb_deg=30.0, apex="T8", curve_deg=plain)
     frames = _spine.poses(curved, heights)
-    lean = [np.degrees(np.arctan2(f[0, 2], f[2, 2])) for f in frames.values()]
-    # A little less in the frontal plane, since the bones are turned and tilted as well.
-    assert np.ptp(lean) == pytest.approx(30.0, abs=4.0)
+    lean = [np.degrees(np.arcsin(-f[2, 0])) for f in frames.values()]
+    assert np.ptp(lean) == pytest.approx(30.0, abs=1.0)
     x = {level: frame[0, 3] for level, frame in frames.items()}
     assert x["T8"] > x["T3"] and x["T8"] > x["L1"], "positive is convex to the right"
+
+
+def test_people_differ_in_their_curves():
+    drawn = [_spine.draw_alignment(np.random.default_rng(i), "male", 55.0) for i in range(40)]
+    kyphosis, lordosis = np.array([(each.kyphosis_deg, each.lordosis_deg) for each in drawn]).T
+    assert 40.0 < kyphosis.mean() < 55.0 and 4.0 < kyphosis.std() < 12.0
+    assert 25.0 < lordosis.mean() < 50.0 and 6.0 < lordosis.std() < 16.0
+    lean, turn = (
+        np.array([[c[i] for c in each.curve_deg.values()] for each in drawn]) for i in (1, 2)
+    )
+    assert abs(lean.mean()) < 0.6 and abs(turn.mean()) < 0.6
+    assert np.abs(lean).max() < 12.0 and np.abs(turn).max() < 15.0
+    old = _spine.draw_alignment(np.random.default_rng(0), "male", 85.0)
+    assert old.kyphosis_deg - drawn[0].kyphosis_deg == pytest.approx(3.6, abs=0.1)
 
 
 def test_labels_are_separate_bones_in_order(subject):

@@ -15,12 +15,13 @@ import numpy as np
 from dartjax._errors import DataError
 from dartjax.data.packaged._stored import PathLike, open_arrays, read_card, write_stored
 from dartjax.ssm import SPINE_LEVELS, SpinePrior, num_spine_values
+from dartjax.transforms import from_matrix
 
 SPINE_PRIORS = pathlib.Path(__file__).parents[2] / "assets" / "spine"
 _PRIOR = "prior.npz"
 _ALL, _WITHOUT_VERSE = "all", "without_verse"
 _FIELDS = ("name", "sources", "levels", "num_people", "command", "quality")
-_ARRAYS = ("mean", "prone_shift", "loadings", "noise")
+_ARRAYS = ("mean", "prone_shift", "loadings", "noise", "T_vertebra_frame")
 
 
 def load_spine_prior(
@@ -51,6 +52,9 @@ def load_spine_prior(
             mean=jnp.asarray(parts["mean"] + shift, jnp.float32),
             loadings=jnp.asarray(parts["loadings"], jnp.float32),
             noise=jnp.asarray(parts["noise"], jnp.float32),
+            T_vertebra_frame=jax.vmap(from_matrix)(
+                jnp.asarray(parts["T_vertebra_frame"], jnp.float32)
+            ),
         )
 
 
@@ -69,7 +73,8 @@ def spine_prior_card(path: PathLike | None = None) -> dict[str, Any]:
 def save_spine_prior(
     folder: PathLike, arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]
 ) -> None:
-    """Write a prior and its card. `arrays` are the fields of `ssm.build.SpineStatistics`."""
+    """Write a prior and its card. `arrays` are the fields of `ssm.build.SpineStatistics` and
+    `T_vertebra_frame` of all levels, as matrices."""
     stored = {name: np.asarray(arrays[name], np.float32) for name in _ARRAYS}
     write_stored(folder, _PRIOR, stored, {**card, "levels": list(SPINE_LEVELS)})
 
@@ -85,5 +90,7 @@ def _check(parts: Mapping[str, np.ndarray]) -> None:
     vectors = [parts[name] for name in ("mean", "prone_shift", "noise")]
     if any(vector.shape != (n,) for vector in vectors) or parts["loadings"].shape[:1] != (n,):
         raise ValueError("arrays of different sizes")
+    if parts["T_vertebra_frame"].shape != (len(SPINE_LEVELS), 4, 4):
+        raise ValueError("no frames of all levels")
     if not all(np.isfinite(part).all() for part in parts.values()) or (parts["noise"] <= 0).any():
         raise ValueError("values that are not finite, or noise that is not positive")

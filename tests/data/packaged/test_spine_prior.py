@@ -39,8 +39,13 @@ def test_an_unknown_position_and_damaged_files(tmp_path):
     n = ssm.num_spine_values()
     arrays = {"mean": np.zeros(n), "prone_shift": np.zeros(n), "noise": np.zeros(n)}
     card = {"name": "x", "sources": {}, "num_people": 1, "command": "", "quality": {}}
-    data.save_spine_prior(tmp_path, {**arrays, "loadings": np.zeros((n, 2))}, card)
+    frames = np.tile(np.eye(4), (len(ssm.SPINE_LEVELS), 1, 1))
+    arrays |= {"loadings": np.zeros((n, 2)), "T_vertebra_frame": frames}
+    data.save_spine_prior(tmp_path, arrays, card)
     with pytest.raises(data.DataError, match="not positive"):
+        data.load_spine_prior(path=tmp_path)
+    data.save_spine_prior(tmp_path, arrays | {"T_vertebra_frame": frames[:3]}, card)
+    with pytest.raises(data.DataError, match="no frames of all levels"):
         data.load_spine_prior(path=tmp_path)
 
 
