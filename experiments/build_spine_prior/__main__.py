@@ -98,9 +98,12 @@ def _frames(
 def _supine(
     statistics: build.SpineStatistics, frames: Float[np.ndarray, "level 4 4"]
 ) -> ssm.SpinePrior:
-    arrays = (statistics.mean, statistics.loadings, statistics.noise)
-    in_vertebra = jax.vmap(transforms.from_matrix)(jnp.asarray(frames, jnp.float32))
-    return ssm.SpinePrior(*(jnp.asarray(array, jnp.float32) for array in arrays), in_vertebra)
+    return ssm.SpinePrior(
+        mean=jnp.asarray(statistics.mean, jnp.float32),
+        loadings=jnp.asarray(statistics.loadings, jnp.float32),
+        noise=jnp.asarray(statistics.noise, jnp.float32),
+        T_vertebra_frame=jax.vmap(transforms.from_matrix)(jnp.asarray(frames, jnp.float32)),
+    )
 
 
 if __name__ == "__main__":
