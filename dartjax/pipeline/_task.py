@@ -29,8 +29,8 @@ GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rota
 @dataclasses.dataclass(frozen=True)
 class Task:
     """Task: one vertebra to reconstruct in one set of views. `abstention` is the reason to give no
-    result, independent of the fit; "" if there is none. `exclude` are
-    people whom the prior of the spine must not have seen, besides the subject."""
+    result, independent of the fit; "" if there is none. `exclude` are people whom the prior of the
+    spine must not have seen, besides the subject."""
 
     subject: str
     level: str

@@ -149,8 +149,8 @@ def isthmus_section(solid: Solid, side: str) -> Section:
 
     First the smallest coronal section next to the front half of the open canal, then the smallest
     among planes near it that face the converging axis of the pedicle (rotated by 0 to 40 degrees
-    about z).
-    Sections under `_SMALLEST_SHARE` of the coronal one are slivers that a plane cuts off elsewhere.
+    about z). Sections under `_SMALLEST_SHARE` of the coronal one are slivers that a plane cuts off
+    elsewhere. ValueError if no plane cuts a pedicle.
     """
     start, coronal_area = _coronal_isthmus(solid, side)
     sections = [
@@ -159,7 +159,10 @@ def isthmus_section(solid: Solid, side: str) -> Section:
         for offset in np.arange(-5.0, 5.1, 1.0)
     ]
     smallest = _SMALLEST_SHARE * coronal_area
-    return min((s for s in sections if s is not None and s.area >= smallest), key=lambda s: s.area)
+    whole = [s for s in sections if s is not None and s.area >= smallest]
+    if not whole:
+        raise ValueError(f"no {side} pedicle next to the canal: is the mesh in its vertebra frame?")
+    return min(whole, key=lambda s: s.area)
 
 
 def _contour(solid: Solid, section: Section, count: int = 24) -> Float[np.ndarray, "k 3"]:
