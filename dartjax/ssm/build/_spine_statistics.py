@@ -61,7 +61,7 @@ def frames_in_vertebrae(
     (`frame_in_vertebra`).
 
     The pedicles' centres of the mean shapes are not exactly where the scans are marked: a frame can
-    be off by 4 degrees about x. The frames are turned about x so that the vertebrae of the mean
+    be off by 3 degrees about x. The frames are turned about x so that the vertebrae of the mean
     spine tilt smoothly from level to level (polynomial of degree 5), as marked frames and real
     spines do.
     """
