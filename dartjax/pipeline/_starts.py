@@ -28,8 +28,10 @@ from dartjax.registration import (
     ExpectedPose,
     Initialisation,
     agreeing_landmarks,
+    detected_crop,
     expected_poses,
     initialise,
+    mask_centroid,
     no_expected_pose,
     observe,
     stack,
@@ -52,13 +54,9 @@ def detected_centers(detection: Detection, views: Sequence[Camera]) -> Float[np.
     the mean of its landmarks, else NaN."""
     centers = np.full((len(views), 2), np.nan)
     for k, (mask, view) in enumerate(zip(detection.masks, views, strict=True)):
-        weights = np.asarray(mask.image)
         seen = np.isfinite(detection.sigma[k])
-        if weights.any():
-            pixels = np.asarray(cameras.pixel_centers(mask.camera), float).reshape(-1, 2)
-            middle = np.average(pixels, axis=0, weights=weights.reshape(-1))
-            centers[k] = cameras.reproject(middle, mask.camera, view)
-        elif seen.any():
+        centers[k] = mask_centroid(np.asarray(mask.image), mask.camera, view)
+        if np.isnan(centers[k]).any() and seen.any():
             centers[k] = detection.landmarks[k, seen].mean(0)
     return centers
 
@@ -104,16 +102,10 @@ def detected_observations(
     detection, on its expected position `place` (world mm)."""
     views = [r.camera for r in radiographs]
     point = jnp.asarray(place, jnp.float32)
-    crops = []
-    for view, center in zip(views, centers, strict=True):
-        if np.isfinite(center).all():
-            pixel = jnp.asarray(center, jnp.float32)[None]
-            middle = cameras.back_project(view, pixel, cameras.depth(view, point[None]))[0]
-        else:
-            middle = point
-        crops.append(
-            cameras.region_around(view, middle, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS)
-        )
+    crops = [
+        detected_crop(view, center, point, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS)
+        for view, center in zip(views, centers, strict=True)
+    ]
     masks = [
         np.clip(np.asarray(resample(mask, crop).image), 0.0, 1.0)
         for mask, crop in zip(detection.masks, crops, strict=True)

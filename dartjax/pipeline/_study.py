@@ -9,7 +9,7 @@ import numpy as np
 
 from dartjax import data, simulation
 from dartjax._progress import Progress, no_progress
-from dartjax.image import Radiograph
+from dartjax.image import Radiograph, Volume
 from dartjax.pipeline._networks import check_networks, network_folders
 from dartjax.pipeline._recipes import NEEDED_NETWORK, RECIPES, TRUE_ISOLATION, Fitter, run_method
 from dartjax.pipeline._starts import detected_tasks, initialise_tasks
@@ -37,6 +37,7 @@ class Study:
     extra: tuple[str, ...] = ()  # additional methods, such as those of an ablation
     restarts: int = 1
     xray_physics: bool = False
+    surroundings: simulation.Surroundings = "none"
     ssm: str | None = None
     isolation: str | None = None  # folder of weights, or "packaged"
     similarity: str | None = None
@@ -98,12 +99,15 @@ def reconstruct_subject(
     check_networks(weights, [case.subject])
     with progress(f"true shapes of {case.subject}", len(case.levels)) as step:
         known = simulation.true_vertebrae(case, study.levels, step, study.ssm)
+    with progress(f"surroundings of {case.subject}") as step:
+        scene = simulation.scene_volume(case, known, study.surroundings)
+        step(study.surroundings)
     tasks: list[Task] = []
     radiographs = {}
     shared = [part for _ in range(study.pairs) for part in simulation.seen_at_once(known)]
     for pair, part in enumerate(shared):
         rng = np.random.default_rng([seed, pair])
-        radiographs[pair] = _simulate(case, part, rng, pair, study, seed, progress)
+        radiographs[pair] = _simulate(case, scene, part, rng, pair, study, seed, progress)
         tasks += _tasks(case, part, radiographs[pair], rng, pair, study, seed, progress)
     tasks, seconds_to_start = _initialised(tasks, study, progress)
     estimates, seconds = {}, {}
@@ -126,6 +130,7 @@ def reconstruct_subject(
 
 def _simulate(
     case: data.Case,
+    scene: Volume,
     known: Sequence[simulation.TrueVertebra],
     rng: np.random.Generator,
     pair: int,
@@ -137,11 +142,11 @@ def _simulate(
     isocenter = simulation.middle_of(known)
     draw = simulation.random_views if study.views == "random" else simulation.ap_and_lateral
     views = draw(rng, isocenter, setup)
-    data.check_views(views, case.ct)
+    data.check_views(views, scene)
     angles = ", ".join(f"{angle:.0f}" for angle in simulation.pair_angles_deg(views))
     with progress(f"X-rays of {case.subject}, pair {pair + 1}") as step:
         physics = xray_settings(num_samples=setup.num_samples) if study.xray_physics else None
-        radiographs = simulation.simulate(case.ct, views, setup, physics=physics, seed=seed + pair)
+        radiographs = simulation.simulate(scene, views, setup, physics=physics, seed=seed + pair)
         jax.block_until_ready(radiographs)
         step(f"two views {angles} deg apart")
     return radiographs

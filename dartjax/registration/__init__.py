@@ -13,6 +13,8 @@ from dartjax.registration._cameras import refine_cameras as refine_cameras
 from dartjax.registration._cameras import with_moved_cameras as with_moved_cameras
 from dartjax.registration._curvature import Agreement as Agreement
 from dartjax.registration._evidence import crop_cameras as crop_cameras
+from dartjax.registration._evidence import detected_crop as detected_crop
+from dartjax.registration._evidence import mask_centroid as mask_centroid
 from dartjax.registration._evidence import observe as observe
 from dartjax.registration._failure import FEATURE_NAMES as FEATURE_NAMES
 from dartjax.registration._failure import FailureFeatures as FailureFeatures

@@ -25,6 +25,35 @@ def crop_cameras(
     ]
 
 
+def mask_centroid(
+    mask: Float[np.ndarray, "h w"], grid: Camera, view: Camera
+) -> Float[np.ndarray, "2"]:
+    """Compute the centroid of a mask on the grid of a crop, in pixels of the whole view; NaN for an
+    empty mask. Host."""
+    if not mask.any():
+        return np.full(2, np.nan)
+    pixels = np.asarray(cameras.pixel_centers(grid), float).reshape(-1, 2)
+    middle = np.average(pixels, axis=0, weights=mask.reshape(-1))
+    return cameras.reproject(middle, grid, view)
+
+
+def detected_crop(
+    view: Camera,
+    center: Float[np.ndarray, "2"],
+    place: Point,
+    *,
+    width_mm: float,
+    num_pixels: int,
+) -> Camera:
+    """Make the camera of the crop of a detected vertebra: around its `center` in the view (px), at
+    the depth of its approximate position `place` (world mm). If `center` is NaN, around `place`."""
+    middle = place
+    if np.isfinite(center).all():
+        pixel = jnp.asarray(center, jnp.float32)[None]
+        middle = cameras.back_project(view, pixel, cameras.depth(view, place[None]))[0]
+    return cameras.region_around(view, middle, width_mm=width_mm, num_pixels=num_pixels)
+
+
 def observe(
     radiographs: Sequence[Radiograph],
     crops: Sequence[Camera],

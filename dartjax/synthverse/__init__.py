@@ -18,6 +18,7 @@ from dartjax.synthverse._subject import Options as Options
 from dartjax.synthverse._subject import SyntheticSubject as SyntheticSubject
 from dartjax.synthverse._subject import make_subject as make_subject
 from dartjax.synthverse._subject import subject_id as subject_id
+from dartjax.synthverse._surroundings import body_around as body_around
 from dartjax.synthverse._torso import synthetic_case as synthetic_case
 from dartjax.synthverse._vertebra import VertebraForm as VertebraForm
 from dartjax.synthverse._vertebra import vertebra as vertebra

@@ -171,45 +171,6 @@ def add_rods(
         bone[box] = np.minimum(bone[box], value)
 
 
-def add_shoulder_and_sternum(
-    bone: Field, grid: Grid, trunk: Trunk, frames: Mapping[str, Float[np.ndarray, "4 4"]]
-) -> None:
-    """Add sternum, clavicles and scapulae with raised arms."""
-    top, bottom = trunk.level_z["T3"] + 8.0, trunk.level_z["T9"] - 6.0
-    z = np.linspace(top, bottom, 14)
-    middle = trunk.inner_point(np.full(14, np.pi), z, 5.0)
-    for width in (-9.0, 0.0, 9.0):
-        shift = np.linspace(1.6, 0.6, 14) * width
-        add_rods(
-            bone, grid, middle + np.c_[shift, 0 * z, 0 * z], np.linspace(6.0, 4.6, 14), (1.5, 1, 1)
-        )
-    for side in (1.0, -1.0):
-        start = middle[0] + [side * 20.0, 4.0, 4.0]
-        end = np.array([side * 150.0, trunk.value("spine_y", top) - 2.0, top + 42.0])
-        t = np.linspace(0.0, 1.0, 12)[:, None]
-        path = start + (end - start) * t
-        path[:, 1] += 9.0 * np.sin(2.0 * np.pi * t[:, 0])
-        add_rods(bone, grid, path, np.full(12, 5.8))
-        _add_scapula(bone, grid, trunk, side)
-
-
-def _add_scapula(bone: Field, grid: Grid, trunk: Trunk, side: float) -> None:
-    """Add a scapula: a thin triangular sheet on the ribs, and its spine."""
-    top, bottom = trunk.level_z["T2"], trunk.level_z["T7"] - 6.0
-    for step, z in enumerate(np.linspace(top, bottom, 22)):
-        share = step / 21.0
-        theta = np.pi * np.linspace(0.22 + 0.05 * share, 0.46 - 0.16 * share**1.5, 9)
-        path = trunk.inner_point(theta, np.full(9, z), 20.0)
-        path[:, 0] *= side
-        edge = np.full(9, 2.0)
-        edge[[0, -1]] = 3.4, 4.6
-        add_rods(bone, grid, path, edge, (1.0, 1.0, 2.0))
-    theta = np.pi * np.linspace(0.23, 0.44, 9)
-    path = trunk.inner_point(theta, np.linspace(top - 22.0, top + 10.0, 9), 29.0)
-    path[:, 0] *= side
-    add_rods(bone, grid, path, np.full(9, 4.2))
-
-
 def add_pelvis(bone: Field, grid: Grid, frame: Float[np.ndarray, "4 4"], size: float) -> None:
     """Add the sacrum with foramina and wings, and the iliac wings. `frame` is that of S1's end
     plate; `size` is the person's scale."""

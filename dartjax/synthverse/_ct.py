@@ -20,6 +20,7 @@ class Bone:
     trabecular_hu: float
     cortical_hu: float
     cortex_mm: float
+    others: float  # density of ribs, shoulders and pelvis relative to the mean
 
 
 def draw_bone(rng: np.random.Generator, age: float) -> Bone:
@@ -30,6 +31,7 @@ def draw_bone(rng: np.random.Generator, age: float) -> Bone:
         trabecular_hu=float(np.clip(trabecular, 30.0, 330.0)),
         cortical_hu=float(np.clip(rng.normal(1000.0 - 140.0 * thin, 80.0), 600.0, 1200.0)),
         cortex_mm=float(np.clip(rng.normal(1.1 - 0.3 * thin, 0.12), 0.5, 1.5)),
+        others=float(np.clip(rng.normal(1.0, 0.25), 0.5, 1.6)),
     )
 
 
@@ -44,8 +46,9 @@ def lay_bone(
     trabecular bone with vertical texture; edges have partial volume."""
     coarse = noise_block(rng, (1.3, 1.3, 2.2))
     fine = noise_block(rng, 0.8)
+    spongy_others = bone.others * (0.75 * bone.trabecular_hu + 25.0)
     for distance, cortex, inside in (
-        (placed.other_bones, 0.95 * bone.cortex_mm, 0.75 * bone.trabecular_hu + 25.0),
+        (placed.other_bones, (0.4 + 0.55 * bone.others) * bone.cortex_mm, spongy_others),
         (placed.vertebrae, bone.cortex_mm, bone.trabecular_hu),
     ):
         where = np.flatnonzero(distance < 0.75 * grid.spacing)

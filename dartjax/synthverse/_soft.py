@@ -12,11 +12,12 @@ from jaxtyping import Float
 
 from dartjax.synthverse._grid import Grid, is_empty
 from dartjax.synthverse._shape import VertebraShape, frame_coordinates
-from dartjax.synthverse._solids import Field, Point, capsule, ellipsoid
+from dartjax.synthverse._shoulder import Arms, paint_arms
+from dartjax.synthverse._solids import Field, capsule, ellipsoid, shifted
 from dartjax.synthverse._trunk import Trunk, radial_distance
 from dartjax.synthverse._warp import noise_block
 
-AIR, FAT, MUSCLE, SKIN, LUNG, DISC, CORD = -1000.0, -103.0, 55.0, 20.0, -870.0, 85.0, 30.0
+AIR, FAT, MUSCLE, SKIN, DISC, CORD = -1000.0, -103.0, 55.0, 20.0, 85.0, 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,23 +25,41 @@ class Patient:
     """Parameters of the soft tissue in addition to the trunk's outlines."""
 
     contrast_hu: float  # of the aorta; 40 without contrast agent
+    vein_hu: float  # of the upper vena cava: above that of the aorta while contrast agent flows in
     breath_mm: float  # + lowers the diaphragm
     gas: float  # share of the bowel filled with gas
     muscle_fat: float  # 0 to 1, fatty streaks in the back muscles
     calcified: float  # HU of the rib cartilage
+    patches: float  # share of it that is densely calcified
+    aortic_calcium: int  # number of calcified plaques
+    heart: float  # size relative to the mean
+    lung_hu: float
+    breast_mm: float  # height of a breast, 0 for none
+    arms: Arms
     table: bool
 
 
-def draw_patient(rng: np.random.Generator, age: float) -> Patient:
-    """Choose the parameters of a random patient of some age (years): contrast agent (in half of
-    the patients), depth of breath, bowel gas, fat in the muscles, calcification, table."""
-    contrast = rng.uniform(150.0, 330.0) if rng.random() < 0.5 else rng.uniform(35.0, 48.0)
+def draw_patient(rng: np.random.Generator, age: float, sex: str) -> Patient:
+    """Draw the parameters of a patient of some age (years): contrast agent (in half of the
+    patients), depth of breath, bowel gas, fat in the muscles, calcification, size of the heart,
+    breasts, arms (raised in three of four), table."""
+    old = float(np.clip((age - 45.0) / 40.0, 0.0, 1.0))
+    contrast = rng.uniform(150.0, 400.0) if rng.random() < 0.5 else rng.uniform(35.0, 48.0)
+    early = contrast > 100.0 and rng.random() < 0.4
+    breast = float(np.clip(rng.gamma(3.0, 7.0), 6.0, 48.0)) if sex == "female" else 0.0
     return Patient(
         contrast_hu=float(contrast),
-        breath_mm=float(rng.normal(0.0, 9.0)),
-        gas=float(rng.beta(2.0, 3.0)),
+        vein_hu=float(rng.uniform(500.0, 1500.0) if early else contrast),
+        breath_mm=float(rng.normal(0.0, 11.0)),
+        gas=float(rng.beta(1.6, 2.0)),
         muscle_fat=float(np.clip((age - 30.0) / 60.0 + rng.normal(0.0, 0.15), 0.0, 1.0)),
         calcified=float(np.clip(100.0 + 2.0 * (age - 40.0) + rng.normal(0, 25.0), 70.0, 260.0)),
+        patches=float(rng.beta(1.0, 3.0) * old),
+        aortic_calcium=int(rng.poisson(30.0 * old * rng.random())),
+        heart=float(np.clip(rng.normal(1.0 + 0.1 * old, 0.13), 0.75, 1.45)),
+        lung_hu=float(np.clip(rng.normal(-850.0, 35.0), -920.0, -740.0)),
+        breast_mm=breast,
+        arms="up" if rng.random() < 0.75 else "down",
         table=bool(rng.random() < 0.7),
     )
 
@@ -64,6 +83,8 @@ class SoftTissue:
         """Paint all soft tissue and return the HU."""
         for k, z in enumerate(self.grid.axis(2)):
             self._paint_slice(k, float(z))
+        tissues = {"air": AIR, "skin": SKIN, "fat": FAT, "muscle": MUSCLE}
+        paint_arms(self.hu, self.grid, self.trunk, self.patient.arms, tissues)
         self._chest()
         self._abdomen()
         self._vessels(frames)
@@ -76,14 +97,18 @@ class SoftTissue:
     def _paint_slice(self, k: int, z: float) -> None:
         """Paint skin, fat, muscular wall and the cavity of one slice."""
         t, g = self.trunk, self.grid
-        x, y = g.axis(0)[:, None], g.axis(1)[None, :]
-        wave = self._texture(self.waves, k)
         sx, sy = t.value("spine_x", z), t.value("spine_y", z)
+        reach = np.array([t.value("outer_half_width", z) + 14.0, 400.0, 0.6 * g.spacing])
+        box = g.around(np.array([0.4 * sx, sy, z]), tuple(reach))[:2]  # beside it is only air
+        x, y = g.axis(0)[box[0]][:, None], g.axis(1)[None, box[1]]
+        wave = self._texture(self.waves, k, box)
         front, back = t.value("outer_front", z), t.value("outer_back", z)
         middle = sy + 0.5 * (t.value("front", z) - t.value("back", z))
         half = (t.value("outer_half_width", z), sy + front - middle, middle - sy + back)
         groove = 9.0 * np.exp(-(((x - sx) / 13.0) ** 2)) * (y < sy)
         skin = radial_distance(x, y, (0.4 * sx, middle), half, 2.5) + groove + 1.5 * wave
+        gland = self._breast(x, y, z, sy + front)
+        skin = np.minimum(skin, gland)
         inner_half = (
             t.value("half_width", z),
             sy + t.value("front", z) - middle,
@@ -94,8 +119,11 @@ class SoftTissue:
         hu = np.full(skin.shape, AIR, np.float32)
         self._paint_over(hu, skin, SKIN)
         self._paint_over(hu, skin + 2.0, FAT + 6.0 * wave)
-        muscle = MUSCLE + 7.0 * self._texture(self.ripple, k)
-        fatty = self._texture(self.waves, k + 31) + 0.6 * self._texture(self.ripple, k + 11)
+        self._paint_over(hu, gland + 0.35 * self.patient.breast_mm + 4.0 * wave, 25.0)
+        muscle = MUSCLE + 7.0 * self._texture(self.ripple, k, box)
+        fatty = self._texture(self.waves, k + 31, box) + 0.6 * self._texture(
+            self.ripple, k + 11, box
+        )
         streaks = np.clip(3.0 * (fatty - 1.9 + 1.1 * self.patient.muscle_fat), 0.0, 1.0)
         muscle = muscle - 120.0 * streaks
         # Layers of the wall: two sheets of muscle over the ribs with fat in between.
@@ -103,15 +131,26 @@ class SoftTissue:
         gap = np.abs(inner - 12.0 + 2.5 * wave) - 1.3
         self._paint_over(hu, np.maximum(gap, skin + fat_depth + 4.0) + 40.0 * (y < sy - 8.0), FAT)
         self._paint_over(hu, self._back_muscles(x, y, z, sx, sy, wave, skin + fat_depth), muscle)
-        self._paint_cavity(hu, inner, x, y, z, sx, sy, wave, k)
-        self.hu[:, :, k] = hu
+        self._paint_cavity(hu, inner, x, y, z, sx, sy, wave, (*box, k))
+        self.hu[(*box, k)] = hu
+
+    def _breast(self, x, y, z, front: float) -> Field:
+        """Distance to two flattened half ellipsoids on the front of the chest."""
+        height = self.patient.breast_mm
+        if height == 0.0:
+            return np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), 1e3, np.float32)
+        wide, up = 56.0 + 0.5 * height, (z - self.trunk.level_z["T7"]) / (60.0 + 0.4 * height)
+        aside = (np.abs(x) - 82.0) / wide
+        forward = (y - (front - 34.0)) / (24.0 + height)
+        return height * (np.sqrt(aside**2 + forward**2 + up**2).astype(np.float32) - 1.0)
 
     def _back_muscles(self, x, y, z, sx, sy, wave, depth) -> Field:
         """Erectors on both sides of the spinous processes; psoas lateral to the lumbar bodies."""
         lateral = np.abs(x - sx)
         lumbar = np.clip((self.trunk.level_z["T12"] - z) / 60.0, 0.0, 1.0)
         erector = np.hypot((lateral - 32.0) / (30.0 + 6 * lumbar), (y - sy + 47.0) / 23.0) - 1.0
-        value = np.maximum(22.0 * erector + 1.5 * wave, depth + 1.0)
+        end = 0.6 * max(self.trunk.level_z["S1"] - 20.0 - z, 0.0)  # they end at the sacrum
+        value = np.maximum(22.0 * erector + 1.5 * wave + end, depth + 1.0)
         if lumbar > 0.1:
             radius = 6.0 + 15.0 * min(1.0, (self.trunk.level_z["L1"] - z) / 90.0 + 0.2)
             psoas = np.hypot(lateral - (24.0 + radius), 0.9 * (y - sy + 8.0)) - radius
@@ -119,7 +158,7 @@ class SoftTissue:
             value = np.minimum(value, np.minimum(psoas + wave, 10.0 * quadratus))
         return value
 
-    def _paint_cavity(self, hu, inner, x, y, z, sx, sy, wave, k) -> None:
+    def _paint_cavity(self, hu, inner, x, y, z, sx, sy, wave, place) -> None:
         """Paint lungs above the diaphragm, fat below it, and the mediastinum."""
         dome = self.diaphragm(x, y)
         below = z - dome - 1.5 * wave  # negative under the diaphragm
@@ -149,9 +188,15 @@ class SoftTissue:
         lung = np.maximum(np.maximum(above, -solid), apex)
         self._paint_over(hu, np.maximum(above, -lung), -30.0 + 60.0 * (np.abs(wave) < 1.2))
         depth = np.clip((y - sy) / 120.0, -0.4, 1.0)  # lying, the back of the lung is denser
-        value = LUNG - 45.0 * depth + 12.0 * wave + 14.0 * self._texture(self.ripple, k + 47)
+        value = (
+            self.patient.lung_hu
+            - 20.0
+            - 45.0 * depth
+            + 12.0 * wave
+            + 14.0 * self._texture(self.ripple, place[2] + 47, place[:2])
+        )
         self._paint_over(hu, lung, value)
-        self.lung[:, :, k] = lung < -0.5
+        self.lung[place] = lung < -0.5
 
     def diaphragm(self, x: Field, y: Field) -> Field:
         """Compute the height of the diaphragm's upper face: two domes, the right one higher."""
@@ -171,42 +216,50 @@ class SoftTissue:
         z8, z5 = t.level_z["T8"], t.level_z["T5"]
         y0, deep = t.value("spine_y", z8), t.value("front", z8)
         low = z8 - 4.0 - 0.5 * self.patient.breath_mm
-        heart = np.array([-24.0, y0 + 0.60 * deep, low])
-        self._fill_rod(
-            _shifted(heart, [26, -16, 26]),
-            _shifted(heart, [-36, 20, -20]),
-            (37.0, 33.0),
-            42.0,
-            above=True,
-        )
+        heart, size = np.array([-24.0, y0 + 0.60 * deep, low]), self.patient.heart
         inside = 42.0 + 0.6 * (blood - 42.0)
-        self._fill_rod(
-            _shifted(heart, [22, -18, 22]), _shifted(heart, [-26, 14, -16]), (20.0, 21.0), inside
-        )
-        self._fill_rod(
-            _shifted(heart, [30, 4, 8]), _shifted(heart, [30, 0, 34]), (18.0, 12.0), inside
-        )
+        for a, b, radii, hu, above in (
+            ((26, -16, 26), (-36, 20, -20), (37.0, 33.0), 42.0, True),
+            ((22, -18, 22), (-26, 14, -16), (20.0, 21.0), inside, False),
+            ((30, 4, 8), (30, 0, 34), (18.0, 12.0), inside, False),
+        ):
+            start, end = (shifted(heart, size * np.array(place)) for place in (a, b))
+            self._fill_rod(start, end, (size * radii[0], size * radii[1]), hu, above=above)
         z4 = t.level_z["T4"]
         y4 = t.value("spine_y", z4)
         arch = np.array(
             [[4, 0.60 * deep, -45], [10, 0.62 * deep, -18], [2, 50, 4], [-12, 34, 8], [-22, 15, -2],
              [-23, 10, -25]], float,
         )  # fmt: skip
-        self._tube(_shifted(arch, [0, y4, z4]), 14.0, blood)
-        self._tube(np.array([[20.0, y4 + 48, z4 + 45], [22, y4 + 50, z4 - 30]]), 8.5, blood)
+        self._tube(shifted(arch, [0, y4, z4]), 14.0, blood)
+        self._branches(y4, z4)
         pulmonary = np.array([[-52, 4, 0], [-18, 22, 8], [18, 12, -2], [50, 2, -6]], float)
         y5 = t.value("spine_y", z5)
-        self._tube(_shifted(pulmonary, [0, y5 + 22, z5 - 12]), 10.5, inside)
+        self._tube(shifted(pulmonary, [0, y5 + 22, z5 - 12]), 10.5, inside)
         self._airways(y4, z4, y5, z5)
         for side in (1.0, -1.0):
             self._lung_tree(np.array([side * 34.0, y5 + 24.0, z5 - 14.0]), side, inside)
+
+    def _branches(self, y4: float, z4: float) -> None:
+        """Paint the arteries from the aortic arch to neck and arms, and the upper vena cava."""
+        blood = self.patient.contrast_hu
+        for across, ahead, radius, out in (
+            *((8.0, 42.0, 6.0, 30.0), (-8.0, 28.0, 4.0, -26.0)),
+            *((-18.0, 16.0, 5.0, -95.0), (12.0, 40.0, 4.5, 95.0)),
+        ):
+            path = [[across, ahead, 10], [0.5 * (across + out), 24, 40], [out, 16, 78]]
+            self._tube(shifted(np.array(path, float), [0, y4, z4]), radius, blood)
+        vein = np.array([[20.0, 48, 45], [22, 50, -30]])
+        self._tube(shifted(vein, [0, y4, z4]), 8.5, self.patient.vein_hu)
+        arm = np.array([[20.0, 48, 45], [48, 44, 58], [110, 26, 66]])
+        self._tube(shifted(arm, [0, y4, z4]), 5.0, self.patient.vein_hu)
 
     def _airways(self, y4: float, z4: float, y5: float, z5: float) -> None:
         carina = np.array([2.0, y5 + 30.0, z5 + 2.0])
         z = np.arange(carina[2], z4 + 95.0, 14.0)
         windpipe = np.stack([0.4 * self.trunk.at("spine_x", z), self.trunk.at("spine_y", z), z], 1)
         windpipe[:, 1] += np.linspace(30.0, 24.0, len(z))
-        main = ((_shifted(carina, [28, -2, -22]), 7.0), (_shifted(carina, [-36, -2, -24]), 6.0))
+        main = ((shifted(carina, [28, -2, -22]), 7.0), (shifted(carina, [-36, -2, -24]), 6.0))
         tubes = [(windpipe, 9.0)] + [(np.array([carina, end]), radius) for end, radius in main]
         for ends, radius in tubes:
             self._tube(ends, radius + 1.8, 40.0)
@@ -350,6 +403,18 @@ class SoftTissue:
                 ahead = 10.0 + 21.0 * down if side < 0 else 14.0 + 16.0 * down
                 path.append(frames[level][:3, 3] + [side * across, ahead, 0.0])
             self._tube(np.array(path), radius, hu)
+            if side < 0:
+                self._plaques(np.array(path), radius)
+
+    def _plaques(self, path: Float[np.ndarray, "n 3"], radius: float) -> None:
+        """Paint calcified plaques on the wall of the descending aorta, more further down."""
+        for _ in range(self.patient.aortic_calcium):
+            along = len(path) - 1 - abs(self.rng.normal(0.0, 0.4 * len(path)))
+            i = int(np.clip(along, 0, len(path) - 2))
+            angle, size = self.rng.uniform(0.0, 2.0 * np.pi), self.rng.uniform(1.0, 3.5)
+            center = path[i] + self.rng.random() * (path[i + 1] - path[i])
+            center = center + radius * np.array([np.cos(angle), np.sin(angle), 0.0])
+            self._fill_oval(center, (size, size, 1.6 * size), self.rng.uniform(300.0, 1100.0))
 
     def _spine(
         self,
@@ -390,12 +455,15 @@ class SoftTissue:
             side = 1.0 if path[-1, 0] > 0 else -1.0
             level = ("T4", "T5", "T6", "T7", "T8", "T8", "T9", "T9", "T9", "T9")[i // 2]
             target = t.inner_point(np.array([np.pi]), np.array([t.level_z[level] + 2.0]), 4.0)[0]
-            target = _shifted(target, [side * 13.0, 0.0, 0.0])
+            target = shifted(target, [side * 13.0, 0.0, 0.0])
             steps = np.linspace(0.0, 1.0, 8)[:, None]
             line = path[-1] + (target - path[-1]) * steps
             line[:, 1] += 8.0 * np.sin(np.pi * steps[:, 0])
             line[:, 2] -= 14.0 * np.sin(np.pi * steps[:, 0]) * (i // 2 > 3)
-            self._tube(line, 5.5, self.patient.calcified)
+            for a, b in itertools.pairwise(line):
+                dense = self.rng.random() < self.patient.patches
+                hu = self.rng.uniform(250.0, 650.0) if dense else self.patient.calcified
+                self._tube(np.stack([a, b]), 5.5, hu)
 
     def _table(self) -> None:
         """Paint the curved top of the scanner's table behind the back."""
@@ -454,8 +522,3 @@ class SoftTissue:
         v = np.where(dy > 0, dy / (sy + deep - middle - 3.0), -dy / (middle - sy + back - 3.0))
         outside = (u**2.35 + v**2.35) ** np.float32(1 / 2.35) - 1.0
         return np.maximum(value, 60.0 * outside)
-
-
-def _shifted(points: Field, by: Point) -> Field:
-    """Shift points by an offset in mm."""
-    return points + np.asarray(by, float)

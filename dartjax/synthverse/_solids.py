@@ -74,3 +74,8 @@ def rotated_axes(y: Field, z: Field, degrees: float, center: tuple[float, float]
     c, s = np.float32(np.cos(np.radians(degrees))), np.float32(np.sin(np.radians(degrees)))
     y, z = y - np.float32(center[0]), z - np.float32(center[1])
     return c * y + s * z, c * z - s * y
+
+
+def shifted(points: Field, by: Point) -> Field:
+    """Shift points by an offset in mm."""
+    return points + np.asarray(by, float)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -12,15 +12,8 @@ from jaxtyping import Float, Int16, UInt8
 from dartjax._errors import DataError
 from dartjax.anatomy import label_of
 from dartjax.data import present_labels
-from dartjax.synthverse._bones import (
-    FAR,
-    Placed,
-    add_pelvis,
-    add_ribs,
-    add_shoulder_and_sternum,
-    place_vertebrae,
-)
-from dartjax.synthverse._ct import Bone, Scan, draw_bone, lay_bone, scan
+from dartjax.synthverse._body import Anatomy, Body, draw_body, paint_body, trunk_around
+from dartjax.synthverse._ct import Scan, scan
 from dartjax.synthverse._grid import Grid
 from dartjax.synthverse._shape import (
     KINDS,
@@ -29,17 +22,16 @@ from dartjax.synthverse._shape import (
     VertebraShape,
     parametric_shape,
 )
+from dartjax.synthverse._shoulder import arm_reach
 from dartjax.synthverse._sizes import LEVELS, Person, draw_person
-from dartjax.synthverse._soft import Patient, SoftTissue, draw_patient
-from dartjax.synthverse._spine import Alignment, draw_alignment, poses, spine_rotation
-from dartjax.synthverse._trunk import Trunk, make_trunk
-from dartjax.synthverse._warp import Warp, random_warp
+from dartjax.synthverse._spine import draw_alignment, poses, spine_rotation
+from dartjax.synthverse._warp import random_warp
 from dartjax.synthverse._warped import draw_parents, find_parents, load_parent, warped_shape
 
 Family = Literal["parametric", "warped"]
 FAMILIES: tuple[Family, ...] = ("parametric", "warped")
 View = Literal["mixed", "whole", "thorax", "lumbar"]
-VERSION = "3"
+VERSION = "4"
 
 # Length scale and root mean square displacement per axis of the random warps, mm.
 WARPS: dict[Family, tuple[tuple[float, float], ...]] = {
@@ -61,6 +53,7 @@ class Options:
     meshes: Path | None = None
     thick_slices: bool = True  # in one subject of four, 2 or 3 voxels thick
     orientations: bool = True  # PIR, LPS and oblique grids among the RAS ones
+    narrow_fields: bool = True  # in one subject of four, sides and front are outside the field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +85,13 @@ def make_subject(
     _check(family, options)
     streams = np.random.default_rng([seed, number, FAMILIES.index(family)]).spawn(7)
     anatomy = _draw_anatomy(streams[:4], family, options)
-    person, frames = anatomy.person, anatomy.frames
+    frames = anatomy.frames
     view, low, high = _field_of_view(streams[4], frames, anatomy.shapes, options)
-    spinous = {level: -shape.bounds.back for level, shape in anatomy.shapes.items()}
-    trunk = make_trunk(streams[4], frames, spinous, person.sex, (low - 80.0, high + 80.0))
-    body = _Body(trunk, draw_patient(streams[5], person.age), draw_bone(streams[5], person.age))
+    body = draw_body(streams[5], anatomy, trunk_around(streams[4], anatomy, low, high))
     settings = _draw_scan(streams[6], options)
-    grid = _grid_of_trunk(trunk, low, high, options.spacing_mm)
-    hu, labels, affine = _image(grid, anatomy, body, settings, (streams[5], streams[6]))
+    grid = _grid_of_trunk(streams[4], body, low, high, options)
+    hu, labels = paint_body(grid, anatomy, body, streams[5])
+    hu, labels, affine = scan(hu, labels, grid, settings, streams[6])
     hu, labels, affine, turn = _reorient(streams[6], hu, labels, affine, options)
     frames = {level: turn @ frame for level, frame in frames.items()}
     facts = {
@@ -128,27 +120,9 @@ def _check(family: str, options: Options) -> None:
         )
 
 
-class _Anatomy(NamedTuple):
-    """The skeleton of one person."""
-
-    person: Person
-    alignment: Alignment
-    shapes: dict[str, VertebraShape]
-    frames: dict[str, Float[np.ndarray, "4 4"]]  # patient_from_vertebra by level and of the sacrum
-    warps: dict[str, Warp]
-
-
-class _Body(NamedTuple):
-    """Trunk, soft tissue and bone density of one person."""
-
-    trunk: Trunk
-    patient: Patient
-    bone: Bone
-
-
 def _draw_anatomy(
     streams: Sequence[np.random.Generator], family: Family, options: Options
-) -> _Anatomy:
+) -> Anatomy:
     """Draw person, alignment, vertebra shapes and warps, each from its own stream."""
     person = draw_person(streams[0])
     alignment = draw_alignment(streams[1], person.sex, person.age)
@@ -157,7 +131,7 @@ def _draw_anatomy(
     wedges = {level: shape.wedge_deg() for level, shape in shapes.items() if shape.wedge_deg()}
     frames = poses(alignment, heights, wedges)
     warps = {level: random_warp(streams[3], WARPS[family]) for level in LEVELS}
-    return _Anatomy(person, alignment, shapes, frames, warps)
+    return Anatomy(person, alignment, shapes, frames, warps)
 
 
 def _make_shapes(
@@ -205,50 +179,40 @@ def _field_of_view(
     drawn = str(rng.choice(["whole", "thorax", "lumbar"], p=[0.5, 0.25, 0.25]))
     view = drawn if options.view == "mixed" else options.view
     jitter = rng.uniform(-6.0, 6.0, 2)
+    below = rng.uniform(62.0, 140.0)
     sources = {level: shapes[level].source for level in LEVELS[1:]}
     real = [level for level, source in sources.items() if source != "parametric"]
     top = z["C7"] + 20.0 + jitter[0]
     if real and real[0] != "T1":  # through the body above the first level with a parent
         top = z[LEVELS[LEVELS.index(real[0]) - 1]] + 5.0 + 0.3 * jitter[0]
     high = z["T9"] + 5.0 + jitter[0] if view == "lumbar" else top
-    low = z["L2"] + jitter[1] if view == "thorax" else z["S1"] - 62.0 + jitter[1]
+    low = z["L2"] + jitter[1] if view == "thorax" else z["S1"] - below + jitter[1]
     if real and real[-1] != "L5":
         low = max(low, z[LEVELS[LEVELS.index(real[-1]) + 1]])
     return view, low, high
 
 
-def _grid_of_trunk(trunk: Trunk, low: float, high: float, spacing: float) -> Grid:
-    """Make the grid of the trunk between two heights, at most 420 mm wide."""
+def _grid_of_trunk(
+    rng: np.random.Generator, body: Body, low: float, high: float, options: Options
+) -> Grid:
+    """Make the grid of the trunk between two heights, at most 500 mm wide
+    (430 with raised arms). A narrow field cuts the
+    sides and the front, as in one subject of four."""
+    trunk = body.trunk
     inside = (trunk.z > low) & (trunk.z < high)
-    half = min(float(trunk.outer_half_width[inside].max()) + 8.0, 210.0)
-    front = float((trunk.spine_y + trunk.outer_front)[inside].max()) + 8.0
+    half = float(trunk.outer_half_width[inside].max()) + 8.0
+    widest = 250.0 if body.patient.arms == "down" else 215.0
+    half = min(max(half, arm_reach(trunk, body.patient.arms) + 8.0), widest)
+    front = float((trunk.spine_y + trunk.outer_front)[inside].max()) + 10.0
+    front += body.patient.breast_mm
     back = float((trunk.spine_y - trunk.outer_back)[inside].min()) - 16.0
+    chance, cut = rng.random(), rng.random(2)
+    if options.narrow_fields and chance < 0.25:
+        half = min(half, 85.0 + 75.0 * cut[0])
+        front = min(front, float(trunk.spine_y[inside].max()) + 70.0 + 90.0 * cut[1])
     size = np.array([2 * half, front - back, high - low])
-    nx, ny, nz = (int(n) for n in np.ceil(size / spacing))
-    return Grid((-0.5 * spacing * (nx - 1), back, low), (nx, ny, nz), spacing)
-
-
-def _image(
-    grid: Grid,
-    anatomy: _Anatomy,
-    body: _Body,
-    settings: Scan,
-    streams: tuple[np.random.Generator, np.random.Generator],
-) -> tuple[Int16[np.ndarray, "i j k"], UInt8[np.ndarray, "i j k"], Float[np.ndarray, "4 4"]]:
-    """Make HU, labels and affine on the patient's own axes; `streams` are those of the tissue and
-    of the scanner."""
-    person, _, shapes, frames, warps = anatomy
-    trunk, patient, bone = body
-    vertebrae, labels = place_vertebrae(grid, shapes, frames, warps)
-    other_bones = np.full(grid.shape, FAR, np.float32)
-    ribs = add_ribs(other_bones, grid, shapes, frames, trunk, streams[0])
-    add_shoulder_and_sternum(other_bones, grid, trunk, frames)
-    size = (1.0 if person.sex == "male" else 0.95) * person.forms["L5"].body_width / 51.0
-    add_pelvis(other_bones, grid, frames["S1"], float(np.clip(size, 0.9, 1.08)))
-    other_bones = np.maximum(other_bones, 1.2 - vertebrae)
-    hu = SoftTissue(grid, trunk, patient, streams[0]).paint(shapes, frames, ribs)
-    lay_bone(hu, Placed(vertebrae, labels, other_bones), grid, bone, streams[0])
-    return scan(hu, labels, grid, settings, streams[1])
+    nx, ny, nz = (int(n) for n in np.ceil(size / options.spacing_mm))
+    return Grid((-0.5 * options.spacing_mm * (nx - 1), back, low), (nx, ny, nz), options.spacing_mm)
 
 
 def _draw_scan(rng: np.random.Generator, options: Options) -> Scan:
@@ -295,12 +259,12 @@ def _centroids(frames, labels, affine) -> dict[int, Float[np.ndarray, "3"]]:
     return found
 
 
-def _present(anatomy: _Anatomy, labels: Sequence[int]) -> list[VertebraShape]:
+def _present(anatomy: Anatomy, labels: Sequence[int]) -> list[VertebraShape]:
     """List the vertebrae in the image."""
     return [shape for level, shape in anatomy.shapes.items() if label_of(level) in labels]
 
 
-def _facts_of_person(anatomy: _Anatomy, labels: Sequence[int], view: str) -> dict[str, Any]:
+def _facts_of_person(anatomy: Anatomy, labels: Sequence[int], view: str) -> dict[str, Any]:
     present = _present(anatomy, labels)
     return {
         "sex": anatomy.person.sex,
@@ -313,10 +277,11 @@ def _facts_of_person(anatomy: _Anatomy, labels: Sequence[int], view: str) -> dic
     }
 
 
-def _facts_of_body(body: _Body) -> dict[str, Any]:
+def _facts_of_body(body: Body) -> dict[str, Any]:
     return {
         "bone": _rounded(dataclasses.asdict(body.bone)),
         "patient": _rounded(dataclasses.asdict(body.patient)),
+        "devices": dataclasses.asdict(body.devices),
         "fat_mm": round(body.trunk.fat_mm, 1),
     }
 
@@ -329,7 +294,7 @@ def _facts_of_scan(settings: Scan, affine: Float[np.ndarray, "4 4"]) -> dict[str
 
 
 def _facts_of_vertebrae(
-    anatomy: _Anatomy, frames: Mapping[str, Float[np.ndarray, "4 4"]], labels: Sequence[int]
+    anatomy: Anatomy, frames: Mapping[str, Float[np.ndarray, "4 4"]], labels: Sequence[int]
 ) -> dict[str, Any]:
     return {
         shape.level: {

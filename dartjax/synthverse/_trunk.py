@@ -82,7 +82,7 @@ def make_trunk(
         np.clip(1 + 0.04 * rng.standard_normal(), 0.9, 1.1)
     )
     deep = size * float(np.clip(1.0 + 0.06 * rng.standard_normal(), 0.88, 1.15))
-    fat = float(np.clip(rng.gamma(5.0, 3.2) + (3.0 if sex == "female" else 0.0), 6.0, 34.0))
+    fat = _draw_fat(rng, sex)
     wall = 13.0 * size
     # The kyphosis of the body centres is smoothed for the skin and the anterior wall only.
     x, y = (_along(centers[:, 2], centers[:, i], z) for i in (0, 1))
@@ -114,6 +114,13 @@ def make_trunk(
         fat_mm=fat,
         level_z={level: float(c[2]) for level, c in zip(_LEVELS, centers, strict=True)},
     )
+
+
+def _draw_fat(rng: np.random.Generator, sex: str) -> float:
+    """Draw the thickness of the fat under the skin, mm: one person of four is obese (28 to 65)."""
+    usual = rng.gamma(5.0, 3.2) + (3.0 if sex == "female" else 0.0)
+    obese, much = rng.random() < 0.25, rng.uniform(28.0, 65.0)
+    return float(much if obese else np.clip(usual, 4.0, 34.0))
 
 
 def _along(heights: Field, values: Field, z: Field) -> Float[np.ndarray, " n"]:

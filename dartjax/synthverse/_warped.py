@@ -22,8 +22,9 @@ from dartjax.synthverse._vertebra import VertebraForm
 
 FORBIDDEN = (
     *("lidc", "lidc0001", "tptbox", "tptct"),
-    *("verse005", "verse006", "verse007", "verse009"),
+    *("verse005", "verse006", "verse007"),
 )
+FRACTURED = ("verse009/T5", "verse009/L3")  # not used as parents
 STEP_MM = 0.7
 _MARGIN_MM = 9.0
 _SCALE_RANGE = (0.84, 1.2)
@@ -41,9 +42,9 @@ class Parent(NamedTuple):
 
 
 def find_parents(folder: Path) -> dict[str, dict[str, Path]]:
-    """Find mesh files SUBJECT/LEVEL by subject and level; other files and forbidden subjects are
-    ignored. DataError if the folder is missing, has no such file, or is that of a forbidden
-    subject."""
+    """Find mesh files SUBJECT/LEVEL by subject and level; other files, forbidden subjects and
+    fractured vertebrae are ignored. DataError if the folder is missing, has no such file, or is
+    that of a forbidden subject."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder of meshes SUBJECT/LEVEL.ply")
     if is_forbidden(folder.absolute().name):
@@ -54,7 +55,8 @@ def find_parents(folder: Path) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.glob("*/*")):
         level, subject = path.stem.upper(), path.parent.name
-        if path.suffix.lower() in SUFFIXES and level in LEVELS and not is_forbidden(subject):
+        usable = level in LEVELS and f"{subject}/{level}" not in FRACTURED
+        if usable and path.suffix.lower() in SUFFIXES and not is_forbidden(subject):
             found.setdefault(subject, {})[level] = path
     if not found:
         raise DataError(

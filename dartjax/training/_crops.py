@@ -19,14 +19,35 @@ from dartjax import camera as cameras
 from dartjax import data, simulation, ssm, transforms
 from dartjax._progress import Progress, no_progress
 from dartjax.camera import Camera
-from dartjax.registration import CROP_PIXELS, CROP_WIDTH_MM, stack
-from dartjax.render import drr
+from dartjax.image import Radiograph, resample
+from dartjax.registration import (
+    CROP_PIXELS,
+    CROP_WIDTH_MM,
+    detected_crop,
+    mask_centroid,
+    stack,
+)
+from dartjax.render import (
+    XrayBody,
+    XraySettings,
+    simulate_radiograph,
+    xray_body,
+    xray_settings,
+)
 from dartjax.simulation import disturbed_mask
 
 LEVELS = data.MODELLED_LEVELS
 NUM_VIEWS = 8
-NEVER_TRAINED_ON = ("lidc0001", "tptct")  # test subjects, on whom results are reported
-_OFF_CENTER_MM = 4.0  # per axis, displacement of the crop, as by the error of a detector
+NEVER_TRAINED_ON = (
+    "lidc0001",
+    "tptct",
+    "verse005",
+    "verse006",
+    "verse007",
+)  # test subjects, on whom results are reported
+_DEPTH_ERROR_MM = 4.0  # per axis, of the position that gives the depth of a crop
+_WINDOW = 2  # window of a mask before it is cropped, in widths of a crop
+_VERSION = 2  # of the stored crops
 _MASK_DICE, _MASK_DICE_SPREAD = 0.9, 0.04
 _MASK_NOISE_MM = 6.0
 _SAMPLES = 320  # per ray
@@ -83,14 +104,20 @@ def with_best_fits(crops: Crops, models: ssm.ShapeModel) -> Crops:
     return crops._replace(pose=poses, coefficients=np.stack([np.asarray(c) for _, c in found]))
 
 
-def prepare_crops(folder: pathlib.Path, scan: data.Case | data.Subject, seed: int) -> pathlib.Path:
+def prepare_crops(
+    folder: pathlib.Path,
+    scan: data.Case | data.Subject,
+    seed: int,
+    surroundings: simulation.Surroundings = "none",
+) -> pathlib.Path:
     """Simulate the crops of one subject, unless the folder has them; return the path of the
     file."""
     name = scan.subject if isinstance(scan, data.Case) else scan.id
-    file = folder / f"{name}-seed{seed}.npz"
+    ending = "" if surroundings == "none" else f"-{surroundings}"
+    file = folder / f"{name}-seed{seed}-v{_VERSION}{ending}.npz"
     if not file.is_file():
         case = scan if isinstance(scan, data.Case) else data.load_case(scan)
-        data.publish_arrays(file, _crops_of(case, seed)._asdict())
+        data.publish_arrays(file, _crops_of(case, seed, surroundings)._asdict())
     return file
 
 
@@ -138,35 +165,28 @@ def cohort_crops(
     return load_crops(list(files.values())), load_crops(held_out)
 
 
-def _crops_of(case: data.Case, seed: int) -> Crops:
+def _crops_of(case: data.Case, seed: int, surroundings: simulation.Surroundings) -> Crops:
     known = [t for t in simulation.true_vertebrae(case) if t.landmarks is not None]
     if not known:
         raise data.DataError(f"{case.subject} has no vertebra with a reliable surface")
-    render = jax.jit(lambda view: drr(case.ct, view, num_samples=_SAMPLES))
+    body = xray_body(simulation.scene_volume(case, known, surroundings))
     rows = []
     for truth in known:
         rng = np.random.default_rng([seed, *case.subject.encode(), *truth.level.encode()])
-        rows.append(_vertebra(case, truth, rng, render))
+        rows.append(_vertebra(case, truth, rng, body))
     return Crops(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
 def _vertebra(
-    case: data.Case,
-    truth: simulation.TrueVertebra,
-    rng: np.random.Generator,
-    render: Callable[[Camera], jax.Array],
+    case: data.Case, truth: simulation.TrueVertebra, rng: np.random.Generator, body: XrayBody
 ) -> tuple:
-    crops = _views(truth, rng)
-    noise_px = _MASK_NOISE_MM * CROP_PIXELS / CROP_WIDTH_MM
-    masks = []
-    for mask in simulation.true_masks(truth, crops):
-        dice = float(np.clip(rng.normal(_MASK_DICE, _MASK_DICE_SPREAD), 0.75, 0.98))
-        masks.append(disturbed_mask(mask, rng, dice, noise_px))
-    view = jax.device_get(stack(crops))
+    views = _views(truth, rng)
+    crops, masks = zip(*(_crop(truth, view, rng) for view in views), strict=True)
+    view = jax.device_get(stack(list(crops)))
     return (
         np.array(case.subject),
         np.array(LEVELS.index(truth.level)),
-        np.stack([np.asarray(render(crop), np.float16) for crop in crops]),
+        np.stack([_image(body, crop, rng) for crop in crops]),
         np.stack(masks).astype(np.uint8),
         view.camera_from_world.parameters(),
         view.focal_length,
@@ -179,18 +199,51 @@ def _vertebra(
 
 
 def _views(truth: simulation.TrueVertebra, rng: np.random.Generator) -> list[Camera]:
-    """Draw the crops of random views, each with its own isocentre, so that the vertebra lies
-    anywhere on the detector and not always in the central beam."""
-    setup, crops = simulation.CarmSetup(), []
+    """Draw random views, each with its own isocentre, so that the vertebra lies anywhere on the
+    detector and not always in the central beam."""
+    setup, views = simulation.CarmSetup(), []
     center = np.asarray(truth.pose.translation(), float)
     for _ in range(NUM_VIEWS):
         isocenter = center + np.array([15.0, 15.0, 120.0]) * rng.uniform(-1.0, 1.0, 3)
-        (view,) = simulation.random_views(rng, isocenter, setup, num_views=1)
-        middle = jnp.asarray(center + _OFF_CENTER_MM * rng.normal(size=3), jnp.float32)
-        crops.append(
-            cameras.region_around(view, middle, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS)
-        )
-    return crops
+        views += simulation.random_views(rng, isocenter, setup, num_views=1)
+    return views
+
+
+def _crop(
+    truth: simulation.TrueVertebra, view: Camera, rng: np.random.Generator
+) -> tuple[Camera, np.ndarray]:
+    """Make the crop of a vertebra as it is made in use: around the centroid of a mask with the
+    errors of a detector, at the depth of a position with an error; and the mask in it."""
+    place = np.asarray(truth.pose.translation(), float) + _DEPTH_ERROR_MM * rng.normal(size=3)
+    place = jnp.asarray(place, jnp.float32)
+    size = _WINDOW * CROP_PIXELS
+    window = cameras.region_around(view, place, width_mm=_WINDOW * CROP_WIDTH_MM, num_pixels=size)
+    dice = float(np.clip(rng.normal(_MASK_DICE, _MASK_DICE_SPREAD), 0.75, 0.98))
+    noise_px = _MASK_NOISE_MM * CROP_PIXELS / CROP_WIDTH_MM
+    (true,) = simulation.true_masks(truth, [window])
+    mask = np.asarray(disturbed_mask(true, rng, dice, noise_px), np.float32)
+    center = mask_centroid(mask, window, view)
+    crop = detected_crop(view, center, place, width_mm=CROP_WIDTH_MM, num_pixels=CROP_PIXELS)
+    return crop, np.asarray(resample(Radiograph(jnp.asarray(mask), window), crop).image) > 0.5
+
+
+def _image(body: XrayBody, crop: Camera, rng: np.random.Generator) -> np.ndarray:
+    """Simulate the radiograph of a crop with spectrum, scatter and noise; each has another tube
+    voltage, filter, scatter and dose."""
+    settings = xray_settings(
+        kvp=float(rng.uniform(65.0, 110.0)),
+        filtration_mm_cu=float(rng.uniform(0.0, 0.3)),
+        photons_per_pixel=float(10.0 ** rng.uniform(2.6, 4.2)),
+        scatter_to_primary=float(rng.uniform(0.1, 1.2)),
+        num_samples=_SAMPLES,
+    )
+    key = jax.random.key(int(rng.integers(2**31)))
+    return np.asarray(_expose(body, crop, settings, key), np.float16)
+
+
+@jax.jit
+def _expose(body: XrayBody, crop: Camera, settings: XraySettings, key: jax.Array) -> jax.Array:
+    return simulate_radiograph(body, crop, settings, key=key).image
 
 
 def crop_sampler(

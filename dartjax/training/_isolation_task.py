@@ -13,6 +13,7 @@ from dartjax import ssm, transforms
 from dartjax.camera import Camera
 from dartjax.models import Hint, Isolated, IsolationNet
 from dartjax.render import XrayChannels, splat
+from dartjax.training._clutter import with_clutter
 from dartjax.training._crops import LEVELS, Crops, camera_of, crop_sampler
 from dartjax.training._isolation import (
     ISOLATION_SPLATS,
@@ -74,6 +75,8 @@ def isolation_training_loss(
         crops, keys = (jax.random.split(k, len(batch.level)) for k in jax.random.split(key))
         if vary:
             batch = jax.lax.map(lambda each: _other_crop(*each), (batch, crops))
+            cluttered = with_clutter(batch.image, key=jax.random.fold_in(key, 1))
+            batch = eqx.tree_at(lambda b: b.image, batch, cluttered)
         shown = jax.lax.map(lambda each: _shown(models, each[0], each[1], "mild"), (batch, keys))
 
         def one(image, hint, truth):

@@ -13,6 +13,7 @@ from dartjax import ssm, transforms
 from dartjax.camera import Camera
 from dartjax.models import SIMILARITY_PRESETS, MultiViewSimilarity, PredictedError
 from dartjax.ssm import posed
+from dartjax.training._clutter import with_clutter
 from dartjax.training._crops import Crops, camera_of, crop_sampler
 from dartjax.training._jitter import Jitter, jittered
 from dartjax.training._loop import Loss
@@ -31,6 +32,7 @@ from dartjax.training._similarity import (
 )
 
 NUM_UNKNOWNS = 21
+_NO_MASKS = 0.5  # share of the vertebrae without masks in training
 
 
 class SimilarityBatch(eqx.Module):
@@ -147,10 +149,14 @@ class SimilarityTask:
 
 
 def _randomised(batch: SimilarityBatch, key: jax.Array) -> SimilarityBatch:
-    """Augment the radiographs of a batch: domain randomisation (mild) and random crops."""
+    """Augment the radiographs of a batch: clutter, domain randomisation (mild) and random crops;
+    half of the vertebrae lose their masks."""
+    clutter, drop, key = jax.random.split(key, 3)
     flat = jax.tree.map(
         lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (batch.images, batch.masks, batch.cameras)
     )
+
+    flat = (with_clutter(flat[0], key=clutter), *flat[1:])
 
     def one(each: tuple[jax.Array, jax.Array, Camera, jax.Array]):
         image, mask, view, key = each
@@ -160,6 +166,8 @@ def _randomised(batch: SimilarityBatch, key: jax.Array) -> SimilarityBatch:
 
     shown = jax.lax.map(one, (*flat, jax.random.split(key, len(flat[0]))))
     seen = jax.tree.map(lambda leaf: leaf.reshape(*batch.images.shape[:2], *leaf.shape[1:]), shown)
+    kept = jax.random.bernoulli(drop, 1.0 - _NO_MASKS, (len(batch.level), 1, 1, 1))
+    seen = (seen[0], seen[1] * kept, seen[2])
     return eqx.tree_at(lambda b: (b.images, b.masks, b.cameras), batch, seen)
 
 

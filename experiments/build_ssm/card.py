@@ -27,7 +27,8 @@ PACKAGED: dict[str, tuple[str, ...]] = {
     "permissive": VERSE,  # no derivative of VerSe, which shares alike
     **{f"without_{subject}": (subject,) for subject in (*_REPORTED, "verse009")},
     "without_reported": _REPORTED,
-    "without_parents": START_SUBJECTS,  # for synthetic subjects, which are warped from these
+    # For synthetic subjects, which are warped from these.
+    "without_parents": (*START_SUBJECTS, "verse009"),
 }
 _VERSE = {
     "from": "VerSe 2019, https://osf.io/nqjyw (Sekuboyina et al., Med Image Anal 73:102166, 2021; "

@@ -25,7 +25,7 @@ from typing import cast
 
 import jax
 
-from dartjax import data, pipeline, report
+from dartjax import data, pipeline, report, simulation
 from dartjax.cli import RunSettings, launch
 from dartjax.image import Radiograph
 from experiments.reconstruct import units
@@ -71,6 +71,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     finished = [units.read(work, source.subject) for source in sources]
     datasets = [source.dataset for source in sources]
     record = ctx.record(**report.provenance(datasets, sources[0].dataset_kind, finished))
+    record["surroundings"] = settings.surroundings
     summary, cases = report.write_graded(
         ctx.out, record, finished, study.headline, progress=launch.progress
     )
@@ -143,6 +144,7 @@ def _study(settings: Settings, seed: int) -> pipeline.Study:
         extra=tuple(_extra_methods(settings)),
         restarts=settings.restarts,
         xray_physics=settings.xray_physics,
+        surroundings=cast(simulation.Surroundings, settings.surroundings),
         ssm=settings.ssm,
         isolation=settings.isolation,
         similarity=settings.similarity,

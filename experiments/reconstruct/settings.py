@@ -57,6 +57,12 @@ class Settings:
     xray_physics: bool = setting(
         False, "Simulate X-rays with spectrum, scatter and noise instead of line integrals."
     )
+    surroundings: str = setting(
+        "none",
+        "What is around the vertebrae. none: the CT as it is; synthetic: its complete vertebrae in "
+        "a synthetic body, for CTs that are cropped to the spine.",
+        choices=("none", "synthetic"),
+    )
     restarts: int = setting(
         1, "Starts per vertebra that is fitted separately; the best is kept.", lower_bound=1
     )

@@ -1,15 +1,21 @@
 """Training crops: batches depend on the step; invalid files have a clear message."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dartjax import camera, ssm, transforms
+from dartjax import camera, simulation, ssm, transforms
 from dartjax.data import DataError
+from dartjax.image import Radiograph
+from dartjax.observations import Detection
+from dartjax.pipeline._starts import detected_centers, detected_observations
 from dartjax.registration import stack
 from dartjax.training import Crops
 from dartjax.training import _crops as learning_data
+from dartjax.training._clutter import with_clutter
 from dartjax.training._crops import NUM_VIEWS, crop_sampler
+from tests.pipeline.vertebrae import vertebra
 from tests.registration import scenes
 
 
@@ -106,3 +112,51 @@ def test_subjects_that_cannot_be_used_are_rejected(
     monkeypatch.setattr(learning_data.data, "find_subjects", lambda cohort: known)
     with pytest.raises(DataError, match=message):
         learning_data.cohort_crops("COHORT", str(tmp_path), wanted, validation, 0)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, 1.57])
+def test_crops_are_centred_as_in_use(angle, monkeypatch):
+    monkeypatch.setattr(learning_data, "disturbed_mask", lambda mask, *_: mask)
+    monkeypatch.setattr(learning_data, "_DEPTH_ERROR_MM", 0.0)
+    truth = vertebra("T9")
+    place = truth.pose.translation()
+    view = camera.from_carm(
+        transforms.carm_rotation(angle, 0.1),
+        place + 15.0,
+        pixel_spacing=0.6,
+        image_size=(700, 700),
+    )
+    crop, mask = learning_data._crop(truth, view, np.random.default_rng(0))
+    window = camera.region_around(view, place, width_mm=137.5, num_pixels=160)
+    (seen,) = simulation.true_masks(truth, [window])
+    found = Detection(
+        np.zeros((1, 10, 2)),
+        np.full((1, 10), np.inf),
+        (Radiograph(jnp.asarray(seen, jnp.float32), window),),
+    )
+    centers = detected_centers(found, [view])
+    image = Radiograph(jnp.zeros((700, 700)), view)
+    in_use = detected_observations(found, [image], centers, np.asarray(place, float))
+    own = jax.tree.map(lambda leaf: leaf[0], in_use.cameras)
+    np.testing.assert_allclose(crop.focal_length, own.focal_length, rtol=1e-3)
+    np.testing.assert_allclose(crop.principal_point, own.principal_point, atol=0.7)
+    rows, columns = np.nonzero(mask)
+    np.testing.assert_allclose([rows.mean(), columns.mean()], 63.5, atol=1.0)
+    body = np.asarray(camera.project(crop, place[None])[0])
+    assert np.linalg.norm(body - 64.0) > 3.0  # the centroid of a mask is not that of the body
+
+
+def test_clutter_adds_other_images_to_half_of_a_batch():
+    images = jnp.asarray(np.random.default_rng(0).uniform(1.0, 3.0, (400, 4, 4)), jnp.float32)
+    seen = with_clutter(images, key=jax.random.key(3))
+    added = np.asarray(seen - images)
+    changed = np.abs(added).max((1, 2)) > 0.0
+    assert 0.4 < changed.mean() < 0.6
+    assert added.min() >= 0.0 and added.max() <= 0.8 * 2.0
+    values = np.sort(
+        np.asarray(images - images.min((1, 2), keepdims=True)).reshape(400, -1), axis=1
+    )
+    for i in np.flatnonzero(changed)[:20]:
+        ratio = np.sort(added[i].ravel())[None, -1:] / values[:, -1:]
+        same = np.abs(np.sort(added[i].ravel())[None] / ratio - values).max(1) < 1e-3
+        assert same.sum() == 1 and not same[i]

@@ -37,16 +37,18 @@ def fracture_tasks(
     num_intact: int,
     seed: int,
     progress: Progress = no_progress,
+    pair: int = 0,
 ) -> list[Task]:
-    """Make the tasks of a synthetic subject in one pair of views: the complete `fractured` levels,
-    and `num_intact` intact levels spread evenly along the spine."""
+    """Make the tasks of a subject in one pair of views: the complete `fractured` levels, and
+    `num_intact` intact levels spread evenly along the spine."""
     levels = [level for level in fractured if level in case.levels]
     others = [level for level in case.levels if level not in fractured]
     places = np.linspace(0, len(others) - 1, num_intact + 2)[1:-1]
     levels += [others[round(place)] for place in places] if others else []
     with progress(f"true shapes of {case.subject}", len(levels)) as step:
         known = simulation.true_vertebrae(case, levels, step)
-    rng = np.random.default_rng([seed, int(case.subject[-4:])])
+    number = int("".join(filter(str.isdigit, case.subject)) or 0)
+    rng = np.random.default_rng([seed, number, *([pair] if pair else [])])
     isocenter = simulation.middle_of(known)
     setup = simulation.CarmSetup()
     radiographs = simulation.simulate(
@@ -56,7 +58,7 @@ def fracture_tasks(
     tasks = []
     for truth in known:
         seen, start = simulation.disturbed_observations(truth, radiographs, rng, Disturbance())
-        tasks.append(Task(case.subject, truth.level, 0, truth.model, seen, start, truth, angle))
+        tasks.append(Task(case.subject, truth.level, pair, truth.model, seen, start, truth, angle))
     return tasks
 
 

@@ -1,0 +1,1 @@
+"""Compare crops of synthetic radiographs with those of real CTs."""
