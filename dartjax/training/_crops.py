@@ -233,7 +233,7 @@ def _image(body: XrayBody, crop: Camera, rng: np.random.Generator) -> np.ndarray
     settings = xray_settings(
         kvp=float(rng.uniform(65.0, 110.0)),
         filtration_mm_cu=float(rng.uniform(0.0, 0.3)),
-        photons_per_pixel=float(10.0 ** rng.uniform(2.6, 4.2)),
+        photons_per_pixel=float(10.0 ** rng.uniform(4.5, 6.2)),
         scatter_to_primary=float(rng.uniform(0.1, 1.2)),
         num_samples=_SAMPLES,
     )

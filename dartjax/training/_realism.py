@@ -17,16 +17,16 @@ _RIDGE = 1.0
 
 
 class CropStatistics(NamedTuple):
-    """Statistics of crops, leading axes as the images. All refer to line integrals."""
+    """Statistics of crops, one row per crop. All refer to line integrals."""
 
-    mean: Float[np.ndarray, "*n"]
-    spread: Float[np.ndarray, "*n"]  # standard deviation over the pixels
-    entropy: Float[np.ndarray, "*n"]  # bits, mean over tiles of 16 pixels, bins of 0.05
-    gradient: Float[np.ndarray, "*n band"]  # log10 of the power of the gradient per mm^2, by band
+    mean: Float[np.ndarray, " n"]
+    spread: Float[np.ndarray, " n"]  # standard deviation over the pixels
+    entropy: Float[np.ndarray, " n"]  # bits, mean over tiles of 16 pixels, bins of 0.05
+    gradient: Float[np.ndarray, "n band"]  # log10 of the power of the gradient per mm^2, by band
 
 
-def crop_statistics(images: Float[np.ndarray, "*n h w"], pixel_mm: float) -> CropStatistics:
-    """Compute mean, spread, local entropy and gradient spectrum of square crops.
+def crop_statistics(images: Float[np.ndarray, "n h w"], pixel_mm: float) -> CropStatistics:
+    """Compute mean, spread, local entropy and gradient spectrum of square crops of at least 55 mm.
 
     The gradient spectrum is the mean of (2 pi f)^2 |F|^2 of the windowed image over the octaves
     `BANDS_MM`."""
@@ -40,10 +40,10 @@ def crop_statistics(images: Float[np.ndarray, "*n h w"], pixel_mm: float) -> Cro
     )
 
 
-def _entropy(images: Float[np.ndarray, "*n h w"]) -> Float[np.ndarray, "*n"]:
-    *lead, h, w = images.shape
-    tiles = images.reshape(*lead, h // _TILE, _TILE, w // _TILE, _TILE)
-    tiles = np.moveaxis(tiles, -2, -3).reshape(*lead, -1, _TILE * _TILE)
+def _entropy(images: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, " n"]:
+    n, h, w = images.shape
+    tiles = images.reshape(n, h // _TILE, _TILE, w // _TILE, _TILE)
+    tiles = np.moveaxis(tiles, -2, -3).reshape(n, -1, _TILE * _TILE)
     bins = np.sort(np.floor(tiles / _BIN), axis=-1)
     # The entropy of a tile is log n - sum(c log c) / n over the counts c of its values; the sum
     # over the n pixels of the log of the count of their value is the same.
@@ -55,7 +55,7 @@ def _entropy(images: Float[np.ndarray, "*n h w"]) -> Float[np.ndarray, "*n"]:
     return (np.log2(_TILE**2) - logs).mean(-1)
 
 
-def _spectrum(images: Float[np.ndarray, "*n h w"], pixel_mm: float) -> Float[np.ndarray, "*n band"]:
+def _spectrum(images: Float[np.ndarray, "n h w"], pixel_mm: float) -> Float[np.ndarray, "n band"]:
     size = images.shape[-1]
     window = np.hanning(size)[:, None] * np.hanning(size)[None]
     power = np.abs(np.fft.fft2(images * window / np.sqrt((window**2).mean()))) ** 2 / size**2
