@@ -63,9 +63,9 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     by_grade = report.rows_of(rows)
     if not record["ssm_leak"]:
         (ctx.out / "tables.md").write_text(markdown_table(record, by_grade), encoding="utf-8")
-    report.draw(ctx.out / "fractures.png", rows)
+    report.draw(ctx.out / "fractures.png", rows, record)
     examples = report.worst_fractures(fractures, answers)
-    report.draw_examples(ctx.out / "examples.png", examples)
+    report.draw_examples(ctx.out / "examples.png", examples, record)
     ctx.save_metrics(record, report.summary_of(by_grade), rows)
 
 

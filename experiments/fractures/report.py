@@ -51,12 +51,13 @@ def worst_fractures(
     fractures: Sequence[Row], answers: Mapping[str, Sequence[FractureAnswer]]
 ) -> list[tuple[str, dict[str, FractureAnswer]]]:
     """Return the answers to the most severe fractures, with titles, the most severe first."""
-    order = np.argsort([-fracture.get("loss", 0.0) for fracture in fractures])[:_EXAMPLES]
+    severity = [(-each.get("grade", 0), -each.get("loss", 0.0)) for each in fractures]
+    order = sorted(range(len(severity)), key=severity.__getitem__)[:_EXAMPLES]
     examples = []
     for i in order:
         own = {arm: given[i] for arm, given in answers.items()}
         task, fracture = own[MODES_OFF].task, fractures[i]
-        what = f"{fracture.get('kind', 'intact')} {100 * fracture.get('loss', 0):.0f} %"
+        what = f"{fracture.get('kind', 'intact')}, grade {fracture.get('grade', 0)}"
         examples.append((f"{task.subject} {task.level}, {what}", own))
     return examples
 
@@ -67,7 +68,14 @@ def _median(values: Sequence[float] | np.ndarray) -> float:
     return float(np.median(finite)) if len(finite) else float("nan")
 
 
-def draw(path: pathlib.Path, cases: Sequence[Row]) -> None:
+def title_of(record: Row, what: str) -> str:
+    """Make the title of a figure, which says what the data are."""
+    if record["dataset_kind"] == "synthetic":
+        return f"SYNTHETIC ANATOMY - not VerSe: {what}"
+    return f"{record['dataset']} ({record['dataset_kind']}): {what}"
+
+
+def draw(path: pathlib.Path, cases: Sequence[Row], record: Row) -> None:
     """Draw every case as a dot and the medians by grade as lines."""
     figure = Figure(figsize=(14.0, 3.9), layout="constrained")
     grades = sorted({case["grade"] for case in cases})
@@ -85,7 +93,7 @@ def draw(path: pathlib.Path, cases: Sequence[Row]) -> None:
         axis.set_ylabel(name)
         axis.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
-    figure.suptitle("SYNTHETIC ANATOMY - not VerSe: dots are vertebrae, lines medians", fontsize=10)
+    figure.suptitle(title_of(record, "dots are reconstructions, lines medians"), fontsize=10)
     figure.savefig(path, dpi=110)
 
 
@@ -94,7 +102,9 @@ def _count(cases: Sequence[Row], grade: int) -> int:
 
 
 def draw_examples(
-    path: pathlib.Path, examples: Sequence[tuple[str, Mapping[str, FractureAnswer]]]
+    path: pathlib.Path,
+    examples: Sequence[tuple[str, Mapping[str, FractureAnswer]]],
+    record: Row,
 ) -> None:
     """Draw mid-sagittal sections in the frame of the true vertebra, anterior on the left."""
     figure = Figure(figsize=(3.6 * len(examples), 3.9), layout="constrained")
@@ -119,5 +129,5 @@ def draw_examples(
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("anterior [mm]")
     axes[0].legend(fontsize=7)
-    figure.suptitle("SYNTHETIC ANATOMY - not VerSe: mid-sagittal sections", fontsize=10)
+    figure.suptitle(title_of(record, "mid-sagittal sections"), fontsize=10)
     figure.savefig(path, dpi=110)
