@@ -167,8 +167,14 @@ def _inserted(
     away = np.asarray(ndimage.distance_transform_edt(~bone, spacing), np.float32)
     box, turn, offset = _overlap(np.linalg.inv(own) @ affine, real.shape, values.shape)
     present, away, inserted = (
-        ndimage.affine_transform(  # pyright: ignore
-            part, turn, offset, values[box].shape, np.float32, order=1, cval=c
+        ndimage.affine_transform(
+            part,
+            turn,
+            offset,  # pyright: ignore[reportArgumentType]
+            values[box].shape,
+            np.float32,
+            order=1,
+            cval=c,
         )
         for part, c in ((_depth(real, spacing) / _BORDER_MM, 0.0), (away, 1e3), (real, 0.0))
     )
