@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dartjax import data, pipeline, registration, simulation
+from dartjax.pipeline.studies._failure_fit import USED_FEATURES
 from experiments.common import failure_report
 from experiments.evaluate_failure_model import report
 from experiments.evaluate_failure_model import settings as evaluate_settings
@@ -41,6 +42,15 @@ def test_threshold_and_inflation_hold_on_other_cases(fitted):
     np.testing.assert_allclose(stored.path_inflation, 3.0, rtol=0.1)
     assert 0.88 < summary["vertices_in_90_interval_all"] < 0.92
     assert 0.88 < summary["path_points_in_90_interval_given"] < 0.92
+
+
+def test_features_that_are_not_used_have_no_weight(fitted):
+    _, _, stored = fitted
+    used = np.isin(pipeline.ALL_FEATURE_NAMES, USED_FEATURES)
+    assert used.sum() == len(USED_FEATURES) == 8
+    assert not stored.weights[~used].any() and stored.weights[used].all()
+    packaged = data.load_failure_model()
+    assert not packaged.weights[~used].any() and packaged.weights[used].all()
 
 
 def test_the_model_is_written_and_drawn(fitted, tmp_path):

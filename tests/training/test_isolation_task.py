@@ -30,7 +30,7 @@ def test_a_crop_is_independent_of_the_error_of_its_estimate(monkeypatch):
 
     monkeypatch.setattr(isolation_task, "_other_crop", crop)
     monkeypatch.setattr(isolation_task, "_shown", show)
-    empty = jnp.zeros((2, 1))
+    empty = jnp.zeros((2, 1, 1))
     view = camera.from_carm(transforms.carm_rotation(0.3, 0.1), jnp.zeros(3))
     poses = stack([transforms.SE3.identity()] * 2)
     batch = IsolationBatch(

@@ -11,7 +11,10 @@ def trials(num_cases=400, num_subjects=4, seed=0):
     stated deviations (three times for the paths)."""
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(num_cases, len(pipeline.ALL_FEATURE_NAMES)))
-    logit = 2.0 * features[:, 0] - 1.5 * features[:, 5] - 1.0
+    image, landmarks = (
+        pipeline.ALL_FEATURE_NAMES.index(name) for name in ("image_loss", "landmark_residual")
+    )
+    logit = 2.0 * features[:, image] - 1.5 * features[:, landmarks] - 1.0
     failed = rng.uniform(size=num_cases) < 1.0 / (1.0 + np.exp(-logit))
     features[::7, -9:] = np.nan  # vertebrae without neighbours
     std = rng.uniform(0.5, 2.0, (num_cases, 50))
