@@ -72,7 +72,6 @@ from dartjax.simulation._robot_accuracy import (
     hybrid_round_trip_float32 as hybrid_round_trip_float32,
 )
 from dartjax.simulation._robot_accuracy import hybrid_round_trips as hybrid_round_trips
-from dartjax.simulation._surroundings import SURROUNDINGS as SURROUNDINGS
 from dartjax.simulation._surroundings import Surroundings as Surroundings
 from dartjax.simulation._surroundings import scene_volume as scene_volume
 from dartjax.simulation._tool_weight import COMPENSATION_METHODS as COMPENSATION_METHODS

@@ -10,7 +10,6 @@ from dartjax.image import Volume
 from dartjax.simulation._ground_truth import TrueVertebra
 
 Surroundings = Literal["none", "synthetic"]
-SURROUNDINGS: tuple[Surroundings, ...] = ("none", "synthetic")
 
 
 def scene_volume(

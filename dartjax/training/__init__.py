@@ -42,12 +42,14 @@ from dartjax.training._randomise import Randomised as Randomised
 from dartjax.training._randomise import random_warp as random_warp
 from dartjax.training._randomise import randomise as randomise
 from dartjax.training._randomise import randomise_with_labels as randomise_with_labels
-from dartjax.training._realism import BANDS_MM as BANDS_MM
+from dartjax.training._realism import STATISTICS as STATISTICS
 from dartjax.training._realism import CropStatistics as CropStatistics
+from dartjax.training._realism import MeasuredCrops as MeasuredCrops
 from dartjax.training._realism import RealismScore as RealismScore
-from dartjax.training._realism import crop_features as crop_features
+from dartjax.training._realism import compare_crops as compare_crops
 from dartjax.training._realism import crop_statistics as crop_statistics
-from dartjax.training._realism import regions_of as regions_of
+from dartjax.training._realism import labelled_features as labelled_features
+from dartjax.training._realism import measure_crops as measure_crops
 from dartjax.training._realism import tell_apart as tell_apart
 from dartjax.training._run import Trained as Trained
 from dartjax.training._run import Training as Training

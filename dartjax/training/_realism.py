@@ -1,15 +1,16 @@
 """How like crops of real CTs are the crops of synthetic ones: statistics, and a classifier."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import optimize
 
-from dartjax.anatomy import region_of
+from dartjax.anatomy import REGIONS, region_of
 from dartjax.training._crops import LEVELS, Crops
 
 BANDS_MM = ((3.5, 7.0), (7.0, 14.0), (14.0, 28.0), (28.0, 55.0))  # wavelengths
+STATISTICS = ("mean", "spread", "entropy", *(f"gradient {a:g}-{b:g} mm" for a, b in BANDS_MM))
 _TILE = 16  # pixels
 _BIN = 0.05  # of a histogram, line integral
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
@@ -84,6 +85,72 @@ def crop_features(
         rows += [found.mean, found.spread, found.entropy, *np.moveaxis(found.gradient, -1, 0)]
         rows += list(np.quantile(each, _QUANTILES, axis=(-2, -1)))
     return np.stack(rows, axis=1)
+
+
+class MeasuredCrops(NamedTuple):
+    """Statistics and features of the crops of a group, one row per image."""
+
+    subject: np.ndarray
+    region: np.ndarray
+    values: Float[np.ndarray, "n statistic"]  # columns `STATISTICS`
+    features: Float[np.ndarray, "n feature"]
+
+
+def measure_crops(crops: Crops, pixel_mm: float) -> MeasuredCrops:
+    """Measure all crops."""
+    images = np.asarray(crops.images, np.float32)
+    views = images.shape[1]
+    images = images.reshape(-1, *images.shape[2:])
+    found = crop_statistics(images, pixel_mm)
+    columns = [found.mean, found.spread, found.entropy, *found.gradient.T]
+    return MeasuredCrops(
+        np.repeat(crops.subject, views),
+        np.repeat(regions_of(crops), views),
+        np.stack(columns, axis=1),
+        crop_features(images, pixel_mm),
+    )
+
+
+def compare_crops(
+    real: MeasuredCrops, synthetic: MeasuredCrops, cohort: str
+) -> list[dict[str, Any]]:
+    """Compare each statistic by region: the median of the real crops lies inside the central 90 %
+    of the synthetic ones, or not."""
+    rows = []
+    for region in REGIONS:
+        mine, others = (
+            real.values[real.region == region],
+            synthetic.values[synthetic.region == region],
+        )
+        if not len(mine) or not len(others):
+            continue
+        for i, name in enumerate(STATISTICS):
+            low, middle, high = np.quantile(others[:, i], [0.05, 0.5, 0.95])
+            median = float(np.median(mine[:, i]))
+            rows.append(
+                {
+                    "cohort": cohort,
+                    "region": region,
+                    "statistic": name,
+                    "real": median,
+                    "synthetic_05": float(low),
+                    "synthetic": float(middle),
+                    "synthetic_95": float(high),
+                    "inside": bool(low <= median <= high),
+                    "real_crops_inside": float(np.mean((mine[:, i] >= low) & (mine[:, i] <= high))),
+                }
+            )
+    return rows
+
+
+def labelled_features(
+    real: MeasuredCrops, synthetic: MeasuredCrops
+) -> tuple[Float[np.ndarray, "n feature"], Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Combine two groups: features, whether real, number of the subject."""
+    names = np.concatenate([real.subject, synthetic.subject])
+    is_real = np.arange(len(names)) < len(real.subject)
+    _, subject = np.unique(names, return_inverse=True)
+    return np.concatenate([real.features, synthetic.features]), is_real, subject
 
 
 class RealismScore(NamedTuple):

@@ -33,15 +33,17 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     for name, cohort in cohorts.items():
         if cohort:
             groups[name] = _crops(settings, cohort, folder / name, ctx.seed)
-    measured = {name: report.measure(crops, PIXEL_MM) for name, crops in groups.items()}
+    measured = {name: training.measure_crops(crops, PIXEL_MM) for name, crops in groups.items()}
     rows = [
         row
         for name in groups
         if name != "real"
-        for row in report.compare(measured["real"], measured[name], name)
+        for row in training.compare_crops(measured["real"], measured[name], name)
     ]
     scores = {
-        name: training.tell_apart(*report.labelled(measured["real"], measured[name]), ctx.seed)
+        name: training.tell_apart(
+            *training.labelled_features(measured["real"], measured[name]), ctx.seed
+        )
         for name in groups
         if name != "real"
     }

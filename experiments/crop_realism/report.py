@@ -2,81 +2,15 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
 
 from dartjax import training
 from dartjax.anatomy import REGIONS
 
-_NAMES = ("mean", "spread", "entropy", *(f"gradient {a:g}-{b:g} mm" for a, b in training.BANDS_MM))
 _COLUMNS = 8
-
-
-class Measured(NamedTuple):
-    """Statistics and features of the crops of a group, one row per image."""
-
-    subject: np.ndarray
-    region: np.ndarray
-    values: Float[np.ndarray, "n statistic"]  # columns `_NAMES`
-    features: Float[np.ndarray, "n feature"]
-
-
-def measure(crops: training.Crops, pixel_mm: float) -> Measured:
-    """Measure all crops."""
-    images = np.asarray(crops.images, np.float32)
-    views = images.shape[1]
-    images = images.reshape(-1, *images.shape[2:])
-    found = training.crop_statistics(images, pixel_mm)
-    columns = [found.mean, found.spread, found.entropy, *found.gradient.T]
-    return Measured(
-        np.repeat(crops.subject, views),
-        np.repeat(training.regions_of(crops), views),
-        np.stack(columns, axis=1),
-        training.crop_features(images, pixel_mm),
-    )
-
-
-def compare(real: Measured, synthetic: Measured, cohort: str) -> list[dict[str, Any]]:
-    """Compare each statistic by region: the median of the real crops lies inside the central 90 %
-    of the synthetic ones, or not."""
-    rows = []
-    for region in REGIONS:
-        mine, others = (
-            real.values[real.region == region],
-            synthetic.values[synthetic.region == region],
-        )
-        if not len(mine) or not len(others):
-            continue
-        for i, name in enumerate(_NAMES):
-            low, middle, high = np.quantile(others[:, i], [0.05, 0.5, 0.95])
-            median = float(np.median(mine[:, i]))
-            rows.append(
-                {
-                    "cohort": cohort,
-                    "region": region,
-                    "statistic": name,
-                    "real": median,
-                    "synthetic_05": float(low),
-                    "synthetic": float(middle),
-                    "synthetic_95": float(high),
-                    "inside": bool(low <= median <= high),
-                    "real_crops_inside": float(np.mean((mine[:, i] >= low) & (mine[:, i] <= high))),
-                }
-            )
-    return rows
-
-
-def labelled(
-    real: Measured, synthetic: Measured
-) -> tuple[Float[np.ndarray, "n feature"], Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Combine two groups: features, whether real, number of the subject."""
-    names = np.concatenate([real.subject, synthetic.subject])
-    is_real = np.arange(len(names)) < len(real.subject)
-    _, subject = np.unique(names, return_inverse=True)
-    return np.concatenate([real.features, synthetic.features]), is_real, subject
 
 
 def tables(rows: list[dict[str, Any]], scores: Mapping[str, training.RealismScore]) -> str:
@@ -129,10 +63,12 @@ def draw_sheet(
     return key
 
 
-def draw_statistics(path: pathlib.Path, measured: Mapping[str, Measured]) -> None:
+def draw_statistics(path: pathlib.Path, measured: Mapping[str, training.MeasuredCrops]) -> None:
     """Draw the distribution of each statistic by region and group."""
-    figure = Figure((3.2 * len(_NAMES), 3.6), dpi=70)
-    for i, (axes, name) in enumerate(zip(figure.subplots(1, len(_NAMES)), _NAMES, strict=True)):
+    figure = Figure((3.2 * len(training.STATISTICS), 3.6), dpi=70)
+    for i, (axes, name) in enumerate(
+        zip(figure.subplots(1, len(training.STATISTICS)), training.STATISTICS, strict=True)
+    ):
         for k, (group, found) in enumerate(measured.items()):
             parts = [found.values[found.region == region, i] for region in REGIONS]
             places = np.arange(len(REGIONS)) + 0.25 * k

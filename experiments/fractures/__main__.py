@@ -40,12 +40,11 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     tasks, fractures = [], []
     for case in cases:
         by_level = {own["level"]: own for own in fractures_of[case.subject]}
-        for pair in range(settings.pairs):
-            made = pipeline.fracture_tasks(
-                case, list(by_level), settings.intact, ctx.seed, launch.progress, pair
-            )
-            tasks += made
-            fractures += [by_level.get(task.level, {}) for task in made]
+        made = pipeline.fracture_tasks(
+            case, list(by_level), settings.intact, ctx.seed, launch.progress, settings.pairs
+        )
+        tasks += made
+        fractures += [by_level.get(task.level, {}) for task in made]
     answers = {
         arm: pipeline.fit_fractures(tasks, arm, launch.progress) for arm in (MODES_OFF, MODES_ON)
     }

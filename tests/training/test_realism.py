@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from dartjax.training import BANDS_MM, crop_features, crop_statistics, tell_apart
+from dartjax.training import (
+    STATISTICS,
+    MeasuredCrops,
+    compare_crops,
+    crop_statistics,
+    tell_apart,
+)
+from dartjax.training._realism import BANDS_MM, crop_features
 
 PIXEL = 110.0 / 128.0
 
@@ -66,3 +73,21 @@ def test_features_are_finite_also_without_contrast():
     images = np.stack([np.zeros((128, 128)), np.random.default_rng(0).uniform(size=(128, 128))])
     features = crop_features(images, PIXEL)
     assert features.shape[0] == 2 and np.isfinite(features).all()
+
+
+def measured(mean, crops=200, seed=0):
+    """Crops of one region with their own mean."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(mean, 1.0, (crops, len(STATISTICS)))
+    region = np.full(crops, "T5-T8")
+    return MeasuredCrops(np.full(crops, "a"), region, values, values)
+
+
+@pytest.mark.parametrize(("mean", "inside"), [(0.0, True), (1.0, True), (2.5, False)])
+def test_a_real_median_outside_the_synthetic_spread_is_reported(mean, inside):
+    rows = compare_crops(measured(mean), measured(0.0, seed=1), "synthetic")
+    assert [row["statistic"] for row in rows] == list(STATISTICS)
+    assert {row["region"] for row in rows} == {"T5-T8"}
+    assert all(row["inside"] == inside for row in rows)
+    shares = np.array([row["real_crops_inside"] for row in rows])
+    assert (shares > 0.8).all() if mean == 0.0 else (shares < 0.85).all()

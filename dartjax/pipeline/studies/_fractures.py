@@ -37,9 +37,9 @@ def fracture_tasks(
     num_intact: int,
     seed: int,
     progress: Progress = no_progress,
-    pair: int = 0,
+    num_pairs: int = 1,
 ) -> list[Task]:
-    """Make the tasks of a subject in one pair of views: the complete `fractured` levels, and
+    """Make the tasks of a subject in each pair of views: the complete `fractured` levels, and
     `num_intact` intact levels spread evenly along the spine."""
     levels = [level for level in fractured if level in case.levels]
     others = [level for level in case.levels if level not in fractured]
@@ -47,6 +47,12 @@ def fracture_tasks(
     levels += [others[round(place)] for place in places] if others else []
     with progress(f"true shapes of {case.subject}", len(levels)) as step:
         known = simulation.true_vertebrae(case, levels, step)
+    return [task for pair in range(num_pairs) for task in _tasks_of_pair(case, known, pair, seed)]
+
+
+def _tasks_of_pair(
+    case: data.Case, known: Sequence[simulation.TrueVertebra], pair: int, seed: int
+) -> list[Task]:
     number = int("".join(filter(str.isdigit, case.subject)) or 0)
     rng = np.random.default_rng([seed, number, *([pair] if pair else [])])
     isocenter = simulation.middle_of(known)
