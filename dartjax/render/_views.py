@@ -32,7 +32,7 @@ class ViewRanges(NamedTuple):
     sdd: _Range = (900.0, 1100.0)
     source_to_isocenter: _Range = (530.0, 700.0)
     min_isocenter_to_detector: float = 300.0
-    isocenter_shift: float = 20.0  # largest, along each axis of world
+    isocenter_shift: float | Scalar = 20.0  # largest, along each axis of world
     tilt_deg: float = 15.0  # largest secondary angle of a random view
     jitter_deg: float = 5.0
 
@@ -42,7 +42,7 @@ def random_view(
     *,
     key: PRNGKeyArray,
     ranges: ViewRanges = ViewRanges(),
-    detector_mm: float = CARM_DETECTOR_MM,
+    detector_mm: float | Scalar = CARM_DETECTOR_MM,
     image_size: tuple[int, int] = (256, 256),
 ) -> Camera:
     """Draw a random C-arm view near `isocenter` (world mm).
@@ -69,7 +69,7 @@ def orthogonal_views(
     *,
     key: PRNGKeyArray,
     ranges: ViewRanges = ViewRanges(),
-    detector_mm: float = CARM_DETECTOR_MM,
+    detector_mm: float | Scalar = CARM_DETECTOR_MM,
     image_size: tuple[int, int] = (256, 256),
 ) -> tuple[Camera, Camera]:
     """Draw an AP and a left lateral view (LAT_L).
@@ -94,7 +94,7 @@ def _carm_view(
     isocenter: Point,
     key: PRNGKeyArray,
     ranges: ViewRanges,
-    detector_mm: float,
+    detector_mm: float | Scalar,
     image_size: tuple[int, int],
 ) -> Camera:
     """Draw distances and isocenter of the view at the given C-arm angles (rad)."""

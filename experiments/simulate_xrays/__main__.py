@@ -25,7 +25,12 @@ from dartjax.simulation import dataset
 from experiments.simulate_xrays import report
 from experiments.simulate_xrays.settings import Settings
 
-DETECTOR_MM = {"carm": render.CARM_DETECTOR_MM, "torso": render.TORSO_DETECTOR_MM}
+# Smallest and largest side of the detector, and shift of the isocenter along each axis, mm.
+FIELDS = {
+    "carm": ((render.CARM_DETECTOR_MM,) * 2, 20.0),
+    "torso": ((render.TORSO_DETECTOR_MM,) * 2, 20.0),
+    "mixed": ((225.0, render.TORSO_DETECTOR_MM), 50.0),
+}
 _SHEET = 12  # radiographs on the picture
 
 
@@ -71,13 +76,15 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
 def _content(settings: Settings, seed: int) -> dataset.Settings:
     """Return the settings that determine the content of the data set."""
     low, high = _numbers("kvp", settings.kvp, (1, 2), (60.0, 120.0))
+    detector_mm, isocenter_shift = FIELDS[settings.field]
     narrow, wide = _numbers("pair_deg", settings.pair_deg, (2,), (0.0, 180.0))
     return dataset.Settings(
         seed=seed,
         views=settings.views,
         num_views=settings.num_views,
         image_size=settings.image_size,
-        detector_mm=DETECTOR_MM[settings.field],
+        detector_mm=detector_mm,
+        isocenter_shift=isocenter_shift,
         kvp=(round(low), round(high)),
         low_dose=settings.low_dose,
         collimated=settings.collimated,

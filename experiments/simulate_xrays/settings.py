@@ -24,8 +24,9 @@ class Settings:
     image_size: int = setting(256, "Pixels per side.", lower_bound=32, upper_bound=2048)
     field: str = setting(
         "carm",
-        "Detector. carm: 300 mm, which shows about six vertebrae; torso: 720 mm.",
-        choices=("carm", "torso"),
+        "Detector. carm: 300 mm, which shows about six vertebrae; torso: 720 mm; mixed: any size "
+        "from 225 to 720 mm, with the isocenter up to 50 mm off.",
+        choices=("carm", "torso", "mixed"),
     )
     kvp: tuple[str, ...] = setting(
         ("70", "110"), "Tube voltage, kV: one value, or minimum and maximum."

@@ -237,4 +237,4 @@ def test_mistakes_get_one_clear_message(cohort, tmp_path, flags, message):
 def test_choices_are_those_of_the_library():
     choices = {f.name: f.metadata["choices"] for f in dataclasses.fields(Settings)}
     assert choices["views"] == dataset.VIEW_SETS
-    assert choices["field"] == tuple(simulate_xrays.DETECTOR_MM)
+    assert choices["field"] == tuple(simulate_xrays.FIELDS)

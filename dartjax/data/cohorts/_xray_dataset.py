@@ -22,7 +22,8 @@ from dartjax.data.formats import FULL_SCALE, PathLike, array_of, list_of_texts, 
 from dartjax.observations import NUM_LANDMARKS
 from dartjax.transforms import from_matrix
 
-XRAY_FORMAT = "dartjax-xrays-1"
+XRAY_FORMAT = "dartjax-xrays-2"
+_FIRST_FORMAT = "dartjax-xrays-1"  # without the fields of the bodies
 PACKED = "radiographs.npy"
 _WHITE = 65535
 _FARTHEST_MM = 1e5
@@ -37,6 +38,9 @@ _PER_VERTEBRA = (
     "paths_world",
     "paths_feasible",
     "world_from_vertebra",
+    "body_centers",
+    "body_boxes",
+    "exposed_share",
 )
 
 
@@ -54,32 +58,40 @@ def decode_radiograph(pixels: UInt16[np.ndarray, "h w"]) -> Float[np.ndarray, "h
     return pixels.astype(np.float32) * np.float32(FULL_SCALE / _WHITE)
 
 
-def radiograph_record(image_size: tuple[int, int], num_vertebrae: int) -> np.dtype:
+def radiograph_record(
+    image_size: tuple[int, int], num_vertebrae: int, *, bodies: bool = True
+) -> np.dtype:
     """Return the type of one record of `radiographs.npy`: a radiograph and its ground truth.
 
     Pixels are (u, v), world coordinates are in mm, unknown values are NaN. `masks` are bits packed
     along the rows (`np.packbits`); `open_field` is (u0, v0, u1, v1) between the collimator's jaws.
+    `body_boxes` (u0, v0, u1, v1) surround the projected bodies, `exposed_share` is the share of a
+    vertebra in the open field; the first format had no fields of `bodies`.
     """
     (height, width), count = image_size, num_vertebrae
-    return np.dtype(
-        [
-            ("view", "<u4"),
-            ("image", "<u2", (height, width)),
-            ("K", "<f4", (3, 3)),
-            ("camera_from_world", "<f4", (4, 4)),
-            ("sdd", "<f4"),
-            ("open_field", "<f4", (4,)),
-            ("labels", "u1", (count,)),
-            ("masks", "u1", (count, height, -(-width // 8))),
-            ("landmarks", "<f4", (count, NUM_LANDMARKS, 2)),
-            ("landmarks_visible", "?", (count, NUM_LANDMARKS)),
-            ("landmarks_world", "<f4", (count, NUM_LANDMARKS, 3)),
-            ("paths", "<f4", (count, 2, 2, 2)),
-            ("paths_world", "<f4", (count, 2, 2, 3)),
-            ("paths_feasible", "?", (count, 2)),
-            ("world_from_vertebra", "<f4", (count, 4, 4)),
-        ]
-    )
+    fields = [
+        ("view", "<u4"),
+        ("image", "<u2", (height, width)),
+        ("K", "<f4", (3, 3)),
+        ("camera_from_world", "<f4", (4, 4)),
+        ("sdd", "<f4"),
+        ("open_field", "<f4", (4,)),
+        ("labels", "u1", (count,)),
+        ("masks", "u1", (count, height, -(-width // 8))),
+        ("landmarks", "<f4", (count, NUM_LANDMARKS, 2)),
+        ("landmarks_visible", "?", (count, NUM_LANDMARKS)),
+        ("landmarks_world", "<f4", (count, NUM_LANDMARKS, 3)),
+        ("paths", "<f4", (count, 2, 2, 2)),
+        ("paths_world", "<f4", (count, 2, 2, 3)),
+        ("paths_feasible", "?", (count, 2)),
+        ("world_from_vertebra", "<f4", (count, 4, 4)),
+    ]
+    of_bodies = [
+        ("body_centers", "<f4", (count, 2)),
+        ("body_boxes", "<f4", (count, 4)),
+        ("exposed_share", "<f4", (count,)),
+    ]
+    return np.dtype([*fields, *(of_bodies if bodies else [])])
 
 
 def pack_masks(masks: Bool[np.ndarray, "vertebra h w"]) -> UInt8[np.ndarray, "vertebra h b"]:
@@ -119,7 +131,7 @@ class XrayDataset:
         fields = {name: np.asarray(record[name]) for name in record.dtype.names or ()}
         fields["image"] = decode_radiograph(fields["image"])
         fields["masks"] = unpack_masks(fields["masks"], fields["image"].shape[1])
-        for name in _PER_VERTEBRA:
+        for name in fields.keys() & set(_PER_VERTEBRA):
             fields[name] = _padded(fields[name], self.num_vertebrae)
         return {**fields, "scan": np.asarray(scan, np.int32)}
 
@@ -159,7 +171,7 @@ def open_xrays(
     """
     root = Path(folder)
     manifest = read_json(root / "dataset.json")
-    if not isinstance(manifest, dict) or manifest.get("format") != XRAY_FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") not in (XRAY_FORMAT, _FIRST_FORMAT):
         raise DataError(f"{root}: dataset.json is not of the format {XRAY_FORMAT}")
     if not manifest.get("finished"):
         raise DataError(f"{root} is not finished: run simulate_xrays for the remaining shards")
@@ -267,7 +279,8 @@ def _packed(path: Path) -> np.ndarray:
         records = map_array(path)
         fields = records.dtype.fields or {}
         image, labels = fields["image"][0].shape, fields["labels"][0].shape
-        if records.ndim != 1 or records.dtype != radiograph_record(image, labels[0]):
+        known = [radiograph_record(image, labels[0], bodies=bodies) for bodies in (True, False)]
+        if records.ndim != 1 or records.dtype not in known:
             raise KeyError("fields")
     except (DataError, KeyError, ValueError, IndexError) as error:
         raise DataError(

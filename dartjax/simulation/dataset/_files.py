@@ -20,6 +20,7 @@ from dartjax._types import Pixels, Points
 from dartjax.camera import Camera
 from dartjax.image import silhouette_contours
 from dartjax.observations import LANDMARK_NAMES, SIDES
+from dartjax.simulation.dataset._bodies import ProjectedBodies
 from dartjax.simulation.dataset._plan import Shot
 from dartjax.simulation.dataset._truth import ScanTruth, VertebraTruth, plain_floats
 
@@ -31,6 +32,7 @@ class Radiograph(NamedTuple):
     image: Float[np.ndarray, "h w"]  # line integrals
     thickness: Float[np.ndarray, "vertebra h w"]  # mm, in the order of the ground truth
     open_field: Float[np.ndarray, "4"]  # u0, v0, u1, v1 px
+    bodies: ProjectedBodies
     physics: dict[str, Any]  # energy, photons etc., plain numbers
     tools: list[dict[str, Any]]
 
@@ -108,7 +110,7 @@ def radiograph_entry(
     shot = radiograph.shot
     beam = np.asarray(shot.camera.beam, np.float64)
     vertebrae = [
-        _vertebra_entry(vertebra, radiograph.thickness[index], seen, index)
+        _vertebra_entry(vertebra, radiograph, seen, index)
         for index, vertebra in enumerate(truth.vertebrae)
     ]
     return {
@@ -134,14 +136,18 @@ def radiograph_entry(
 
 
 def _vertebra_entry(
-    vertebra: VertebraTruth, thickness: Float[np.ndarray, "h w"], seen: ProjectedTruth, index: int
+    vertebra: VertebraTruth, radiograph: Radiograph, seen: ProjectedTruth, index: int
 ) -> dict[str, Any]:
+    thickness, bodies = radiograph.thickness[index], radiograph.bodies
     entry: dict[str, Any] = {
         "level": vertebra.level,
         "label": vertebra.label,
         "whole": vertebra.whole,
         "mask_area_px": int((thickness > render.MASK_MM).sum()),
         "contours": _contours(thickness),
+        "exposed_share": round(float(bodies.exposed[index]), 4),
+        "body_center_px": plain_floats(bodies.center[index], 2),
+        "body_box_px": plain_floats(bodies.box[index], 2),
         "reason": vertebra.reason,
         "world_from_vertebra": None,
         "landmarks": None,
@@ -196,6 +202,9 @@ def _fill(
     record["masks"] = data.pack_masks(radiograph.thickness > render.MASK_MM)
     record["landmarks"], record["landmarks_visible"] = seen.landmarks, seen.visible
     record["paths"] = seen.paths
+    bodies = radiograph.bodies
+    record["body_centers"], record["body_boxes"] = bodies.center, bodies.box
+    record["exposed_share"] = bodies.exposed
     for index, vertebra in enumerate(truth.vertebrae):
         record["labels"][index] = vertebra.label
         record["paths_feasible"][index] = vertebra.paths_feasible

@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from dartjax import render
-from dartjax._types import Point
+from dartjax._types import Point, Scalar
 from dartjax.camera import Camera
 from dartjax.simulation.dataset._truth import ScanTruth, VertebraTruth
 
 VIEW_SETS = ("random", "orthogonal")
 _TARGETS = 2**32 - 1  # beyond any view number
+_FIELD = 7  # of the random numbers of a view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Settings:
     views: str  # one of VIEW_SETS
     num_views: int  # per scan
     image_size: int  # px, square
-    detector_mm: float
+    detector_mm: tuple[float, float]  # side, drawn log-uniformly between the two
+    isocenter_shift: float  # mm, largest shift from the target along each axis
     kvp: tuple[int, int]  # drawn uniformly from whole kilovolts, ends included
     low_dose: float  # fraction of views with the dose of fluoroscopy
     collimated: float  # fraction of views collimated to a part of the image
@@ -116,8 +118,9 @@ def _shot(view: int, target: VertebraTruth, key: PRNGKeyArray, settings: Setting
         np.uint32(view),
         np.asarray(target.center_world, np.float32),
         np.asarray(settings.kvp),
+        np.asarray(settings.detector_mm, np.float32),
+        np.float32(settings.isocenter_shift),
         orthogonal=settings.views == "orthogonal",
-        detector_mm=settings.detector_mm,
         side=settings.image_size,
     )
     shares = {
@@ -148,24 +151,31 @@ class _DrawnView(NamedTuple):
     noise_key: PRNGKeyArray
 
 
-@functools.partial(jax.jit, static_argnames=("orthogonal", "detector_mm", "side"))
+@functools.partial(jax.jit, static_argnames=("orthogonal", "side"))
 def _draw_view(
     key: PRNGKeyArray,
     view: UInt32[Array, ""],
     aim: Point,
     kvp: Int[Array, "2"],
+    detector_mm: Float[Array, "2"],
+    isocenter_shift: Scalar,
     *,
     orthogonal: bool,
-    detector_mm: float,
     side: int,
 ) -> _DrawnView:
     """Draw all random values of one view."""
     view_key = jax.random.fold_in(key, view)
     cameras, chances, energy, tool, field, noise = jax.random.split(view_key, 6)
-    size: dict[str, Any] = {"detector_mm": detector_mm, "image_size": (side, side)}
+    # Both views of an orthogonal pair are drawn together, with the key of the first.
+    first = jax.random.split(jax.random.fold_in(key, view - view % 2), 6)[0]
+    low, high = jnp.log(detector_mm)
+    own = jax.random.fold_in(first if orthogonal else cameras, _FIELD)
+    size: dict[str, Any] = {
+        "detector_mm": jnp.exp(jax.random.uniform(own, minval=low, maxval=high)),
+        "image_size": (side, side),
+        "ranges": render.ViewRanges(isocenter_shift=isocenter_shift),
+    }
     if orthogonal:
-        # Both views of a pair are drawn together, with the key of the first.
-        first = jax.random.split(jax.random.fold_in(key, view - view % 2), 6)[0]
         ap, lateral = render.orthogonal_views(aim, key=first, **size)
         camera = jax.tree.map(lambda a, b: jnp.where(view % 2 == 0, a, b), ap, lateral)
     else:

@@ -20,6 +20,7 @@ from dartjax.camera import Camera
 from dartjax.image import Volume
 from dartjax.mesh import TriangleMesh
 from dartjax.observations import SIDES
+from dartjax.simulation.dataset._bodies import VertebraPoints, project_bodies, vertebra_points
 from dartjax.simulation.dataset._files import Radiograph
 from dartjax.simulation.dataset._plan import Shot
 from dartjax.simulation.dataset._truth import ScanTruth, VertebraTruth
@@ -46,14 +47,19 @@ class ScanBody(NamedTuple):
     body: render.XrayBody
     solids: render.Solids
     num_vertebrae: int
+    points: VertebraPoints
 
 
 def prepare_body(case: data.Case, truth: ScanTruth) -> ScanBody:
     """Prepare the attenuation and the vertebrae of a case for the renderer, on the host."""
     affine = np.asarray(case.ct.world_from_voxel, np.float64)
-    solids = render.vertebra_solids(case.labels, affine, [v.label for v in truth.vertebrae])
+    levels = [vertebra.label for vertebra in truth.vertebrae]
+    solids = render.vertebra_solids(case.labels, affine, levels)
     return ScanBody(
-        render.xray_body(_padded_volume(case.ct)), _padded(solids), len(truth.vertebrae)
+        render.xray_body(_padded_volume(case.ct)),
+        _padded(solids),
+        len(levels),
+        vertebra_points(np.asarray(case.labels), affine, levels),
     )
 
 
@@ -69,11 +75,13 @@ def take_radiograph(body: ScanBody, truth: ScanTruth, shot: Shot) -> Radiograph:
     image = _expose(body.body, shot.camera, settings, shot.noise_key, tools)
     thickness = _project(body.solids, shot.camera)
     height, width = shot.camera.image_size
+    open_field = np.asarray(settings.shutters) * np.array([width, height, width, height])
     return Radiograph(
         shot=shot,
         image=np.asarray(image),
         thickness=np.asarray(thickness)[: body.num_vertebrae],
-        open_field=np.asarray(settings.shutters) * np.array([width, height, width, height]),
+        open_field=open_field,
+        bodies=project_bodies(body.points, shot.camera, open_field),
         physics=_physics_entry(settings, shot),
         tools=tool_entries,
     )
