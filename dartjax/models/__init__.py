@@ -1,5 +1,23 @@
 """Neural networks (flax): written for one case, with parameters as plain dicts."""
 
+from dartjax.models._boxes import box_areas as box_areas
+from dartjax.models._boxes import box_overlaps as box_overlaps
+from dartjax.models._boxes import decode_boxes as decode_boxes
+from dartjax.models._boxes import encode_boxes as encode_boxes
+from dartjax.models._boxes import generalized_overlap as generalized_overlap
+from dartjax.models._boxes import local_peaks as local_peaks
+from dartjax.models._boxes import roi_align as roi_align
+from dartjax.models._boxes import suppress_duplicates as suppress_duplicates
+from dartjax.models._detector import DETECTED_LEVELS as DETECTED_LEVELS
+from dartjax.models._detector import DETECTOR_PRESETS as DETECTOR_PRESETS
+from dartjax.models._detector import DetectorConfig as DetectorConfig
+from dartjax.models._detector import FoundVertebrae as FoundVertebrae
+from dartjax.models._detector import Proposals as Proposals
+from dartjax.models._detector import SecondStage as SecondStage
+from dartjax.models._detector import VertebraDetector as VertebraDetector
+from dartjax.models._detector import best_proposals as best_proposals
+from dartjax.models._detector import decode_centers as decode_centers
+from dartjax.models._detector import detector_input as detector_input
 from dartjax.models._isolation import ISOLATION_PRESETS as ISOLATION_PRESETS
 from dartjax.models._isolation import Hint as Hint
 from dartjax.models._isolation import Isolated as Isolated

@@ -165,6 +165,12 @@ def cohort_crops(
     return load_crops(list(files.values())), load_crops(held_out)
 
 
+def check_not_reported(subjects: Sequence[str]) -> None:
+    """Raise DataError if results are reported on one of the subjects."""
+    if known := sorted(set(subjects) & set(NEVER_TRAINED_ON)):
+        raise data.DataError(f"results are reported on {', '.join(known)}: train on other subjects")
+
+
 def _crops_of(case: data.Case, seed: int, surroundings: simulation.Surroundings) -> Crops:
     known = [t for t in simulation.true_vertebrae(case) if t.landmarks is not None]
     if not known:

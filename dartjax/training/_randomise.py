@@ -94,6 +94,20 @@ RANDOMISATIONS: dict[str, RandomisationConfig] = {
         shear_deg=0.0,
         scale=(0.95, 1.05),
     ),
+    # Machines of every kind and setting, for networks that must not rely on grey values.
+    "strong": RandomisationConfig(
+        invert=0.5,
+        noise=0.5,
+        gamma=0.5,
+        boxes=0.1,
+        contrast=0.4,
+        strong=0.25,
+        noise_sigma=(0.005, 0.03),
+        contrast_factor=(0.7, 1.4),
+        contrast_exponent=(0.6, 1.6),
+        dropout_share=(0.02, 0.08),
+        salt_share=0.03,
+    ),
     "synthex": RandomisationConfig(
         invert=0.5,
         noise=0.5,

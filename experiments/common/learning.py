@@ -1,17 +1,18 @@
 """Code shared by the training experiments: crops, initial parameters, training run, card."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from dartjax import data, ssm, training
 from dartjax.cli import launch
 from dartjax.training import Crops, Trained, Training
-from experiments.common.learning_settings import LearningSettings
+from experiments.common.learning_settings import LearningSettings, TrainingSettings
+
+CROPS_SOURCE = "--cohort=COHORT --crops=CROPS"  # flags of the trainings on crops
 
 
 def fitted_crops(
@@ -35,7 +36,7 @@ def fitted_crops(
     return training.with_best_fits(seen, models), training.with_best_fits(held, models)
 
 
-def initial_parameters(settings: LearningSettings, random: PyTree) -> PyTree:
+def initial_parameters(settings: TrainingSettings, random: PyTree) -> PyTree:
     """Return the parameters before training: random ones, or the weights of --begin.
 
     DataError if those weights were trained on a subject of --validation.
@@ -50,22 +51,24 @@ def initial_parameters(settings: LearningSettings, random: PyTree) -> PyTree:
 def train(
     name: str,
     preset: str,
-    settings: LearningSettings,
-    seen: Crops,
+    settings: TrainingSettings,
+    subjects: Sequence[str],
     params: PyTree,
     plan: Training,
+    home: str | None,
 ) -> Trained:
-    """Train on the crops `seen` with checkpoints, from which the same command continues.
+    """Train on data of `subjects`, in the folder `home`, with checkpoints, from which the same
+    command continues.
 
     DataError if the checkpoints are of a training with other settings.
     """
-    work = pathlib.Path(settings.work or f"{settings.crops}/work-{name}-{preset}")
+    work = pathlib.Path(settings.work or f"{home}/work-{name}-{preset}")
     started_with = {
         "training": name,
         "preset": preset,
         "seed": plan.seed,
         "num_steps": plan.schedule.num_steps,
-        "subjects": subjects_of(seen),
+        "subjects": list(subjects),
         "validation": list(settings.validation),
         "begin": settings.begin,
     }
@@ -93,14 +96,13 @@ def training_numbers(trained: Trained) -> dict[str, Any]:
     }
 
 
-def provenance(held: Crops) -> dict[str, Any]:
+def provenance(held_out: Sequence[str], num_vertebrae: int) -> dict[str, Any]:
     """Make the fields of the record about the held-out subjects."""
-    held_out = subjects_of(held)
     return {
         "dataset": "SynthVerSe",
         "dataset_kind": "synthetic",
-        "subjects": held_out,
-        "n_vertebrae": len(held.level),
+        "subjects": list(held_out),
+        "n_vertebrae": num_vertebrae,
         "ssm_excludes": sorted({*training.NEVER_TRAINED_ON, *held_out}),
         "nsd_tolerance_mm": None,
     }
@@ -108,26 +110,30 @@ def provenance(held: Crops) -> dict[str, Any]:
 
 def weights_card(
     name: str,
-    settings: LearningSettings,
-    seen: Crops,
-    held: Crops,
+    settings: TrainingSettings,
+    seen: Sequence[str],
+    held: Sequence[str],
     summary: Mapping[str, Any],
     *,
+    num_images: int,
+    source: str,
     preset: str,
     seed: int,
     commit: str,
 ) -> dict[str, Any]:
-    """Make the card of the weights."""
+    """Make the card of the weights: trained on `num_images` of the subjects `seen`, validated on
+    `held`; `source` are the flags of the training data."""
     return {
         "name": name,
         "preset": preset,
-        "subjects_included": sorted({*subjects_of(seen), *_seen_before(settings.begin)}),
-        "validated_on": subjects_of(held),
+        "subjects_included": sorted({*seen, *_seen_before(settings.begin)}),
+        "validated_on": list(held),
         "never_seen": list(training.NEVER_TRAINED_ON),
-        "num_crops": int(np.prod(seen.images.shape[:2])),
+        "num_images": num_images,
         "seed": seed,
         "commit": commit,
-        "command": f"python -m experiments.train_{name} {_arguments(settings, preset, seed)}",
+        "command": f"python -m experiments.train_{name} {source} "
+        + _arguments(settings, preset, seed),
         "quality": dict(summary),
     }
 
@@ -145,9 +151,9 @@ def subjects_of(crops: Crops) -> list[str]:
     return sorted(set(map(str, crops.subject)))
 
 
-def _arguments(settings: LearningSettings, preset: str, seed: int) -> str:
+def _arguments(settings: TrainingSettings, preset: str, seed: int) -> str:
     """Return the flags that determine the weights, with placeholders for folders."""
-    given = ["--cohort=COHORT", "--crops=CROPS", f"--preset={preset}", f"--seed={seed}"]
+    given = [f"--preset={preset}", f"--seed={seed}"]
     lists = {"subjects": settings.subjects, "validation": settings.validation}
     given += [f"--{name}={','.join(value)}" for name, value in lists.items() if value]
     given += [f"--num_steps={settings.num_steps}"] if settings.num_steps else []

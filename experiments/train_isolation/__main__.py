@@ -14,6 +14,7 @@ examples.png.
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from dartjax import pipeline, training
 from dartjax.cli import launch
@@ -60,17 +61,21 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         validate_every=preset.validate_every,
         patience=8,
     )
-    trained = learning.train(_NAME, ctx.preset, settings, seen, params, plan)
+    trained = learning.train(
+        _NAME, ctx.preset, settings, learning.subjects_of(seen), params, plan, settings.crops
+    )
     answers = training.isolation_answers(net, models, trained.params, held)
 
     summary = {**_scores(trained, preset.batch_size), **learning.training_numbers(trained)}
-    record = ctx.record(**learning.provenance(held))
+    record = ctx.record(**learning.provenance(learning.subjects_of(held), len(held.level)))
     card = learning.weights_card(
         _NAME,
         settings,
-        seen,
-        held,
+        learning.subjects_of(seen),
+        learning.subjects_of(held),
         summary,
+        num_images=int(np.prod(seen.images.shape[:2])),
+        source=learning.CROPS_SOURCE,
         preset=ctx.preset,
         seed=ctx.seed,
         commit=record["commit"],

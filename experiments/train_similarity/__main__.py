@@ -65,18 +65,22 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         validate_every=preset.validate_every,
         patience=8,
     )
-    trained = learning.train(_NAME, ctx.preset, settings, seen, params, plan)
+    trained = learning.train(
+        _NAME, ctx.preset, settings, learning.subjects_of(seen), params, plan, settings.crops
+    )
     predicted, true = training.similarity_predictions(task, held)(trained.params)
 
     scores = _scores(trained, predicted, true, preset.batch_size)
     summary = {**scores, **learning.training_numbers(trained)}
-    record = ctx.record(**learning.provenance(held))
+    record = ctx.record(**learning.provenance(learning.subjects_of(held), len(held.level)))
     card = learning.weights_card(
         _NAME,
         settings,
-        seen,
-        held,
+        learning.subjects_of(seen),
+        learning.subjects_of(held),
         summary,
+        num_images=int(np.prod(seen.images.shape[:2])),
+        source=learning.CROPS_SOURCE,
         preset=ctx.preset,
         seed=ctx.seed,
         commit=record["commit"],

@@ -1,11 +1,9 @@
 """The checkpoints of a training are continued by the same command only."""
 
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from dartjax import training
@@ -25,8 +23,8 @@ def train(settings, seed=0, subjects=("synth0000",), steps=3):
         validate_every=1,
         patience=9,
     )
-    seen: Any = SimpleNamespace(subject=np.array(subjects))
-    return learning.train("isolation", "smoke", settings, seen, {"w": jnp.ones(2)}, plan)
+    params, home = {"w": jnp.ones(2)}, settings.crops
+    return learning.train("isolation", "smoke", settings, subjects, params, plan, home)
 
 
 def test_a_training_with_other_settings_does_not_continue_from_these_checkpoints(tmp_path):

@@ -1,0 +1,51 @@
+"""Draw found vertebrae on radiographs."""
+
+import pathlib
+
+import jax
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dartjax.models import DETECTED_LEVELS, FoundVertebrae
+from dartjax.training import DETECTION_THRESHOLD, DetectionTruth
+
+_COLUMNS = 4
+_TRUE, _FOUND = "tab:cyan", "tab:orange"
+
+
+def draw_detections(
+    path: pathlib.Path, images: np.ndarray, found: FoundVertebrae, truth: DetectionTruth
+) -> None:
+    """Draw the boxes of the bodies with their levels, true and found, one panel per image."""
+    rows = -(-len(images) // _COLUMNS)
+    figure = Figure(figsize=(3.6 * _COLUMNS, 3.8 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False).reshape(-1)
+    for i, image in enumerate(images):
+        own, true = (jax.tree.map(lambda leaf, i=i: leaf[i], tree) for tree in (found, truth))
+        _draw(panels[i], image, own, true)
+    for panel in panels:
+        panel.set_axis_off()
+    figure.suptitle("bodies: true (cyan) and found (orange)", fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def _draw(panel: Axes, image: np.ndarray, found: FoundVertebrae, truth: DetectionTruth) -> None:
+    panel.imshow(image[..., 0], cmap="gray", vmin=-0.2, vmax=1.2)
+    for i in np.flatnonzero(np.asarray(truth.level) >= 0):
+        name = DETECTED_LEVELS[int(truth.level[i])]
+        _box(panel, np.asarray(truth.body_box[i]), _TRUE, name, "left")
+    taken = np.asarray(found.valid) & (np.asarray(found.score) >= DETECTION_THRESHOLD)
+    for i in np.flatnonzero(taken):
+        name = DETECTED_LEVELS[int(np.argmax(found.log_level[i]))]
+        label = f"{name} {float(found.score[i]):.2f}"
+        _box(panel, np.asarray(found.body_box[i]), _FOUND, label, "right")
+
+
+def _box(panel: Axes, box: np.ndarray, color: str, label: str, side: str) -> None:
+    u0, v0, u1, v1 = box
+    panel.plot([u0, u1, u1, u0, u0], [v0, v0, v1, v1, v0], color=color, linewidth=0.8)
+    place = (u0 - 1, "right") if side == "left" else (u1 + 1, "left")
+    panel.text(place[0], 0.5 * (v0 + v1), label, color=color, fontsize=5, ha=place[1], va="center")
