@@ -63,6 +63,7 @@ from dartjax.pipeline._study import Assessor as Assessor
 from dartjax.pipeline._study import Study as Study
 from dartjax.pipeline._study import reconstruct_subject as reconstruct_subject
 from dartjax.pipeline._task import ABSTENTION_PREFIX as ABSTENTION_PREFIX
+from dartjax.pipeline._task import CURVE as CURVE
 from dartjax.pipeline._task import DISTURBED as DISTURBED
 from dartjax.pipeline._task import FAILURE_MM as FAILURE_MM
 from dartjax.pipeline._task import GIVEN as GIVEN
@@ -78,6 +79,17 @@ from dartjax.pipeline._task import no_answer_reason as no_answer_reason
 from dartjax.pipeline._task import oracle_estimate as oracle_estimate
 from dartjax.pipeline._task import start_estimate as start_estimate
 from dartjax.pipeline._task import status_text as status_text
+from dartjax.pipeline.detection import FoundSpine as FoundSpine
+from dartjax.pipeline.detection import MatchedVertebra as MatchedVertebra
+from dartjax.pipeline.detection import NamedLevels as NamedLevels
+from dartjax.pipeline.detection import ViewDetections as ViewDetections
+from dartjax.pipeline.detection import curve_poses as curve_poses
+from dartjax.pipeline.detection import detect as detect
+from dartjax.pipeline.detection import exposed_field as exposed_field
+from dartjax.pipeline.detection import find_spine as find_spine
+from dartjax.pipeline.detection import found_tasks as found_tasks
+from dartjax.pipeline.detection import match as match
+from dartjax.pipeline.detection import name_levels as name_levels
 from dartjax.pipeline.studies import AS_GIVEN as AS_GIVEN
 from dartjax.pipeline.studies import BODY_PLACES as BODY_PLACES
 from dartjax.pipeline.studies import CAMERA_CURVES as CAMERA_CURVES

@@ -12,7 +12,7 @@ import numpy as np
 from dartjax import ssm, transforms
 from dartjax.observations import Observations
 from dartjax.pipeline._batch import run_cases
-from dartjax.pipeline._task import DISTURBED, GIVEN, Task, indices_by_scene, spine_order
+from dartjax.pipeline._task import CURVE, DISTURBED, GIVEN, Task, indices_by_scene, spine_order
 from dartjax.registration import (
     TIERS,
     FitOptions,
@@ -24,7 +24,7 @@ from dartjax.registration import (
 
 # Starts of lower tiers may be far from the truth: neighbours influence such a vertebra, but it does
 # not influence them.
-_RELIABLE_TIERS = (DISTURBED, GIVEN, TIERS[0], TIERS[1])
+_RELIABLE_TIERS = (DISTURBED, GIVEN, CURVE, TIERS[0], TIERS[1])
 _MULTIPLE = 4  # scenes are padded to a multiple of so many vertebrae, so few programs are compiled
 
 

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from dartjax import data
+from dartjax import data, training
 from dartjax.models import (
+    DETECTOR_PRESETS,
     ISOLATION_PRESETS,
     SIMILARITY_PRESETS,
     IsolationNet,
     MultiViewSimilarity,
+    VertebraDetector,
     ViewPair,
     no_hint,
 )
@@ -75,6 +77,22 @@ def similarity_network(folder: str) -> tuple[MultiViewSimilarity, PyTree]:
     or of another network."""
     net = MultiViewSimilarity(SIMILARITY_PRESETS[_preset(folder, "similarity")])
     like = jax.eval_shape(functools.partial(untrained_similarity, net), jax.random.key(0))
+    return net, data.load_weights(folder, like)[0]
+
+
+def detector_folder(given: str | None) -> str:
+    """Find the folder of the detector: the given one, or the packaged one."""
+    return str(data.NETWORKS / "detector") if given in (None, PACKAGED) else given
+
+
+@functools.cache
+def detector_network(folder: str | None) -> tuple[VertebraDetector, PyTree]:
+    """Load the detector of vertebrae (None: the packaged one), with its parameters. DataError if
+    they are missing, damaged, or of another network."""
+    folder = detector_folder(folder)
+    _preset(folder, "detector")
+    net = VertebraDetector(DETECTOR_PRESETS[data.read_card(folder)["network"]])
+    like = jax.eval_shape(functools.partial(training.untrained_detector, net), jax.random.key(0))
     return net, data.load_weights(folder, like)[0]
 
 

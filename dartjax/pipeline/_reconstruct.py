@@ -1,8 +1,8 @@
-"""Reconstruction in one call: all stages after detection, for all vertebrae of one set of views.
+"""Reconstruction in one call: all stages, for all vertebrae of one set of views.
 
 `reconstruct` runs these stages, each a function on values:
 
-    tasks, warnings = spine_tasks(radiographs, levels, observations, starts, options)
+    tasks, warnings = found_tasks(radiographs, levels, options)  # or spine_tasks, with starts
     tasks, _ = start_tasks(tasks)
     estimates, _ = fit_spine(tasks, options)
     answers = assess_spine(tasks, estimates, options)
@@ -34,6 +34,7 @@ from dartjax.pipeline._spine_tasks import spine_tasks
 from dartjax.pipeline._starts import initialise_tasks
 from dartjax.pipeline._task import (
     ABSTENTION_PREFIX,
+    CURVE,
     GIVEN,
     Estimate,
     Task,
@@ -42,6 +43,7 @@ from dartjax.pipeline._task import (
     start_estimate,
     status_text,
 )
+from dartjax.pipeline.detection import found_tasks
 
 
 def reconstruct(
@@ -59,7 +61,10 @@ def reconstruct(
     stage = no_progress if progress is None else progress
     with jax.enable_x64(False):
         radiographs, observations, starts = _in_float32((radiographs, observations, starts))
-        tasks, warnings = spine_tasks(radiographs, levels, observations, starts, options)
+        if observations or starts:
+            tasks, warnings = spine_tasks(radiographs, levels, observations, starts, options)
+        else:
+            tasks, warnings = found_tasks(radiographs, levels, options, stage)
         with stage("starts") as step:
             tasks, seconds_to_start = start_tasks(tasks, step=step)
         with stage("fit") as step:
@@ -100,7 +105,7 @@ def _in_float32(tree: Any) -> Any:
 def start_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[list[Task], float]:
     """Initialise the tasks that have no given start from their detections; return all tasks, and
     the seconds per vertebra after compilation."""
-    waiting = [i for i, task in enumerate(tasks) if task.tier != GIVEN]
+    waiting = [i for i, task in enumerate(tasks) if task.tier not in (GIVEN, CURVE)]
     started = list(tasks)
     if not waiting:
         return started, 0.0
@@ -151,10 +156,17 @@ def plan_spine(
         warnings=tuple(warnings),
         num_views=len(tasks[0].observations.view_valid),
         shape_models=data.shape_model_card(folder)["name"],
-        weights=tuple(NEEDED_NETWORK[name] for name in (method,) if name in NEEDED_NETWORK),
+        weights=_networks_of(tasks, method),
         seconds_per_vertebra=seconds_per_vertebra,
         version=metadata.version("dartjax"),
     )
+
+
+def _networks_of(tasks: Sequence[Task], method: str) -> tuple[str, ...]:
+    """Names of the networks behind a spine."""
+    detected = ("detector",) if any(task.tier == CURVE for task in tasks) else ()
+    needed = NEEDED_NETWORK.get(method)
+    return (*detected, *([needed] if needed else []))
 
 
 def _vertebra(
@@ -181,4 +193,6 @@ def _vertebra(
         abstained=bool(abstention),
         tier=task.tier,
         mask_agreement=estimate.mask_agreement,
+        level_probability=task.level_probability if task.tier == CURVE else None,
+        level_reliable=task.level_reliable,
     )

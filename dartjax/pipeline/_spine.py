@@ -40,6 +40,8 @@ class Vertebra(eqx.Module):
     abstained: bool = eqx.field(static=True)  # no result is given; `status` states the reason
     tier: str = eqx.field(static=True)  # initialisation tier: the evidence for the start
     mask_agreement: float = eqx.field(static=True)  # of the worst view; NaN without a mask
+    level_probability: float | None = eqx.field(static=True, default=None)  # None: given
+    level_reliable: bool = eqx.field(static=True, default=True)  # else `level` is a guess
 
     @property
     def succeeded(self) -> bool:
@@ -105,8 +107,9 @@ class Spine(eqx.Module):
 def _entry(vertebra: Vertebra, mesh: str) -> dict[str, Any]:
     """Convert one vertebra for spine.json; its results are null if it is abstained from."""
     entry: dict[str, Any] = {
-        "level": vertebra.level,
-        "level_probability": None,
+        "level": vertebra.level if vertebra.level_reliable else None,
+        "level_probability": _plain(vertebra.level_probability),
+        "most_likely_level": vertebra.level,
         "status": vertebra.status,
         "abstained": vertebra.abstained,
         "p_failure": _plain(vertebra.p_failure),

@@ -9,11 +9,14 @@ import numpy as np
 
 from dartjax import data, simulation
 from dartjax._progress import Progress, no_progress
+from dartjax.anatomy import LABEL_OF_LEVEL
 from dartjax.image import Radiograph, Volume
 from dartjax.pipeline._networks import check_networks, network_folders
+from dartjax.pipeline._options import ReconstructOptions
 from dartjax.pipeline._recipes import NEEDED_NETWORK, RECIPES, TRUE_ISOLATION, Fitter, run_method
 from dartjax.pipeline._starts import detected_tasks, initialise_tasks
-from dartjax.pipeline._task import Estimate, Task
+from dartjax.pipeline._task import Estimate, Task, start_estimate
+from dartjax.pipeline.detection import found_tasks, missed_task, tasks_of_truths
 from dartjax.render import xray_settings
 from dartjax.simulation import Disturbance
 
@@ -30,7 +33,8 @@ class Study:
     pairs: int = 1
     levels: tuple[str, ...] = ()  # empty: all
     observations: str = "disturbed"
-    detector: str = "standard"
+    detector: str = "standard"  # noise model of simulated observations
+    detector_weights: str | None = None  # folder of the network of detected observations
     views: str = "random"
     recipe: str = "classical"
     baselines: bool = True
@@ -103,12 +107,19 @@ def reconstruct_subject(
         scene = simulation.scene_volume(case, known, study.surroundings)
         step(study.surroundings)
     tasks: list[Task] = []
+    missed: list[Task] = []  # vertebrae that the detector did not find
     radiographs = {}
     shared = [part for _ in range(study.pairs) for part in simulation.seen_at_once(known)]
     for pair, part in enumerate(shared):
         rng = np.random.default_rng([seed, pair])
         radiographs[pair] = _simulate(case, scene, part, rng, pair, study, seed, progress)
-        tasks += _tasks(case, part, radiographs[pair], rng, pair, study, seed, progress)
+        if study.observations == "detected":
+            found, lost = _found(case, part, radiographs[pair], pair, study, progress)
+            tasks, missed = tasks + found, missed + lost
+        else:
+            tasks += _tasks(case, part, radiographs[pair], rng, pair, study, seed, progress)
+    if not tasks:
+        raise data.DataError(f"{case.subject}: the detector found none of its vertebrae")
     tasks, seconds_to_start = _initialised(tasks, study, progress)
     estimates, seconds = {}, {}
     with progress("reconstruction") as step:
@@ -125,7 +136,55 @@ def reconstruct_subject(
             seconds[name] += seconds_to_start
     headline = study.headline
     assessments = assessor(tasks, estimates[headline], headline) if assessor else ()
-    return Answers(tasks, estimates, seconds, radiographs, assessments)
+    answers = Answers(tasks, estimates, seconds, radiographs, assessments)
+    return _with_missed(answers, missed) if missed else answers
+
+
+def _found(
+    case: data.Case,
+    known: Sequence[simulation.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    pair: int,
+    study: Study,
+    progress: Progress,
+) -> tuple[list[Task], list[Task]]:
+    """Make the tasks of the vertebrae that the detector finds, and those that it misses."""
+    people = () if simulation.is_leak(case, study.ssm) else tuple(simulation.people_of(case))
+    options = ReconstructOptions(
+        shape_models=study.ssm, exclude=people, detector=study.detector_weights
+    )
+    try:
+        tasks, _ = found_tasks(radiographs, None, options, progress)
+    except data.DataError as error:
+        with progress("detection") as step:
+            step(f"nothing: {error}")
+        tasks = []
+    known_as = {"subject": case.subject, "pair": pair}
+    tasks, lost = tasks_of_truths(tasks, known, radiographs, **known_as)
+    return tasks, [missed_task(truth, radiographs, **known_as) for truth in lost]
+
+
+def _with_missed(answers: Answers, missed: Sequence[Task]) -> Answers:
+    """Add the missed vertebrae to the answers, in their place along the spine."""
+    tasks = [*answers.tasks, *missed]
+    rank = {level: i for i, level in enumerate(LABEL_OF_LEVEL)}
+    order = sorted(range(len(tasks)), key=lambda i: (tasks[i].pair, rank[tasks[i].level]))
+
+    def in_order(values: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+        joined = [*values, *more]
+        return [joined[i] for i in order]
+
+    unknown = [start_estimate(task) for task in missed]
+    assessments = answers.assessments
+    if assessments:
+        nothing = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan, float), assessments[0])
+        assessments = in_order(assessments, [nothing] * len(missed))
+    return dataclasses.replace(
+        answers,
+        tasks=in_order(answers.tasks, missed),
+        estimates={name: in_order(each, unknown) for name, each in answers.estimates.items()},
+        assessments=assessments,
+    )
 
 
 def _simulate(

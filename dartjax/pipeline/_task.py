@@ -23,6 +23,7 @@ MAX_LOG_SIZE = 0.12  # twice the standard deviation among people
 ABSTENTION_PREFIX = "abstained: "  # of the status of an abstained task; the reason follows
 # Tiers of starts that do not come from detections.
 DISTURBED, GIVEN = "disturbed", "given"
+CURVE = "curve"  # of the detected centres
 GRADES = ("dice", "nsd_1mm", "hd95_mm", "masd_mm", "translation_error_mm", "rotation_error_deg")
 
 
@@ -46,6 +47,9 @@ class Task:
     common_landmarks: int = 0  # detected in at least two views, correct or not
     detected: Observations | None = None  # all detections, with outliers of the start
     exclude: tuple[str, ...] = ()
+    named: str = ""  # level by the detector; "" = `level`
+    level_probability: float = float("nan")  # of the detector's name
+    level_reliable: bool = True  # else the level only chooses the shape model
 
     @property
     def mask_in_every_view(self) -> bool:
@@ -73,7 +77,7 @@ def indices_by_scene(tasks: Sequence[Task]) -> list[list[int]]:
 def spine_order(tasks: Sequence[Task]) -> registration.SpineOrder:
     """Make the order of the vertebrae of one scene, all present."""
     prior = _spine_prior((tasks[0].subject, *tasks[0].exclude))
-    return registration.order_of([task.level for task in tasks], prior)
+    return registration.order_of([task.named or task.level for task in tasks], prior)
 
 
 @functools.cache

@@ -5,7 +5,8 @@ generalized IoU of the boxes. Second stage, on proposals and on disturbed true b
 centre, level (smoothed over the neighbouring levels), ribs; masks within the disturbed boxes.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,16 +59,19 @@ def detection_loss(
 ) -> tuple[Scalar, dict[str, Scalar]]:
     """Compute the loss of one image, and its terms."""
     config = net.config
-    variables = {"params": params}
-    features, context = net.apply(variables, image, method=net.features)
-    proposals = net.apply(variables, features, method=net.propose)
+
+    def apply(method: Callable[..., Any], *inputs: Any) -> Any:
+        return net.apply({"params": params}, *inputs, method=method)
+
+    features, context = apply(net.features, image)
+    proposals = apply(net.propose, features)
     heat, boxes = best_proposals(lax.stop_gradient(proposals), config)
     disturbed, chosen = disturbed_boxes(truth, config.image_size, key=key)
     boxes = jnp.concatenate([boxes[:_PROPOSALS], disturbed])
     heat = jnp.concatenate([heat[:_PROPOSALS], jnp.zeros(_DISTURBED)])
-    second = net.apply(variables, features, context, boxes, method=net.second_stage)
-    masks = net.apply(variables, features, disturbed, method=net.masks)
-    sacrum = net.apply(variables, context, method=net.sacrum_logit)
+    second = apply(net.second_stage, features, context, boxes)
+    masks = apply(net.masks, features, disturbed)
+    sacrum = apply(net.sacrum_logit, context)
     some = jnp.any(truth.present).astype(image.dtype)
     terms = {
         "centers": center_loss(proposals, truth, config.stride),
@@ -76,10 +80,10 @@ def detection_loss(
         "mask": some * _mask_loss(masks, disturbed, chosen, truth),
         "sacrum": _binary(sacrum, truth.sacrum),
     }
-    return sum(_WEIGHTS[name] * value for name, value in terms.items()), terms  # pyright: ignore[reportReturnType]
+    return jnp.sum(jnp.stack([_WEIGHTS[name] * value for name, value in terms.items()])), terms
 
 
-def center_targets(truth: DetectionTruth, shape: tuple[int, int], stride: int) -> Array:
+def center_targets(truth: DetectionTruth, shape: tuple[int, ...], stride: int) -> Array:
     """Draw the target heatmap: 1 at the cell of each centre, Gaussian around it."""
     cells = _center_cells(truth, shape, stride).astype(jnp.float32)
     sides = truth.body_box[:, 2:] - truth.body_box[:, :2]
@@ -104,7 +108,7 @@ def center_loss(proposals: Proposals, truth: DetectionTruth, stride: int) -> Sca
 
 
 def _center_cells(
-    truth: DetectionTruth, shape: tuple[int, int], stride: int
+    truth: DetectionTruth, shape: tuple[int, ...], stride: int
 ) -> Int[Array, "vertebra 2"]:
     """Cell (u, v) of each centre, or of the nearest point of the body's box if it is outside."""
     place = jnp.clip(truth.center, truth.body_box[:, :2], truth.body_box[:, 2:])

@@ -56,13 +56,10 @@ class DetectionExamples:
 
     def batch(self, rows: np.ndarray) -> DetectionBatch:
         """Load some examples."""
-        loaded = {name: values[rows] for name, values in self.fields.items()}
-        masks = np.unpackbits(loaded["mask"], axis=-1, count=MASK_CELLS)
-        return DetectionBatch(
-            image=data.decode_radiograph(loaded["image"]),  # pyright: ignore[reportArgumentType]
-            mask=masks.astype(np.float32),  # pyright: ignore[reportArgumentType]
-            **{n: v for n, v in loaded.items() if n not in ("image", "mask")},
-        )
+        loaded: dict[str, Any] = {name: values[rows] for name, values in self.fields.items()}
+        loaded["image"] = data.decode_radiograph(loaded["image"])
+        loaded["mask"] = np.unpackbits(loaded["mask"], axis=-1, count=MASK_CELLS).astype(np.float32)
+        return DetectionBatch(**loaded)
 
 
 def load_detection_examples(

@@ -57,7 +57,8 @@ def detection_validation(
     def validate(params: PyTree) -> dict[str, float]:
         rows = []
         for batch in batches:
-            rows += rows_of_batch(*find(params, batch), DETECTION_THRESHOLD)
+            found, truths = find(params, batch)
+            rows += rows_of_batch(found, truths, DETECTION_THRESHOLD)
         scores = {k: np.nan_to_num(v) for k, v in detection_summary(rows).items()}
         lacking = 3.0 - scores["f1"] - scores["mask_dice"] - 0.5 * scores["level_right"]
         return {"score": float(lacking - 0.5), **{k: float(v) for k, v in scores.items()}}

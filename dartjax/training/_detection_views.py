@@ -54,7 +54,7 @@ def random_view_of(
     middle = side * (0.5 + _SHIFT * jax.random.uniform(third, (2,), minval=-1.0))
     signs = jnp.where(jax.random.bernoulli(mirror, _MIRRORED), jnp.array([-1.0, 1.0]), 1.0)
     scale = scale * signs
-    toned = randomise(example.image, RANDOMISATIONS["strong"], key=tone)
+    toned = randomise(example.image, RANDOMISATIONS["detector"], key=tone)
     example = eqx.tree_at(lambda e: e.image, example, toned)
     return _shown(example, scale, middle - 0.5 * size / scale, size)
 

@@ -94,14 +94,14 @@ RANDOMISATIONS: dict[str, RandomisationConfig] = {
         shear_deg=0.0,
         scale=(0.95, 1.05),
     ),
-    # Machines of every kind and setting, for networks that must not rely on grey values.
-    "strong": RandomisationConfig(
-        invert=0.5,
+    # Machines of every kind and setting, bone bright: for detectors, which must not rely on
+    # absolute grey values.
+    "detector": RandomisationConfig(
         noise=0.5,
         gamma=0.5,
-        boxes=0.1,
+        boxes=0.05,
         contrast=0.4,
-        strong=0.25,
+        strong=0.15,
         noise_sigma=(0.005, 0.03),
         contrast_factor=(0.7, 1.4),
         contrast_exponent=(0.6, 1.6),

@@ -138,6 +138,7 @@ def _study(settings: Settings, seed: int) -> pipeline.Study:
         levels=tuple(data.parse_levels(settings.levels)) if settings.levels else (),
         observations=settings.observations,
         detector=settings.detector,
+        detector_weights=settings.detector_weights,
         views=settings.views,
         recipe=settings.recipe,
         baselines=settings.baselines,
@@ -215,7 +216,7 @@ def _assessor(case: data.Case, study: pipeline.Study) -> pipeline.Assessor | Non
 
     The failure model holds for simulated detections, and for subjects it was not fitted on.
     """
-    if study.observations != "simulated":
+    if study.observations == "disturbed":
         return None
     stored = data.load_failure_model()
     is_known = data.includes_subject(stored.card, case.subject)

@@ -24,14 +24,20 @@ class Settings:
         "Observations and start. disturbed: start at the true pose, disturbed by 5 mm per axis and "
         "7 degrees, ten landmarks with 3 mm noise, masks of Dice 0.90. simulated: detections with "
         "misses, outliers and left/right swaps (docs/reconstruction.md), and a start computed from "
-        "them.",
-        choices=("disturbed", "simulated"),
+        "them. detected: found in the X-rays by a network; the "
+        "truth is not used.",
+        choices=("disturbed", "simulated", "detected"),
     )
     detector: str = setting(
         "standard",
         "Error model of --observations=simulated. standard: as good as published networks; stress: "
         "much worse.",
         choices=("standard", "stress"),
+    )
+    detector_weights: str | None = setting(
+        None,
+        "Folder of weights of experiments.train_detector, for --observations=detected. Default: "
+        "the packaged ones.",
     )
     views: str = setting(
         "random",

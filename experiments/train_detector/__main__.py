@@ -3,8 +3,8 @@
   python -m experiments.train_detector --xrays=XRAYS --examples=EXAMPLES --preset=cpu \\
       --validation=synth0002,synth0003 --asset=dartjax/assets/networks/detector
 
-XRAYS is one or more data sets of `experiments.simulate_xrays --field=mixed --nodense_fit` of synthetic
-subjects. Its radiographs are written once to EXAMPLES as arrays, which are memory-mapped; field,
+XRAYS is one or more data sets, of synthetic subjects, that were made by
+`experiments.simulate_xrays --field=mixed --nodense_fit`. Their radiographs are written once to EXAMPLES as arrays, which are memory-mapped; field,
 mirror image and grey values are drawn anew in every step. A run that was killed continues from
 its checkpoint. Writes weights.npz, card.json, curves.png and detections.png.
 """
@@ -36,7 +36,7 @@ class Preset(NamedTuple):
 
 PRESETS = {
     "smoke": Preset("smoke", 20, 2, 10),
-    "cpu": Preset("nano", 25000, 16, 250),
+    "cpu": Preset("nano", 50000, 8, 500, 1.5e-3),
     "h200": Preset("tiny", 30000, 64, 1000, 5e-4),
     "paper": Preset("base", 100000, 32, 2000, 2e-4),
 }

@@ -1,0 +1,155 @@
+"""Detection of vertebrae in whole radiographs by the packaged network."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dartjax import camera as cameras
+from dartjax._progress import Step, no_step
+from dartjax.camera import Camera
+from dartjax.image import Radiograph, resample
+from dartjax.models import (
+    FoundVertebrae,
+    VertebraDetector,
+    box_overlaps,
+    detector_input,
+)
+from dartjax.pipeline._networks import detector_network
+
+DETECTION_SCORE = 0.4  # least score of a detection
+_LONG = 1.4  # ratio of the sides above which an image is searched in square tiles
+_STEP = 0.5  # between tiles, in sides of a tile
+_SAME = 0.5  # IoU of two bodies found in neighbouring tiles
+_FLAT = 1e-3  # range of a line of pixels outside the field, in ranges of the image
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewDetections:
+    """Vertebrae found in one radiograph, from top to bottom; pixels of the radiograph."""
+
+    score: Float[np.ndarray, " n"]
+    box: Float[np.ndarray, "n 4"]
+    body_box: Float[np.ndarray, "n 4"]
+    center: Float[np.ndarray, "n 2"]  # of the body
+    log_level: Float[np.ndarray, "n level"]  # log probability of models.DETECTED_LEVELS
+    masks: Float[np.ndarray, "n m m"]  # probability, in the cells of the box
+    sacrum: float  # probability that the sacrum is in view
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+def detect(
+    radiographs: Sequence[Radiograph],
+    *,
+    weights: str | None = None,
+    least_score: float = DETECTION_SCORE,
+    step: Step = no_step,
+) -> list[ViewDetections]:
+    """Find the vertebrae in every radiograph, each on its own.
+
+    Images of any size and grey convention, with the patient's head up; a long image is searched in
+    overlapping square tiles. `weights` is a folder of `experiments.train_detector` (None: the
+    packaged ones). An image without a vertebra gives no detections.
+    """
+    net, find = _finder(weights)
+    found = []
+    for radiograph in radiographs:
+        windows = _windows(radiograph.camera, net.config.image_size)
+        parts = [_find_in(radiograph, window, find) for window in windows]
+        found.append(_merged(parts, least_score))
+        step(f"{len(found[-1])} vertebrae")
+    return found
+
+
+def exposed_field(image: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Find the exposed field: the image without the rows and columns of one grey value at its
+    borders, which a collimator leaves. All of an image that is flat everywhere."""
+    image = np.asarray(image, float)
+    least = _FLAT * float(np.ptp(image))
+    inside = np.zeros(image.shape, bool)
+    rows, columns = (np.flatnonzero(np.ptp(image, axis=axis) > least) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        return np.ones(image.shape, bool)
+    inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return inside
+
+
+@functools.cache
+def _finder(
+    weights: str | None,
+) -> tuple[VertebraDetector, Callable[..., FoundVertebrae]]:
+    net, params = detector_network(weights)
+
+    @jax.jit
+    def find(image: jax.Array, exposed: jax.Array) -> FoundVertebrae:
+        return net.apply({"params": params}, detector_input(image, exposed))  # pyright: ignore[reportReturnType]
+
+    return net, find
+
+
+def _windows(view: Camera, size: int) -> list[Camera]:
+    """Cameras of the square images, of `size` px a side, in which a radiograph is searched."""
+    height, width = view.image_size
+    if max(height, width) <= _LONG * min(height, width):
+        side, corners = max(height, width), [((width - height) / 2.0, 0.0)]
+        if width >= height:
+            corners = [(0.0, (height - width) / 2.0)]
+    else:
+        side, length = min(height, width), max(height, width)
+        count = int(np.ceil((length - side) / (_STEP * side))) + 1
+        along = np.linspace(0.0, length - side, count)
+        corners = [(0.0, at) if height > width else (at, 0.0) for at in along]
+    return [
+        cameras.resize(
+            cameras.crop(view, jnp.array(corner, jnp.float32), (side, side)), (size, size)
+        )
+        for corner in corners
+    ]
+
+
+def _find_in(
+    radiograph: Radiograph, window: Camera, find: Callable[..., FoundVertebrae]
+) -> ViewDetections:
+    """Find the vertebrae in one window, and convert their pixels to those of the radiograph."""
+    field = exposed_field(np.asarray(radiograph.image))
+    mask = Radiograph(jnp.asarray(field, jnp.float32), radiograph.camera)
+    seen = np.asarray(resample(mask, window).image)
+    image = resample(radiograph, window).image
+    found = jax.device_get(find(image, jnp.asarray(seen > 0.5, jnp.float32)))
+    valid = np.flatnonzero(found.valid)
+
+    def full(pixels: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+        pairs = np.asarray(pixels[valid], float).reshape(len(valid), -1, 2)
+        moved = cameras.reproject(pairs, window, radiograph.camera)
+        return moved.reshape(len(valid), -1)
+
+    return ViewDetections(
+        score=found.score[valid],
+        box=full(found.box),
+        body_box=full(found.body_box),
+        center=full(found.center),
+        log_level=found.log_level[valid],
+        masks=found.mask[valid],
+        sacrum=float(found.sacrum),
+    )
+
+
+def _merged(parts: Sequence[ViewDetections], least_score: float) -> ViewDetections:
+    """Join the detections of all windows, without duplicates, from top to bottom."""
+    names = [field.name for field in dataclasses.fields(ViewDetections) if field.name != "sacrum"]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    score, bodies = joined["score"], joined["body_box"]
+    overlap = np.asarray(box_overlaps(jnp.asarray(bodies), jnp.asarray(bodies)))
+    kept: list[int] = []
+    for i in np.argsort(-score, kind="stable"):
+        if score[i] >= least_score and not any(overlap[i, j] > _SAME for j in kept):
+            kept.append(int(i))
+    kept.sort(key=lambda i: joined["center"][i, 1])
+    sacrum = max(part.sacrum for part in parts)
+    return ViewDetections(**{name: joined[name][kept] for name in names}, sacrum=sacrum)

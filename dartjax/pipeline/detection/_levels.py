@@ -1,0 +1,138 @@
+"""Names of the levels of a column of vertebrae.
+
+A hidden Markov chain over the levels, from head to foot: what the detector says of each vertebra,
+and how the level changes from one vertebra to the next, with the distance that the population's
+spine has there. Supernumerary levels (T13, L6), a missing T12 and vertebrae that were not detected
+are possible at a price. Viterbi gives the names, the forward pass their probability.
+"""
+
+import dataclasses
+from collections.abc import Collection
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from scipy.special import logsumexp
+
+from dartjax import ssm
+from dartjax.models import DETECTED_LEVELS
+
+NAMED_PROBABILITY = 0.9  # least posterior of the names; below, the levels are not named
+_TRUST = 0.5  # exponent of the detector's probabilities, which are not independent
+_RARE = 0.03  # probability of T13, of L6 and of a missing T12
+_NOT_DETECTED = 0.02  # probability that a vertebra between two others was not detected
+_SPACING_SIGMA = 0.12  # of the log distance of neighbours: people differ in size and in shape
+_C7_TO_T1_MM = 19.0
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedLevels:
+    """Names of a column, from head to foot, with the posterior probability of all names together,
+    and of each name alone."""
+
+    levels: tuple[str, ...]
+    probability: float
+    each: Float[np.ndarray, " n"]
+
+    @property
+    def reliable(self) -> bool:
+        """Return whether the names can be relied on."""
+        return self.probability >= NAMED_PROBABILITY
+
+
+def name_levels(
+    log_level: Float[np.ndarray, "n level"],
+    centers: Float[np.ndarray, "n 3"],
+    prior: ssm.SpinePrior,
+    *,
+    allowed: Collection[str] | None = None,
+) -> NamedLevels:
+    """Name a column of vertebrae, given from head to foot.
+
+    `log_level` are the summed log probabilities of `models.DETECTED_LEVELS`, `centers` the body
+    centres (world mm); `allowed` limits the names to these levels. ValueError if there are more
+    vertebrae than names for them.
+    """
+    emission = _TRUST * np.asarray(log_level, float)
+    if allowed is not None:
+        outside = [name not in allowed for name in DETECTED_LEVELS]
+        emission[:, outside] = -np.inf
+    steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
+    changes = [_changes(distance, prior) for distance in steps]
+    return _solved(emission, changes)
+
+
+def _solved(
+    emission: Float[np.ndarray, "n level"], changes: list[Float[np.ndarray, "level level"]]
+) -> NamedLevels:
+    """Run the forward, backward and Viterbi recursions in logarithms."""
+    count, num_levels = emission.shape
+    forward, best = emission[:1].copy(), emission[0]
+    pointers = []
+    for i in range(1, count):
+        arrive = logsumexp(forward[-1][:, None] + changes[i - 1], axis=0)
+        forward = np.vstack([forward, arrive + emission[i]])
+        scores = best[:, None] + changes[i - 1]
+        pointers.append(np.argmax(scores, axis=0))
+        best = np.max(scores, axis=0) + emission[i]
+    total = float(logsumexp(forward[-1]))
+    if not np.isfinite(total):
+        raise ValueError(f"{count} vertebrae cannot be named with the levels that are allowed")
+    backward = np.zeros((count, num_levels))
+    for i in range(count - 2, -1, -1):
+        onward = emission[i + 1] + backward[i + 1]
+        backward[i] = logsumexp(changes[i] + onward[None], axis=1)
+    path = [int(np.argmax(best))]
+    for pointer in pointers[::-1]:
+        path.append(int(pointer[path[-1]]))
+    path = path[::-1]
+    each = np.exp(forward + backward - total)[np.arange(count), path]
+    probability = float(np.exp(np.max(best) - total))
+    return NamedLevels(tuple(DETECTED_LEVELS[i] for i in path), probability, each)
+
+
+def _changes(distance: float, prior: ssm.SpinePrior) -> Float[np.ndarray, "level level"]:
+    """Log probability of the level below (column) given a level (row), and of their distance."""
+    result = np.full((len(DETECTED_LEVELS),) * 2, -np.inf)
+    spacing = _spacing_mm(prior)
+    for row, level in enumerate(DETECTED_LEVELS):
+        for lower, length, probability in _below(level, spacing):
+            column = DETECTED_LEVELS.index(lower)
+            off = np.log(max(distance, 1e-3) / length) / _SPACING_SIGMA
+            value = np.log(probability) - 0.5 * off**2
+            result[row, column] = np.logaddexp(result[row, column], value)
+    return result
+
+
+def _below(level: str, spacing: dict[str, float]) -> list[tuple[str, float, float]]:
+    """Levels that can be the next one detected below a level: name, distance, probability."""
+    first = _next(level)
+    found = [(name, spacing[name], p * (1.0 - _NOT_DETECTED)) for name, p in first]
+    for name, p in first:
+        found += [
+            (second, spacing[name] + spacing[second], p * q * _NOT_DETECTED)
+            for second, q in _next(name)
+        ]
+    return found
+
+
+def _next(level: str) -> list[tuple[str, float]]:
+    """Levels of the vertebra below one, with their probabilities."""
+    if level == "T11":
+        return [("T12", 1.0 - _RARE), ("L1", _RARE)]
+    if level == "T12":
+        return [("L1", 1.0 - _RARE), ("T13", _RARE)]
+    if level == "T13":
+        return [("L1", 1.0)]
+    if level == "L5":
+        return [("L6", _RARE)]
+    index = DETECTED_LEVELS.index(level) + 1
+    return [(DETECTED_LEVELS[index], 1.0)] if index < len(DETECTED_LEVELS) else []
+
+
+def _spacing_mm(prior: ssm.SpinePrior) -> dict[str, float]:
+    """Distance of every level from the one above, in the mean of the population, mm."""
+    origins = np.asarray(jax.vmap(lambda frame: frame.translation())(ssm.spine_frames(prior.mean)))
+    steps = np.linalg.norm(np.diff(origins, axis=0), axis=1)
+    spacing = dict(zip(ssm.SPINE_LEVELS[1:], steps.tolist(), strict=True))
+    return {**spacing, "T1": _C7_TO_T1_MM, "T13": spacing["L1"], "C7": _C7_TO_T1_MM}
