@@ -106,7 +106,7 @@ def _sample_weights(
     steps = (jnp.arange(size * samples) + 0.5) / (size * samples)
     at = low[:, None] + steps[None] * (high - low)[:, None]
     place = jnp.clip(at / stride - 0.5, 0.0, length - 1.0)
-    weights = jnp.maximum(1.0 - jnp.abs(place[..., None] - jnp.arange(length)), 0.0)
+    weights = jnp.maximum(1.0 - jnp.abs(place[..., None] - jnp.arange(length)[None, None]), 0.0)
     return jnp.mean(weights.reshape(len(low), size, samples, length), axis=2)
 
 

@@ -27,7 +27,7 @@ from dartjax.models._boxes import (
 )
 from dartjax.models._swin import SWIN_PRESETS, SwinConfig, SwinTransformer
 
-Features = Float[Array, "h w c"]
+Features = Float[Array, "row column c"]
 # The classes of the level head: every level that a spine can have below C6.
 DETECTED_LEVELS = (
     "C7",
@@ -124,7 +124,7 @@ class VertebraDetector(nn.Module):
 
     def features(
         self, image: Float[Array, "h w 3"], deterministic: bool = True
-    ) -> tuple[Features, Float[Array, " c"]]:
+    ) -> tuple[Features, Float[Array, " context"]]:
         """Compute the finest map of the pyramid, and the mean of the coarsest map: the context.
 
         `image` has the channels of `detector_input`."""
@@ -136,7 +136,7 @@ class VertebraDetector(nn.Module):
         return self.center_head(features)
 
     def second_stage(
-        self, features: Features, context: Float[Array, " c"], boxes: Boxes
+        self, features: Features, context: Float[Array, " context"], boxes: Boxes
     ) -> SecondStage:
         """Compute what is said of each proposed box."""
         config = self.config
@@ -147,7 +147,7 @@ class VertebraDetector(nn.Module):
         """Compute the logits of the mask within each box."""
         return self.mask_head(roi_align(features, boxes, self.config.mask_size, self.config.stride))
 
-    def sacrum_logit(self, context: Float[Array, " c"]) -> Scalar:
+    def sacrum_logit(self, context: Float[Array, " context"]) -> Scalar:
         """Compute the logit that the sacrum is in view."""
         return self.sacrum_head(context)[0]
 
@@ -232,7 +232,7 @@ class _Pyramid(nn.Module):
     channels: int
 
     @nn.compact
-    def __call__(self, maps: list[Features]) -> Features:
+    def __call__(self, maps: list[Float[Array, "_ _ _"]]) -> Float[Array, "_ _ _"]:
         x = nn.Dense(self.channels, name=f"lateral{len(maps) - 1}")(maps[-1])
         for level in reversed(range(len(maps) - 1)):
             height, width = maps[level].shape[:2]
@@ -263,7 +263,7 @@ class _BoxHead(nn.Module):
     def __call__(
         self,
         pooled: Float[Array, "box size size c"],
-        context: Float[Array, " c"],
+        context: Float[Array, " context"],
         places: Float[Array, "box 4"],
     ) -> SecondStage:
         x = nn.Dense(self.hidden, name="pooled")(pooled.reshape(len(pooled), -1))

@@ -44,7 +44,7 @@ _FIRST, _LAST_WITH_RIBS = DETECTED_LEVELS.index("T1"), DETECTED_LEVELS.index("T1
 class _Matched(NamedTuple):
     """Vertebra that each proposal stands for."""
 
-    index: Int[Array, " box"]
+    vertebra: Int[Array, " box"]
     positive: Float[Array, " box"]  # 1 if it stands for one, else 0
     counted: Float[Array, " box"]  # 1 if it is a box at all
 
@@ -113,7 +113,7 @@ def _center_cells(
     """Cell (u, v) of each centre, or of the nearest point of the body's box if it is outside."""
     place = jnp.clip(truth.center, truth.body_box[:, :2], truth.body_box[:, 2:])
     cells = jnp.floor(place / stride).astype(int)
-    return jnp.clip(cells, 0, jnp.array([shape[1] - 1, shape[0] - 1]))
+    return jnp.clip(cells, 0, jnp.array([[shape[1] - 1, shape[0] - 1]]))
 
 
 def _first_box_loss(proposals: Proposals, truth: DetectionTruth, config: DetectorConfig) -> Scalar:
@@ -121,7 +121,7 @@ def _first_box_loss(proposals: Proposals, truth: DetectionTruth, config: Detecto
     shape = proposals.heat.shape
     offsets = jnp.stack(jnp.meshgrid(jnp.arange(-1, 2), jnp.arange(-1, 2)), -1).reshape(-1, 2)
     cells = _center_cells(truth, shape, config.stride)[:, None] + offsets[None]
-    cells = jnp.clip(cells, 0, jnp.array([shape[1] - 1, shape[0] - 1])).reshape(-1, 2)
+    cells = jnp.clip(cells.reshape(-1, 2), 0, jnp.array([[shape[1] - 1, shape[0] - 1]]))
     sides = proposals.sides[cells[:, 1], cells[:, 0]]
     middle = (cells + 0.5) * config.stride
     boxes = jnp.concatenate([middle - sides[:, :2], middle + sides[:, 2:]], axis=-1)
@@ -138,7 +138,7 @@ def disturbed_boxes(
     logits = jnp.where(truth.present, 0.0, -1e9)
     chosen = jax.random.categorical(pick, logits, shape=(_DISTURBED,))
     boxes = truth.box[chosen]
-    boxes = jnp.where(jnp.any(truth.present), boxes, 0.25 * size * jnp.array([1.0, 1.0, 2.0, 2.0]))
+    boxes = jnp.where(jnp.any(truth.present), boxes, 0.25 * size * jnp.array([[1.0, 1.0, 2.0, 2.0]]))
     uniform = {"shape": (_DISTURBED, 2), "minval": -1.0}
     sides = boxes[:, 2:] - boxes[:, :2]
     middle = 0.5 * (boxes[:, :2] + boxes[:, 2:])
@@ -160,8 +160,8 @@ def _match(
 def _second_stage_losses(
     second: SecondStage, boxes: Float[Array, "box 4"], matched: _Matched, truth: DetectionTruth
 ) -> dict[str, Scalar]:
-    own, level = truth.box[matched.index], jnp.maximum(truth.level[matched.index], 0)
-    bodies, centers = truth.body_box[matched.index], truth.center[matched.index]
+    own, level = truth.box[matched.vertebra], jnp.maximum(truth.level[matched.vertebra], 0)
+    bodies, centers = truth.body_box[matched.vertebra], truth.center[matched.vertebra]
     sides = boxes[:, 2:] - boxes[:, :2]
     off = (decode_centers(second.center, boxes) - centers) / sides / _CENTER_UNIT
     off = jnp.sum(jnp.sqrt(1.0 + off**2) - 1.0, axis=-1)
@@ -220,7 +220,7 @@ def mask_in_boxes(
         at = boxes[:, low, None] + steps[None] * (boxes[:, low + 2] - boxes[:, low])[:, None]
         side = jnp.maximum(places[:, low + 2] - places[:, low], 1e-3)
         cell = (at - places[:, low, None]) / side[:, None] * cells - 0.5
-        return jnp.maximum(1.0 - jnp.abs(cell[..., None] - jnp.arange(cells)), 0.0)
+        return jnp.maximum(1.0 - jnp.abs(cell[..., None] - jnp.arange(cells)[None, None]), 0.0)
 
     return jnp.einsum("npi,nij,nqj->npq", weights(1), masks, weights(0))
 

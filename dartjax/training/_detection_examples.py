@@ -146,13 +146,11 @@ def example_of(record: dict[str, np.ndarray]) -> dict[str, Any]:
 
 def _is_seen(record: dict[str, np.ndarray], i: int) -> bool:
     label = int(record["labels"][i])
-    return (
-        label > 0
-        and anatomy.level_of(label) in DETECTED_LEVELS
-        and record["exposed_share"][i] >= LEAST_EXPOSED
-        and record["masks"][i].sum() >= _LEAST_PIXELS
-        and bool(np.isfinite(record["body_boxes"][i]).all())
-    )
+    if label == 0 or anatomy.level_of(label) not in DETECTED_LEVELS:
+        return False
+    is_large = record["masks"][i].sum() >= _LEAST_PIXELS
+    is_exposed = record["exposed_share"][i] >= LEAST_EXPOSED
+    return bool(is_large and is_exposed and np.isfinite(record["body_boxes"][i]).all())
 
 
 def _box_of(mask: np.ndarray) -> Float[np.ndarray, "4"]:

@@ -93,7 +93,7 @@ def _moved(
     """Move boxes, centres and masks."""
 
     def points(p: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
-        return (p - origin) * scale
+        return (p - origin[None]) * scale[None]
 
     def boxes(b: Float[Array, "n 4"]) -> Float[Array, "n 4"]:
         ends = jnp.stack([points(b[:, :2]), points(b[:, 2:])])
@@ -132,7 +132,7 @@ def _visible(example: DetectionBatch, exposed: Bool[Array, "h w"]) -> DetectionT
     v0, v1 = ends(v, rows, half[:, 1])
     around = jnp.stack([u0, v0, u1, v1], axis=-1)
     limits = jnp.array([width, height, width, height], jnp.float32)
-    body = jnp.clip(example.body_box, 0.0, limits)
+    body = jnp.clip(example.body_box, 0.0, limits[None])
     large = jnp.min(around[:, 2:] - around[:, :2], axis=1) > _LEAST_VISIBLE_SIDE
     kept = (example.level >= 0) & (share * example.exposed >= LEAST_EXPOSED) & large
     kept &= jnp.min(body[:, 2:] - body[:, :2], axis=1) > 1.0

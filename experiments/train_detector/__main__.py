@@ -4,8 +4,9 @@
       --validation=synth0002,synth0003 --asset=dartjax/assets/networks/detector
 
 XRAYS is one or more data sets, of synthetic subjects, that were made by
-`experiments.simulate_xrays --field=mixed --nodense_fit`. Their radiographs are written once to EXAMPLES as arrays, which are memory-mapped; field,
-mirror image and grey values are drawn anew in every step. A run that was killed continues from
+`experiments.simulate_xrays --field=mixed --nodense_fit`. Their radiographs are written once to
+EXAMPLES as arrays, which are memory-mapped; field, mirror image and grey values are drawn anew in
+every step. A run that was killed continues from
 its checkpoint. Writes weights.npz, card.json, curves.png and detections.png.
 """
 

@@ -75,7 +75,7 @@ def _solved(
         scores = best[:, None] + changes[i - 1]
         pointers.append(np.argmax(scores, axis=0))
         best = np.max(scores, axis=0) + emission[i]
-    total = float(logsumexp(forward[-1]))
+    total = float(np.asarray(logsumexp(forward[-1])))
     if not np.isfinite(total):
         raise ValueError(f"{count} vertebrae cannot be named with the levels that are allowed")
     backward = np.zeros((count, num_levels))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from dartjax import camera as cameras
 from dartjax import registration
@@ -22,7 +22,7 @@ _GAP_SIGMA_MM = 4.0  # of the distance between the rays to one vertebra's body
 _SIZE_SIGMA = 0.2  # of the log ratio of the heights that two views give
 _LEVEL_WEIGHT = 0.3
 _UNMATCHED = 4.5  # cost of a vertebra without a partner: a gap of 3 sigma
-_FARTHEST = 12.0  # mm, rms: largest residual of a matched vertebra
+_FARTHEST = 6.0  # mm, rms: largest residual of a matched vertebra
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +119,14 @@ def _gaps(
     second: Camera,
     other: Float[np.ndarray, "m 2"],
 ) -> tuple[Float[np.ndarray, "n m"], Float[np.ndarray, "n m 3"]]:
-    """Triangulate all pairs of centres: the residual of each pair (mm, rms of the two views) and
-    its point (world mm)."""
+    """Triangulate all pairs of centres: the distance of their rays (mm) and their point (world
+    mm)."""
     n, m = len(own), len(other)
     pixels = np.stack([np.repeat(own, m, axis=0), np.tile(other, (n, 1))])
     found = _triangulate((first, second), pixels)
-    return np.asarray(found.residual_mm).reshape(n, m), np.asarray(found.points).reshape(n, m, 3)
+    # Half the distance is the error in either view; the residual is the rms of both along u and v.
+    distance = np.sqrt(8.0) * np.asarray(found.residual_mm)
+    return distance.reshape(n, m), np.asarray(found.points).reshape(n, m, 3)
 
 
 def _triangulate(
@@ -198,7 +200,7 @@ def _vertebra(
 
 def sums_of_levels(
     matched: Sequence[MatchedVertebra], detections: Sequence[ViewDetections]
-) -> Float[Array, "n level"] | Float[np.ndarray, "n level"]:
+) -> Float[np.ndarray, "n level"]:
     """Sum the log probabilities of the levels over the views of each vertebra."""
     return np.stack(
         [

@@ -50,9 +50,15 @@ def _usual_turns(prior: ssm.SpinePrior) -> dict[str, Float[np.ndarray, "3 3"]]:
 def _tangents(centers: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     """Unit tangents toward the head of a polyline given from head to foot: central differences,
     extrapolated at the ends. A single centre has the patient's axis."""
-    if len(centers) < 2:
-        return np.array([[0.0, 0.0, 1.0]] * len(centers))
-    up = -np.gradient(np.asarray(centers, float), axis=0, edge_order=min(2, len(centers) - 1))
+    count = len(centers)
+    if count < 2:
+        return np.array([[0.0, 0.0, 1.0]] * count)
+    up = np.empty((count, 3))
+    up[1:-1] = centers[:-2] - centers[2:]
+    first, last = centers[0] - centers[1], centers[-2] - centers[-1]
+    if count > 2:  # a curve bends as much at its ends as beside them
+        first, last = 2.0 * first - 0.5 * up[1], 2.0 * last - 0.5 * up[-2]
+    up[0], up[-1] = first, last
     return up / np.linalg.norm(up, axis=1, keepdims=True)
 
 

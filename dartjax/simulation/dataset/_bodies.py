@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 from scipy import ndimage
+from skimage import measure
 
 from dartjax import camera as cameras
 from dartjax._types import Pixels, Points
@@ -65,13 +66,11 @@ def vertebral_body(
 ) -> Bool[np.ndarray, "i j k"]:
     """Separate the body from a vertebra: the opening with a ball of 0.7 of the radius of the
     largest ball inside, of which the largest part counts. `spacing` in mm."""
-    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing)
+    depth = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing))
     radius = _BALL * depth.max()
-    core, count = ndimage.label(depth >= radius)
-    if count > 1:
-        sizes = np.bincount(core.reshape(-1))[1:]
-        core = core == 1 + np.argmax(sizes)
-    away = ndimage.distance_transform_edt(np.asarray(core) == 0, sampling=spacing)
+    parts = np.asarray(measure.label(depth >= radius))
+    largest = 1 + np.argmax(np.bincount(parts.reshape(-1))[1:])
+    away = np.asarray(ndimage.distance_transform_edt(parts != largest, sampling=spacing))
     grown = away < radius + spacing.max()  # half a voxel is lost at either surface
     return grown[1:-1, 1:-1, 1:-1] & inside
 
