@@ -20,11 +20,11 @@ from dartjax.training._detection_examples import example_of as example_of
 from dartjax.training._detection_examples import load_detection_examples as load_detection_examples
 from dartjax.training._detection_scores import MATCH_OVERLAP as MATCH_OVERLAP
 from dartjax.training._detection_scores import Matches as Matches
+from dartjax.training._detection_scores import best_threshold as best_threshold
 from dartjax.training._detection_scores import detection_summary as detection_summary
 from dartjax.training._detection_scores import image_scores as image_scores
 from dartjax.training._detection_scores import match_boxes as match_boxes
 from dartjax.training._detection_scores import rows_of_batch as rows_of_batch
-from dartjax.training._detection_task import DETECTION_THRESHOLD as DETECTION_THRESHOLD
 from dartjax.training._detection_task import detection_training_loss as detection_training_loss
 from dartjax.training._detection_task import detection_validation as detection_validation
 from dartjax.training._detection_task import find_in_examples as find_in_examples

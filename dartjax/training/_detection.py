@@ -138,7 +138,8 @@ def disturbed_boxes(
     logits = jnp.where(truth.present, 0.0, -1e9)
     chosen = jax.random.categorical(pick, logits, shape=(_DISTURBED,))
     boxes = truth.box[chosen]
-    boxes = jnp.where(jnp.any(truth.present), boxes, 0.25 * size * jnp.array([[1.0, 1.0, 2.0, 2.0]]))
+    anywhere = 0.25 * size * jnp.array([[1.0, 1.0, 2.0, 2.0]])
+    boxes = jnp.where(jnp.any(truth.present), boxes, anywhere)
     uniform = {"shape": (_DISTURBED, 2), "minval": -1.0}
     sides = boxes[:, 2:] - boxes[:, :2]
     middle = 0.5 * (boxes[:, :2] + boxes[:, 2:])

@@ -13,6 +13,7 @@ from dartjax.training._detection import mask_in_boxes
 from dartjax.training._detection_views import DetectionTruth
 
 MATCH_OVERLAP = 0.5  # least IoU of a found and a true box, as in the papers
+_THRESHOLDS = tuple(float(t) for t in np.arange(0.05, 0.75, 0.025).round(3))
 
 
 class Matches(NamedTuple):
@@ -119,12 +120,29 @@ def _mask_overlap(
     return 2.0 * shared / np.maximum(total, 1), shared / union
 
 
-def detection_summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Summarise the rows of `image_scores`: NaN where nothing was found."""
-    counts = {
-        kind: sum(row["kind"] == kind for row in rows) for kind in ("found", "missed", "false")
-    }
-    found = [row for row in rows if row["kind"] == "found"]
+def best_threshold(rows: Sequence[dict[str, Any]]) -> float:
+    """Choose the least score of a detection that gives the best F1; `rows` of all detections."""
+    return max(_THRESHOLDS, key=lambda least: (_f1(*_counts(rows, least)), least))
+
+
+def _counts(rows: Sequence[dict[str, Any]], least: float) -> tuple[int, int, int]:
+    """Count the found, the missed and the false detections of at least some score."""
+    missed = sum(row["kind"] == "missed" for row in rows)
+    found = sum(row["kind"] == "found" and row["score"] >= least for row in rows)
+    below = sum(row["kind"] == "found" and row["score"] < least for row in rows)
+    false = sum(row["kind"] == "false" and row["score"] >= least for row in rows)
+    return found, missed + below, false
+
+
+def _f1(found: int, missed: int, false: int) -> float:
+    return 2 * found / max(2 * found + missed + false, 1)
+
+
+def detection_summary(rows: Sequence[dict[str, Any]], least: float = 0.0) -> dict[str, float]:
+    """Summarise the rows of `image_scores`, without detections whose score is below `least`: NaN
+    where nothing was found."""
+    hits, missed, false = _counts(rows, least)
+    found = [row for row in rows if row["kind"] == "found" and row["score"] >= least]
 
     def ratio(a: float, b: float) -> float:
         return a / b if b else float("nan")
@@ -132,11 +150,10 @@ def detection_summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     def mean(name: str) -> float:
         return float(np.mean([row[name] for row in found])) if found else float("nan")
 
-    hits = counts["found"]
     return {
-        "precision": ratio(hits, hits + counts["false"]),
-        "recall": ratio(hits, hits + counts["missed"]),
-        "f1": ratio(2 * hits, 2 * hits + counts["false"] + counts["missed"]),
+        "precision": ratio(hits, hits + false),
+        "recall": ratio(hits, hits + missed),
+        "f1": _f1(hits, missed, false),
         "mask_dice": mean("mask_dice"),
         "mask_iou": mean("mask_iou"),
         "body_overlap": mean("body_overlap"),

@@ -10,12 +10,12 @@ from jaxtyping import PRNGKeyArray, PyTree
 from dartjax.models import FoundVertebrae, VertebraDetector
 from dartjax.training._detection import detection_loss
 from dartjax.training._detection_examples import DetectionBatch, DetectionExamples
-from dartjax.training._detection_scores import detection_summary, rows_of_batch
+from dartjax.training._detection_scores import best_threshold, detection_summary, rows_of_batch
 from dartjax.training._detection_views import DetectionTruth, random_view_of, whole_view
 from dartjax.training._loop import Loss
 
 _AT_ONCE = 8
-DETECTION_THRESHOLD = 0.4  # least score of a detection
+_ANY = 0.0  # least score of the detections that a threshold is chosen from
 
 
 def detection_training_loss(net: VertebraDetector) -> Loss:
@@ -44,8 +44,8 @@ def untrained_detector(net: VertebraDetector, key: PRNGKeyArray) -> PyTree:
 def detection_validation(
     net: VertebraDetector, examples: DetectionExamples, rows: np.ndarray
 ) -> Callable[[PyTree], dict[str, float]]:
-    """Make the function that scores parameters on whole radiographs as they are. The score falls
-    with F1, mask Dice, and the share of right levels."""
+    """Make the function that scores parameters on whole radiographs as they are, at the threshold
+    of the best F1. The score falls with F1, mask Dice, and the share of right levels."""
     batches = [examples.batch(part) for part in _parts(rows)]
 
     @jax.jit
@@ -58,10 +58,12 @@ def detection_validation(
         rows = []
         for batch in batches:
             found, truths = find(params, batch)
-            rows += rows_of_batch(found, truths, DETECTION_THRESHOLD)
-        scores = {k: np.nan_to_num(v) for k, v in detection_summary(rows).items()}
+            rows += rows_of_batch(found, truths, _ANY)
+        least = best_threshold(rows)
+        scores = {k: np.nan_to_num(v) for k, v in detection_summary(rows, least).items()}
         lacking = 3.0 - scores["f1"] - scores["mask_dice"] - 0.5 * scores["level_right"]
-        return {"score": float(lacking - 0.5), **{k: float(v) for k, v in scores.items()}}
+        scores = {"score": lacking - 0.5, "threshold": least, **scores}
+        return {k: float(v) for k, v in scores.items()}
 
     return validate
 

@@ -9,14 +9,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dartjax.models import DETECTED_LEVELS, FoundVertebrae
-from dartjax.training import DETECTION_THRESHOLD, DetectionTruth
+from dartjax.training import DetectionTruth
 
 _COLUMNS = 4
 _TRUE, _FOUND = "tab:cyan", "tab:orange"
 
 
 def draw_detections(
-    path: pathlib.Path, images: np.ndarray, found: FoundVertebrae, truth: DetectionTruth
+    path: pathlib.Path,
+    images: np.ndarray,
+    found: FoundVertebrae,
+    truth: DetectionTruth,
+    least_score: float,
 ) -> None:
     """Draw the boxes of the bodies with their levels, true and found, one panel per image."""
     rows = -(-len(images) // _COLUMNS)
@@ -25,19 +29,25 @@ def draw_detections(
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).reshape(-1)
     for i, image in enumerate(images):
         own, true = (jax.tree.map(lambda leaf, i=i: leaf[i], tree) for tree in (found, truth))
-        _draw(panels[i], image, own, true)
+        _draw(panels[i], image, own, true, least_score)
     for panel in panels:
         panel.set_axis_off()
     figure.suptitle("bodies: true (cyan) and found (orange)", fontsize=9)
     figure.savefig(path, dpi=110)
 
 
-def _draw(panel: Axes, image: np.ndarray, found: FoundVertebrae, truth: DetectionTruth) -> None:
+def _draw(
+    panel: Axes,
+    image: np.ndarray,
+    found: FoundVertebrae,
+    truth: DetectionTruth,
+    least_score: float,
+) -> None:
     panel.imshow(image[..., 0], cmap="gray", vmin=-0.2, vmax=1.2)
     for i in np.flatnonzero(np.asarray(truth.level) >= 0):
         name = DETECTED_LEVELS[int(truth.level[i])]
         _box(panel, np.asarray(truth.body_box[i]), _TRUE, name, "left")
-    taken = np.asarray(found.valid) & (np.asarray(found.score) >= DETECTION_THRESHOLD)
+    taken = np.asarray(found.valid) & (np.asarray(found.score) >= least_score)
     for i in np.flatnonzero(taken):
         name = DETECTED_LEVELS[int(np.argmax(found.log_level[i]))]
         label = f"{name} {float(found.score[i]):.2f}"

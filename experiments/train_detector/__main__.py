@@ -81,6 +81,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         commit=record["commit"],
     )
     card["network"] = preset.network
+    card["threshold"] = summary["threshold"]
     card["samples"] = trained.step * preset.batch_size
     learning.save_weights(ctx.out, settings.asset, trained.params, card)
     detection_figures.draw_detections(
@@ -88,6 +89,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         *training.find_in_examples(
             net, trained.params, examples, shown[:: max(len(shown) // 8, 1)]
         ),
+        card["threshold"],
     )
     learning_figures.draw_curves(ctx.out / "curves.png", trained, f"{_NAME}, {ctx.preset}")
     ctx.save_metrics(record, summary, trained.validations)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dartjax import camera as cameras
+from dartjax import data
 from dartjax._progress import Step, no_step
 from dartjax.camera import Camera
 from dartjax.image import Radiograph, resample
@@ -19,9 +20,8 @@ from dartjax.models import (
     box_overlaps,
     detector_input,
 )
-from dartjax.pipeline._networks import detector_network
+from dartjax.pipeline._networks import detector_folder, detector_network
 
-DETECTION_SCORE = 0.4  # least score of a detection
 _LONG = 1.4  # ratio of the sides above which an image is searched in square tiles
 _STEP = 0.5  # between tiles, in sides of a tile
 _SAME = 0.5  # IoU of two bodies found in neighbouring tiles
@@ -48,16 +48,19 @@ def detect(
     radiographs: Sequence[Radiograph],
     *,
     weights: str | None = None,
-    least_score: float = DETECTION_SCORE,
+    least_score: float | None = None,
     step: Step = no_step,
 ) -> list[ViewDetections]:
     """Find the vertebrae in every radiograph, each on its own.
 
     Images of any size and grey convention, with the patient's head up; a long image is searched in
     overlapping square tiles. `weights` is a folder of `experiments.train_detector` (None: the
-    packaged ones). An image without a vertebra gives no detections.
+    packaged ones), whose card has the least score of a detection unless `least_score` is given. An
+    image without a vertebra gives no detections.
     """
     net, find = _finder(weights)
+    if least_score is None:
+        least_score = float(data.read_card(detector_folder(weights))["threshold"])
     found = []
     for radiograph in radiographs:
         windows = _windows(radiograph.camera, net.config.image_size)
