@@ -24,6 +24,12 @@ from dartjax.models._isolation import Isolated as Isolated
 from dartjax.models._isolation import IsolationConfig as IsolationConfig
 from dartjax.models._isolation import IsolationNet as IsolationNet
 from dartjax.models._isolation import no_hint as no_hint
+from dartjax.models._landmarks import LANDMARK_PAIRS as LANDMARK_PAIRS
+from dartjax.models._landmarks import LANDMARK_PRESETS as LANDMARK_PRESETS
+from dartjax.models._landmarks import FoundLandmarks as FoundLandmarks
+from dartjax.models._landmarks import LandmarkConfig as LandmarkConfig
+from dartjax.models._landmarks import LandmarkNet as LandmarkNet
+from dartjax.models._pyramid import FeaturePyramid as FeaturePyramid
 from dartjax.models._similarity import SIMILARITY_PRESETS as SIMILARITY_PRESETS
 from dartjax.models._similarity import MultiViewSimilarity as MultiViewSimilarity
 from dartjax.models._similarity import PredictedError as PredictedError

@@ -25,6 +25,7 @@ from dartjax.models._boxes import (
     roi_align,
     suppress_duplicates,
 )
+from dartjax.models._pyramid import FeaturePyramid
 from dartjax.models._swin import SWIN_PRESETS, SwinConfig, SwinTransformer
 
 Features = Float[Array, "row column c"]
@@ -116,7 +117,7 @@ class VertebraDetector(nn.Module):
         """Make the parts."""
         config = self.config
         self.backbone = SwinTransformer(config.swin)
-        self.pyramid = _Pyramid(config.channels)
+        self.pyramid = FeaturePyramid(config.channels)
         self.center_head = _CenterHead(config.channels, config.stride)
         self.box_head = _BoxHead(config.hidden)
         self.mask_head = _MaskHead(config.channels)
@@ -224,22 +225,6 @@ def _within(boxes: Boxes, size: int) -> Boxes:
     """Limit boxes to the image, with sides of at least 1 px."""
     low = jnp.clip(boxes[:, :2], 0.0, size - 1.0)
     return jnp.concatenate([low, jnp.clip(boxes[:, 2:], low + 1.0, float(size))], axis=-1)
-
-
-class _Pyramid(nn.Module):
-    """Feature pyramid (Lin et al. 2017), top-down into its finest map."""
-
-    channels: int
-
-    @nn.compact
-    def __call__(self, maps: list[Float[Array, "_ _ _"]]) -> Float[Array, "_ _ _"]:
-        x = nn.Dense(self.channels, name=f"lateral{len(maps) - 1}")(maps[-1])
-        for level in reversed(range(len(maps) - 1)):
-            height, width = maps[level].shape[:2]
-            finer = jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)[:height, :width]
-            x = finer + nn.Dense(self.channels, name=f"lateral{level}")(maps[level])
-        x = nn.LayerNorm(name="norm")(x)
-        return x + nn.gelu(nn.Conv(self.channels, (3, 3), name="smooth")(x))
 
 
 class _CenterHead(nn.Module):

@@ -50,6 +50,16 @@ from dartjax.training._isolation_task import isolation_training_loss as isolatio
 from dartjax.training._isolation_task import isolation_validation as isolation_validation
 from dartjax.training._jitter import Jitter as Jitter
 from dartjax.training._jitter import jittered as jittered
+from dartjax.training._landmark_task import LandmarkBatch as LandmarkBatch
+from dartjax.training._landmark_task import LandmarkCrops as LandmarkCrops
+from dartjax.training._landmark_task import landmark_batches as landmark_batches
+from dartjax.training._landmark_task import landmark_crops as landmark_crops
+from dartjax.training._landmark_task import landmark_rows as landmark_rows
+from dartjax.training._landmark_task import landmark_summary as landmark_summary
+from dartjax.training._landmark_task import landmark_training_loss as landmark_training_loss
+from dartjax.training._landmark_task import landmark_validation as landmark_validation
+from dartjax.training._landmark_task import untrained_landmarks as untrained_landmarks
+from dartjax.training._landmarks import landmark_loss as landmark_loss
 from dartjax.training._learned_similarity import flag_unreliable as flag_unreliable
 from dartjax.training._learned_similarity import landmark_rms as landmark_rms
 from dartjax.training._learned_similarity import learned_score as learned_score

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
@@ -78,7 +79,7 @@ def detection_loss(
         "first_boxes": _first_box_loss(proposals, truth, config),
         **_second_stage_losses(second, boxes, _match(boxes, heat, truth), truth),
         "mask": some * _mask_loss(masks, disturbed, chosen, truth),
-        "sacrum": _binary(sacrum, truth.sacrum),
+        "sacrum": optax.sigmoid_binary_cross_entropy(sacrum, truth.sacrum),
     }
     return jnp.sum(jnp.stack([_WEIGHTS[name] * value for name, value in terms.items()])), terms
 
@@ -172,12 +173,17 @@ def _second_stage_losses(
     logs = jax.nn.log_softmax(second.level)
     level_loss = -jnp.sum(_smoothed(level) * logs, axis=-1)
     return {
-        "score": _mean(_binary(second.score, matched.positive), matched.counted),
+        "score": _mean(
+            optax.sigmoid_binary_cross_entropy(second.score, matched.positive), matched.counted
+        ),
         "boxes": _mean(box_loss, matched.positive),
         "bodies": _mean(body_loss, matched.positive),
         "place": _mean(off, matched.positive),
         "level": _mean(level_loss, matched.positive),
-        "ribs": _mean(_binary(second.ribs, has_ribs.astype(off.dtype)), matched.positive),
+        "ribs": _mean(
+            optax.sigmoid_binary_cross_entropy(second.ribs, has_ribs.astype(off.dtype)),
+            matched.positive,
+        ),
     }
 
 
@@ -198,13 +204,16 @@ def _mask_loss(
     chosen: Int[Array, " box"],
     truth: DetectionTruth,
 ) -> Scalar:
-    """Binary cross-entropy plus one minus soft Dice of the masks."""
     target = mask_in_boxes(truth.mask[chosen], truth.whole_box[chosen], boxes, logits.shape[-1])
+    return jnp.mean(jax.vmap(mask_loss)(logits, target))
+
+
+def mask_loss(logits: Float[Array, "m m"], target: Float[Array, "m m"]) -> Scalar:
+    """Compute binary cross-entropy plus one minus soft Dice of one mask."""
     found = jax.nn.sigmoid(logits)
-    shared = jnp.sum(found * target, axis=(1, 2))
-    total = jnp.sum(found**2, axis=(1, 2)) + jnp.sum(target**2, axis=(1, 2))
-    dice = (2.0 * shared + 1.0) / (total + 1.0)
-    return jnp.mean(_binary(logits, target)) + jnp.mean(1.0 - dice)
+    total = jnp.sum(found**2) + jnp.sum(target**2)
+    dice = (2.0 * jnp.sum(found * target) + 1.0) / (total + 1.0)
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target)) + 1.0 - dice
 
 
 def mask_in_boxes(
@@ -224,11 +233,6 @@ def mask_in_boxes(
         return jnp.maximum(1.0 - jnp.abs(cell[..., None] - jnp.arange(cells)[None, None]), 0.0)
 
     return jnp.einsum("npi,nij,nqj->npq", weights(1), masks, weights(0))
-
-
-def _binary(logit: Array, target: Array | Scalar) -> Array:
-    """Binary cross-entropy."""
-    return jnp.maximum(logit, 0.0) - logit * target + jnp.log1p(jnp.exp(-jnp.abs(logit)))
 
 
 def _mean(values: Float[Array, " n"], weights: Array) -> Scalar:

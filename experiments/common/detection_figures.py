@@ -1,6 +1,8 @@
 """Draw found vertebrae on radiographs."""
 
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -59,3 +61,24 @@ def _box(panel: Axes, box: np.ndarray, color: str, label: str, side: str) -> Non
     panel.plot([u0, u1, u1, u0, u0], [v0, v0, v1, v1, v0], color=color, linewidth=0.8)
     place = (u0 - 1, "right") if side == "left" else (u1 + 1, "left")
     panel.text(place[0], 0.5 * (v0 + v1), label, color=color, fontsize=5, ha=place[1], va="center")
+
+
+def draw_kept(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the median error of the landmarks that are kept as the largest predicted deviation
+    falls, in frontal and lateral views (`training.landmark_rows`)."""
+    figure = Figure(figsize=(5.0, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for name, lateral in (("frontal views", False), ("lateral views", True)):
+        own = sorted(
+            (row for row in rows if row["lateral"] == lateral), key=lambda row: row["sigma_mm"]
+        )
+        counts = np.unique(np.linspace(1, len(own), 60).astype(int))
+        errors = np.array([row["error_mm"] for row in own])
+        kept = [float(np.median(errors[:count])) for count in counts]
+        panel.plot(100.0 * counts / len(own), kept, label=name)
+    panel.set_xlabel("landmarks kept, %")
+    panel.set_ylabel("median error, mm")
+    panel.set_ylim(bottom=0.0)
+    panel.legend()
+    figure.savefig(path, dpi=110)

@@ -18,14 +18,21 @@ CROPS_SOURCE = "--cohort=COHORT --crops=CROPS"  # flags of the trainings on crop
 def fitted_crops(
     settings: LearningSettings, models: ssm.ShapeModel, seed: int
 ) -> tuple[Crops, Crops]:
-    """Load the crops of training and of held-out subjects, with the best fits of the models.
+    """Load the crops of training and of held-out subjects (`cohort_crops`), with the best fits of
+    the models."""
+    seen, held = cohort_crops(settings, seed)
+    return training.with_best_fits(seen, models), training.with_best_fits(held, models)
+
+
+def cohort_crops(settings: LearningSettings, seed: int) -> tuple[Crops, Crops]:
+    """Load the crops of training and of held-out subjects.
 
     Missing crops are made first. DataError if --cohort or --crops is missing.
     """
     if settings.cohort is None or settings.crops is None:
         raise data.DataError("give --cohort=FOLDER (of make_synthverse) and --crops=FOLDER")
     data.grain()  # fails before the X-rays are made if it is not installed
-    seen, held = training.cohort_crops(
+    return training.cohort_crops(
         settings.cohort,
         settings.crops,
         settings.subjects,
@@ -33,7 +40,6 @@ def fitted_crops(
         seed,
         launch.progress,
     )
-    return training.with_best_fits(seen, models), training.with_best_fits(held, models)
 
 
 def initial_parameters(settings: TrainingSettings, random: PyTree) -> PyTree:
