@@ -38,7 +38,8 @@ DETECTED_LEVELS = (
 _FIRST_SIDE = 5.0  # of a box from its centre, in cells, before training
 _RARE = -4.6  # log odds of a centre before training
 _SMOOTH = 16  # px, of the smooth part of an image
-_FINE_GAIN = 4.0
+_FINE_GAIN = 0.5
+_LEAST_CONTRAST = 0.015  # of the fine part, in ranges of the image
 _DUPLICATE = 0.5  # IoU of two bodies that are the same vertebra
 
 
@@ -64,7 +65,10 @@ DETECTOR_PRESETS: dict[str, DetectorConfig] = {
     "smoke": DetectorConfig(SwinConfig(8, (1, 1), (2, 2), window=4, drop_path=0.0), 64, 8, 16, 6),
     # Windows of 6 tokens fit every map without padding; few heads and narrow MLPs suit CPUs.
     "nano": DetectorConfig(
-        SwinConfig(24, (2, 2, 2), (1, 2, 4), window=6, mlp_ratio=2.0, drop_path=0.0), 192, 32, 128
+        SwinConfig(24, (2, 2, 2), (1, 2, 4), 6, mlp_ratio=2.0, drop_path=0.0, conv_stem=True),
+        image_size=192,
+        channels=32,
+        hidden=128,
     ),
     "tiny": DetectorConfig(SWIN_PRESETS["tiny"], 512, 256, 1024),
     "base": DetectorConfig(SWIN_PRESETS["base"], 512, 256, 1024),
@@ -197,8 +201,8 @@ def detector_input(image: Image, exposed: Image) -> Float[Array, "h w 3"]:
     become 0 and 1, values beyond are compressed to -.2 and 1.2, and what is not exposed is 0.
 
     Percentiles of every fourth pixel: the unit and the offset of the grey values do not matter.
-    The second channel is the first one without its smooth part, the third the exposed field (1
-    inside). An image without exposed pixels, or of one value, gives 0.
+    The second channel is the first one without its smooth part, divided by its local contrast, the
+    third the exposed field (1 inside). An image without exposed pixels, or of one value, gives 0.
     """
     coarse, seen = image[::4, ::4], exposed[::4, ::4] > 0.5
     ordered = jnp.sort(jnp.where(seen, coarse, jnp.inf).reshape(-1))
@@ -212,13 +216,17 @@ def detector_input(image: Image, exposed: Image) -> Float[Array, "h w 3"]:
     scaled = jnp.clip(jnp.where(known, scaled, 0.0), -0.2, 1.2)
     inside = (exposed > 0.5).astype(image.dtype)
     scaled = jnp.where(inside > 0.0, scaled, 0.0)
-    height, width = image.shape
-    cells = (-(-height // _SMOOTH), -(-width // _SMOOTH))
-    smooth = jax.image.resize(scaled, cells, "linear")
+    fine = jnp.where(inside > 0.0, scaled - _smoothed(scaled, inside), 0.0)
+    contrast = jnp.sqrt(_smoothed(fine**2, inside) + _LEAST_CONTRAST**2)
+    return jnp.stack([scaled, _FINE_GAIN * fine / contrast, inside], axis=-1)
+
+
+def _smoothed(image: Image, inside: Image) -> Image:
+    """Smooth the exposed part of an image over cells of 16 px."""
+    cells = tuple(-(-side // _SMOOTH) for side in image.shape)
+    coarse = jax.image.resize(image * inside, cells, "linear")
     weight = jax.image.resize(inside, cells, "linear")
-    smooth = jax.image.resize(smooth / jnp.maximum(weight, 0.05), image.shape, "linear")
-    fine = jnp.where(inside > 0.0, _FINE_GAIN * (scaled - smooth), 0.0)
-    return jnp.stack([scaled, fine, inside], axis=-1)
+    return jax.image.resize(coarse / jnp.maximum(weight, 0.05), image.shape, "linear")
 
 
 def _within(boxes: Boxes, size: int) -> Boxes:

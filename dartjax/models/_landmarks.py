@@ -45,7 +45,9 @@ LANDMARK_PRESETS: dict[str, LandmarkConfig] = {
     "smoke": LandmarkConfig(SwinConfig(8, (1, 1), (2, 2), window=4, drop_path=0.0), 128, 8),
     # Windows of 8 tokens fit every map of a crop of 128 px without padding.
     "nano": LandmarkConfig(
-        SwinConfig(24, (2, 2, 2), (1, 2, 4), window=8, mlp_ratio=2.0, drop_path=0.0), 128, 32
+        SwinConfig(24, (2, 2, 2), (1, 2, 4), 8, mlp_ratio=2.0, drop_path=0.0, conv_stem=True),
+        image_size=128,
+        channels=32,
     ),
     "tiny": LandmarkConfig(SWIN_PRESETS["tiny"], 128, 128),
     "base": LandmarkConfig(SWIN_PRESETS["base"], 128, 256),

@@ -28,6 +28,7 @@ class SwinConfig:
     patch: int = 4
     mlp_ratio: float = 4.0
     drop_path: float = 0.2  # rate in the last block; grows linearly from 0
+    conv_stem: bool = False  # convolutions instead of one patch embedding, for short trainings
 
 
 SWIN_PRESETS: dict[str, SwinConfig] = {
@@ -174,9 +175,7 @@ class SwinTransformer(nn.Module):
     def __call__(self, image: Features, deterministic: bool = True) -> list[Float[Array, "_ _ _"]]:
         """Compute the feature maps of an image whose sides are multiples of the patch."""
         config = self.config
-        size = (config.patch, config.patch)
-        x = nn.Conv(config.embed_dim, size, size, padding="VALID", name="patch_embed")(image)
-        x = nn.LayerNorm(name="patch_norm")(x)
+        x = nn.LayerNorm(name="patch_norm")(self._tokens(image))
         rates = np.linspace(0.0, config.drop_path, sum(config.depths)).tolist()
         maps = []
         for stage, (depth, heads) in enumerate(zip(config.depths, config.num_heads, strict=True)):
@@ -186,6 +185,19 @@ class SwinTransformer(nn.Module):
             rates = rates[depth:]
             maps.append(x)
         return [*maps[:-1], nn.LayerNorm(name="norm")(maps[-1])]
+
+    def _tokens(self, image: Features) -> Features:
+        """Embed every patch: linearly as published, or by convolutions of stride 2 (Xiao et al.
+        2021, Early convolutions help transformers see better)."""
+        config = self.config
+        if not config.conv_stem:
+            size = (config.patch, config.patch)
+            return nn.Conv(config.embed_dim, size, size, padding="VALID", name="patch_embed")(image)
+        x, halvings = image, config.patch.bit_length() - 1
+        for i in range(halvings):
+            width = config.embed_dim >> (halvings - 1 - i)
+            x = nn.gelu(nn.Conv(width, (3, 3), (2, 2), name=f"stem{i}")(x))
+        return nn.Dense(config.embed_dim, name="stem_out")(x)
 
     def _stage(
         self, x: Features, stage: int, heads: int, rates: Sequence[float], deterministic: bool

@@ -11,8 +11,10 @@ from dartjax import data, training
 from dartjax.models import (
     DETECTOR_PRESETS,
     ISOLATION_PRESETS,
+    LANDMARK_PRESETS,
     SIMILARITY_PRESETS,
     IsolationNet,
+    LandmarkNet,
     MultiViewSimilarity,
     VertebraDetector,
     ViewPair,
@@ -93,6 +95,22 @@ def detector_network(folder: str | None) -> tuple[VertebraDetector, PyTree]:
     _preset(folder, "detector")
     net = VertebraDetector(DETECTOR_PRESETS[data.read_card(folder)["network"]])
     like = jax.eval_shape(functools.partial(training.untrained_detector, net), jax.random.key(0))
+    return net, data.load_weights(folder, like)[0]
+
+
+def landmark_folder(given: str | None) -> str:
+    """Find the folder of the landmark network: the given one, or the packaged one."""
+    return str(data.NETWORKS / "landmarks") if given in (None, PACKAGED) else given
+
+
+@functools.cache
+def landmark_network(folder: str | None) -> tuple[LandmarkNet, PyTree]:
+    """Load the landmark network (None: the packaged one), with its parameters. DataError if they
+    are missing, damaged, or of another network."""
+    folder = landmark_folder(folder)
+    _preset(folder, "landmarks")
+    net = LandmarkNet(LANDMARK_PRESETS[data.read_card(folder)["network"]])
+    like = jax.eval_shape(functools.partial(training.untrained_landmarks, net), jax.random.key(0))
     return net, data.load_weights(folder, like)[0]
 
 

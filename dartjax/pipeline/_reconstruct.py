@@ -34,7 +34,6 @@ from dartjax.pipeline._spine_tasks import spine_tasks
 from dartjax.pipeline._starts import initialise_tasks
 from dartjax.pipeline._task import (
     ABSTENTION_PREFIX,
-    CURVE,
     GIVEN,
     Estimate,
     Task,
@@ -105,7 +104,7 @@ def _in_float32(tree: Any) -> Any:
 def start_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[list[Task], float]:
     """Initialise the tasks that have no given start from their detections; return all tasks, and
     the seconds per vertebra after compilation."""
-    waiting = [i for i, task in enumerate(tasks) if task.tier not in (GIVEN, CURVE)]
+    waiting = [i for i, task in enumerate(tasks) if task.tier != GIVEN and not task.found]
     started = list(tasks)
     if not waiting:
         return started, 0.0
@@ -164,7 +163,7 @@ def plan_spine(
 
 def _networks_of(tasks: Sequence[Task], method: str) -> tuple[str, ...]:
     """Names of the networks behind a spine."""
-    detected = ("detector",) if any(task.tier == CURVE for task in tasks) else ()
+    detected = ("detector", "landmarks") if any(task.found for task in tasks) else ()
     needed = NEEDED_NETWORK.get(method)
     return (*detected, *([needed] if needed else []))
 
@@ -193,6 +192,6 @@ def _vertebra(
         abstained=bool(abstention),
         tier=task.tier,
         mask_agreement=estimate.mask_agreement,
-        level_probability=task.level_probability if task.tier == CURVE else None,
+        level_probability=task.level_probability if task.found else None,
         level_reliable=task.level_reliable,
     )

@@ -206,6 +206,23 @@ def initialise_tasks(tasks: Sequence[Task], *, step: Step = no_step) -> tuple[li
     return started, seconds / len(tasks)
 
 
+def improve_starts(
+    tasks: Sequence[Task], sigma: Float[np.ndarray, "6"], *, step: Step = no_step
+) -> list[Task]:
+    """Improve approximate starts by the landmarks and masks of the tasks.
+
+    `sigma` are the standard deviations of a start, turn (rad) and shift (mm) in its axes. A task
+    without enough landmarks, or whose landmarks contradict each other, keeps its start.
+    """
+    known, spread = jnp.asarray(True), jnp.asarray(sigma, jnp.float32)
+    expected = [ExpectedPose(task.start, known, spread) for task in tasks]
+    found, _ = _initialisations(tasks, expected, step)
+    return [
+        _started(task, each, helped=True) if int(each.tier) <= _GOOD_TIERS else task
+        for task, each in zip(tasks, found, strict=True)
+    ]
+
+
 def _initialisations(
     tasks: Sequence[Task],
     expected: Sequence[ExpectedPose],

@@ -47,6 +47,7 @@ class Task:
     common_landmarks: int = 0  # detected in at least two views, correct or not
     detected: Observations | None = None  # all detections, with outliers of the start
     exclude: tuple[str, ...] = ()
+    found: bool = False  # by the detector
     named: str = ""  # level by the detector; "" = `level`
     level_probability: float = float("nan")  # of the detector's name
     level_reliable: bool = True  # else the level only chooses the shape model

@@ -78,7 +78,7 @@ def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
         "mask_agreement": float("nan") if task.abstention else estimate.mask_agreement,
         "seconds": seconds,
     }
-    if task.tier == pipeline.CURVE:
+    if task.found:
         row["level_named"] = (task.named if task.level_reliable else None) or None
         row["most_likely_level"] = task.named or None
         row["mask_in_every_view"] = task.mask_in_every_view

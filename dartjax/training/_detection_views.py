@@ -12,7 +12,7 @@ from dartjax.training._randomise import RANDOMISATIONS, randomise
 
 _LOG_SCALE = (-0.3, 0.3)
 _LOG_ASPECT = 0.06
-_SHIFT = 0.15  # of the image's side
+_SHIFT = 0.12  # of the field's side
 _MIRRORED = 0.5
 _LEAST_VISIBLE_SIDE = 3.0  # px
 
@@ -36,10 +36,15 @@ class DetectionTruth(eqx.Module):
 
 
 def whole_view(example: DetectionBatch, size: int) -> tuple[Float[Array, "h w 3"], DetectionTruth]:
-    """Show one example as it is, resized to size x size: the network's input, and the truth."""
-    side = example.image.shape[0]
-    scale = jnp.full(2, size / side)
-    return _shown(example, scale, jnp.zeros(2), size)
+    """Show the exposed field of one example as it is: the network's input, and the truth."""
+    middle, side = _field(example)
+    return _shown(example, jnp.full(2, size / side), middle - 0.5 * side, size)
+
+
+def _field(example: DetectionBatch) -> tuple[Float[Array, "2"], Scalar]:
+    """Middle and side of the square around the exposed field, px of the example."""
+    low, high = example.open_field[:2], example.open_field[2:]
+    return 0.5 * (low + high), jnp.max(high - low)
 
 
 def random_view_of(
@@ -47,11 +52,11 @@ def random_view_of(
 ) -> tuple[Float[Array, "h w 3"], DetectionTruth]:
     """Show one example with a random scale, place, mirror image and grey values."""
     first, second, third, mirror, tone = jax.random.split(key, 5)
-    side = example.image.shape[0]
+    middle, side = _field(example)
     log_scale = jax.random.uniform(first, minval=_LOG_SCALE[0], maxval=_LOG_SCALE[1])
     aspect = _LOG_ASPECT * jax.random.uniform(second, minval=-1.0)
     scale = size / side * jnp.exp(log_scale + jnp.stack([aspect, -aspect]))
-    middle = side * (0.5 + _SHIFT * jax.random.uniform(third, (2,), minval=-1.0))
+    middle = middle + _SHIFT * side * jax.random.uniform(third, (2,), minval=-1.0)
     signs = jnp.where(jax.random.bernoulli(mirror, _MIRRORED), jnp.array([-1.0, 1.0]), 1.0)
     scale = scale * signs
     toned = randomise(example.image, RANDOMISATIONS["detector"], key=tone)

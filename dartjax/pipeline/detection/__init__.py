@@ -5,6 +5,7 @@ from dartjax.pipeline.detection._detect import detect as detect
 from dartjax.pipeline.detection._detect import exposed_field as exposed_field
 from dartjax.pipeline.detection._find import FoundSpine as FoundSpine
 from dartjax.pipeline.detection._find import find_spine as find_spine
+from dartjax.pipeline.detection._landmarks import with_landmarks as with_landmarks
 from dartjax.pipeline.detection._levels import NamedLevels as NamedLevels
 from dartjax.pipeline.detection._levels import name_levels as name_levels
 from dartjax.pipeline.detection._match import MatchedVertebra as MatchedVertebra

@@ -25,6 +25,7 @@ from dartjax.pipeline._networks import detector_folder, detector_network
 _LONG = 1.4  # ratio of the sides above which an image is searched in square tiles
 _STEP = 0.5  # between tiles, in sides of a tile
 _SAME = 0.5  # IoU of two bodies found in neighbouring tiles
+_GROWN = 0.15  # of a box at every side, for the window of its mask
 _FLAT = 1e-3  # range of a line of pixels outside the field, in ranges of the image
 
 
@@ -42,6 +43,28 @@ class ViewDetections:
 
     def __len__(self) -> int:
         return len(self.score)
+
+    def mask_of(self, index: int, view: Camera) -> Radiograph:
+        """Place a mask in a window of the radiograph with camera `view`, empty around it; all
+        empty if the index is -1, not found."""
+        cells = self.masks.shape[-1]
+        margin = round(_GROWN * cells)
+        side = cells + 2 * margin
+        image = np.zeros((side, side), np.float32)
+        if index < 0:
+            nothing = dataclasses.replace(view, image_size=(side, side))
+            return Radiograph(jnp.asarray(image), nothing)
+        image[margin:-margin, margin:-margin] = self.masks[index]
+        low, high = self.box[index, :2], self.box[index, 2:]
+        per_pixel = cells / (high - low)
+        corner = jnp.asarray(low - margin / per_pixel, jnp.float32)
+        scale = jnp.asarray(per_pixel, jnp.float32)
+        window = dataclasses.replace(
+            cameras.crop(view, corner, (side, side)),
+            focal_length=view.focal_length * scale,
+            principal_point=(view.principal_point - corner) * scale,
+        )
+        return Radiograph(jnp.asarray(image), window)
 
 
 def detect(
@@ -63,8 +86,9 @@ def detect(
         least_score = float(data.read_card(detector_folder(weights))["threshold"])
     found = []
     for radiograph in radiographs:
-        windows = _windows(radiograph.camera, net.config.image_size)
-        parts = [_find_in(radiograph, window, find) for window in windows]
+        field = exposed_field(np.asarray(radiograph.image))
+        windows = _windows(field, radiograph.camera, net.config.image_size)
+        parts = [_find_in(radiograph, field, window, find) for window in windows]
         found.append(_merged(parts, least_score))
         step(f"{len(found[-1])} vertebrae")
     return found
@@ -96,31 +120,34 @@ def _finder(
     return net, find
 
 
-def _windows(view: Camera, size: int) -> list[Camera]:
-    """Cameras of the square images, of `size` px a side, in which a radiograph is searched."""
-    height, width = view.image_size
-    if max(height, width) <= _LONG * min(height, width):
-        side, corners = max(height, width), [((width - height) / 2.0, 0.0)]
-        if width >= height:
-            corners = [(0.0, (height - width) / 2.0)]
+def _windows(field: Bool[np.ndarray, "h w"], view: Camera, size: int) -> list[Camera]:
+    """Cameras of the square images, of `size` px a side, in which the exposed field of a radiograph
+    is searched: one around it, or a row of overlapping ones along a long field."""
+    rows, columns = np.flatnonzero(field.any(1)), np.flatnonzero(field.any(0))
+    low = np.array([columns[0], rows[0]], float)
+    sides = np.array([columns[-1] + 1, rows[-1] + 1]) - low
+    if sides.max() <= _LONG * sides.min():
+        side, corners = int(sides.max()), [low + 0.5 * (sides - sides.max())]
     else:
-        side, length = min(height, width), max(height, width)
-        count = int(np.ceil((length - side) / (_STEP * side))) + 1
-        along = np.linspace(0.0, length - side, count)
-        corners = [(0.0, at) if height > width else (at, 0.0) for at in along]
+        side, axis = int(sides.min()), int(np.argmax(sides))
+        count = int(np.ceil((sides.max() - side) / (_STEP * side))) + 1
+        along = np.linspace(0.0, sides.max() - side, count)
+        corners = [low + at * np.eye(2)[axis] for at in along]
     return [
         cameras.resize(
-            cameras.crop(view, jnp.array(corner, jnp.float32), (side, side)), (size, size)
+            cameras.crop(view, jnp.asarray(corner, jnp.float32), (side, side)), (size, size)
         )
         for corner in corners
     ]
 
 
 def _find_in(
-    radiograph: Radiograph, window: Camera, find: Callable[..., FoundVertebrae]
+    radiograph: Radiograph,
+    field: Bool[np.ndarray, "h w"],
+    window: Camera,
+    find: Callable[..., FoundVertebrae],
 ) -> ViewDetections:
     """Find the vertebrae in one window, and convert their pixels to those of the radiograph."""
-    field = exposed_field(np.asarray(radiograph.image))
     mask = Radiograph(jnp.asarray(field, jnp.float32), radiograph.camera)
     seen = np.asarray(resample(mask, window).image)
     image = resample(radiograph, window).image

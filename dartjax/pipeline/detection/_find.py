@@ -3,23 +3,21 @@
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from dartjax import anatomy, data
-from dartjax import camera as cameras
 from dartjax._progress import Progress, no_progress
 from dartjax.camera import Camera
 from dartjax.image import Radiograph
 from dartjax.observations import NUM_LANDMARKS, Detection
 from dartjax.pipeline.detection._detect import ViewDetections, detect
+from dartjax.pipeline.detection._landmarks import with_landmarks
 from dartjax.pipeline.detection._levels import NamedLevels, name_levels
 from dartjax.pipeline.detection._match import MatchedVertebra, match, sums_of_levels
 from dartjax.pipeline.detection._poses import curve_poses
+from dartjax.ssm import SpinePrior
 from dartjax.transforms import SE3
-
-_GROWN = 0.15  # of a box at every side, for the window of its mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +29,7 @@ class FoundSpine:
     detections: Mapping[str, Detection]
     starts: Mapping[str, SE3]
     probability: Mapping[str, float]  # of each level's name
+    matched: Mapping[str, MatchedVertebra]  # also those of levels without a shape model
     named: bool
     warnings: tuple[str, ...]
     views: tuple[ViewDetections, ...]
@@ -41,14 +40,16 @@ def find_spine(
     *,
     levels: Collection[str] | None = None,
     weights: str | None = None,
+    landmarks: str | None = None,
     exclude: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> FoundSpine:
     """Find the vertebrae that at least two of the radiographs show.
 
-    `levels` limits the names; `exclude` are people whom the population's prior must not have seen.
-    DataError, with the reason, if no vertebra can be reconstructed: no spine in a view, one view
-    only, or views that do not agree.
+    `levels` limits the names; `weights` and `landmarks` are folders of the detector and of the
+    landmark network (None: the packaged ones); `exclude` are people whom the population's prior
+    must not have seen. DataError, with the reason, if no vertebra can be reconstructed: no spine
+    in a view, one view only, or views that do not agree.
     """
     views = [radiograph.camera for radiograph in radiographs]
     with progress("detection", len(radiographs)) as step:
@@ -66,7 +67,10 @@ def find_spine(
         names = name_levels(sums_of_levels(matched, found), centers, prior, allowed=levels)
     except ValueError as error:
         raise data.DataError(f"{error}: give all levels that may be in view, or none") from error
-    return _spine_of(matched, names, centers, found, views, prior)
+    detections = [_detection(vertebra, found, views) for vertebra in matched]
+    with progress("landmarks") as step:
+        detections = with_landmarks(radiographs, detections, centers, weights=landmarks, step=step)
+    return _spine_of(matched, names, centers, found, detections, prior)
 
 
 def _spine_of(
@@ -74,16 +78,17 @@ def _spine_of(
     names: NamedLevels,
     centers: Float[np.ndarray, "n 3"],
     found: Sequence[ViewDetections],
-    views: Sequence[Camera],
-    prior,
+    detections: Sequence[Detection],
+    prior: SpinePrior,
 ) -> FoundSpine:
     poses = curve_poses(names.levels, centers, prior)
     kept = [i for i, level in enumerate(names.levels) if level in anatomy.MODELLED_LEVELS]
     warnings = _warnings(matched, names, found)
     return FoundSpine(
-        detections={names.levels[i]: _detection(matched[i], found, views) for i in kept},
+        detections={names.levels[i]: detections[i] for i in kept},
         starts={names.levels[i]: poses[i] for i in kept},
         probability={names.levels[i]: float(names.each[i]) for i in kept},
+        matched=dict(zip(names.levels, matched, strict=True)),
         named=names.reliable,
         warnings=tuple(warnings),
         views=tuple(found),
@@ -127,34 +132,13 @@ def _warnings(
 def _detection(
     vertebra: MatchedVertebra, found: Sequence[ViewDetections], views: Sequence[Camera]
 ) -> Detection:
-    """Make the detection of one vertebra: masks, and no landmarks."""
+    """Make the detection of one vertebra: the detector's masks, and no landmarks."""
     count = len(views)
     return Detection(
         landmarks=np.zeros((count, NUM_LANDMARKS, 2)),
         sigma=np.full((count, NUM_LANDMARKS), np.inf),
         masks=tuple(
-            _mask(found[k], i, view)
+            found[k].mask_of(i, view)
             for k, (i, view) in enumerate(zip(vertebra.index, views, strict=True))
         ),
     )
-
-
-def _mask(found: ViewDetections, index: int, view: Camera) -> Radiograph:
-    """Place a mask in a window of the radiograph, empty around it; all empty if not found."""
-    cells = found.masks.shape[-1]
-    margin = round(_GROWN * cells)
-    side = cells + 2 * margin
-    image = np.zeros((side, side), np.float32)
-    if index < 0:
-        return Radiograph(jnp.asarray(image), dataclasses.replace(view, image_size=(side, side)))
-    image[margin:-margin, margin:-margin] = found.masks[index]
-    box = found.box[index]
-    per_pixel = cells / (box[2:] - box[:2])
-    corner = box[:2] - margin / per_pixel
-    scale = jnp.asarray(per_pixel, jnp.float32)
-    window = dataclasses.replace(
-        cameras.crop(view, jnp.asarray(corner, jnp.float32), (side, side)),
-        focal_length=view.focal_length * scale,
-        principal_point=(view.principal_point - jnp.asarray(corner, jnp.float32)) * scale,
-    )
-    return Radiograph(jnp.asarray(image), window)

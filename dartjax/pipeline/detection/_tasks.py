@@ -11,14 +11,16 @@ from dartjax import camera as cameras
 from dartjax._progress import Progress, no_progress
 from dartjax.image import Radiograph
 from dartjax.observations import NUM_LANDMARKS, Detection
-from dartjax.pipeline._networks import check_not_trained_on, detector_folder
+from dartjax.pipeline._networks import check_not_trained_on, detector_folder, landmark_folder
 from dartjax.pipeline._options import ReconstructOptions
 from dartjax.pipeline._spine_tasks import spine_tasks
-from dartjax.pipeline._starts import tasks_of_detections
+from dartjax.pipeline._starts import improve_starts, tasks_of_detections
 from dartjax.pipeline._task import CURVE, Task
 from dartjax.pipeline.detection._find import find_spine
 from dartjax.simulation import TrueVertebra
 
+# Errors of starts on the curve of the centres: turn (rad) and shift (mm), about x, y and z.
+_CURVE_SIGMA = np.array([0.12, 0.12, 0.2, 4.0, 4.0, 4.0])
 _SAME_VERTEBRA_MM = 15.0  # largest distance of a found centre from the true one
 MISSED = "no vertebra was found here in both views"
 
@@ -33,10 +35,12 @@ def found_tasks(
 
     DataError as `find_spine` raises, and for a detector that was trained on an excluded person."""
     check_not_trained_on(detector_folder(options.detector), options.exclude, "detector")
+    check_not_trained_on(landmark_folder(options.landmarks), options.exclude, "landmark")
     found = find_spine(
         radiographs,
         levels=levels,
         weights=options.detector,
+        landmarks=options.landmarks,
         exclude=options.exclude,
         progress=progress,
     )
@@ -45,13 +49,15 @@ def found_tasks(
         dataclasses.replace(
             task,
             tier=CURVE,
+            found=True,
             named=task.level,
             level_probability=found.probability[task.level],
             level_reliable=found.named,
         )
         for task in tasks
     ]
-    return told, [*warnings, *found.warnings]
+    with progress("starts") as step:
+        return improve_starts(told, _CURVE_SIGMA, step=step), [*warnings, *found.warnings]
 
 
 def tasks_of_truths(
@@ -105,7 +111,7 @@ def missed_task(
     (task,) = tasks_of_detections(
         {truth.level: truth.model}, {truth.level: empty}, radiographs, subject=subject, pair=pair
     )
-    return dataclasses.replace(task, truth=truth, tier=CURVE, abstention=MISSED)
+    return dataclasses.replace(task, truth=truth, tier=CURVE, found=True, abstention=MISSED)
 
 
 def _is_shown(point: Float[np.ndarray, "3"], radiographs: Sequence[Radiograph]) -> bool:

@@ -1,6 +1,14 @@
 """Studies of the reconstruction pipeline: failure detection and recovery, robustness, fractures,
 learned similarity, and the shape oracle (the best fit of a shape model)."""
 
+from dartjax.pipeline.studies._detection import DetectorRows as DetectorRows
+from dartjax.pipeline.studies._detection import ViewTruth as ViewTruth
+from dartjax.pipeline.studies._detection import detector_rows as detector_rows
+from dartjax.pipeline.studies._detection import detector_summary as detector_summary
+from dartjax.pipeline.studies._detection import joined_rows as joined_rows
+from dartjax.pipeline.studies._detection import landmark_errors as landmark_errors
+from dartjax.pipeline.studies._detection import scenes_of as scenes_of
+from dartjax.pipeline.studies._detection import view_truth as view_truth
 from dartjax.pipeline.studies._failure_fit import (
     cross_validate_failure_model as cross_validate_failure_model,
 )

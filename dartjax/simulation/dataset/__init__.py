@@ -1,5 +1,7 @@
 """Data sets of simulated radiographs: plan, ground truth, rendering and files."""
 
+from dartjax.simulation.dataset._bodies import project_bodies as project_bodies
+from dartjax.simulation.dataset._bodies import vertebra_points as vertebra_points
 from dartjax.simulation.dataset._plan import VIEW_SETS as VIEW_SETS
 from dartjax.simulation.dataset._plan import Settings as Settings
 from dartjax.simulation.dataset._shard import describe_scans as describe_scans

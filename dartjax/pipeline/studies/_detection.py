@@ -1,0 +1,318 @@
+"""Study of the detector: what it finds in simulated radiographs of CTs with known vertebrae."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dartjax import anatomy, data, render, simulation, training
+from dartjax import camera as cameras
+from dartjax.camera import Camera
+from dartjax.image import Radiograph, Volume, resample
+from dartjax.models import DETECTED_LEVELS, box_overlaps
+from dartjax.observations import LANDMARK_NAMES, Detection
+from dartjax.pipeline.detection import FoundSpine, ViewDetections, detect, find_spine
+from dartjax.simulation import dataset
+
+Row = dict[str, Any]
+_LEAST_EXPOSED = 1.0 / 3.0  # share of a vertebra that makes it ground truth, as in training
+_LEAST_PIXELS = 25
+_SAMPLES = 96  # per ray through a vertebra
+_LATERAL = 0.707  # |x| of the beam in the patient's axes, above which a view is lateral
+_HALF = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewTruth:
+    """Vertebrae that one view shows, from head to foot; pixels. Those that do not count (cut off
+    in the CT, or of a level that the detector does not know) may be found or not."""
+
+    levels: tuple[str, ...]
+    counted: Bool[np.ndarray, " n"]
+    masks: Bool[np.ndarray, "n h w"]
+    boxes: Float[np.ndarray, "n 4"]
+    body_boxes: Float[np.ndarray, "n 4"]
+    centers: Float[np.ndarray, "n 2"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorRows:
+    """Results of the detector in one scene: a row per vertebra and view or false detection, per
+    vertebra matched between the views, and per landmark and view."""
+
+    views: list[Row]
+    matches: list[Row]
+    landmarks: list[Row]
+
+
+def detector_rows(
+    case: data.Case,
+    known: Sequence[simulation.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+    *,
+    weights: str | None = None,
+    landmarks: str | None = None,
+    exclude: Sequence[str] = (),
+) -> tuple[DetectorRows, list[ViewDetections], list[ViewTruth]]:
+    """Compare what is found in the radiographs of a case with its vertebrae. `known` are those
+    with landmarks. The networks are given by their folders (None: the packaged ones)."""
+    truths = [view_truth(case, radiograph.camera) for radiograph in radiographs]
+    found = detect(radiographs, weights=weights)
+    partners = [_partners(*each) for each in zip(found, truths, strict=True)]
+    views = []
+    for k, radiograph in enumerate(radiographs):
+        scene = {"view": k, "lateral": _is_lateral(radiograph.camera)}
+        views += [scene | row for row in _view_rows(found[k], truths[k], partners[k], radiograph)]
+    try:
+        spine = find_spine(radiographs, weights=weights, landmarks=landmarks, exclude=exclude)
+    except data.DataError as error:
+        nothing = {"kind": "no spine", "reason": str(error)}
+        return DetectorRows(views, [nothing], []), found, truths
+    matches, right = _match_rows(spine, truths, partners)
+    return (
+        DetectorRows(views, matches, _landmark_rows(spine, right, known, radiographs)),
+        found,
+        truths,
+    )
+
+
+def view_truth(case: data.Case, view: Camera) -> ViewTruth:
+    """Project the labelled vertebrae of a case into a view, and keep those it shows: a third of a
+    vertebra, and 25 pixels."""
+    affine = np.asarray(case.ct.world_from_voxel, np.float64)
+    labels = np.asarray(case.labels)
+    levels = [level for level in anatomy.LABEL_OF_LEVEL if (labels == data.label_of(level)).any()]
+    numbers = [data.label_of(level) for level in levels]
+    solids = render.vertebra_solids(labels, affine, numbers)
+    masks = np.asarray(render.project_solids(solids, view, num_samples=_SAMPLES)) > 0.0
+    height, width = view.image_size
+    points = dataset.vertebra_points(labels, affine, numbers)
+    bodies = dataset.project_bodies(points, view, np.array([0.0, 0.0, width, height]))
+    shown = (bodies.exposed >= _LEAST_EXPOSED) & (masks.sum((1, 2)) >= _LEAST_PIXELS)
+    whole = [level in case.levels and level in DETECTED_LEVELS for level in levels]
+    kept = np.flatnonzero(shown)
+    return ViewTruth(
+        levels=tuple(levels[i] for i in kept),
+        counted=np.array(whole, bool)[kept],
+        masks=masks[kept],
+        boxes=np.array([_box_of(masks[i]) for i in kept], float).reshape(-1, 4),
+        body_boxes=bodies.box[kept],
+        centers=bodies.center[kept],
+    )
+
+
+def _box_of(mask: Bool[np.ndarray, "h w"]) -> list[int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+def _partners(found: ViewDetections, truth: ViewTruth) -> dict[int, int]:
+    """Index of the true vertebra of each detection that has one."""
+    if not len(found) or not len(truth.levels):
+        return {}
+    matched = training.match_boxes(found.box, found.score, truth.boxes)
+    return dict(zip(matched.found.tolist(), matched.true.tolist(), strict=True))
+
+
+def _view_rows(
+    found: ViewDetections, truth: ViewTruth, partner: Mapping[int, int], radiograph: Radiograph
+) -> list[Row]:
+    of_truth = {j: i for i, j in partner.items()}
+    in_view = int(truth.counted.sum())
+    rows: list[Row] = []
+    for j, level in enumerate(truth.levels):
+        if not truth.counted[j]:
+            continue
+        row: Row = {"level": level, "kind": "missed", "in_view": in_view}
+        if j in of_truth:
+            row |= {"kind": "found"} | _found_row(found, of_truth[j], truth, j, radiograph)
+        rows.append(row)
+    false = [i for i in range(len(found)) if i not in partner]
+    rows += [{"kind": "false", "score": float(found.score[i]), "in_view": in_view} for i in false]
+    return rows
+
+
+def _found_row(
+    found: ViewDetections, i: int, truth: ViewTruth, j: int, radiograph: Radiograph
+) -> Row:
+    mask = (
+        np.asarray(resample(found.mask_of(i, radiograph.camera), radiograph.camera).image) > _HALF
+    )
+    shared, total = (mask & truth.masks[j]).sum(), mask.sum() + truth.masks[j].sum()
+    bodies = box_overlaps(
+        jnp.asarray(found.body_box[i : i + 1]), jnp.asarray(truth.body_boxes[j : j + 1])
+    )
+    off = int(np.argmax(found.log_level[i])) - DETECTED_LEVELS.index(truth.levels[j])
+    side = np.ptp(truth.body_boxes[j].reshape(2, 2), axis=0).mean()
+    return {
+        "score": float(found.score[i]),
+        "mask_dice": float(2.0 * shared / max(total, 1)),
+        "mask_iou": float(shared / max(total - shared, 1)),
+        "body_overlap": float(bodies[0, 0]),
+        "center_error_in_bodies": float(np.linalg.norm(found.center[i] - truth.centers[j]) / side),
+        "level_off": off,
+    }
+
+
+def _match_rows(
+    spine: FoundSpine, truths: Sequence[ViewTruth], partners: Sequence[Mapping[int, int]]
+) -> tuple[list[Row], dict[str, str]]:
+    """Rows of the matched vertebrae; and the true level of those matched rightly, by name."""
+    rows: list[Row] = []
+    right: dict[str, str] = {}
+    in_views = [set(_found_levels(*each)) for each in zip(truths, partners, strict=True)]
+    for named, vertebra in spine.matched.items():
+        levels = [
+            truths[k].levels[partners[k][i]] if i in partners[k] else None
+            for k, i in enumerate(vertebra.index)
+            if i >= 0
+        ]
+        same = len(set(levels)) == 1 and levels[0] is not None
+        rows.append(
+            {
+                "kind": "matched",
+                "level": levels[0],
+                "matched_right": same,
+                "named": named,
+                "named_reliable": spine.named,
+                "level_right": bool(same and named == levels[0]),
+                "num_views": vertebra.num_views,
+            }
+        )
+        if same:
+            right[named] = str(levels[0])
+    common = set.intersection(*in_views) if in_views else set()
+    rows += [
+        {"kind": "not matched", "level": level} for level in sorted(common - set(right.values()))
+    ]
+    return rows, right
+
+
+def _found_levels(truth: ViewTruth, partner: Mapping[int, int]) -> list[str]:
+    """Levels that count and are found in a view."""
+    return [truth.levels[j] for j in partner.values() if truth.counted[j]]
+
+
+def _landmark_rows(
+    spine: FoundSpine,
+    right: Mapping[str, str],
+    known: Sequence[simulation.TrueVertebra],
+    radiographs: Sequence[Radiograph],
+) -> list[Row]:
+    true = {each.level: each.landmarks for each in known if each.landmarks is not None}
+    rows: list[Row] = []
+    for named, level in right.items():
+        if named in spine.detections and level in true:
+            points = np.asarray(true[level])
+            rows += [
+                {"level": level, **row}
+                for row in landmark_errors(spine.detections[named], points, radiographs)
+            ]
+    return rows
+
+
+def landmark_errors(
+    detection: Detection, points: Float[np.ndarray, "10 3"], radiographs: Sequence[Radiograph]
+) -> list[Row]:
+    """Compare the landmarks of one vertebra with the true ones (world mm): a row per landmark and
+    view that shows it, with error and reported deviation in mm at the vertebra."""
+    rows: list[Row] = []
+    for k, radiograph in enumerate(radiographs):
+        view = radiograph.camera
+        at = np.asarray(cameras.project(view, jnp.asarray(points, jnp.float32)))
+        depth = np.asarray(cameras.depth(view, jnp.asarray(points, jnp.float32)))
+        away = np.linalg.norm(detection.landmarks[k] - at, axis=-1)
+        error = away * depth / float(view.focal_length[0])
+        height, width = view.image_size
+        shown = ((at > 0.0) & (at < np.array([width, height]))).all(-1)
+        for i in np.flatnonzero(shown):
+            found = bool(np.isfinite(detection.sigma[k, i]))
+            rows.append(
+                {
+                    "view": k,
+                    "lateral": _is_lateral(view),
+                    "landmark": LANDMARK_NAMES[i],
+                    "found": found,
+                    "error_mm": float(error[i]) if found else float("nan"),
+                    "sigma_mm": float(detection.sigma[k, i]),
+                }
+            )
+    return rows
+
+
+def _is_lateral(view: Camera) -> bool:
+    return bool(abs(float(view.beam[0])) > _LATERAL)
+
+
+def detector_summary(rows: DetectorRows) -> dict[str, float]:
+    """Summarise the rows of some scenes: the figures of published detectors. NaN without cases."""
+    found = [row for row in rows.views if row["kind"] == "found"]
+    count = {kind: sum(row["kind"] == kind for row in rows.views) for kind in ("missed", "false")}
+    matched = [row for row in rows.matches if row["kind"] == "matched"]
+    missing = sum(row["kind"] == "not matched" for row in rows.matches)
+    named = [row for row in matched if row["named_reliable"] and row["matched_right"]]
+    kept = [row for row in rows.landmarks if row["found"]]
+
+    def share(number: float, total: float) -> float:
+        return number / total if total else float("nan")
+
+    def mean(name: str) -> float:
+        return share(sum(row[name] for row in found), len(found))
+
+    def median(lateral: bool) -> float:
+        errors = [row["error_mm"] for row in kept if row["lateral"] == lateral]
+        return float(np.median(errors)) if errors else float("nan")
+
+    hits = len(found)
+    right = sum(row["matched_right"] for row in matched)
+    return {
+        "precision": share(hits, hits + count["false"]),
+        "recall": share(hits, hits + count["missed"]),
+        "f1": share(2 * hits, 2 * hits + count["false"] + count["missed"]),
+        "mask_dice": mean("mask_dice"),
+        "mask_iou": mean("mask_iou"),
+        "body_overlap": mean("body_overlap"),
+        "center_error_in_bodies": mean("center_error_in_bodies"),
+        "level_right_one_view": share(sum(row["level_off"] == 0 for row in found), hits),
+        "matched_right": share(right, len(matched)),
+        "matched_of_found": share(right, right + missing),
+        "level_right": share(sum(row["level_right"] for row in matched), right),
+        "named": share(len(named), right),
+        "level_right_of_named": share(sum(row["level_right"] for row in named), len(named)),
+        "frontal_landmarks_mm": median(False),
+        "lateral_landmarks_mm": median(True),
+        "landmarks_kept": share(len(kept), len(rows.landmarks)),
+    }
+
+
+def joined_rows(parts: Sequence[DetectorRows]) -> DetectorRows:
+    """Join the rows of several scenes."""
+    names = [field.name for field in dataclasses.fields(DetectorRows)]
+    return DetectorRows(*([row for part in parts for row in getattr(part, n)] for n in names))
+
+
+def scenes_of(
+    case: data.Case,
+    *,
+    pairs: int,
+    views: str,
+    seed: int,
+    surroundings: simulation.Surroundings = "none",
+) -> list[tuple[list[simulation.TrueVertebra], list[Radiograph]]]:
+    """Simulate pairs of radiographs of every part of the spine of a case that fits one image;
+    `views` is random or orthogonal."""
+    known = simulation.true_vertebrae(case)
+    volume: Volume = simulation.scene_volume(case, known, surroundings)
+    draw = simulation.random_views if views == "random" else simulation.ap_and_lateral
+    setup = simulation.CarmSetup()
+    scenes = []
+    parts = [part for _ in range(pairs) for part in simulation.seen_at_once(known)]
+    for pair, part in enumerate(parts):
+        rng = np.random.default_rng([seed, pair])
+        cameras_of_pair = draw(rng, simulation.middle_of(part), setup)
+        shown = simulation.simulate(volume, cameras_of_pair, setup, physics=None, seed=seed + pair)
+        scenes.append((part, shown))
+    return scenes
