@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dartjax.models import DETECTED_LEVELS, FoundVertebrae
+from dartjax.pipeline import PictureOfView
 from dartjax.training import DetectionTruth
 
 _COLUMNS = 4
@@ -63,9 +64,13 @@ def _box(panel: Axes, box: np.ndarray, color: str, label: str, side: str) -> Non
     panel.text(place[0], 0.5 * (v0 + v1), label, color=color, fontsize=5, ha=place[1], va="center")
 
 
-def draw_kept(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def draw_kept(
+    path: pathlib.Path, rows: Sequence[Mapping[str, Any]], total: int | None = None
+) -> None:
     """Draw the median error of the landmarks that are kept as the largest predicted deviation
-    falls, in frontal and lateral views (`training.landmark_rows`)."""
+    falls, in frontal and lateral views. Rows have `lateral`, `error_mm` and `sigma_mm`; `total`
+    counts the visible landmarks, found or not."""
+    share = len(rows) / (total or len(rows))
     figure = Figure(figsize=(5.0, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     panel = figure.subplots()
@@ -76,9 +81,34 @@ def draw_kept(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
         counts = np.unique(np.linspace(1, len(own), 60).astype(int))
         errors = np.array([row["error_mm"] for row in own])
         kept = [float(np.median(errors[:count])) for count in counts]
-        panel.plot(100.0 * counts / len(own), kept, label=name)
+        panel.plot(100.0 * share * counts / len(own), kept, label=name)
     panel.set_xlabel("landmarks kept, %")
     panel.set_ylabel("median error, mm")
     panel.set_ylim(bottom=0.0)
     panel.legend()
+    figure.savefig(path, dpi=110)
+
+
+def draw_views(path: pathlib.Path, views: Sequence[PictureOfView]) -> None:
+    """Draw found and true bodies on radiographs, one panel each."""
+    columns = min(len(views), 3)
+    rows = -(-len(views) // columns)
+    figure = Figure(figsize=(4.6 * columns, 4.8 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for panel, view in zip(panels, views, strict=False):
+        low, high = np.percentile(view.image, [2.0, 99.0])
+        panel.imshow(view.image, cmap="gray", vmin=low, vmax=high)
+        names = view.levels or ("",) * len(view.boxes)
+        for box, name in zip(view.boxes, names, strict=True):
+            _box(panel, box, _TRUE, name, "left")
+        for box, levels, score in zip(
+            view.found.body_box, view.found.log_level, view.found.score, strict=True
+        ):
+            label = f"{DETECTED_LEVELS[int(np.argmax(levels))]} {score:.2f}"
+            _box(panel, box, _FOUND, label, "right")
+        panel.set_title(f"{view.name}: {view.score:.2f}", fontsize=8)
+    for panel in panels:
+        panel.set_axis_off()
+    figure.suptitle("bodies: true (cyan) and found (orange)", fontsize=9)
     figure.savefig(path, dpi=110)

@@ -2,12 +2,13 @@
 learned similarity, and the shape oracle (the best fit of a shape model)."""
 
 from dartjax.pipeline.studies._detection import DetectorRows as DetectorRows
+from dartjax.pipeline.studies._detection import PictureOfView as PictureOfView
 from dartjax.pipeline.studies._detection import ViewTruth as ViewTruth
 from dartjax.pipeline.studies._detection import detector_rows as detector_rows
 from dartjax.pipeline.studies._detection import detector_summary as detector_summary
+from dartjax.pipeline.studies._detection import evaluate_detector as evaluate_detector
 from dartjax.pipeline.studies._detection import joined_rows as joined_rows
 from dartjax.pipeline.studies._detection import landmark_errors as landmark_errors
-from dartjax.pipeline.studies._detection import scenes_of as scenes_of
 from dartjax.pipeline.studies._detection import view_truth as view_truth
 from dartjax.pipeline.studies._failure_fit import (
     cross_validate_failure_model as cross_validate_failure_model,
@@ -32,6 +33,13 @@ from dartjax.pipeline.studies._learning_metrics import (
 )
 from dartjax.pipeline.studies._learning_metrics import evaluate_predictions as evaluate_predictions
 from dartjax.pipeline.studies._learning_metrics import similarity_cases as similarity_cases
+from dartjax.pipeline.studies._real_radiographs import body_box_rows as body_box_rows
+from dartjax.pipeline.studies._real_radiographs import body_box_summary as body_box_summary
+from dartjax.pipeline.studies._real_radiographs import drawn_boxes as drawn_boxes
+from dartjax.pipeline.studies._real_radiographs import (
+    radiograph_without_camera as radiograph_without_camera,
+)
+from dartjax.pipeline.studies._real_radiographs import real_radiographs as real_radiographs
 from dartjax.pipeline.studies._repair import Repair as Repair
 from dartjax.pipeline.studies._repair import try_repairs as try_repairs
 from dartjax.pipeline.studies._robustness import fit_robustness_scenes as fit_robustness_scenes

@@ -1,7 +1,7 @@
 """Study of the detector: what it finds in simulated radiographs of CTs with known vertebrae."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from dartjax.camera import Camera
 from dartjax.image import Radiograph, Volume, resample
 from dartjax.models import DETECTED_LEVELS, box_overlaps
 from dartjax.observations import LANDMARK_NAMES, Detection
+from dartjax.pipeline._networks import check_not_trained_on, detector_folder, landmark_folder
 from dartjax.pipeline.detection import FoundSpine, ViewDetections, detect, find_spine
 from dartjax.simulation import dataset
 
@@ -294,25 +295,78 @@ def joined_rows(parts: Sequence[DetectorRows]) -> DetectorRows:
     return DetectorRows(*([row for part in parts for row in getattr(part, n)] for n in names))
 
 
-def scenes_of(
+@dataclasses.dataclass(frozen=True)
+class PictureOfView:
+    """A radiograph with found and true boxes of bodies, and the share of the true ones found."""
+
+    name: str
+    image: Float[np.ndarray, "h w"]
+    found: ViewDetections
+    boxes: Float[np.ndarray, "n 4"]
+    levels: tuple[str, ...]  # of the true boxes; empty if unknown
+    score: float
+
+
+def evaluate_detector(
     case: data.Case,
     *,
     pairs: int,
     views: str,
     seed: int,
     surroundings: simulation.Surroundings = "none",
-) -> list[tuple[list[simulation.TrueVertebra], list[Radiograph]]]:
-    """Simulate pairs of radiographs of every part of the spine of a case that fits one image;
-    `views` is random or orthogonal."""
+    weights: str | None = None,
+    landmarks: str | None = None,
+) -> tuple[DetectorRows, list[PictureOfView]]:
+    """Simulate pairs of radiographs of a case, and compare what the networks find with its truth.
+
+    `views` is random or orthogonal; a spine too long for one image is seen in parts. DataError if
+    a network was trained on the case."""
+    check_not_trained_on(detector_folder(weights), [case.subject], "detector")
+    check_not_trained_on(landmark_folder(landmarks), [case.subject], "landmark")
+    people = tuple(simulation.people_of(case))
+    parts: list[DetectorRows] = []
+    pictures: list[PictureOfView] = []
+    for number, (known, radiographs) in enumerate(_scenes(case, pairs, views, seed, surroundings)):
+        rows, found, truths = detector_rows(
+            case, known, radiographs, weights=weights, landmarks=landmarks, exclude=people
+        )
+        angle = simulation.pair_angles_deg([r.camera for r in radiographs])[0]
+        parts.append(_with_scene(rows, {"scene": number, "angle_deg": angle}))
+        images = [np.asarray(radiograph.image) for radiograph in radiographs]
+        for k, (image, own, truth) in enumerate(zip(images, found, truths, strict=True)):
+            name = f"{case.subject}, scene {number + 1}, view {k + 1}"
+            score = _f1_of_view(rows, k)
+            pictures.append(PictureOfView(name, image, own, truth.body_boxes, truth.levels, score))
+    return joined_rows(parts), pictures
+
+
+def _with_scene(rows: DetectorRows, scene: Row) -> DetectorRows:
+    return DetectorRows(
+        views=[scene | row for row in rows.views],
+        matches=[scene | row for row in rows.matches],
+        landmarks=[scene | row for row in rows.landmarks],
+    )
+
+
+def _f1_of_view(rows: DetectorRows, view: int) -> float:
+    own = [row for row in rows.views if row["view"] == view]
+    return float(np.nan_to_num(detector_summary(DetectorRows(own, [], []))["f1"]))
+
+
+def _scenes(
+    case: data.Case,
+    pairs: int,
+    views: str,
+    seed: int,
+    surroundings: simulation.Surroundings,
+) -> Iterator[tuple[list[simulation.TrueVertebra], list[Radiograph]]]:
+    """Simulate pairs of radiographs of every part of the spine that fits into one image."""
     known = simulation.true_vertebrae(case)
     volume: Volume = simulation.scene_volume(case, known, surroundings)
     draw = simulation.random_views if views == "random" else simulation.ap_and_lateral
     setup = simulation.CarmSetup()
-    scenes = []
     parts = [part for _ in range(pairs) for part in simulation.seen_at_once(known)]
-    for pair, part in enumerate(parts):
-        rng = np.random.default_rng([seed, pair])
-        cameras_of_pair = draw(rng, simulation.middle_of(part), setup)
-        shown = simulation.simulate(volume, cameras_of_pair, setup, physics=None, seed=seed + pair)
-        scenes.append((part, shown))
-    return scenes
+    for number, part in enumerate(parts):
+        rng = np.random.default_rng([seed, number])
+        chosen = draw(rng, simulation.middle_of(part), setup)
+        yield part, simulation.simulate(volume, chosen, setup, seed=seed + number)

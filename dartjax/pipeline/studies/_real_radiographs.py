@@ -4,10 +4,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import imageio.v3 as iio
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from PIL import Image as PillowImage
 
 from dartjax import data, training, transforms
 from dartjax.camera import Camera
@@ -24,7 +24,8 @@ def real_radiographs(folder: str | pathlib.Path) -> dict[str, Radiograph]:
     files = sorted(f for f in pathlib.Path(folder).glob("*") if f.suffix.lower() in _ENDINGS)
     if not files:
         raise data.DataError(f"{folder} has no images ({', '.join(_ENDINGS)})")
-    return {file.stem: radiograph_without_camera(iio.imread(file)) for file in files}
+    images = {file.stem: np.asarray(PillowImage.open(file)) for file in files}
+    return {name: radiograph_without_camera(image) for name, image in images.items()}
 
 
 def radiograph_without_camera(pixels: np.ndarray) -> Radiograph:

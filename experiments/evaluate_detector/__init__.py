@@ -1,0 +1,1 @@
+"""Evaluate the detector and the landmark network."""
