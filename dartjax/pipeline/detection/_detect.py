@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,10 @@ from dartjax.pipeline._networks import detector_folder, detector_network
 
 _LONG = 1.4  # ratio of the sides above which an image is searched in square tiles
 _STEP = 0.5  # between tiles, in sides of a tile
+_CUT = 0.2  # of a tile's side, beside a border where vertebrae are cut off
 _SAME = 0.5  # IoU of two bodies found in neighbouring tiles
 _GROWN = 0.15  # of a box at every side, for the window of its mask
+_INSIDE = 0.99  # share of a pixel that is exposed, above which all of it is
 _FLAT = 1e-3  # range of a line of pixels outside the field, in ranges of the image
 
 
@@ -120,9 +123,18 @@ def _finder(
     return net, find
 
 
-def _windows(field: Bool[np.ndarray, "h w"], view: Camera, size: int) -> list[Camera]:
-    """Cameras of the square images, of `size` px a side, in which the exposed field of a radiograph
-    is searched: one around it, or a row of overlapping ones along a long field."""
+class _Window(NamedTuple):
+    """A square part of a radiograph that is searched. A vertebra counts if its centre is in
+    `accepted` (px of the radiograph): near the border of a part it is cut off, and another part
+    shows it whole."""
+
+    camera: Camera
+    accepted: Float[np.ndarray, "4"]
+
+
+def _windows(field: Bool[np.ndarray, "h w"], view: Camera, size: int) -> list[_Window]:
+    """Parts, seen by cameras of `size` px a side, in which the exposed field of a radiograph is
+    searched: one around it, or a row of overlapping ones along a long field."""
     rows, columns = np.flatnonzero(field.any(1)), np.flatnonzero(field.any(0))
     low = np.array([columns[0], rows[0]], float)
     sides = np.array([columns[-1] + 1, rows[-1] + 1]) - low
@@ -133,37 +145,41 @@ def _windows(field: Bool[np.ndarray, "h w"], view: Camera, size: int) -> list[Ca
         count = int(np.ceil((sides.max() - side) / (_STEP * side))) + 1
         along = np.linspace(0.0, sides.max() - side, count)
         corners = [low + at * np.eye(2)[axis] for at in along]
-    return [
-        cameras.resize(
-            cameras.crop(view, jnp.asarray(corner, jnp.float32), (side, side)), (size, size)
-        )
-        for corner in corners
-    ]
+    windows = []
+    for corner in corners:
+        part = cameras.crop(view, jnp.asarray(corner, jnp.float32), (side, side))
+        # The border of the part that is not one of the field.
+        first = np.where(corner > low + 0.5, corner + _CUT * side, -np.inf)
+        last = np.where(corner + side < low + sides - 0.5, corner + (1.0 - _CUT) * side, np.inf)
+        windows.append(_Window(cameras.resize(part, (size, size)), np.concatenate([first, last])))
+    return windows
 
 
 def _find_in(
     radiograph: Radiograph,
     field: Bool[np.ndarray, "h w"],
-    window: Camera,
+    window: _Window,
     find: Callable[..., FoundVertebrae],
 ) -> ViewDetections:
-    """Find the vertebrae in one window, and convert their pixels to those of the radiograph."""
+    """Find the vertebrae in one part, and convert their pixels to those of the radiograph."""
     mask = Radiograph(jnp.asarray(field, jnp.float32), radiograph.camera)
-    seen = np.asarray(resample(mask, window).image)
-    image = resample(radiograph, window).image
-    found = jax.device_get(find(image, jnp.asarray(seen > 0.5, jnp.float32)))
-    valid = np.flatnonzero(found.valid)
+    seen = np.asarray(resample(mask, window.camera).image)
+    image = resample(radiograph, window.camera).image
+    found = jax.device_get(find(image, jnp.asarray(seen > _INSIDE, jnp.float32)))
 
     def full(pixels: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-        pairs = np.asarray(pixels[valid], float).reshape(len(valid), -1, 2)
-        moved = cameras.reproject(pairs, window, radiograph.camera)
-        return moved.reshape(len(valid), -1)
+        pairs = np.asarray(pixels, float).reshape(len(pixels), -1, 2)
+        moved = cameras.reproject(pairs, window.camera, radiograph.camera)
+        return moved.reshape(len(pixels), -1)
 
+    center, (first, last) = full(found.center), np.split(window.accepted, 2)
+    accepted = ((center >= first) & (center <= last)).all(1)
+    valid = np.flatnonzero(found.valid & accepted)
     return ViewDetections(
         score=found.score[valid],
-        box=full(found.box),
-        body_box=full(found.body_box),
-        center=full(found.center),
+        box=full(found.box)[valid],
+        body_box=full(found.body_box)[valid],
+        center=center[valid],
         log_level=found.log_level[valid],
         masks=found.mask[valid],
         sacrum=float(found.sacrum),
