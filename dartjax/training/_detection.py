@@ -30,6 +30,7 @@ from dartjax.models import (
 from dartjax.training._detection_views import DetectionTruth
 
 _DISTURBED = 12  # true boxes with errors, added to the proposals
+_MASKED = 4  # of them whose mask is learned in a step, which costs most of its time
 _PROPOSALS = 16  # of those the network makes
 _MATCHED = 0.5  # least IoU of a proposal with the vertebra that it stands for
 _CENTER_SPREAD = 0.12  # standard deviation of a centre's target, in sides of the body
@@ -71,14 +72,14 @@ def detection_loss(
     boxes = jnp.concatenate([boxes[:_PROPOSALS], disturbed])
     heat = jnp.concatenate([heat[:_PROPOSALS], jnp.zeros(_DISTURBED)])
     second = apply(net.second_stage, features, context, boxes)
-    masks = apply(net.masks, features, disturbed)
+    masks = apply(net.masks, features, disturbed[:_MASKED])
     sacrum = apply(net.sacrum_logit, context)
     some = jnp.any(truth.present).astype(image.dtype)
     terms = {
         "centers": center_loss(proposals, truth, config.stride),
         "first_boxes": _first_box_loss(proposals, truth, config),
         **_second_stage_losses(second, boxes, _match(boxes, heat, truth), truth),
-        "mask": some * _mask_loss(masks, disturbed, chosen, truth),
+        "mask": some * _mask_loss(masks, disturbed[:_MASKED], chosen[:_MASKED], truth),
         "sacrum": optax.sigmoid_binary_cross_entropy(sacrum, truth.sacrum),
     }
     return jnp.sum(jnp.stack([_WEIGHTS[name] * value for name, value in terms.items()])), terms
