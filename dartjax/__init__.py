@@ -1,7 +1,7 @@
 """dartjax: vertebrae in 3D from two X-rays, needle paths through them, in JAX.
 
     radiographs = dartjax.data.load_radiographs(files, cameras)
-    spine = dartjax.reconstruct(radiographs, starts={"L3": pose})
+    spine = dartjax.reconstruct(radiographs)
 
 Names are imported when they are first used, so `import dartjax` costs nothing.
 """
@@ -56,10 +56,14 @@ def reconstruct(
     """Reconstruct all vertebrae of one set of calibrated radiographs, with their needle paths.
 
     `radiographs` are line-integral images with their cameras (`data.load_radiographs`): one or
-    more views of one patient, of any sizes. Of every vertebra, by level, either `observations`
-    say what was seen of it (a `Detection` in whole radiographs, or `Observations` in crops), or
-    `starts` say where it roughly is (T_world_vertebra in mm, within about 10 mm and 15 degrees, or
-    what `data.load_starts` reads), or both do. `levels` picks some of them.
+    more views of one patient, of any sizes, head up, whose world axes are about the patient's
+    (RAS+). The packaged networks find the vertebrae, match them between the views, and name them;
+    `levels` then limits the names (docs/detection.md).
+
+    Or the caller says, by level, what was seen of a vertebra (`observations`: a `Detection` in
+    whole radiographs, or `Observations` in crops), where it roughly is (`starts`: T_world_vertebra
+    in mm, within about 10 mm and 15 degrees, or what `data.load_starts` reads), or both; `levels`
+    then picks some of them.
 
     All vertebrae are fitted together (the objective of Spine-DART, arXiv 2512.05803, with the
     neighbours rendered: `registration.fit_together`). Where the packaged failure model can say how
@@ -70,9 +74,10 @@ def reconstruct(
     Runs on the host in float32, whatever `jax_enable_x64` says, and compiles once for up to four,
     eight, ... vertebrae. `progress` shows how far it is (`cli.progress` on a terminal).
 
-    DataError for no radiograph, pixels that are not finite, an image of another size than its
-    camera's, a level that nothing was said of or that has no shape model, and views that do not
-    show a vertebra whose start is given. The stages are functions of `dartjax.pipeline`.
+    DataError, with the reason, if no vertebra is found in two views, or the views do not agree;
+    for no radiograph, pixels that are not finite, an image of another size than its camera's, a
+    level that nothing was said of or that has no shape model, and views that do not show a
+    vertebra whose start is given. The stages are functions of `dartjax.pipeline`.
     """
     from dartjax import pipeline  # noqa: PLC0415
 

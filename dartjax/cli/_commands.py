@@ -27,9 +27,11 @@ class Reconstruct:
     init: str | None = setting(
         None,
         "JSON file with the initial estimate of each vertebra's position: one object with its "
-        "level, or a list of them. Required.",
+        "level, or a list of them. Default: the vertebrae are found in the X-rays.",
     )
-    levels: str | None = setting(None, "Only these levels of the --init file, such as L1-L3.")
+    levels: str | None = setting(
+        None, "Only these levels of the --init file, or that may be in view, such as L1-L3."
+    )
     pixels: str = setting(
         "line_integral",
         "Meaning of the pixel values: line integrals (bone is bright) or raw intensity (air is "
@@ -99,15 +101,15 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "reconstruct": Command(
         summary="Reconstruct vertebrae in 3D, with needle paths, from your own X-rays.",
-        example="dartjax reconstruct ap.png lateral.png --cameras=cameras.json --init=init.json",
+        example="dartjax reconstruct ap.png lateral.png --cameras=cameras.json",
         about="""\
 Reconstruct vertebrae in 3D from calibrated X-rays, and plan a needle path through each pedicle.
 
-The command needs the images, one camera per image, and an initial estimate of each vertebra's
-position. `dartjax info FILE` shows what is read from a file; docs/input_formats.md describes the
-formats. The run folder will hold report.html (open it in a browser), spine.json, the surfaces as
-meshes in world mm, metrics.json and config.json. No accuracy is computed, because the ground truth
-of your X-rays is unknown.""",
+The command needs the images and one camera per image. The vertebrae are found in the images, or
+start from an initial estimate of each. `dartjax info FILE` shows what is read from a file;
+docs/input_formats.md describes the formats. The run folder will hold report.html (open it in a
+browser), spine.json, the surfaces as meshes in world mm, metrics.json and config.json. No accuracy
+is computed, because the ground truth of your X-rays is unknown.""",
         settings=Reconstruct,
         main="dartjax.cli._reconstruct:main",
     ),

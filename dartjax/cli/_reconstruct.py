@@ -9,18 +9,19 @@ from dartjax.pipeline import ReconstructOptions
 
 
 def main(ctx: launch.RunContext, settings: Reconstruct) -> None:
-    """Reconstruct the vertebrae that have an initial estimate, and write the run folder."""
-    if not (settings.images and settings.cameras and settings.init):
+    """Reconstruct the vertebrae that are found, or that have an initial estimate, and write the
+    run folder."""
+    if not (settings.images and settings.cameras):
         raise data.DataError(
-            "give the X-rays, one camera per X-ray, and an initial estimate of each vertebra: "
-            "dartjax reconstruct a.png b.png --cameras=cameras.json --init=init.json"
+            "give the X-rays and one camera per X-ray: "
+            "dartjax reconstruct a.png b.png --cameras=cameras.json"
         )
     views = data.load_cameras(settings.cameras)
     radiographs = data.load_radiographs(settings.images, views, cast(data.Kind, settings.pixels))
     spine = pipeline.reconstruct(
         radiographs,
         levels=data.parse_levels(settings.levels) if settings.levels else None,
-        starts=data.load_starts(settings.init),
+        starts=data.load_starts(settings.init) if settings.init else None,
         options=_options(settings, ctx.seed),
         progress=launch.progress,
     )

@@ -67,8 +67,7 @@ def _wanted_levels(
     if not available:
         raise data.DataError(
             "no observations and no starts are given: give observations (the detections of each "
-            "vertebra) or starts (an initial estimate of each), by level; dartjax does not detect "
-            "vertebrae in images yet"
+            "vertebra) or starts (an initial estimate of each), by level"
         )
     wanted = available if levels is None else set(levels)
     for level in wanted:
