@@ -19,6 +19,10 @@ from dartjax.pipeline.detection._poses import curve_poses
 from dartjax.ssm import SpinePrior
 from dartjax.transforms import SE3
 
+MIN_ANGLE_DEG = 20.0  # wanted between two views
+_LEAST_ANGLE_DEG = 8.0  # below it, depth is a matter of luck
+_A_SPINE = 3  # vertebrae that are found in a negative only if it is the true image
+
 
 @dataclasses.dataclass(frozen=True)
 class FoundSpine:
@@ -52,9 +56,10 @@ def find_spine(
     in a view, one view only, or views that do not agree.
     """
     views = [radiograph.camera for radiograph in radiographs]
+    _check_views(views)
     with progress("detection", len(radiographs)) as step:
         found = detect(radiographs, weights=weights, step=step)
-    _check_found(found)
+    _check_found(found, radiographs, weights)
     matched = match(found, views)
     if not matched:
         raise data.DataError(
@@ -95,18 +100,38 @@ def _spine_of(
     )
 
 
-def _check_found(found: Sequence[ViewDetections]) -> None:
-    if len(found) < 2:
+def _check_views(views: Sequence[Camera]) -> None:
+    if len(views) < 2:
         raise data.DataError(
-            "one radiograph does not give the depth of a vertebra: give two or more, at least 20 "
-            "degrees apart, or the starts of the vertebrae"
+            "one radiograph does not give the depth of a vertebra: give two or more, at least "
+            f"{MIN_ANGLE_DEG:.0f} degrees apart, or the starts of the vertebrae"
         )
-    seen = sum(len(each) > 0 for each in found)
-    if seen < 2:
-        empty = ", ".join(str(k) for k, each in enumerate(found, 1) if not len(each))
+    beams = np.stack([np.asarray(view.beam, float) for view in views])
+    largest = float(np.degrees(np.arccos(np.clip(np.abs(beams @ beams.T).min(), 0.0, 1.0))))
+    if largest < _LEAST_ANGLE_DEG:
         raise data.DataError(
-            f"no vertebra was found in radiograph {empty}: it must show a spine, with the head up"
+            f"all radiographs are taken along the same line (within {largest:.0f} degrees), which "
+            "does not give the depth of a vertebra: add one from another side, or check the cameras"
         )
+
+
+def _check_found(
+    found: Sequence[ViewDetections], radiographs: Sequence[Radiograph], weights: str | None
+) -> None:
+    empty = [k for k, each in enumerate(found) if not len(each)]
+    if len(found) - len(empty) >= 2:
+        return
+    negatives = [Radiograph(-radiographs[k].image, radiographs[k].camera) for k in empty]
+    bright = [len(each) >= _A_SPINE for each in detect(negatives, weights=weights)]
+    if any(bright):
+        raise data.DataError(
+            f"radiograph {empty[bright.index(True)] + 1} is inverted (bone is dark): read it with "
+            'pixels="intensity" (--pixels=intensity)'
+        )
+    raise data.DataError(
+        f"no vertebra was found in radiograph {', '.join(str(k + 1) for k in empty)}: it must "
+        "show a spine, with the head up"
+    )
 
 
 def _warnings(

@@ -15,7 +15,9 @@ from dartjax import data, pipeline
 from dartjax.image import Radiograph, resample
 from dartjax.models import DETECTED_LEVELS, DETECTOR_PRESETS, FoundVertebrae, VertebraDetector
 from dartjax.pipeline.detection import _detect as detect_module
+from dartjax.pipeline.detection import _find as find_module
 from dartjax.pipeline.detection import exposed_field, find_spine
+from dartjax.transforms import SE3, SO3
 
 SIZE = 64
 NET = VertebraDetector(dataclasses.replace(DETECTOR_PRESETS["smoke"], image_size=SIZE))
@@ -108,18 +110,37 @@ def test_nothing_is_found_below_the_least_score(network):
 
 def test_one_radiograph_is_refused_with_the_reason(network):
     with pytest.raises(data.DataError, match="one radiograph does not give the depth"):
-        find_spine([radiograph(100, 100, (30, 40, 54, 60))], weights=_card())
+        find_spine([radiograph(100, 100, (30, 40, 54, 60))])
+
+
+def from_two_sides(seen):
+    """The same image, with cameras 90 degrees apart."""
+    turn = SE3.from_rotation(SO3.from_y_radians(jnp.pi / 2))
+    other = dataclasses.replace(seen.camera, camera_from_world=turn)
+    return [seen, Radiograph(seen.image, other)]
+
+
+def test_radiographs_along_one_line_are_refused_with_the_reason(network):
+    seen = radiograph(100, 100, (30, 40, 54, 60))
+    with pytest.raises(data.DataError, match="along the same line"):
+        find_spine([seen, seen])
 
 
 def test_radiographs_without_a_spine_are_refused_with_the_reason(network):
-    dark = [radiograph(100, 100, (30, 40, 54, 60), value=0.05)] * 2
-    dark = [Radiograph(0.1 * each.image, each.camera) for each in dark]
+    seen = radiograph(100, 100, (30, 40, 54, 60), value=0.05)
+    dark = from_two_sides(Radiograph(0.1 * seen.image, seen.camera))
     with pytest.raises(data.DataError, match="no vertebra was found in radiograph 1, 2"):
-        find_spine(dark, weights=_card())
+        find_spine(dark)
 
 
-def _card():
-    return None
+def test_an_inverted_radiograph_is_told(network, monkeypatch):
+    seen = radiograph(100, 100, (30, 40, 54, 60), value=0.05)
+    monkeypatch.setattr(find_module, "_A_SPINE", 1)
+    inverted = from_two_sides(
+        Radiograph(-radiograph(100, 100, (30, 40, 54, 60)).image, seen.camera)
+    )
+    with pytest.raises(data.DataError, match="radiograph 1 is inverted"):
+        find_spine(inverted)
 
 
 @pytest.fixture(autouse=True)
