@@ -15,7 +15,7 @@ _COLUMNS = {
     "mask_iou": "Mask IoU",
     "body_overlap": "Body IoU",
     "matched_right": "Matched right",
-    "matched_of_found": "Matched of those found in all views",
+    "matched_of_shown": "Matched of those that all views show",
     "level_right_one_view": "Level right, one view",
     "level_right": "Level right",
     "named": "Named",

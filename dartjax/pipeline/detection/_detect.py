@@ -23,6 +23,8 @@ from dartjax.models import (
 )
 from dartjax.pipeline._networks import detector_folder, detector_network
 
+DETECTED = 0.5  # score of a detection on its own
+DOUBTFUL = 0.12  # score of a detection that counts if another view agrees
 _LONG = 1.4  # ratio of the sides above which an image is searched in square tiles
 _STEP = 0.5  # between tiles, in sides of a tile
 _CUT = 0.2  # of a tile's side, beside a border where vertebrae are cut off
@@ -36,7 +38,7 @@ _FLAT = 1e-3  # range of a line of pixels outside the field, in ranges of the im
 class ViewDetections:
     """Vertebrae found in one radiograph, from top to bottom; pixels of the radiograph."""
 
-    score: Float[np.ndarray, " n"]
+    score: Float[np.ndarray, " n"]  # 0 to 1; .5 where detections are right half of the time
     box: Float[np.ndarray, "n 4"]
     body_box: Float[np.ndarray, "n 4"]
     center: Float[np.ndarray, "n 2"]  # of the body
@@ -74,27 +76,32 @@ def detect(
     radiographs: Sequence[Radiograph],
     *,
     weights: str | None = None,
-    least_score: float | None = None,
+    least_score: float = DETECTED,
     step: Step = no_step,
 ) -> list[ViewDetections]:
     """Find the vertebrae in every radiograph, each on its own.
 
     Images of any size and grey convention, with the patient's head up; a long image is searched in
     overlapping square tiles. `weights` is a folder of `experiments.train_detector` (None: the
-    packaged ones), whose card has the least score of a detection unless `least_score` is given. An
-    image without a vertebra gives no detections.
+    packaged ones). The score .5 is the threshold of the best F1 on the validation of the network;
+    lower ones are doubtful detections. An image without a vertebra gives no detections.
     """
     net, find = _finder(weights)
-    if least_score is None:
-        least_score = float(data.read_card(detector_folder(weights))["threshold"])
+    threshold = float(data.read_card(detector_folder(weights))["threshold"])
     found = []
     for radiograph in radiographs:
         field = exposed_field(np.asarray(radiograph.image))
         windows = _windows(field, radiograph.camera, net.config.image_size)
         parts = [_find_in(radiograph, field, window, find) for window in windows]
-        found.append(_merged(parts, least_score))
+        found.append(_merged([_rescaled(part, threshold) for part in parts], least_score))
         step(f"{len(found[-1])} vertebrae")
     return found
+
+
+def _rescaled(found: ViewDetections, threshold: float) -> ViewDetections:
+    """Shift the log odds of the scores, so that the threshold becomes .5."""
+    odds = found.score / np.maximum(1.0 - found.score, 1e-6) * (1.0 - threshold) / threshold
+    return dataclasses.replace(found, score=odds / (1.0 + odds))
 
 
 def exposed_field(image: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

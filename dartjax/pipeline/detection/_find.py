@@ -11,7 +11,7 @@ from dartjax._progress import Progress, no_progress
 from dartjax.camera import Camera
 from dartjax.image import Radiograph
 from dartjax.observations import NUM_LANDMARKS, Detection
-from dartjax.pipeline.detection._detect import ViewDetections, detect
+from dartjax.pipeline.detection._detect import DETECTED, DOUBTFUL, ViewDetections, detect
 from dartjax.pipeline.detection._landmarks import with_landmarks
 from dartjax.pipeline.detection._levels import NamedLevels, name_levels
 from dartjax.pipeline.detection._match import MatchedVertebra, match, sums_of_levels
@@ -58,15 +58,15 @@ def find_spine(
     views = [radiograph.camera for radiograph in radiographs]
     _check_views(views)
     with progress("detection", len(radiographs)) as step:
-        found = detect(radiographs, weights=weights, step=step)
+        found = detect(radiographs, weights=weights, least_score=DOUBTFUL, step=step)
     _check_found(found, radiographs, weights)
-    matched = match(found, views)
+    prior = data.load_spine_prior(exclude=exclude)
+    matched = match(found, views, prior)
     if not matched:
         raise data.DataError(
             "the vertebrae found in the views do not belong together: check that the cameras are "
             "those of these radiographs, in one frame, and that the radiographs show one patient"
         )
-    prior = data.load_spine_prior(exclude=exclude)
     centers = np.stack([each.center for each in matched])
     try:
         names = name_levels(sums_of_levels(matched, found), centers, prior, allowed=levels)
@@ -118,7 +118,7 @@ def _check_views(views: Sequence[Camera]) -> None:
 def _check_found(
     found: Sequence[ViewDetections], radiographs: Sequence[Radiograph], weights: str | None
 ) -> None:
-    empty = [k for k, each in enumerate(found) if not len(each)]
+    empty = [k for k, each in enumerate(found) if not (each.score >= DETECTED).any()]
     if len(found) - len(empty) >= 2:
         return
     negatives = [Radiograph(-radiographs[k].image, radiographs[k].camera) for k in empty]
@@ -140,9 +140,10 @@ def _warnings(
     warnings = []
     for k, each in enumerate(found):
         taken = {vertebra.index[k] for vertebra in matched}
-        if missing := len(each) - len(taken - {-1}):
+        sure = set(np.flatnonzero(each.score >= DETECTED).tolist())
+        if missing := len(sure - taken):
             warnings.append(
-                f"radiograph {k + 1}: {missing} of {len(each)} vertebrae have no partner in "
+                f"radiograph {k + 1}: {missing} of {len(sure)} vertebrae have no partner in "
                 "another radiograph and are not reconstructed"
             )
     if not names.reliable:

@@ -7,7 +7,7 @@ are possible at a price. Viterbi gives the names, the forward pass their probabi
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import jax
 import numpy as np
@@ -20,7 +20,8 @@ from dartjax.models import DETECTED_LEVELS
 NAMED_PROBABILITY = 0.9  # least posterior of the names; below, the levels are not named
 _TRUST = 0.5  # exponent of the detector's probabilities, which are not independent
 _RARE = 0.03  # probability of T13, of L6 and of a missing T12
-_NOT_DETECTED = 0.02  # probability that a vertebra between two others was not detected
+_NOT_DETECTED = 0.05  # probability that a vertebra between two others was not detected
+_MOST_SKIPPED = 3  # vertebrae that were not detected between two others
 _SPACING_SIGMA = 0.12  # of the log distance of neighbours: people differ in size and in shape
 _C7_TO_T1_MM = 19.0
 
@@ -58,7 +59,8 @@ def name_levels(
         outside = [name not in allowed for name in DETECTED_LEVELS]
         emission[:, outside] = -np.inf
     steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
-    changes = [_changes(distance, prior) for distance in steps]
+    possible = level_changes(prior)
+    changes = [_changes(distance, possible) for distance in steps]
     return _solved(emission, changes)
 
 
@@ -91,28 +93,41 @@ def _solved(
     return NamedLevels(tuple(DETECTED_LEVELS[i] for i in path), probability, each)
 
 
-def _changes(distance: float, prior: ssm.SpinePrior) -> Float[np.ndarray, "level level"]:
+def level_changes(prior: ssm.SpinePrior) -> list[tuple[int, int, float, float]]:
+    """List how the level can change from one detected vertebra to the next: the indices of both in
+    DETECTED_LEVELS, their distance in the mean of the population (mm), and the log probability."""
+    spacing = _spacing_mm(prior)
+    return [
+        (row, DETECTED_LEVELS.index(lower), length, float(np.log(probability)))
+        for row, level in enumerate(DETECTED_LEVELS)
+        for lower, length, probability in _below(level, spacing)
+    ]
+
+
+def _changes(
+    distance: float, possible: Sequence[tuple[int, int, float, float]]
+) -> Float[np.ndarray, "level level"]:
     """Log probability of the level below (column) given a level (row), and of their distance."""
     result = np.full((len(DETECTED_LEVELS),) * 2, -np.inf)
-    spacing = _spacing_mm(prior)
-    for row, level in enumerate(DETECTED_LEVELS):
-        for lower, length, probability in _below(level, spacing):
-            column = DETECTED_LEVELS.index(lower)
-            off = np.log(max(distance, 1e-3) / length) / _SPACING_SIGMA
-            value = np.log(probability) - 0.5 * off**2
-            result[row, column] = np.logaddexp(result[row, column], value)
+    for row, column, length, log_probability in possible:
+        off = np.log(max(distance, 1e-3) / length) / _SPACING_SIGMA
+        value = log_probability - 0.5 * off**2
+        result[row, column] = np.logaddexp(result[row, column], value)
     return result
 
 
 def _below(level: str, spacing: dict[str, float]) -> list[tuple[str, float, float]]:
     """Levels that can be the next one detected below a level: name, distance, probability."""
-    first = _next(level)
-    found = [(name, spacing[name], p * (1.0 - _NOT_DETECTED)) for name, p in first]
-    for name, p in first:
-        found += [
-            (second, spacing[name] + spacing[second], p * q * _NOT_DETECTED)
-            for second, q in _next(name)
+    found: list[tuple[str, float, float]] = []
+    reached = [(level, 0.0, 1.0)]
+    for _ in range(_MOST_SKIPPED + 1):
+        reached = [
+            (lower, length + spacing[lower], p * q)
+            for name, length, p in reached
+            for lower, q in _next(name)
         ]
+        found += [(name, length, p * (1.0 - _NOT_DETECTED)) for name, length, p in reached]
+        reached = [(name, length, p * _NOT_DETECTED) for name, length, p in reached]
     return found
 
 

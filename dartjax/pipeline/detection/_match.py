@@ -1,7 +1,7 @@
 """Matching of the vertebrae found in several views, by geometry, size and level.
 
-The order of the vertebrae along the spine is the same in all views: the assignment of two views is
-a dynamic programme that keeps the order. Further views are matched to the points of the first two.
+Every pair of detections of two views is a possible vertebra where their rays are nearest. The best
+column of them is kept (`best_chain`). Further views are matched to its points.
 """
 
 import dataclasses
@@ -14,13 +14,15 @@ import numpy as np
 from jaxtyping import Float
 
 from dartjax import camera as cameras
-from dartjax import registration
+from dartjax import registration, ssm
 from dartjax.camera import Camera
+from dartjax.pipeline.detection._chain import Candidates, best_chain
 from dartjax.pipeline.detection._detect import ViewDetections
 
 _GAP_SIGMA_MM = 4.0  # of the distance between the rays to one vertebra's body
+_WIDEST_GAP = 3.0  # standard deviations
+_EACH = 0.5  # log odds that a detection gains from being one of two that agree
 _SIZE_SIGMA = 0.2  # of the log ratio of the heights that two views give
-_LEVEL_WEIGHT = 0.3
 _UNMATCHED = 4.5  # cost of a vertebra without a partner: a gap of 3 sigma
 _FARTHEST = 6.0  # mm, rms: largest residual of a matched vertebra
 
@@ -40,20 +42,24 @@ class MatchedVertebra:
         return sum(i >= 0 for i in self.index)
 
 
-def match(detections: Sequence[ViewDetections], views: Sequence[Camera]) -> list[MatchedVertebra]:
+def match(
+    detections: Sequence[ViewDetections], views: Sequence[Camera], prior: ssm.SpinePrior
+) -> list[MatchedVertebra]:
     """Match the detections of K views: the vertebrae seen in two or more, from head to foot.
 
-    The two views that agree best come first; each other view is matched to their points. Fewer
-    than two views with detections give no vertebra. Cameras in one world frame.
+    Detections may be doubtful ones (`detect` with a low `least_score`): a column of vertebrae must
+    look like a spine of the population. The two views that agree best come first; each other view
+    is matched to their points. Fewer than two views with detections give no vertebra. Cameras in
+    one world frame, whose axes are about the patient's.
     """
     pairs = _pairs_of_views(detections)
     if not pairs:
         return []
-    best = [_match_two(detections, views, a, b) for a, b in pairs]
+    best = [_match_two(detections, views, a, b, prior) for a, b in pairs]
     first = max(best, key=lambda found: found[1])
     chosen = [list(index) for index in first[0]]
     rest = [k for k in range(len(views)) if len(detections[k]) and k not in first[2]]
-    for k in rest:
+    for k in rest if chosen else ():
         _add_view(chosen, detections, views, k)
     matched = [_vertebra(tuple(index), detections, views) for index in chosen]
     return [each for each in matched if each.residual_mm <= _FARTHEST]
@@ -65,9 +71,13 @@ def _pairs_of_views(detections: Sequence[ViewDetections]) -> list[tuple[int, int
 
 
 def _match_two(
-    detections: Sequence[ViewDetections], views: Sequence[Camera], a: int, b: int
+    detections: Sequence[ViewDetections],
+    views: Sequence[Camera],
+    a: int,
+    b: int,
+    prior: ssm.SpinePrior,
 ) -> tuple[list[tuple[int, ...]], float, tuple[int, int]]:
-    """Match two views: the indices of each vertebra, the saved cost, and the views."""
+    """Match two views: the indices of each vertebra, the total gain, and the views."""
     first, second = detections[a], detections[b]
     gaps, points = _gaps(views[a], first.center, views[b], second.center)
     cost = 0.5 * (gaps / _GAP_SIGMA_MM) ** 2
@@ -77,15 +87,21 @@ def _match_two(
     ]
     ratio = np.log(heights[0]) - np.log(heights[1].T)
     cost += 0.5 * np.minimum((ratio / _SIZE_SIGMA) ** 2, 9.0)
-    cost += _LEVEL_WEIGHT * _level_cost(first.log_level, second.log_level)
-    pairs = ordered_assignment(cost, _UNMATCHED)
-    saved = sum(2.0 * _UNMATCHED - cost[i, j] for i, j in pairs)
+    gain = _log_odds(first.score)[:, None] + _log_odds(second.score)[None] - cost
+    i, j = np.nonzero(gaps <= _WIDEST_GAP * _GAP_SIGMA_MM)
+    candidates = Candidates(points[i, j], gain[i, j], first.log_level[i] + second.log_level[j])
+    chain = best_chain(candidates, prior)
     index = []
-    for i, j in pairs:
+    for place in chain:
         own = [-1] * len(views)
-        own[a], own[b] = i, j
+        own[a], own[b] = int(i[place]), int(j[place])
         index.append(tuple(own))
-    return index, float(saved), (a, b)
+    return index, float(gain[i[chain], j[chain]].sum()), (a, b)
+
+
+def _log_odds(score: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    bounded = np.clip(score, 0.02, 0.98)
+    return np.log(bounded / (1.0 - bounded)) + _EACH
 
 
 def ordered_assignment(cost: Float[np.ndarray, "n m"], unmatched: float) -> list[tuple[int, int]]:
@@ -158,13 +174,6 @@ def _height_mm(
     depth = np.asarray(cameras.depth(view, jnp.asarray(points.reshape(-1, 3), jnp.float32)))
     per_mm = float(view.focal_length[1]) / np.maximum(depth.reshape(points.shape[:2]), 1.0)
     return np.maximum(sides, 1.0)[:, None] / per_mm
-
-
-def _level_cost(
-    first: Float[np.ndarray, "n level"], second: Float[np.ndarray, "m level"]
-) -> Float[np.ndarray, "n m"]:
-    """Minus log probability that two detections have the same level, at most 6."""
-    return np.minimum(-np.log(np.exp(first) @ np.exp(second).T + 1e-9), 6.0)
 
 
 def _add_view(

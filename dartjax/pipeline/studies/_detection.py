@@ -24,6 +24,7 @@ _LEAST_PIXELS = 25
 _SAMPLES = 96  # per ray through a vertebra
 _LATERAL = 0.707  # |x| of the beam in the patient's axes, above which a view is lateral
 _HALF = 0.5
+_NEAR = 0.6  # of a body's side: a detection nearer than this is of that vertebra
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def detector_rows(
     except data.DataError as error:
         nothing = {"kind": "no spine", "reason": str(error)}
         return DetectorRows(views, [nothing], []), found, truths
-    matches, right = _match_rows(spine, truths, partners)
+    matches, right = _match_rows(spine, truths)
     return (
         DetectorRows(views, matches, _landmark_rows(spine, right, known, radiographs)),
         found,
@@ -158,19 +159,13 @@ def _found_row(
     }
 
 
-def _match_rows(
-    spine: FoundSpine, truths: Sequence[ViewTruth], partners: Sequence[Mapping[int, int]]
-) -> tuple[list[Row], dict[str, str]]:
+def _match_rows(spine: FoundSpine, truths: Sequence[ViewTruth]) -> tuple[list[Row], dict[str, str]]:
     """Rows of the matched vertebrae; and the true level of those matched rightly, by name."""
+    nearest = [_nearest_levels(*each) for each in zip(spine.views, truths, strict=True)]
     rows: list[Row] = []
     right: dict[str, str] = {}
-    in_views = [set(_found_levels(*each)) for each in zip(truths, partners, strict=True)]
     for named, vertebra in spine.matched.items():
-        levels = [
-            truths[k].levels[partners[k][i]] if i in partners[k] else None
-            for k, i in enumerate(vertebra.index)
-            if i >= 0
-        ]
+        levels = [nearest[k][i] for k, i in enumerate(vertebra.index) if i >= 0]
         same = len(set(levels)) == 1 and levels[0] is not None
         rows.append(
             {
@@ -185,16 +180,23 @@ def _match_rows(
         )
         if same:
             right[named] = str(levels[0])
-    common = set.intersection(*in_views) if in_views else set()
-    rows += [
-        {"kind": "not matched", "level": level} for level in sorted(common - set(right.values()))
-    ]
+    shown = [{t.levels[j] for j in np.flatnonzero(t.counted)} for t in truths]
+    lost = sorted(set.intersection(*shown) - set(right.values()))
+    rows += [{"kind": "not matched", "level": level} for level in lost]
     return rows, right
 
 
-def _found_levels(truth: ViewTruth, partner: Mapping[int, int]) -> list[str]:
-    """Levels that count and are found in a view."""
-    return [truth.levels[j] for j in partner.values() if truth.counted[j]]
+def _nearest_levels(found: ViewDetections, truth: ViewTruth) -> list[str | None]:
+    """Level of the nearest true body of every detection; None if it is farther than .6 of its
+    mean side."""
+    if not len(truth.levels):
+        return [None] * len(found)
+    away = np.linalg.norm(found.center[:, None] - truth.centers[None], axis=-1)
+    sides = np.ptp(truth.body_boxes.reshape(-1, 2, 2), axis=1).mean(-1)
+    nearest = np.argmin(away, axis=1) if len(found) else np.zeros(0, int)
+    return [
+        truth.levels[j] if away[i, j] <= _NEAR * sides[j] else None for i, j in enumerate(nearest)
+    ]
 
 
 def _landmark_rows(
@@ -279,7 +281,7 @@ def detector_summary(rows: DetectorRows) -> dict[str, float]:
         "center_error_in_bodies": mean("center_error_in_bodies"),
         "level_right_one_view": share(sum(row["level_off"] == 0 for row in found), hits),
         "matched_right": share(right, len(matched)),
-        "matched_of_found": share(right, right + missing),
+        "matched_of_shown": share(right, right + missing),
         "level_right": share(sum(row["level_right"] for row in matched), right),
         "named": share(len(named), right),
         "level_right_of_named": share(sum(row["level_right"] for row in named), len(named)),

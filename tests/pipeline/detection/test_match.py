@@ -75,7 +75,7 @@ def test_every_vertebra_that_two_views_show_is_matched_to_itself(seed):
     views = angled_views(rng, centers.mean(0), (30.0, 150.0))
     kept = rng.random((2, len(levels))) > 0.1
     found = [seen_by(v, levels, centers, rng, k) for v, k in zip(views, kept, strict=True)]
-    matched = match(found, views)
+    matched = match(found, views, PRIOR)
     true = [np.flatnonzero(each) for each in kept]
     pairs = {(true[0][m.index[0]], true[1][m.index[1]]) for m in matched}
     both = np.flatnonzero(kept.all(0))
@@ -91,7 +91,7 @@ def test_a_third_view_adds_to_the_first_two():
     views = angled_views(rng, centers.mean(0), (30.0, 150.0), count=3)
     everything = np.ones(len(levels), bool)
     found = [seen_by(view, levels, centers, rng, everything) for view in views]
-    matched = match(found, views)
+    matched = match(found, views, PRIOR)
     assert [m.index for m in matched] == [(i, i, i) for i in range(len(levels))]
     assert all(m.num_views == 3 and m.residual_mm < 4.0 for m in matched)
 
@@ -105,7 +105,7 @@ def test_one_view_gives_no_vertebra():
     one = seen_by(views[0], levels, centers, rng, everything)
     empty = seen_by(views[1], levels, centers, rng, everything)
     empty = ViewDetections(**{k: v if k == "sacrum" else v[:0] for k, v in vars(empty).items()})
-    assert match([one], views[:1]) == [] and match([one, empty], views) == []
+    assert match([one], views[:1], PRIOR) == [] and match([one, empty], views, PRIOR) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -200,5 +200,5 @@ def test_sums_are_over_the_views_that_show_a_vertebra():
     views = angled_views(rng, centers.mean(0), (30.0, 150.0))
     everything = np.ones(len(levels), bool)
     found = [seen_by(view, levels, centers, rng, everything) for view in views]
-    sums = sums_of_levels(match(found, views), found)
+    sums = sums_of_levels(match(found, views, PRIOR), found)
     np.testing.assert_allclose(sums, 2.0 * np.stack([told(level) for level in levels]))
