@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from dartjax._types import Scalar
+from dartjax._types import Image, Scalar
 from dartjax.models import detector_input
 from dartjax.training._detection_examples import LEAST_EXPOSED, MASK_CELLS, DetectionBatch
 from dartjax.training._randomise import RANDOMISATIONS, randomise
@@ -14,6 +14,9 @@ _LOG_SCALE = (-0.3, 0.3)
 _LOG_ASPECT = 0.06
 _SHIFT = 0.12  # of the field's side
 _MIRRORED = 0.5
+_SHADES = 7  # of a veil, per side of the image
+_MOST_VEIL = 0.25  # standard deviation of a veil, in ranges of the image
+_FINE_ONLY = 0.25  # share of the views without the smooth grey values
 _LEAST_VISIBLE_SIDE = 3.0  # px
 
 
@@ -59,9 +62,22 @@ def random_view_of(
     middle = middle + _SHIFT * side * jax.random.uniform(third, (2,), minval=-1.0)
     signs = jnp.where(jax.random.bernoulli(mirror, _MIRRORED), jnp.array([-1.0, 1.0]), 1.0)
     scale = scale * signs
-    toned = randomise(example.image, RANDOMISATIONS["detector"], key=tone)
+    tones, veil, fine_only = jax.random.split(tone, 3)
+    toned = with_veil(randomise(example.image, RANDOMISATIONS["detector"], key=tones), key=veil)
     example = eqx.tree_at(lambda e: e.image, example, toned)
-    return _shown(example, scale, middle - 0.5 * size / scale, size)
+    image, truth = _shown(example, scale, middle - 0.5 * size / scale, size)
+    dropped = jax.random.bernoulli(fine_only, _FINE_ONLY)
+    return image.at[..., 0].multiply(jnp.where(dropped, 0.0, 1.0)), truth
+
+
+def with_veil(image: Image, *, key: PRNGKeyArray) -> Image:
+    """Add smooth random shades, as of other bodies: where a vertebra is seen through lung, heart or
+    fat differs between people more than in simulated ones."""
+    amount, shades = jax.random.split(key)
+    spread = jnp.quantile(image[::4, ::4], 0.95) - jnp.quantile(image[::4, ::4], 0.05)
+    cells = jax.random.normal(shades, (_SHADES, _SHADES))
+    share = _MOST_VEIL * jax.random.uniform(amount)
+    return image + share * spread * jax.image.resize(cells, image.shape, "cubic")
 
 
 def _shown(
