@@ -10,7 +10,7 @@ from dartjax.models import detector_input
 from dartjax.training._detection_examples import LEAST_EXPOSED, MASK_CELLS, DetectionBatch
 from dartjax.training._randomise import RANDOMISATIONS, randomise
 
-_LOG_SCALE = (-0.3, 0.3)
+_LOG_SCALE = (-0.3, 0.7)  # up to the parts in which a radiograph is searched
 _LOG_ASPECT = 0.06
 _SHIFT = 0.12  # of the field's side
 _MIRRORED = 0.5
@@ -59,7 +59,9 @@ def random_view_of(
     log_scale = jax.random.uniform(first, minval=_LOG_SCALE[0], maxval=_LOG_SCALE[1])
     aspect = _LOG_ASPECT * jax.random.uniform(second, minval=-1.0)
     scale = size / side * jnp.exp(log_scale + jnp.stack([aspect, -aspect]))
-    middle = middle + _SHIFT * side * jax.random.uniform(third, (2,), minval=-1.0)
+    # A magnified view is anywhere in the field.
+    reach = _SHIFT + 0.5 * jnp.maximum(1.0 - jnp.exp(-log_scale), 0.0)
+    middle = middle + reach * side * jax.random.uniform(third, (2,), minval=-1.0)
     signs = jnp.where(jax.random.bernoulli(mirror, _MIRRORED), jnp.array([-1.0, 1.0]), 1.0)
     scale = scale * signs
     tones, veil, fine_only = jax.random.split(tone, 3)

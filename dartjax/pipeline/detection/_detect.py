@@ -26,6 +26,7 @@ from dartjax.pipeline._networks import detector_folder, detector_network
 DETECTED = 0.5  # score of a detection on its own
 DOUBTFUL = 0.12  # score of a detection that counts if another view agrees
 _LONG = 1.4  # ratio of the sides above which an image is searched in square tiles
+_PART = 0.6  # side of a magnified part, in sides of the field
 _STEP = 0.5  # between tiles, in sides of a tile
 _CUT = 0.2  # of a tile's side, beside a border where vertebrae are cut off
 _SAME = 0.5  # IoU of two bodies found in neighbouring tiles
@@ -141,19 +142,25 @@ class _Window(NamedTuple):
 
 def _windows(field: Bool[np.ndarray, "h w"], view: Camera, size: int) -> list[_Window]:
     """Parts, seen by cameras of `size` px a side, in which the exposed field of a radiograph is
-    searched: one around it, or a row of overlapping ones along a long field."""
+    searched: one around it and four magnified ones, or a row of overlapping ones along a long
+    field."""
     rows, columns = np.flatnonzero(field.any(1)), np.flatnonzero(field.any(0))
     low = np.array([columns[0], rows[0]], float)
     sides = np.array([columns[-1] + 1, rows[-1] + 1]) - low
     if sides.max() <= _LONG * sides.min():
-        side, corners = int(sides.max()), [low + 0.5 * (sides - sides.max())]
+        whole = sides.max()
+        first = low + 0.5 * (sides - whole)
+        parts = [(first, int(whole))]
+        side = int(_PART * whole)
+        places = (np.array([u, v]) for u in (0.0, 1.0) for v in (0.0, 1.0))
+        parts += [(first + (whole - side) * place, side) for place in places]
     else:
         side, axis = int(sides.min()), int(np.argmax(sides))
         count = int(np.ceil((sides.max() - side) / (_STEP * side))) + 1
         along = np.linspace(0.0, sides.max() - side, count)
-        corners = [low + at * np.eye(2)[axis] for at in along]
+        parts = [(low + at * np.eye(2)[axis], side) for at in along]
     windows = []
-    for corner in corners:
+    for corner, side in parts:
         part = cameras.crop(view, jnp.asarray(corner, jnp.float32), (side, side))
         # The border of the part that is not one of the field.
         first = np.where(corner > low + 0.5, corner + _CUT * side, -np.inf)
