@@ -33,8 +33,11 @@ def weights_folder(name: str, given: str | None, *, needed: bool = False) -> str
     return str(data.NETWORKS / name) if given in (None, PACKAGED) else given
 
 
-def check_not_trained_on(folder: str, subjects: Sequence[str], name: str) -> None:
-    """Check that the network in a folder was trained on none of the subjects; else DataError."""
+def check_not_trained_on(folder: str | None, subjects: Sequence[str], name: str) -> None:
+    """Check that the network in a folder, if there is one, was trained on none of the subjects;
+    else DataError."""
+    if folder is None:
+        return
     seen = data.read_card(folder)["subjects_included"]
     if leaked := [subject for subject in subjects if data.same_subject(subject, seen)]:
         raise data.DataError(
@@ -98,16 +101,19 @@ def detector_network(folder: str | None) -> tuple[VertebraDetector, PyTree]:
     return net, data.load_weights(folder, like)[0]
 
 
-def landmark_folder(given: str | None) -> str:
-    """Find the folder of the landmark network: the given one, or the packaged one."""
-    return str(data.NETWORKS / "landmarks") if given in (None, PACKAGED) else given
+def landmark_folder(given: str | None) -> str | None:
+    """Find the folder of the landmark network: the given one, or the packaged one. None if there is
+    none: then vertebrae have no landmarks."""
+    packaged = data.NETWORKS / "landmarks"
+    if given not in (None, PACKAGED):
+        return given
+    return str(packaged) if given == PACKAGED or packaged.is_dir() else None
 
 
 @functools.cache
-def landmark_network(folder: str | None) -> tuple[LandmarkNet, PyTree]:
-    """Load the landmark network (None: the packaged one), with its parameters. DataError if they
-    are missing, damaged, or of another network."""
-    folder = landmark_folder(folder)
+def landmark_network(folder: str) -> tuple[LandmarkNet, PyTree]:
+    """Load the landmark network in a folder, with its parameters. DataError if they are missing,
+    damaged, or of another network."""
     _preset(folder, "landmarks")
     net = LandmarkNet(LANDMARK_PRESETS[data.read_card(folder)["network"]])
     like = jax.eval_shape(functools.partial(training.untrained_landmarks, net), jax.random.key(0))

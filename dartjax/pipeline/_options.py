@@ -16,7 +16,7 @@ class ReconstructOptions:
     similarity: str | None = None  # folder of the learned similarity; None: the packaged one
     isolation: str | None = None  # folder of the isolation network; None: the packaged one
     detector: str | None = None  # folder of the detector; None: the packaged one
-    landmarks: str | None = None  # folder of the landmark network; None: the packaged one
+    landmarks: str | None = None  # folder of the landmark network; None: the packaged one, if any
     shape_models: str | None = None  # folder of a set; None: the packaged ones
     exclude: tuple[str, ...] = ()  # subjects on whom no model in use may have been trained
     recover: bool = True  # fit unreliable vertebrae again, from other starts

@@ -163,7 +163,7 @@ def plan_spine(
 
 def _networks_of(tasks: Sequence[Task], method: str) -> tuple[str, ...]:
     """Names of the networks behind a spine."""
-    detected = ("detector", "landmarks") if any(task.found for task in tasks) else ()
+    detected = ("detector",) if any(task.found for task in tasks) else ()
     needed = NEEDED_NETWORK.get(method)
     return (*detected, *([needed] if needed else []))
 

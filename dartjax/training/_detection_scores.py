@@ -144,7 +144,7 @@ def detection_summary(rows: Sequence[dict[str, Any]], least: float = 0.0) -> dic
     hits, missed, false = _counts(rows, least)
     found = [row for row in rows if row["kind"] == "found" and row["score"] >= least]
 
-    def ratio(a: float, b: float) -> float:
+    def ratio(a: int, b: int) -> float:
         return a / b if b else float("nan")
 
     def mean(name: str) -> float:

@@ -24,7 +24,7 @@ def main_of(name):
 
 
 def test_all_can_be_imported_in_one_process():
-    assert len(NAMES) == 26
+    assert len(NAMES) == 29
     assert len({main_of(name) for name in NAMES}) == len(NAMES)
 
 

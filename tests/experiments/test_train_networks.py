@@ -1,4 +1,4 @@
-"""Both networks train on crops, and a training that was stopped has the same curve."""
+"""All networks for one vertebra train on crops; a stopped training has the same curve."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from dartjax import camera, ssm, transforms
-from dartjax.models import ISOLATION_PRESETS, IsolationNet
+from dartjax.models import ISOLATION_PRESETS, LANDMARK_PRESETS, IsolationNet, LandmarkNet
 from dartjax.pipeline import _networks as networks
 from dartjax.registration import stack
 from dartjax.render import SplatOptions, splat, two_compartment
 from dartjax.training import Crops, Schedule
 from dartjax.training import _isolation_task as isolation_task
+from dartjax.training import _landmark_task as landmark_task
 from dartjax.training import _run as training_run
 from dartjax.training import _similarity_task as similarity_task
 from dartjax.training._crops import NUM_VIEWS
@@ -70,11 +71,21 @@ def similarity(crops):
     return networks.untrained_similarity(task.net, jax.random.key(0)), *parts
 
 
+def landmarks(crops):
+    net = LandmarkNet(LANDMARK_PRESETS["smoke"])
+    known = landmark_task.landmark_crops(crops, MODELS)
+    parts = (
+        landmark_task.landmark_training_loss(net),
+        landmark_task.landmark_batches(known, 2, 0),
+    )
+    return landmark_task.untrained_landmarks(net, jax.random.key(0)), *parts
+
+
 def size_of(params):
     return {"score": float(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))}
 
 
-@pytest.mark.parametrize("network", [isolation, similarity])
+@pytest.mark.parametrize("network", [isolation, similarity, landmarks])
 def test_a_training_that_was_stopped_has_the_same_curve(network, crops, tmp_path):
     params, loss, batch_of = network(crops)
     training = training_run.Training(loss, batch_of, size_of, Schedule(4), 0, 2, 9)
@@ -91,3 +102,17 @@ def test_a_training_that_was_stopped_has_the_same_curve(network, crops, tmp_path
         jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True
     ):
         np.testing.assert_array_equal(leaf, other)
+
+
+def test_landmark_crops_have_the_projected_vertebra_and_its_landmarks(crops):
+    known = landmark_task.landmark_crops(crops, MODELS)
+    assert known.landmarks.shape == (2, 10, 3)
+    np.testing.assert_array_equal(known.silhouettes, crops.masks)
+    place = np.arange(2)
+    rows = landmark_task.landmark_rows(
+        net := LandmarkNet(LANDMARK_PRESETS["smoke"]),
+        landmark_task.untrained_landmarks(net, jax.random.key(0)),
+        known,
+    )
+    assert {row["view"] for row in rows} == {0, 1, 2, 3} and len(rows) == 2 * 4 * 10
+    assert known.batch(place, place).image.shape == (2, SIZE, SIZE)

@@ -11,6 +11,7 @@ from dartjax._progress import Progress, no_progress
 from dartjax.camera import Camera
 from dartjax.image import Radiograph
 from dartjax.observations import NUM_LANDMARKS, Detection
+from dartjax.pipeline._networks import landmark_folder
 from dartjax.pipeline.detection._detect import DETECTED, DOUBTFUL, ViewDetections, detect
 from dartjax.pipeline.detection._landmarks import with_landmarks
 from dartjax.pipeline.detection._levels import NamedLevels, name_levels
@@ -51,9 +52,9 @@ def find_spine(
     """Find the vertebrae that at least two of the radiographs show.
 
     `levels` limits the names; `weights` and `landmarks` are folders of the detector and of the
-    landmark network (None: the packaged ones); `exclude` are people whom the population's prior
-    must not have seen. DataError, with the reason, if no vertebra can be reconstructed: no spine
-    in a view, one view only, or views that do not agree.
+    landmark network (None: the packaged ones, if there are any); `exclude` are people whom the
+    population's prior must not have seen. DataError, with the reason, if no vertebra can be
+    reconstructed: no spine in a view, one view only, or views that do not agree.
     """
     views = [radiograph.camera for radiograph in radiographs]
     _check_views(views)
@@ -73,8 +74,9 @@ def find_spine(
     except ValueError as error:
         raise data.DataError(f"{error}: give all levels that may be in view, or none") from error
     detections = [_detection(vertebra, found, views) for vertebra in matched]
-    with progress("landmarks") as step:
-        detections = with_landmarks(radiographs, detections, centers, weights=landmarks, step=step)
+    if (folder := landmark_folder(landmarks)) is not None:
+        with progress("landmarks") as step:
+            detections = with_landmarks(radiographs, detections, centers, weights=folder, step=step)
     return _spine_of(matched, names, centers, found, detections, prior)
 
 

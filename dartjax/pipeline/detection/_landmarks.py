@@ -16,7 +16,7 @@ from dartjax.camera import Camera
 from dartjax.image import Radiograph, resample
 from dartjax.models import LANDMARK_PAIRS, FoundLandmarks, detector_input
 from dartjax.observations import Detection
-from dartjax.pipeline._networks import landmark_folder, landmark_network
+from dartjax.pipeline._networks import landmark_network
 from dartjax.pipeline._starts import detected_centers
 from dartjax.pipeline.detection._detect import exposed_field
 from dartjax.registration import CROP_PIXELS, CROP_WIDTH_MM, detected_crop
@@ -32,13 +32,13 @@ def with_landmarks(
     detections: Sequence[Detection],
     places: Float[np.ndarray, "n 3"],
     *,
-    weights: str | None = None,
+    weights: str,
     step: Step = no_step,
 ) -> list[Detection]:
     """Find the landmarks of detected vertebrae, and finer masks, in every view with a mask.
 
     `places` are their centres (world mm, in the patient's axes), at whose depth a crop is 110 mm
-    wide. `weights` is a folder of `experiments.train_landmarks` (None: the packaged ones).
+    wide. `weights` is a folder of `experiments.train_landmarks`.
     """
     find, scale = _finder(weights)
     fields = [
@@ -60,11 +60,11 @@ def with_landmarks(
 
 
 @functools.cache
-def _finder(weights: str | None) -> tuple[Callable[..., FoundLandmarks], float]:
+def _finder(weights: str) -> tuple[Callable[..., FoundLandmarks], float]:
     """Make the compiled network for a batch of crops, and the factor of its deviations that makes
     those of the validation right."""
     net, params = landmark_network(weights)
-    card = data.read_card(landmark_folder(weights))
+    card = data.read_card(weights)
 
     @jax.jit
     @jax.vmap

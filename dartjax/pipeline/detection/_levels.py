@@ -20,7 +20,7 @@ from dartjax.models import DETECTED_LEVELS
 NAMED_PROBABILITY = 0.9  # least posterior of the names; below, the levels are not named
 _TRUST = 0.5  # exponent of the detector's probabilities, which are not independent
 _RARE = 0.03  # probability of T13, of L6 and of a missing T12
-_NOT_DETECTED = 0.05  # probability that a vertebra between two others was not detected
+_NOT_DETECTED = 0.1  # probability that a vertebra between two others was not detected
 _MOST_SKIPPED = 3  # vertebrae that were not detected between two others
 _SPACING_SIGMA = 0.12  # of the log distance of neighbours: people differ in size and in shape
 _C7_TO_T1_MM = 19.0

@@ -259,7 +259,7 @@ def detector_summary(rows: DetectorRows) -> dict[str, float]:
     named = [row for row in matched if row["named_reliable"] and row["matched_right"]]
     kept = [row for row in rows.landmarks if row["found"]]
 
-    def share(number: float, total: float) -> float:
+    def share(number: float | int, total: int) -> float:
         return number / total if total else float("nan")
 
     def mean(name: str) -> float:

@@ -50,7 +50,7 @@ def scene():
 def run(scene, monkeypatch, **changes):
     radiographs, detection, place = scene
     monkeypatch.setattr(module, "_finder", lambda weights: (answer(**changes), SCALE))
-    return with_landmarks(radiographs, [detection], place[None])[0]
+    return with_landmarks(radiographs, [detection], place[None], weights="none")[0]
 
 
 def test_landmarks_are_in_the_pixels_of_the_radiographs(scene, monkeypatch):
