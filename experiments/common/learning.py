@@ -157,6 +157,11 @@ def subjects_of(crops: Crops) -> list[str]:
     return sorted(set(map(str, crops.subject)))
 
 
+def samples_before(settings: TrainingSettings) -> int:
+    """Return how many samples the weights of --begin were trained with; 0 without them."""
+    return 0 if settings.begin is None else int(data.read_card(settings.begin).get("samples", 0))
+
+
 def _arguments(settings: TrainingSettings, preset: str, seed: int) -> str:
     """Return the flags that determine the weights, with placeholders for folders."""
     given = [f"--preset={preset}", f"--seed={seed}"]

@@ -69,6 +69,8 @@ def _cases(found: Mapping[str, DetectorRows]) -> list[dict[str, Any]]:
 
 
 def _kind(kinds: set[str]) -> str:
+    if not kinds:
+        return "real_xray"  # radiographs alone
     return "synthetic" if kinds == {"synthetic"} else "real_ct_drr"
 
 

@@ -82,7 +82,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
     )
     card["network"] = preset.network
     card["threshold"] = summary["threshold"]
-    card["samples"] = trained.step * preset.batch_size
+    card["samples"] = trained.step * preset.batch_size + learning.samples_before(settings)
     learning.save_weights(ctx.out, settings.asset, trained.params, card)
     detection_figures.draw_detections(
         ctx.out / "detections.png",

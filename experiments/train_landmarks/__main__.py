@@ -94,7 +94,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         commit=record["commit"],
     )
     card["network"] = preset.network
-    card["samples"] = trained.step * preset.batch_size
+    card["samples"] = trained.step * preset.batch_size + learning.samples_before(settings)
     learning.save_weights(ctx.out, settings.asset, trained.params, card)
     detection_figures.draw_kept(ctx.out / "kept.png", rows)
     learning_figures.draw_curves(ctx.out / "curves.png", trained, f"{_NAME}, {ctx.preset}")

@@ -10,7 +10,7 @@ from dartjax import ssm
 from dartjax.pipeline.detection._levels import level_changes
 
 _SPACING_SIGMA = 0.15  # of the log distance of neighbours, with the errors of detected centres
-_SLOPE_SIGMA = (0.25, 0.45)  # of a step from head to foot, to the side and in the sagittal plane
+_SLOPE_SIGMA = (0.35, 0.65)  # of a step from head to foot, to the side and in the sagittal plane
 _LEAST_STEP_MM = 8.0
 _STEP_COST = 0.5  # a vertebra of a chain must be likelier than this
 _LEVEL_TRUST = 0.5  # exponent of the detector's probabilities, which are not independent
