@@ -81,8 +81,7 @@ def case_row(task: Task, estimate: Estimate, seconds: float) -> Row:
     if task.found:
         row["level_named"] = (task.named if task.level_reliable else None) or None
         row["most_likely_level"] = task.named or None
-        row["mask_in_every_view"] = task.mask_in_every_view
-    elif task.tier not in (pipeline.DISTURBED, pipeline.GIVEN):
+    if task.tier not in (pipeline.DISTURBED, pipeline.GIVEN):
         row["common_landmarks"] = task.common_landmarks
         row["mask_in_every_view"] = task.mask_in_every_view
         row["landmark_residual_mm"] = task.landmark_residual_mm

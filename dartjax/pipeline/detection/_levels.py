@@ -18,7 +18,10 @@ from dartjax import ssm
 from dartjax.models import DETECTED_LEVELS
 
 NAMED_PROBABILITY = 0.9  # least posterior of the names; below, the levels are not named
-_TRUST = 0.5  # exponent of the detector's probabilities, which are not independent
+_TRUST = 0.5  # exponent of the detector's probabilities: two views are not independent
+# A detector that takes one level for the next does so all along a column: the evidence of a column
+# counts as that of three vertebrae at most.
+_LOOKS = 3.0
 _RARE = 0.03  # probability of T13, of L6 and of a missing T12
 _NOT_DETECTED = 0.1  # probability that a vertebra between two others was not detected
 _MOST_SKIPPED = 3  # vertebrae that were not detected between two others
@@ -67,30 +70,47 @@ def name_levels(
 def _solved(
     emission: Float[np.ndarray, "n level"], changes: list[Float[np.ndarray, "level level"]]
 ) -> NamedLevels:
-    """Run the forward, backward and Viterbi recursions in logarithms."""
-    count, num_levels = emission.shape
-    forward, best = emission[:1].copy(), emission[0]
-    pointers = []
-    for i in range(1, count):
-        arrive = logsumexp(forward[-1][:, None] + changes[i - 1], axis=0)
-        forward = np.vstack([forward, arrive + emission[i]])
-        scores = best[:, None] + changes[i - 1]
-        pointers.append(np.argmax(scores, axis=0))
-        best = np.max(scores, axis=0) + emission[i]
+    """Find the best names (Viterbi), and their posterior probability (forward and backward
+    recursions, in logarithms) when the evidence counts as a few independent looks."""
+    path = _best_path(emission, changes)
+    doubted = emission * min(1.0, _LOOKS / len(emission))
+    forward, backward = _recursions(doubted, changes)
     total = float(np.asarray(logsumexp(forward[-1])))
-    if not np.isfinite(total):
+    steps = sum(changes[i][path[i], path[i + 1]] for i in range(len(changes)))
+    own = float(doubted[np.arange(len(path)), path].sum() + steps)
+    each = np.exp(forward + backward - total)[np.arange(len(path)), path]
+    names = tuple(DETECTED_LEVELS[i] for i in path)
+    return NamedLevels(names, float(np.exp(own - total)), each)
+
+
+def _best_path(
+    emission: Float[np.ndarray, "n level"], changes: list[Float[np.ndarray, "level level"]]
+) -> list[int]:
+    best, pointers = emission[0], []
+    for own, change in zip(emission[1:], changes, strict=True):
+        scores = best[:, None] + change
+        pointers.append(np.argmax(scores, axis=0))
+        best = np.max(scores, axis=0) + own
+    if not np.isfinite(best.max()):
+        count = len(emission)
         raise ValueError(f"{count} vertebrae cannot be named with the levels that are allowed")
-    backward = np.zeros((count, num_levels))
-    for i in range(count - 2, -1, -1):
-        onward = emission[i + 1] + backward[i + 1]
-        backward[i] = logsumexp(changes[i] + onward[None], axis=1)
     path = [int(np.argmax(best))]
     for pointer in pointers[::-1]:
         path.append(int(pointer[path[-1]]))
-    path = path[::-1]
-    each = np.exp(forward + backward - total)[np.arange(count), path]
-    probability = float(np.exp(np.max(best) - total))
-    return NamedLevels(tuple(DETECTED_LEVELS[i] for i in path), probability, each)
+    return path[::-1]
+
+
+def _recursions(
+    emission: Float[np.ndarray, "n level"], changes: list[Float[np.ndarray, "level level"]]
+) -> tuple[Float[np.ndarray, "n level"], Float[np.ndarray, "n level"]]:
+    """Log probability of all evidence down to each vertebra with its level, and of that below."""
+    forward, backward = emission.copy(), np.zeros_like(emission)
+    for i in range(1, len(emission)):
+        forward[i] += logsumexp(forward[i - 1][:, None] + changes[i - 1], axis=0)
+    for i in range(len(emission) - 2, -1, -1):
+        onward = emission[i + 1] + backward[i + 1]
+        backward[i] = logsumexp(changes[i] + onward[None], axis=1)
+    return forward, backward
 
 
 def level_changes(prior: ssm.SpinePrior) -> list[tuple[int, int, float, float]]:

@@ -1,7 +1,7 @@
 """Study of the detector: what it finds in simulated radiographs of CTs with known vertebrae."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -58,22 +58,27 @@ def detector_rows(
     weights: str | None = None,
     landmarks: str | None = None,
     exclude: Sequence[str] = (),
+    in_body: bool = False,
 ) -> tuple[DetectorRows, list[ViewDetections], list[ViewTruth]]:
     """Compare what is found in the radiographs of a case with its vertebrae. `known` are those
-    with landmarks. The networks are given by their folders (None: the packaged ones)."""
+    with landmarks. The networks are given by their folders (None: the packaged ones). `in_body`:
+    the CT is in a synthetic body, whose own vertebrae are not labelled: what is found above the
+    first and below the last known vertebra does not count."""
     truths = [view_truth(case, radiograph.camera) for radiograph in radiographs]
     found = detect(radiographs, weights=weights)
     partners = [_partners(*each) for each in zip(found, truths, strict=True)]
-    views = []
+    views: list[Row] = []
     for k, radiograph in enumerate(radiographs):
         scene = {"view": k, "lateral": _is_lateral(radiograph.camera)}
-        views += [scene | row for row in _view_rows(found[k], truths[k], partners[k], radiograph)]
+        beyond = _beyond(found[k], truths[k]) if in_body else set[int]()
+        rows = _view_rows(found[k], truths[k], partners[k], radiograph, beyond)
+        views += [scene | row for row in rows]
     try:
         spine = find_spine(radiographs, weights=weights, landmarks=landmarks, exclude=exclude)
     except data.DataError as error:
         nothing = {"kind": "no spine", "reason": str(error)}
         return DetectorRows(views, [nothing], []), found, truths
-    matches, right = _match_rows(spine, truths)
+    matches, right = _match_rows(spine, truths, in_body=in_body)
     return (
         DetectorRows(views, matches, _landmark_rows(spine, right, known, radiographs)),
         found,
@@ -119,8 +124,21 @@ def _partners(found: ViewDetections, truth: ViewTruth) -> dict[int, int]:
     return dict(zip(matched.found.tolist(), matched.true.tolist(), strict=True))
 
 
+def _beyond(found: ViewDetections, truth: ViewTruth) -> set[int]:
+    """Detections above the first and below the last true vertebra of a view."""
+    if not len(truth.levels):
+        return set(range(len(found)))
+    first, last = truth.body_boxes[:, 1].min(), truth.body_boxes[:, 3].max()
+    outside = (found.center[:, 1] < first) | (found.center[:, 1] > last)
+    return set(np.flatnonzero(outside).tolist())
+
+
 def _view_rows(
-    found: ViewDetections, truth: ViewTruth, partner: Mapping[int, int], radiograph: Radiograph
+    found: ViewDetections,
+    truth: ViewTruth,
+    partner: Mapping[int, int],
+    radiograph: Radiograph,
+    beyond: Collection[int] = (),
 ) -> list[Row]:
     of_truth = {j: i for i, j in partner.items()}
     in_view = int(truth.counted.sum())
@@ -132,7 +150,7 @@ def _view_rows(
         if j in of_truth:
             row |= {"kind": "found"} | _found_row(found, of_truth[j], truth, j, radiograph)
         rows.append(row)
-    false = [i for i in range(len(found)) if i not in partner]
+    false = [i for i in range(len(found)) if i not in partner and i not in beyond]
     rows += [{"kind": "false", "score": float(found.score[i]), "in_view": in_view} for i in false]
     return rows
 
@@ -159,13 +177,17 @@ def _found_row(
     }
 
 
-def _match_rows(spine: FoundSpine, truths: Sequence[ViewTruth]) -> tuple[list[Row], dict[str, str]]:
+def _match_rows(
+    spine: FoundSpine, truths: Sequence[ViewTruth], *, in_body: bool = False
+) -> tuple[list[Row], dict[str, str]]:
     """Rows of the matched vertebrae; and the true level of those matched rightly, by name."""
     nearest = [_nearest_levels(*each) for each in zip(spine.views, truths, strict=True)]
     rows: list[Row] = []
     right: dict[str, str] = {}
     for named, vertebra in spine.matched.items():
         levels = [nearest[k][i] for k, i in enumerate(vertebra.index) if i >= 0]
+        if in_body and not any(levels):
+            continue  # a vertebra of the synthetic body
         same = len(set(levels)) == 1 and levels[0] is not None
         rows.append(
             {
@@ -330,7 +352,13 @@ def evaluate_detector(
     pictures: list[PictureOfView] = []
     for number, (known, radiographs) in enumerate(_scenes(case, pairs, views, seed, surroundings)):
         rows, found, truths = detector_rows(
-            case, known, radiographs, weights=weights, landmarks=landmarks, exclude=people
+            case,
+            known,
+            radiographs,
+            weights=weights,
+            landmarks=landmarks,
+            exclude=people,
+            in_body=surroundings != "none",
         )
         angle = simulation.pair_angles_deg([r.camera for r in radiographs])[0]
         parts.append(_with_scene(rows, {"scene": number, "angle_deg": angle}))
