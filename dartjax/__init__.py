@@ -57,8 +57,9 @@ def reconstruct(
 
     `radiographs` are line-integral images with their cameras (`data.load_radiographs`): one or
     more views of one patient, of any sizes, head up, whose world axes are about the patient's
-    (RAS+). The packaged networks find the vertebrae, match them between the views, and name them;
-    `levels` then limits the names (docs/detection.md).
+    (RAS+). The packaged detector finds the vertebrae, matches them between the views, and names
+    them; `levels` then limits the names. It is not trained to the end: expect wrong and missing
+    vertebrae, and a warning (docs/detection.md).
 
     Or the caller says, by level, what was seen of a vertebra (`observations`: a `Detection` in
     whole radiographs, or `Observations` in crops), where it roughly is (`starts`: T_world_vertebra

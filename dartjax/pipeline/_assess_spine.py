@@ -28,7 +28,7 @@ class AssessedAnswers(NamedTuple):
     estimates: list[Estimate]
     abstentions: list[str]  # reason to abstain; "" if the estimate is accepted
     # None without an estimate, or for a learned objective. The probability is NaN where the failure
-    # model does not apply: a vertebra without a mask in every view, another recipe.
+    # model does not apply: no mask in every view, found by a network, another recipe.
     assessments: list[QualityAssessment | None]
 
 
@@ -57,7 +57,9 @@ def assess_spine(
     )
     fitted = _Fitted(tasks, answers, rendered_neighbours(tasks, answers, method), fit_options)
     answered = [i for i, reason in enumerate(abstentions) if not reason]
-    known = [i for i in answered if applies and tasks[i].mask_in_every_view]
+    # The model was fitted to simulated detections, not to those of a network.
+    usable = [task.mask_in_every_view and not task.found for task in tasks]
+    known = [i for i in answered if applies and usable[i]]
     found = _recovered(fitted.only(known), stored, options, step)
     reasons = abstention_reasons(found.assessments, stored.threshold)
     for i, answer, assessment, reason in zip(

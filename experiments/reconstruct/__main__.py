@@ -216,7 +216,7 @@ def _assessor(case: data.Case, study: pipeline.Study) -> pipeline.Assessor | Non
 
     The failure model holds for simulated detections, and for subjects it was not fitted on.
     """
-    if study.observations == "disturbed":
+    if study.observations != "simulated":
         return None
     stored = data.load_failure_model()
     is_known = data.includes_subject(stored.card, case.subject)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dartjax import camera as cameras
+from dartjax import data
 from dartjax._progress import Progress, no_progress
 from dartjax.image import Radiograph
 from dartjax.observations import NUM_LANDMARKS, Detection
@@ -21,6 +22,7 @@ from dartjax.simulation import TrueVertebra
 
 # Errors of starts on the curve of the centres: turn (rad) and shift (mm), about x, y and z.
 _CURVE_SIGMA = np.array([0.12, 0.12, 0.2, 4.0, 4.0, 4.0])
+_TRUSTED_F1 = 0.95  # of a detector whose vertebrae need no warning
 _SAME_VERTEBRA_MM = 15.0  # largest distance of a found centre from the true one
 MISSED = "no vertebra was found here in both views"
 
@@ -56,8 +58,23 @@ def found_tasks(
         )
         for task in tasks
     ]
+    warnings = [*warnings, *found.warnings, *_doubt(options.detector)]
+    if not told or landmark_folder(options.landmarks) is None:
+        return told, warnings
     with progress("starts") as step:
-        return improve_starts(told, _CURVE_SIGMA, step=step), [*warnings, *found.warnings]
+        return improve_starts(told, _CURVE_SIGMA, step=step), warnings
+
+
+def _doubt(detector: str | None) -> list[str]:
+    """Warn of a detector that often finds the wrong place."""
+    f1 = float(data.read_card(detector_folder(detector))["quality"]["f1"])
+    if f1 >= _TRUSTED_F1:
+        return []
+    return [
+        f"the detector is not trained to the end (F1 {f1:.2f} on its validation): vertebrae may be "
+        "wrong or missing, and their failure probability is unknown; compare every surface with "
+        "the radiographs, or give starts"
+    ]
 
 
 def tasks_of_truths(
