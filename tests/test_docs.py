@@ -35,6 +35,7 @@ ELSEWHERE = (
     "dartjax.data.cohorts",
     "dartjax.data.formats",
     "dartjax.data.packaged",
+    "dartjax.pipeline.detection",
     "dartjax.pipeline.studies",
 )
 

@@ -79,7 +79,7 @@ def suppress_duplicates(
 
 
 def roi_align(
-    features: Float[Array, "h w c"], boxes: Boxes, size: int, stride: int, samples: int = 2
+    features: Float[Array, "h w c"], boxes: Boxes, size: int, stride: float | int, samples: int = 2
 ) -> Float[Array, "box size size c"]:
     """Pool the features inside boxes (RoIAlign, He et al. 2017) as two matrix products per box.
 
@@ -100,7 +100,7 @@ def _sample_weights(
     size: int,
     samples: int,
     length: int,
-    stride: int,
+    stride: float | int,
 ) -> Float[Array, "box size length"]:
     """Compute the weights of a map's rows (or columns) in the cells of each box."""
     steps = (jnp.arange(size * samples) + 0.5) / (size * samples)

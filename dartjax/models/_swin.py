@@ -186,7 +186,7 @@ class SwinTransformer(nn.Module):
             maps.append(x)
         return [*maps[:-1], nn.LayerNorm(name="norm")(maps[-1])]
 
-    def _tokens(self, image: Features) -> Features:
+    def _tokens(self, image: Features) -> Float[Array, "_ _ _"]:
         """Embed every patch: linearly as published, or by convolutions of stride 2 (Xiao et al.
         2021, Early convolutions help transformers see better)."""
         config = self.config

@@ -61,9 +61,12 @@ def check_networks(folders: Mapping[str, str | None], subjects: Sequence[str]) -
             check_not_trained_on(folder, subjects, name)
 
 
-def load_network(name: str, folder: str) -> tuple[IsolationNet | MultiViewSimilarity, PyTree]:
-    """Load the network of that name, `isolation` or `similarity`, with its parameters. DataError
-    if they are missing, damaged, or of the other network."""
+Network = VertebraDetector | LandmarkNet | IsolationNet | MultiViewSimilarity
+
+
+def load_network(name: str, folder: str) -> tuple[Network, PyTree]:
+    """Load the network of that name, `detector`, `landmarks`, `isolation` or `similarity`, with its
+    parameters. DataError if they are missing, damaged, or of another network."""
     return _LOADERS[name](folder)
 
 
@@ -120,7 +123,12 @@ def landmark_network(folder: str) -> tuple[LandmarkNet, PyTree]:
     return net, data.load_weights(folder, like)[0]
 
 
-_LOADERS = {"isolation": isolation_network, "similarity": similarity_network}
+_LOADERS = {
+    "detector": detector_network,
+    "isolation": isolation_network,
+    "landmarks": landmark_network,
+    "similarity": similarity_network,
+}
 
 
 def untrained_similarity(net: MultiViewSimilarity, key: jax.Array) -> PyTree:

@@ -128,7 +128,7 @@ def _check_found(
     if any(bright):
         raise data.DataError(
             f"radiograph {empty[bright.index(True)] + 1} is inverted (bone is dark): read it with "
-            'pixels="intensity" (--pixels=intensity)'
+            'pixels="intensity"'
         )
     raise data.DataError(
         f"no vertebra was found in radiograph {', '.join(str(k + 1) for k in empty)}: it must "

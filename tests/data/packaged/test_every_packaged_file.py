@@ -14,7 +14,7 @@ from dartjax.data.packaged import _morphometry
 
 ASSETS = Path(dartjax.__file__).parent / "assets"
 SETS = sorted(card.parent for card in (ASSETS / "ssm").glob("*/card.json"))
-NETWORKS = ("isolation", "similarity")
+NETWORKS = ("detector", "isolation", "similarity")
 
 
 class Opened:
