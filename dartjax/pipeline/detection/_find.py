@@ -127,8 +127,8 @@ def _check_found(
     bright = [len(each) >= _A_SPINE for each in detect(negatives, weights=weights)]
     if any(bright):
         raise data.DataError(
-            f"radiograph {empty[bright.index(True)] + 1} is inverted (bone is dark): read it with "
-            'pixels="intensity"'
+            f"no vertebra was found in radiograph {empty[bright.index(True)] + 1}, but in its "
+            'negative: if bone is dark in it, read it with pixels="intensity"'
         )
     raise data.DataError(
         f"no vertebra was found in radiograph {', '.join(str(k + 1) for k in empty)}: it must "

@@ -139,7 +139,7 @@ def test_an_inverted_radiograph_is_told(network, monkeypatch):
     inverted = from_two_sides(
         Radiograph(-radiograph(100, 100, (30, 40, 54, 60)).image, seen.camera)
     )
-    with pytest.raises(data.DataError, match="radiograph 1 is inverted"):
+    with pytest.raises(data.DataError, match="in radiograph 1, but in its negative"):
         find_spine(inverted)
 
 
