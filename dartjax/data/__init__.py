@@ -91,6 +91,7 @@ from dartjax.data.cohorts import surface_of as surface_of
 from dartjax.data.cohorts import unpack_masks as unpack_masks
 from dartjax.data.cohorts import verse_small as verse_small
 from dartjax.data.cohorts import xray_loader as xray_loader
+from dartjax.data.formats import MIN_ANGLE_DEG as MIN_ANGLE_DEG
 from dartjax.data.formats import NEEDLE_RADIUS_MM as NEEDLE_RADIUS_MM
 from dartjax.data.formats import RECORD_FIELDS as RECORD_FIELDS
 from dartjax.data.formats import SUFFIXES as SUFFIXES
@@ -98,6 +99,7 @@ from dartjax.data.formats import InitialEstimate as InitialEstimate
 from dartjax.data.formats import Kind as Kind
 from dartjax.data.formats import PlannedPaths as PlannedPaths
 from dartjax.data.formats import angle_between as angle_between
+from dartjax.data.formats import angle_from_parallel as angle_from_parallel
 from dartjax.data.formats import camera_entry as camera_entry
 from dartjax.data.formats import check_views as check_views
 from dartjax.data.formats import hu_to_attenuation as hu_to_attenuation

@@ -58,7 +58,7 @@ class FoundLandmarks(eqx.Module):
     """Landmarks and mask of one vertebra. Pixels of the crop."""
 
     landmarks: Float[Array, "10 2"]
-    log_sigma: Float[Array, " 10"]  # log of the expected |error| per axis, px
+    log_sigma: Float[Array, " 10"]  # log of the standard deviation per axis, px
     swapped: Float[Array, " 3"]  # logit that left and right are exchanged, of LANDMARK_PAIRS
     heat: Float[Array, "10 m m"]  # logits
     mask: Float[Array, "m m"]  # logits

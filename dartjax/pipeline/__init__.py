@@ -105,6 +105,7 @@ from dartjax.pipeline.studies import CameraMisplacement as CameraMisplacement
 from dartjax.pipeline.studies import DetectorRows as DetectorRows
 from dartjax.pipeline.studies import FailureTrials as FailureTrials
 from dartjax.pipeline.studies import FractureAnswer as FractureAnswer
+from dartjax.pipeline.studies import LabelledVertebrae as LabelledVertebrae
 from dartjax.pipeline.studies import PictureOfView as PictureOfView
 from dartjax.pipeline.studies import Repair as Repair
 from dartjax.pipeline.studies import RobustnessScene as RobustnessScene
@@ -128,6 +129,7 @@ from dartjax.pipeline.studies import fracture_cases as fracture_cases
 from dartjax.pipeline.studies import fracture_tasks as fracture_tasks
 from dartjax.pipeline.studies import join_failure_trials as join_failure_trials
 from dartjax.pipeline.studies import joined_rows as joined_rows
+from dartjax.pipeline.studies import labelled_vertebrae as labelled_vertebrae
 from dartjax.pipeline.studies import landmark_errors as landmark_errors
 from dartjax.pipeline.studies import load_failure_trials as load_failure_trials
 from dartjax.pipeline.studies import only_levels as only_levels

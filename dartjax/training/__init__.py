@@ -13,8 +13,11 @@ from dartjax.training._detection import center_targets as center_targets
 from dartjax.training._detection import detection_loss as detection_loss
 from dartjax.training._detection import disturbed_boxes as disturbed_boxes
 from dartjax.training._detection import mask_in_boxes as mask_in_boxes
+from dartjax.training._detection_examples import LEAST_EXPOSED as LEAST_EXPOSED
+from dartjax.training._detection_examples import LEAST_PIXELS as LEAST_PIXELS
 from dartjax.training._detection_examples import DetectionBatch as DetectionBatch
 from dartjax.training._detection_examples import DetectionExamples as DetectionExamples
+from dartjax.training._detection_examples import box_around as box_around
 from dartjax.training._detection_examples import detection_batches as detection_batches
 from dartjax.training._detection_examples import example_of as example_of
 from dartjax.training._detection_examples import load_detection_examples as load_detection_examples
@@ -50,6 +53,7 @@ from dartjax.training._isolation_task import isolation_training_loss as isolatio
 from dartjax.training._isolation_task import isolation_validation as isolation_validation
 from dartjax.training._jitter import Jitter as Jitter
 from dartjax.training._jitter import jittered as jittered
+from dartjax.training._landmark_task import LATERAL_BEAM as LATERAL_BEAM
 from dartjax.training._landmark_task import LandmarkBatch as LandmarkBatch
 from dartjax.training._landmark_task import LandmarkCrops as LandmarkCrops
 from dartjax.training._landmark_task import landmark_batches as landmark_batches

@@ -22,7 +22,7 @@ from dartjax.models import DETECTED_LEVELS
 MOST_VERTEBRAE = len(DETECTED_LEVELS)
 MASK_CELLS = 56  # per side of a box: a mask is stored in these cells
 LEAST_EXPOSED = 1.0 / 3.0  # share of a vertebra that makes it ground truth
-_LEAST_PIXELS = 25
+LEAST_PIXELS = 25  # of a vertebra in view
 _BELOW = 1.2  # from the lowest vertebra to the sacrum, in distances of the two lowest ones
 
 
@@ -134,7 +134,7 @@ def example_of(record: dict[str, np.ndarray]) -> dict[str, Any]:
     }
     seen = [i for i in range(len(record["labels"])) if _is_seen(record, i)]
     for place, i in enumerate(seen[:n]):
-        box = _box_of(record["masks"][i])
+        box = box_around(record["masks"][i])
         example["level"][place] = DETECTED_LEVELS.index(anatomy.level_of(int(record["labels"][i])))
         example["box"][place] = box
         example["body_box"][place] = record["body_boxes"][i]
@@ -148,12 +148,13 @@ def _is_seen(record: dict[str, np.ndarray], i: int) -> bool:
     label = int(record["labels"][i])
     if label == 0 or anatomy.level_of(label) not in DETECTED_LEVELS:
         return False
-    is_large = record["masks"][i].sum() >= _LEAST_PIXELS
+    is_large = record["masks"][i].sum() >= LEAST_PIXELS
     is_exposed = record["exposed_share"][i] >= LEAST_EXPOSED
     return bool(is_large and is_exposed and np.isfinite(record["body_boxes"][i]).all())
 
 
-def _box_of(mask: np.ndarray) -> Float[np.ndarray, "4"]:
+def box_around(mask: np.ndarray) -> Float[np.ndarray, "4"]:
+    """Compute the box around a mask (h, w) that is not empty: u0, v0, u1, v1."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 

@@ -30,7 +30,7 @@ _JITTER = Jitter(roll_rad=0.12, zoom=0.08, shift_px=5.0)
 _CUT, _DEEPEST_CUT = 0.15, 0.35  # chance that a side is not exposed, and how much of the crop
 _VIEWS = (0, 1, 2, 3)  # of every held-out vertebra
 _AT_ONCE = 16
-_LATERAL = 0.707  # |x| of the beam in the patient's axes, above which a view is lateral
+LATERAL_BEAM = 0.707  # |x| of the beam in the patient's axes, above which a view is lateral
 
 
 class LandmarkBatch(eqx.Module):
@@ -230,7 +230,7 @@ def _rows(
             "subject": str(crops.crops.subject[vertebra]),
             "level": LEVELS[crops.crops.level[vertebra]],
             "view": view,
-            "lateral": bool(abs(shown.view[i, 2, 0]) > _LATERAL),
+            "lateral": bool(abs(shown.view[i, 2, 0]) > LATERAL_BEAM),
             "mask_dice": _dice(np.asarray(found.mask[i]) > 0.0, np.asarray(shown.mask[i])),
         }
         rows += [

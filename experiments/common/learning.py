@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import PyTree
@@ -11,6 +11,17 @@ from dartjax import data, ssm, training
 from dartjax.cli import launch
 from dartjax.training import Crops, Trained, Training
 from experiments.common.learning_settings import LearningSettings, TrainingSettings
+
+
+class NetworkPreset(NamedTuple):
+    """Network, length and batch size of a training."""
+
+    network: str
+    num_steps: int
+    batch_size: int
+    validate_every: int
+    learning_rate: float = 2e-3
+
 
 CROPS_SOURCE = "--cohort=COHORT --crops=CROPS"  # flags of the trainings on crops
 
@@ -157,9 +168,14 @@ def subjects_of(crops: Crops) -> list[str]:
     return sorted(set(map(str, crops.subject)))
 
 
-def samples_before(settings: TrainingSettings) -> int:
-    """Return how many samples the weights of --begin were trained with; 0 without them."""
-    return 0 if settings.begin is None else int(data.read_card(settings.begin).get("samples", 0))
+def network_of_card(
+    preset: NetworkPreset, settings: TrainingSettings, trained: Trained
+) -> dict[str, Any]:
+    """Make the part of a card that names the network, and counts the samples it was trained with,
+    those of --begin included."""
+    before = {} if settings.begin is None else data.read_card(settings.begin)
+    samples = trained.step * preset.batch_size + int(before.get("samples", 0))
+    return {"network": preset.network, "samples": samples}
 
 
 def _arguments(settings: TrainingSettings, preset: str, seed: int) -> str:

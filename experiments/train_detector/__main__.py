@@ -10,7 +10,7 @@ every step. A run that was killed continues from
 its checkpoint. Writes weights.npz, card.json, curves.png and detections.png.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,23 +23,11 @@ from experiments.common import detection_figures, learning, learning_figures
 from experiments.train_detector.settings import Settings
 
 _NAME = "detector"
-
-
-class Preset(NamedTuple):
-    """Network, length and batch size of a training."""
-
-    network: str  # of DETECTOR_PRESETS
-    num_steps: int
-    batch_size: int
-    validate_every: int
-    learning_rate: float = 2e-3
-
-
 PRESETS = {
-    "smoke": Preset("smoke", 20, 2, 10),
-    "cpu": Preset("nano", 50000, 8, 500, 1.5e-3),
-    "h200": Preset("tiny", 30000, 64, 1000, 5e-4),
-    "paper": Preset("base", 100000, 32, 2000, 2e-4),
+    "smoke": learning.NetworkPreset("smoke", 20, 2, 10),
+    "cpu": learning.NetworkPreset("nano", 50000, 8, 500, 1.5e-3),
+    "h200": learning.NetworkPreset("tiny", 30000, 64, 1000, 5e-4),
+    "paper": learning.NetworkPreset("base", 100000, 32, 2000, 2e-4),
 }
 
 
@@ -80,9 +68,8 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         seed=ctx.seed,
         commit=record["commit"],
     )
-    card["network"] = preset.network
+    card |= learning.network_of_card(preset, settings, trained)
     card["threshold"] = summary["threshold"]
-    card["samples"] = trained.step * preset.batch_size + learning.samples_before(settings)
     learning.save_weights(ctx.out, settings.asset, trained.params, card)
     detection_figures.draw_detections(
         ctx.out / "detections.png",

@@ -11,8 +11,6 @@ that was killed continues from its checkpoint (--work) if the same command is gi
 weights.npz, card.json, curves.png and kept.png, the error against the share of landmarks kept.
 """
 
-from typing import NamedTuple
-
 import jax
 import numpy as np
 
@@ -24,23 +22,11 @@ from experiments.common import detection_figures, learning, learning_figures
 from experiments.train_landmarks.settings import Settings
 
 _NAME = "landmarks"
-
-
-class Preset(NamedTuple):
-    """Network, length and batch size of a training."""
-
-    network: str  # of LANDMARK_PRESETS
-    num_steps: int
-    batch_size: int
-    validate_every: int
-    learning_rate: float = 2e-3
-
-
 PRESETS = {
-    "smoke": Preset("smoke", 20, 4, 10),
-    "cpu": Preset("nano", 20000, 16, 500, 1.5e-3),
-    "h200": Preset("tiny", 30000, 64, 1000, 5e-4),
-    "paper": Preset("base", 100000, 64, 2000, 2e-4),
+    "smoke": learning.NetworkPreset("smoke", 20, 4, 10),
+    "cpu": learning.NetworkPreset("nano", 20000, 16, 500, 1.5e-3),
+    "h200": learning.NetworkPreset("tiny", 30000, 64, 1000, 5e-4),
+    "paper": learning.NetworkPreset("base", 100000, 64, 2000, 2e-4),
 }
 
 
@@ -93,8 +79,7 @@ def main(ctx: launch.RunContext, settings: Settings) -> None:
         seed=ctx.seed,
         commit=record["commit"],
     )
-    card["network"] = preset.network
-    card["samples"] = trained.step * preset.batch_size + learning.samples_before(settings)
+    card |= learning.network_of_card(preset, settings, trained)
     learning.save_weights(ctx.out, settings.asset, trained.params, card)
     detection_figures.draw_kept(ctx.out / "kept.png", rows)
     learning_figures.draw_curves(ctx.out / "curves.png", trained, f"{_NAME}, {ctx.preset}")

@@ -49,5 +49,7 @@ from dartjax.data.formats._radiographs import FULL_SCALE as FULL_SCALE
 from dartjax.data.formats._radiographs import Kind as Kind
 from dartjax.data.formats._radiographs import load_radiograph as load_radiograph
 from dartjax.data.formats._radiographs import load_radiographs as load_radiographs
+from dartjax.data.formats._views import MIN_ANGLE_DEG as MIN_ANGLE_DEG
 from dartjax.data.formats._views import angle_between as angle_between
+from dartjax.data.formats._views import angle_from_parallel as angle_from_parallel
 from dartjax.data.formats._views import check_views as check_views

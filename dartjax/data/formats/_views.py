@@ -51,7 +51,7 @@ def check_views(
         return [*doubts, "only one view: the position along its beam is nearly unknown"]
     pairs = itertools.combinations(enumerate(cameras, 1), 2)
     angles = [(angle_between(a, b), i, j) for (i, a), (j, b) in pairs]
-    near = [pair for pair in angles if _angle_from_parallel(pair[0]) < MIN_ANGLE_DEG]
+    near = [pair for pair in angles if angle_from_parallel(pair[0]) < MIN_ANGLE_DEG]
     return [*doubts, *(_near_parallel(*pair) for pair in near)]
 
 
@@ -72,7 +72,7 @@ def _doubtful(number: int, camera: Camera) -> str:
     )
 
 
-def _angle_from_parallel(angle_deg: float) -> float:
+def angle_from_parallel(angle_deg: float) -> float:
     return min(angle_deg, 180.0 - angle_deg)
 
 

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dartjax import ssm
-from dartjax.pipeline.detection._levels import level_changes
+from dartjax.pipeline.detection._levels import LEVEL_TRUST, level_changes
 
 _SPACING_SIGMA = 0.15  # of the log distance of neighbours, with the errors of detected centres
 _SLOPE_SIGMA = (0.35, 0.65)  # of a step from head to foot, to the side and in the sagittal plane
 _LEAST_STEP_MM = 8.0
 _STEP_COST = 0.5  # a vertebra of a chain must be likelier than this
-_LEVEL_TRUST = 0.5  # exponent of the detector's probabilities, which are not independent
+_MOST_OF_A_LEVEL = 3.0  # log odds that a level adds or takes at most
 
 
 class Candidates(NamedTuple):
@@ -30,8 +30,8 @@ def best_chain(candidates: Candidates, prior: ssm.SpinePrior) -> list[int]:
     levels). Empty if no candidate has a gain."""
     order = np.argsort(-candidates.places[:, 2], kind="stable")
     places, changes = candidates.places[order], level_changes(prior)
-    relative = candidates.log_level[order] - candidates.log_level.mean(axis=1, keepdims=True)[order]
-    own = candidates.gain[order][:, None] + _LEVEL_TRUST * _above_chance(relative) - _STEP_COST
+    own = candidates.gain[order][:, None] - _STEP_COST
+    own = own + LEVEL_TRUST * _above_chance(candidates.log_level[order])
     best, before = own.copy(), np.full((*own.shape, 2), -1)
     for q in range(1, len(places)):
         arrive, source = _arrivals(best[:q], places[:q], places[q], changes)
@@ -49,11 +49,10 @@ def best_chain(candidates: Candidates, prior: ssm.SpinePrior) -> list[int]:
 
 
 def _above_chance(log_level: Float[np.ndarray, "n level"]) -> Float[np.ndarray, "n level"]:
-    """Log probability of each level relative to a uniform one; a level is worth at most what it is
-    wrong."""
+    """Log of the probability of each level over that of a guess, bounded on both sides."""
     shares = np.exp(log_level - log_level.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
-    return np.clip(np.log(shares * shares.shape[1] + 1e-9), -3.0, 3.0)
+    return np.clip(np.log(shares * shares.shape[1] + 1e-9), -_MOST_OF_A_LEVEL, _MOST_OF_A_LEVEL)
 
 
 def _arrivals(

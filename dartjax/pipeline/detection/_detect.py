@@ -39,7 +39,7 @@ _FLAT = 1e-3  # range of a line of pixels outside the field, in ranges of the im
 class ViewDetections:
     """Vertebrae found in one radiograph, from top to bottom; pixels of the radiograph."""
 
-    score: Float[np.ndarray, " n"]  # 0 to 1; .5 where detections are right half of the time
+    score: Float[np.ndarray, " n"]  # 0 to 1; .5 is the threshold of the best F1
     box: Float[np.ndarray, "n 4"]
     body_box: Float[np.ndarray, "n 4"]
     center: Float[np.ndarray, "n 2"]  # of the body
@@ -82,17 +82,19 @@ def detect(
 ) -> list[ViewDetections]:
     """Find the vertebrae in every radiograph, each on its own.
 
-    Images of any size and grey convention, with the patient's head up; a long image is searched in
-    overlapping square tiles. `weights` is a folder of `experiments.train_detector` (None: the
-    packaged ones). The score .5 is the threshold of the best F1 on the validation of the network;
-    lower ones are doubtful detections. An image without a vertebra gives no detections.
+    Images of any size and grey convention, with the patient's head up. A radiograph is searched as
+    a whole and in four magnified parts, a long one in overlapping square tiles. `weights` is a
+    folder of `experiments.train_detector` (None: the packaged ones). The score .5 is the threshold
+    of the best F1 on the validation of the network; lower ones are doubtful detections. An image
+    without a vertebra gives no detections.
     """
     net, find = _finder(weights)
     threshold = float(data.read_card(detector_folder(weights))["threshold"])
     found = []
     for radiograph in radiographs:
-        field = exposed_field(np.asarray(radiograph.image))
-        windows = _windows(field, radiograph.camera, net.config.image_size)
+        inside = exposed_field(np.asarray(radiograph.image))
+        field = Radiograph(jnp.asarray(inside, jnp.float32), radiograph.camera)
+        windows = _windows(inside, radiograph.camera, net.config.image_size)
         parts = [_find_in(radiograph, field, window, find) for window in windows]
         found.append(_merged([_rescaled(part, threshold) for part in parts], least_score))
         step(f"{len(found[-1])} vertebrae")
@@ -171,15 +173,14 @@ def _windows(field: Bool[np.ndarray, "h w"], view: Camera, size: int) -> list[_W
 
 def _find_in(
     radiograph: Radiograph,
-    field: Bool[np.ndarray, "h w"],
+    field: Radiograph,
     window: _Window,
     find: Callable[..., FoundVertebrae],
 ) -> ViewDetections:
-    """Find the vertebrae in one part, and convert their pixels to those of the radiograph."""
-    mask = Radiograph(jnp.asarray(field, jnp.float32), radiograph.camera)
-    seen = np.asarray(resample(mask, window.camera).image)
-    image = resample(radiograph, window.camera).image
-    found = jax.device_get(find(image, jnp.asarray(seen > _INSIDE, jnp.float32)))
+    """Find the vertebrae in one part, and convert their pixels to those of the radiograph. `field`
+    is 1 where the radiograph is exposed."""
+    exposed = (resample(field, window.camera).image > _INSIDE).astype(jnp.float32)
+    found = jax.device_get(find(resample(radiograph, window.camera).image, exposed))
 
     def full(pixels: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
         pairs = np.asarray(pixels, float).reshape(len(pixels), -1, 2)

@@ -1,6 +1,7 @@
 """From radiographs to the observations and starts of the vertebrae that they show."""
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -20,7 +21,6 @@ from dartjax.pipeline.detection._poses import curve_poses
 from dartjax.ssm import SpinePrior
 from dartjax.transforms import SE3
 
-MIN_ANGLE_DEG = 20.0  # wanted between two views
 _LEAST_ANGLE_DEG = 8.0  # below it, depth is a matter of luck
 _A_SPINE = 3  # vertebrae that are found in a negative only if it is the true image
 
@@ -106,10 +106,10 @@ def _check_views(views: Sequence[Camera]) -> None:
     if len(views) < 2:
         raise data.DataError(
             "one radiograph does not give the depth of a vertebra: give two or more, at least "
-            f"{MIN_ANGLE_DEG:.0f} degrees apart, or the starts of the vertebrae"
+            f"{data.MIN_ANGLE_DEG:.0f} degrees apart, or the starts of the vertebrae"
         )
-    beams = np.stack([np.asarray(view.beam, float) for view in views])
-    largest = float(np.degrees(np.arccos(np.clip(np.abs(beams @ beams.T).min(), 0.0, 1.0))))
+    pairs = itertools.combinations(views, 2)
+    largest = max(data.angle_from_parallel(data.angle_between(a, b)) for a, b in pairs)
     if largest < _LEAST_ANGLE_DEG:
         raise data.DataError(
             f"all radiographs are taken along the same line (within {largest:.0f} degrees), which "

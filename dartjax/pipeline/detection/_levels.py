@@ -18,7 +18,7 @@ from dartjax import ssm
 from dartjax.models import DETECTED_LEVELS
 
 NAMED_PROBABILITY = 0.9  # least posterior of the names; below, the levels are not named
-_TRUST = 0.5  # exponent of the detector's probabilities: two views are not independent
+LEVEL_TRUST = 0.5  # exponent of the detector's probabilities: two views are not independent
 # A detector that takes one level for the next does so all along a column: the evidence of a column
 # counts as that of three vertebrae at most.
 _LOOKS = 3.0
@@ -57,7 +57,7 @@ def name_levels(
     centres (world mm); `allowed` limits the names to these levels. ValueError if there are more
     vertebrae than names for them.
     """
-    emission = _TRUST * np.asarray(log_level, float)
+    emission = LEVEL_TRUST * np.asarray(log_level, float)
     if allowed is not None:
         outside = [name not in allowed for name in DETECTED_LEVELS]
         emission[:, outside] = -np.inf

@@ -2,12 +2,14 @@
 learned similarity, and the shape oracle (the best fit of a shape model)."""
 
 from dartjax.pipeline.studies._detection import DetectorRows as DetectorRows
+from dartjax.pipeline.studies._detection import LabelledVertebrae as LabelledVertebrae
 from dartjax.pipeline.studies._detection import PictureOfView as PictureOfView
 from dartjax.pipeline.studies._detection import ViewTruth as ViewTruth
 from dartjax.pipeline.studies._detection import detector_rows as detector_rows
 from dartjax.pipeline.studies._detection import detector_summary as detector_summary
 from dartjax.pipeline.studies._detection import evaluate_detector as evaluate_detector
 from dartjax.pipeline.studies._detection import joined_rows as joined_rows
+from dartjax.pipeline.studies._detection import labelled_vertebrae as labelled_vertebrae
 from dartjax.pipeline.studies._detection import landmark_errors as landmark_errors
 from dartjax.pipeline.studies._detection import view_truth as view_truth
 from dartjax.pipeline.studies._failure_fit import (

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,18 +19,24 @@ from dartjax.pipeline.detection import FoundSpine, ViewDetections, detect, find_
 from dartjax.simulation import dataset
 
 Row = dict[str, Any]
-_LEAST_EXPOSED = 1.0 / 3.0  # share of a vertebra that makes it ground truth, as in training
-_LEAST_PIXELS = 25
 _SAMPLES = 96  # per ray through a vertebra
-_LATERAL = 0.707  # |x| of the beam in the patient's axes, above which a view is lateral
-_HALF = 0.5
 _NEAR = 0.6  # of a body's side: a detection nearer than this is of that vertebra
+
+
+class LabelledVertebrae(NamedTuple):
+    """All labelled vertebrae of a case from head to foot, prepared for projection. Those that do
+    not count are cut off in the CT, or of a level that the detector does not know."""
+
+    levels: tuple[str, ...]
+    counted: Bool[np.ndarray, " n"]
+    solids: render.Solids
+    points: dataset.VertebraPoints
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewTruth:
-    """Vertebrae that one view shows, from head to foot; pixels. Those that do not count (cut off
-    in the CT, or of a level that the detector does not know) may be found or not."""
+    """Vertebrae that one view shows, from head to foot; pixels. Those that do not count may be
+    found or not (`LabelledVertebrae`)."""
 
     levels: tuple[str, ...]
     counted: Bool[np.ndarray, " n"]
@@ -51,7 +57,7 @@ class DetectorRows:
 
 
 def detector_rows(
-    case: data.Case,
+    truths: Sequence[ViewTruth],
     known: Sequence[simulation.TrueVertebra],
     radiographs: Sequence[Radiograph],
     *,
@@ -59,12 +65,11 @@ def detector_rows(
     landmarks: str | None = None,
     exclude: Sequence[str] = (),
     in_body: bool = False,
-) -> tuple[DetectorRows, list[ViewDetections], list[ViewTruth]]:
-    """Compare what is found in the radiographs of a case with its vertebrae. `known` are those
+) -> tuple[DetectorRows, list[ViewDetections]]:
+    """Compare what is found in radiographs with the vertebrae that they show. `known` are those
     with landmarks. The networks are given by their folders (None: the packaged ones). `in_body`:
     the CT is in a synthetic body, whose own vertebrae are not labelled: what is found above the
     first and below the last known vertebra does not count."""
-    truths = [view_truth(case, radiograph.camera) for radiograph in radiographs]
     found = detect(radiographs, weights=weights)
     partners = [_partners(*each) for each in zip(found, truths, strict=True)]
     views: list[Row] = []
@@ -76,44 +81,44 @@ def detector_rows(
     try:
         spine = find_spine(radiographs, weights=weights, landmarks=landmarks, exclude=exclude)
     except data.DataError as error:
-        nothing = {"kind": "no spine", "reason": str(error)}
-        return DetectorRows(views, [nothing], []), found, truths
+        lost = [{**row, "reason": str(error)} for row in _lost_rows(truths, ())]
+        return DetectorRows(views, lost, []), found
     matches, right = _match_rows(spine, truths, in_body=in_body)
-    return (
-        DetectorRows(views, matches, _landmark_rows(spine, right, known, radiographs)),
-        found,
-        truths,
+    landmark_rows = _landmark_rows(spine, right, known, radiographs)
+    return DetectorRows(views, matches, landmark_rows), found
+
+
+def labelled_vertebrae(case: data.Case) -> LabelledVertebrae:
+    """Prepare the labelled vertebrae of a case for projection."""
+    affine = np.asarray(case.ct.world_from_voxel, np.float64)
+    labels = np.asarray(case.labels)
+    present = set(np.unique(labels).tolist())
+    levels = [level for level, label in anatomy.LABEL_OF_LEVEL.items() if label in present]
+    numbers = [data.label_of(level) for level in levels]
+    return LabelledVertebrae(
+        levels=tuple(levels),
+        counted=np.array([v in case.levels and v in DETECTED_LEVELS for v in levels], bool),
+        solids=render.vertebra_solids(labels, affine, numbers),
+        points=dataset.vertebra_points(labels, affine, numbers),
     )
 
 
-def view_truth(case: data.Case, view: Camera) -> ViewTruth:
+def view_truth(vertebrae: LabelledVertebrae, view: Camera) -> ViewTruth:
     """Project the labelled vertebrae of a case into a view, and keep those it shows: a third of a
     vertebra, and 25 pixels."""
-    affine = np.asarray(case.ct.world_from_voxel, np.float64)
-    labels = np.asarray(case.labels)
-    levels = [level for level in anatomy.LABEL_OF_LEVEL if (labels == data.label_of(level)).any()]
-    numbers = [data.label_of(level) for level in levels]
-    solids = render.vertebra_solids(labels, affine, numbers)
-    masks = np.asarray(render.project_solids(solids, view, num_samples=_SAMPLES)) > 0.0
+    masks = np.asarray(render.project_solids(vertebrae.solids, view, num_samples=_SAMPLES)) > 0.0
     height, width = view.image_size
-    points = dataset.vertebra_points(labels, affine, numbers)
-    bodies = dataset.project_bodies(points, view, np.array([0.0, 0.0, width, height]))
-    shown = (bodies.exposed >= _LEAST_EXPOSED) & (masks.sum((1, 2)) >= _LEAST_PIXELS)
-    whole = [level in case.levels and level in DETECTED_LEVELS for level in levels]
-    kept = np.flatnonzero(shown)
+    bodies = dataset.project_bodies(vertebrae.points, view, np.array([0.0, 0.0, width, height]))
+    is_large = masks.sum((1, 2)) >= training.LEAST_PIXELS
+    kept = np.flatnonzero(is_large & (bodies.exposed >= training.LEAST_EXPOSED))
     return ViewTruth(
-        levels=tuple(levels[i] for i in kept),
-        counted=np.array(whole, bool)[kept],
+        levels=tuple(vertebrae.levels[i] for i in kept),
+        counted=vertebrae.counted[kept],
         masks=masks[kept],
-        boxes=np.array([_box_of(masks[i]) for i in kept], float).reshape(-1, 4),
+        boxes=np.array([training.box_around(masks[i]) for i in kept], float).reshape(-1, 4),
         body_boxes=bodies.box[kept],
         centers=bodies.center[kept],
     )
-
-
-def _box_of(mask: Bool[np.ndarray, "h w"]) -> list[int]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
 
 
 def _partners(found: ViewDetections, truth: ViewTruth) -> dict[int, int]:
@@ -158,9 +163,8 @@ def _view_rows(
 def _found_row(
     found: ViewDetections, i: int, truth: ViewTruth, j: int, radiograph: Radiograph
 ) -> Row:
-    mask = (
-        np.asarray(resample(found.mask_of(i, radiograph.camera), radiograph.camera).image) > _HALF
-    )
+    view = radiograph.camera
+    mask = np.asarray(resample(found.mask_of(i, view), view).image) > 0.5
     shared, total = (mask & truth.masks[j]).sum(), mask.sum() + truth.masks[j].sum()
     bodies = box_overlaps(
         jnp.asarray(found.body_box[i : i + 1]), jnp.asarray(truth.body_boxes[j : j + 1])
@@ -180,20 +184,23 @@ def _found_row(
 def _match_rows(
     spine: FoundSpine, truths: Sequence[ViewTruth], *, in_body: bool = False
 ) -> tuple[list[Row], dict[str, str]]:
-    """Rows of the matched vertebrae; and the true level of those matched rightly, by name."""
+    """Rows of the matched vertebrae and of those that all views show but that were not matched; and
+    the true level of those matched rightly, by name. A true vertebra is matched once at most."""
     nearest = [_nearest_levels(*each) for each in zip(spine.views, truths, strict=True)]
+    shown = _shown_by_all(truths)
     rows: list[Row] = []
     right: dict[str, str] = {}
     for named, vertebra in spine.matched.items():
         levels = [nearest[k][i] for k, i in enumerate(vertebra.index) if i >= 0]
         if in_body and not any(levels):
             continue  # a vertebra of the synthetic body
-        same = len(set(levels)) == 1 and levels[0] is not None
+        same = len(set(levels)) == 1 and levels[0] is not None and levels[0] not in right.values()
         rows.append(
             {
                 "kind": "matched",
                 "level": levels[0],
                 "matched_right": same,
+                "shown_by_all": levels[0] in shown,
                 "named": named,
                 "named_reliable": spine.named,
                 "level_right": bool(same and named == levels[0]),
@@ -202,10 +209,18 @@ def _match_rows(
         )
         if same:
             right[named] = str(levels[0])
-    shown = [{t.levels[j] for j in np.flatnonzero(t.counted)} for t in truths]
-    lost = sorted(set.intersection(*shown) - set(right.values()))
-    rows += [{"kind": "not matched", "level": level} for level in lost]
-    return rows, right
+    return [*rows, *_lost_rows(truths, right.values())], right
+
+
+def _lost_rows(truths: Sequence[ViewTruth], matched: Collection[str]) -> list[Row]:
+    """Rows of the vertebrae that all views show and that were not matched."""
+    lost = sorted(_shown_by_all(truths) - set(matched))
+    return [{"kind": "not matched", "level": level} for level in lost]
+
+
+def _shown_by_all(truths: Sequence[ViewTruth]) -> set[str]:
+    """Levels that count and that every view shows."""
+    return set.intersection(*({t.levels[j] for j in np.flatnonzero(t.counted)} for t in truths))
 
 
 def _nearest_levels(found: ViewDetections, truth: ViewTruth) -> list[str | None]:
@@ -269,7 +284,7 @@ def landmark_errors(
 
 
 def _is_lateral(view: Camera) -> bool:
-    return bool(abs(float(view.beam[0])) > _LATERAL)
+    return bool(abs(float(view.beam[0])) > training.LATERAL_BEAM)
 
 
 def detector_summary(rows: DetectorRows) -> dict[str, float]:
@@ -293,6 +308,7 @@ def detector_summary(rows: DetectorRows) -> dict[str, float]:
 
     hits = len(found)
     right = sum(row["matched_right"] for row in matched)
+    of_shown = sum(row["matched_right"] and row["shown_by_all"] for row in matched)
     return {
         "precision": share(hits, hits + count["false"]),
         "recall": share(hits, hits + count["missed"]),
@@ -303,7 +319,7 @@ def detector_summary(rows: DetectorRows) -> dict[str, float]:
         "center_error_in_bodies": mean("center_error_in_bodies"),
         "level_right_one_view": share(sum(row["level_off"] == 0 for row in found), hits),
         "matched_right": share(right, len(matched)),
-        "matched_of_shown": share(right, right + missing),
+        "matched_of_shown": share(of_shown, of_shown + missing),
         "level_right": share(sum(row["level_right"] for row in matched), right),
         "named": share(len(named), right),
         "level_right_of_named": share(sum(row["level_right"] for row in named), len(named)),
@@ -321,14 +337,14 @@ def joined_rows(parts: Sequence[DetectorRows]) -> DetectorRows:
 
 @dataclasses.dataclass(frozen=True)
 class PictureOfView:
-    """A radiograph with found and true boxes of bodies, and the share of the true ones found."""
+    """A radiograph with found and true boxes of bodies, and how well they agree."""
 
     name: str
     image: Float[np.ndarray, "h w"]
     found: ViewDetections
     boxes: Float[np.ndarray, "n 4"]
     levels: tuple[str, ...]  # of the true boxes; empty if unknown
-    score: float
+    score: float  # 0 to 1: F1, or the recall where all true boxes may not be drawn
 
 
 def evaluate_detector(
@@ -348,11 +364,13 @@ def evaluate_detector(
     check_not_trained_on(detector_folder(weights), [case.subject], "detector")
     check_not_trained_on(landmark_folder(landmarks), [case.subject], "landmark")
     people = tuple(simulation.people_of(case))
+    vertebrae = labelled_vertebrae(case)
     parts: list[DetectorRows] = []
     pictures: list[PictureOfView] = []
     for number, (known, radiographs) in enumerate(_scenes(case, pairs, views, seed, surroundings)):
-        rows, found, truths = detector_rows(
-            case,
+        truths = [view_truth(vertebrae, radiograph.camera) for radiograph in radiographs]
+        rows, found = detector_rows(
+            truths,
             known,
             radiographs,
             weights=weights,

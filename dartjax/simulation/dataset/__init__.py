@@ -1,5 +1,6 @@
 """Data sets of simulated radiographs: plan, ground truth, rendering and files."""
 
+from dartjax.simulation.dataset._bodies import VertebraPoints as VertebraPoints
 from dartjax.simulation.dataset._bodies import project_bodies as project_bodies
 from dartjax.simulation.dataset._bodies import vertebra_points as vertebra_points
 from dartjax.simulation.dataset._plan import VIEW_SETS as VIEW_SETS

@@ -67,6 +67,16 @@ def angled_views(rng, middle, degrees, count=2):
             return views
 
 
+def everything_seen(seed, count=2):
+    """Levels T8 to L3, random views of them, and detections of all of them in every view."""
+    rng = np.random.default_rng(seed)
+    levels, matrices = column("T8", "L3")
+    centers = matrices[:, :3, 3]
+    views = angled_views(rng, centers.mean(0), (30.0, 150.0), count=count)
+    found = [seen_by(view, levels, centers, rng, np.ones(len(levels), bool)) for view in views]
+    return levels, views, found
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_every_vertebra_that_two_views_show_is_matched_to_itself(seed):
     rng = np.random.default_rng(seed)
@@ -85,26 +95,15 @@ def test_every_vertebra_that_two_views_show_is_matched_to_itself(seed):
 
 
 def test_a_third_view_adds_to_the_first_two():
-    rng = np.random.default_rng(3)
-    levels, matrices = column("T8", "L3")
-    centers = matrices[:, :3, 3]
-    views = angled_views(rng, centers.mean(0), (30.0, 150.0), count=3)
-    everything = np.ones(len(levels), bool)
-    found = [seen_by(view, levels, centers, rng, everything) for view in views]
+    levels, views, found = everything_seen(3, count=3)
     matched = match(found, views, PRIOR)
     assert [m.index for m in matched] == [(i, i, i) for i in range(len(levels))]
     assert all(m.num_views == 3 and m.residual_mm < 4.0 for m in matched)
 
 
 def test_one_view_gives_no_vertebra():
-    rng = np.random.default_rng(4)
-    levels, matrices = column("T8", "L3")
-    centers = matrices[:, :3, 3]
-    views = angled_views(rng, centers.mean(0), (30.0, 150.0))
-    everything = np.ones(len(levels), bool)
-    one = seen_by(views[0], levels, centers, rng, everything)
-    empty = seen_by(views[1], levels, centers, rng, everything)
-    empty = ViewDetections(**{k: v if k == "sacrum" else v[:0] for k, v in vars(empty).items()})
+    _, views, (one, other) = everything_seen(4)
+    empty = ViewDetections(**{k: v if k == "sacrum" else v[:0] for k, v in vars(other).items()})
     assert match([one], views[:1], PRIOR) == [] and match([one, empty], views, PRIOR) == []
 
 
@@ -194,11 +193,6 @@ def test_the_mean_spine_gets_its_own_poses():
 
 
 def test_sums_are_over_the_views_that_show_a_vertebra():
-    rng = np.random.default_rng(5)
-    levels, matrices = column("T8", "L3")
-    centers = matrices[:, :3, 3]
-    views = angled_views(rng, centers.mean(0), (30.0, 150.0))
-    everything = np.ones(len(levels), bool)
-    found = [seen_by(view, levels, centers, rng, everything) for view in views]
+    levels, views, found = everything_seen(5)
     sums = sums_of_levels(match(found, views, PRIOR), found)
     np.testing.assert_allclose(sums, 2.0 * np.stack([told(level) for level in levels]))

@@ -82,5 +82,27 @@ def test_matches_are_right_if_all_views_show_the_same_vertebra():
     assert summary["level_right"] == 1.0 and summary["level_right_of_named"] == 1.0
 
 
+def test_a_vertebra_matched_twice_counts_once():
+    views = [found((0.0, 0.0, 0.0)), found((0.0, 0.0, 0.0))]
+    spine = FoundSpine(
+        detections={},
+        starts={},
+        probability={},
+        matched={name: MatchedVertebra((0, 0), np.zeros(3), 1.0) for name in ("T8", "T9")},
+        named=True,
+        warnings=(),
+        views=tuple(views),
+    )
+    rows, right = study._match_rows(spine, [truth(), truth()])
+    assert right == {"T8": "T8"}
+    summary = pipeline.detector_summary(DetectorRows([], rows, []))
+    assert summary["matched_right"] == 0.5 and summary["matched_of_shown"] == pytest.approx(1 / 3)
+
+
+def test_vertebrae_are_lost_if_no_spine_is_found():
+    lost = study._lost_rows([truth(), truth(counted=(True, False, True))], ())
+    assert [row["level"] for row in lost] == ["T10", "T8"]
+
+
 def test_a_detection_far_from_every_body_is_of_no_vertebra():
     assert study._nearest_levels(found((0.0, 14.0)), truth()) == ["T8", None]
