@@ -73,6 +73,7 @@ def _doubtful(number: int, camera: Camera) -> str:
 
 
 def angle_from_parallel(angle_deg: float) -> float:
+    """Compute how far two beams at an angle (degrees, 0 to 180) are from parallel or opposed."""
     return min(angle_deg, 180.0 - angle_deg)
 
 
